@@ -1,0 +1,106 @@
+"""One JSON line per number, and the predictions behind it, so that any two lines can be paired."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp import files
+from slmlp.errors import SlmlpError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of one run on one task, with what is needed to trust it and to pair it with another."""
+
+    run: str  # folder name of the run; "raw-pixels", "random-init" ... for baselines
+    method: str  # sl, sl-mlp, ..., or the baseline's name
+    encoder: str
+    seed: int
+    task: str  # unseen, source, measures
+    data: str  # name of the data set
+    metric: str  # accuracy, discriminative_ratio_source, ...
+    value: float
+    n: int  # images behind the value
+    role: str = "final"  # final, grid (rate selection), curve (an epoch before the last), baseline
+    epoch: int | None = None
+    base_lr: float | None = None
+    labels: str = "class"
+    interval: tuple[float, float] | None = None  # 95 %, images of this run only
+    hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
+    predictions: str | None = None  # file name below the results file's folder
+    extra: dict[str, Any] = field(default_factory=dict)  # what the metric's docs name: chosen strength, k, floor ...
+    schema: int = SCHEMA
+
+    def key(self) -> tuple[Any, ...]:
+        """Return what identifies the number; a line with the same key replaces an earlier one."""
+        return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch)
+
+
+def append(path: Path, result: Result) -> None:
+    """Add one line, safely against a kill and a second writer."""
+    files.append_line(path, files.canonical(dataclasses.asdict(result)))
+
+
+def read(path: Path) -> list[Result]:
+    """Return every number of a results file, the newest line of each key, in order of first appearance."""
+    known = {f.name for f in dataclasses.fields(Result)}
+    rows: dict[tuple[Any, ...], Result] = {}
+    for row in files.read_json_lines(path):
+        if row.get("schema", 0) > SCHEMA:
+            raise SlmlpError(f"{path} was written by a newer slmlp (schema {row['schema']}, this one reads {SCHEMA})")
+        values = {k: v for k, v in row.items() if k in known}
+        if values.get("interval") is not None:
+            values["interval"] = tuple(values["interval"])
+        result = Result(**values)
+        rows[result.key()] = result
+    return list(rows.values())
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a probe said of every image; arrays of length N in the order of the ids."""
+
+    ids: npt.NDArray[np.str_]
+    units: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.str_]
+    predictions: npt.NDArray[np.str_]
+    folds: npt.NDArray[np.int64]
+
+    @property
+    def correct(self) -> npt.NDArray[np.float64]:
+        """1.0 where the prediction is the label."""
+        return (self.labels == self.predictions).astype(np.float64)
+
+
+def write_predictions(path: Path, rows: Predictions) -> None:
+    """Write a CSV of image id, unit, label, prediction, fold."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "unit", "label", "prediction", "fold"])
+    writer.writerows(zip(rows.ids, rows.units, rows.labels, rows.predictions, rows.folds.tolist(), strict=True))
+    files.write_text(path, text.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what ``write_predictions`` wrote."""
+    try:
+        with path.open(newline="") as file:
+            header, *rows = list(csv.reader(file))
+    except OSError as error:
+        raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
+    if header != ["id", "unit", "label", "prediction", "fold"]:
+        raise SlmlpError(f"{path} is no predictions file: its columns are {', '.join(header)}")
+    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * 5
+    ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
+    return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64))
