@@ -7,11 +7,13 @@ changes a config after parsing, and what is derived from it gets a name of its o
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from slmlp.errors import SlmlpError, unknown
 
+T = TypeVar("T")
 Width = int | Literal["encoder"]
 
 
@@ -198,6 +200,14 @@ class Training:
 
 
 @dataclass(frozen=True)
+class StudyTraining(Training):
+    """Training inside a study: the rate is the study's to choose."""
+
+    keep_every: int = 10
+    """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
+
+
+@dataclass(frozen=True)
 class Probe:
     """The linear probe: multinomial logistic regression on standardised features."""
 
@@ -259,13 +269,17 @@ class Study:
     """Methods compared; the first is the baseline of every difference. `sl-mlp:projector.out=256` overrides."""
     seeds: int = 5
     """Seeds a method."""
+    curve_seeds: int = 1
+    """Seeds whose kept epochs are evaluated for the curves (with --keep-every)."""
+    parallel: int | None = None
+    """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """Base learning rates tried, per 256 images; chosen by source validation, the same rule for every method."""
     validation_fraction: float = 0.1
     """Share of the source training images held back while rates are chosen."""
     labels: Literal["class", "class_group"] = "class"
     """What pretraining is told: the classes themselves or the coarser groups."""
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=StudyTraining)
     """Settings shared by all methods."""
     split: Split = field(default_factory=Split)
     """Held-out classes."""
@@ -277,6 +291,25 @@ class Study:
     """The paper's measures."""
 
 
-def as_dict(config: Any) -> dict[str, Any]:
-    """Return a config as plain JSON values."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+# The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other groups.
+DEMO = Study(
+    seeds=1,
+    rates=(0.2,),
+    training=StudyTraining(
+        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", keep_every=10, warmup_epochs=2
+    ),
+    split=Split(by="groups", unseen_groups=("Activities", "Objects", "Symbols", "Travel & Places")),
+)
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Return the dataclass that ``dataclasses.asdict`` took apart, as JSON gives it back (lists for tuples)."""
+    hints = typing.get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise unknown("setting", name, hints)
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_dict(hints[name], value)
+        made[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**made)

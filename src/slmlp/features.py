@@ -1,11 +1,24 @@
-"""Features: an encoder applied to images, once."""
+"""Features: an encoder applied to images, once, and kept under a hash of weights, data and transform."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
+
+from slmlp import files
+from slmlp.augment import evaluation_side, evaluation_view
+from slmlp.corpus import Corpus
+from slmlp.data.dataset import ImageSet, IntArray
+from slmlp.encoders import Encoder
+from slmlp.errors import SlmlpError
+
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -21,3 +34,112 @@ class Features:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.y)
+
+    def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> Features:
+        """Return the images under a mask or at given positions."""
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
+
+    def save(self, path: Path) -> None:
+        """Write ``x``, ``y``, ``classes``, ``ids`` and ``units`` as .npz, atomically."""
+        with files.atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file, x=self.x, y=self.y, classes=np.array(self.classes, dtype=np.str_), ids=self.ids, units=self.units
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Features:
+        """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in."""
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                arrays = {key: held[key] for key in held.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
+        if not {"x", "y"} <= arrays.keys():
+            raise SlmlpError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)")
+        x, y = arrays["x"], arrays["y"]
+        if x.ndim != 2 or len(x) != len(y):
+            raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
+        names = arrays.get("classes")
+        if names is None:
+            names, y = np.unique(y.astype(np.str_), return_inverse=True)
+        ids = arrays.get("ids", np.arange(len(y)).astype(np.str_))
+        return cls(
+            x.astype(np.float32), y.astype(np.int64), tuple(map(str, names)), ids.astype(np.str_),
+            arrays.get("units", ids).astype(np.str_),
+        )
+
+
+def transform_id(size: int) -> str:
+    """Return the name of the evaluation transform: what is written beside every number."""
+    return f"square{evaluation_side(size)}-centre{size}-imagenet-float32"
+
+
+def extract(encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, device: str = "cpu") -> Features:
+    """Return the features of ``images`` in float32.
+
+    With ``cache`` they are kept there under a hash of weights, images and transform, and a file is used only if the
+    key written inside it is the one asked for.
+    """
+    size = encoder.spec.image_size
+    key = files.hash_json([encoder.hash(), images.hash(), transform_id(size)])
+    file = cache / f"{key[:32]}.npz" if cache else None
+    if file is not None and file.exists():
+        held = _cached(file, key)
+        if held is not None:
+            return _features(held, images)
+    x = _forward(encoder, corpus, corpus.rows(images), device)
+    if not np.isfinite(x).all():
+        raise SlmlpError(f"the encoder gives features that are not finite for {images.name}; its training has diverged")
+    if file is not None:
+        with files.atomic(file) as temporary, temporary.open("wb") as opened:
+            np.savez(opened, x=x, key=np.array(key))
+    return _features(x, images)
+
+
+def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
+    """Return the features of a cache file, or None where it is damaged or another's."""
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            return held["x"] if str(held["key"]) == key else None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _features(x: npt.NDArray[np.float32], images: ImageSet) -> Features:
+    return Features(x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_))
+
+
+def _forward(encoder: Encoder, corpus: Corpus, rows: IntArray, device: str) -> npt.NDArray[np.float32]:
+    """Return features (len(rows), D), batch by batch."""
+    size = encoder.spec.image_size
+    encoder.to(device)
+    x = np.empty((len(rows), encoder.dim), dtype=np.float32)
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        x[start : start + BATCH] = encoder.features(corpus.squares(part, evaluation_side(size)))
+    return x
+
+
+def calibrate_norms(encoder: Encoder, corpus: Corpus, images: ImageSet, batches: int = 32) -> None:
+    """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
+
+    The statistics are plain means over up to ``batches`` batches of 256 evaluation views, in the order of the data
+    shuffled once.
+    """
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+    rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
+    encoder.train()
+    with torch.no_grad():
+        for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            squares = corpus.squares(part, evaluation_side(encoder.spec.image_size))
+            encoder(evaluation_view(squares, encoder.spec.image_size))
+    encoder.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -120,3 +120,8 @@ def canonical(content: Any) -> str:
 def hash_json(content: Any) -> str:
     """Return the SHA-256 of a JSON value in its canonical form."""
     return sha256(canonical(content).encode())
+
+
+def as_json(content: Any) -> Any:
+    """Return a value as JSON gives it back: tuples become lists, integer keys text."""
+    return json.loads(json.dumps(content))

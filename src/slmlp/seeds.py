@@ -7,7 +7,9 @@ saved to be resumed, since the words (epoch and step among them) say where it st
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,3 +38,17 @@ def torch_generator(seed: int, *words: str | int) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive(seed, *words))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *words: str | int) -> Iterator[None]:
+    """Run a block with torch's global generator seeded for ``words``, and put its state back afterwards.
+
+    For what draws from the global generator and cannot be handed another: weight initialisation, dropout.
+    """
+    import torch
+
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, *words))
+        yield

@@ -1,0 +1,89 @@
+"""Images and their labels: what a user names on the command line -> ``ImageSet`` -> decoded pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from slmlp.config import DataOptions
+from slmlp.data import arrays, manifest, sources, torchvision_sets
+from slmlp.data.dataset import ImageSet
+from slmlp.data.groups import apply_groups
+from slmlp.data.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
+from slmlp.data.pixels import Pixels, decode_all, fits
+from slmlp.data.readers import read_square
+from slmlp.data.report import describe, duplicates_across_parts, summary, write_report
+from slmlp.data.table import Table, build
+from slmlp.errors import SlmlpError
+
+__all__ = [
+    "ImageSet",
+    "Pixels",
+    "apply_groups",
+    "decode_all",
+    "describe",
+    "duplicates_across_parts",
+    "ensure_test_part",
+    "fits",
+    "limit_per_class",
+    "load",
+    "read_square",
+    "stratified_folds",
+    "stratified_holdout",
+    "summary",
+    "write_report",
+]
+
+EMOJI = Path(__file__).parent / "embedded" / "emoji.tar"
+_DEFAULT = DataOptions()
+
+
+def load(source: str, options: DataOptions = _DEFAULT, *, seed: int = 0, senses: Sequence[str] = ()) -> ImageSet:
+    """Return the images that ``source`` names; nothing is decoded, only the first bytes of each file are looked at.
+
+    ``source`` is a folder or tar of class folders, a manifest (.csv, .tsv, .jsonl), an .npz file, ``torchvision:NAME``
+    or ``emoji``; see docs/data.md. ``options.images_per_class`` limits training images by a draw with ``seed``; where
+    the data has no test part, all images are training images here. ``senses`` goes to the WordNet groups of
+    ``options.groups``. Raises SlmlpError, one line, for everything that is wrong with the data.
+    """
+    if options.images_per_class is not None and options.images_per_class < 1:
+        raise SlmlpError(f"--images-per-class must be at least 1, found {options.images_per_class}")
+    try:
+        images = build(_table(source, options), options)
+    except OSError as error:
+        raise SlmlpError(f"cannot read {error.filename or source}: {error.strerror or error}") from error
+    if options.groups is not None:
+        images = apply_groups(images, options.groups, senses)
+    if options.images_per_class is None:
+        return images
+    return limit_per_class(images, options.images_per_class, seed)
+
+
+def _table(source: str, options: DataOptions) -> Table:
+    if source == "emoji":
+        if not EMOJI.is_file():
+            raise SlmlpError(f"the embedded set 'emoji' is missing ({EMOJI} does not exist): install slmlp again")
+        return sources.tar(EMOJI, source, options, name="emoji")
+    if source.startswith(torchvision_sets.PREFIX):
+        return torchvision_sets.load(source, options)
+    path = Path(source).expanduser()
+    name = path.name.lower()
+    if not os.path.lexists(path):
+        raise SlmlpError(f"data {source!r} does not exist: expected {_EXPECTED}")
+    if path.is_dir():
+        return sources.folder(path, source)
+    if name.endswith(sources.TAR_SUFFIXES):
+        return sources.tar(path, source, options)
+    if name.endswith(manifest.SUFFIXES):
+        return sources.from_manifest(path, source)
+    if name.endswith(".npz"):
+        return arrays.npz(path, source)
+    hint = "; unpack it first" if name.endswith((".zip", ".7z", ".rar")) else ""
+    raise SlmlpError(f"data {source!r} is of no known kind: expected {_EXPECTED}{hint}")
+
+
+_EXPECTED = (
+    "a folder of class folders, a tar of one (.tar, .tar.gz, .tgz, .tar.bz2, .tar.xz), a manifest (.csv, .tsv, "
+    ".jsonl), an .npz file, torchvision:NAME, or emoji"
+)

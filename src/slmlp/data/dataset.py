@@ -45,6 +45,8 @@ class ImageSet:
     has_test_part: bool = True  # whether the data came with a test (or val) part of its own
     has_units: bool = False
     unreadable: tuple[tuple[str, str], ...] = ()  # (id, reason), left out of every array
+    ignored: tuple[tuple[str, str], ...] = ()  # (name, reason), files that are no images or stand in no class
+    fingerprint: str = ""  # of the bytes behind the images (content or modification time): for keys of caches only
 
     def __len__(self) -> int:
         """Return the number of images."""

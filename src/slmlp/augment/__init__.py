@@ -1,0 +1,160 @@
+"""Images to views: batched on uint8 squares for training, one deterministic square for evaluation."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slmlp.augment import colour, geometry
+from slmlp.errors import SlmlpError, unknown
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to an image, as numbers; probabilities are per image."""
+
+    scale: tuple[float, float] | None = None  # random resized crop: share of the area
+    shift: float = 0.0  # or a shift by up to this share of the side, the border filled with the edge's mirror image
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] | None = None  # brightness, contrast, saturation, hue
+    jitter_p: float = 0.8
+    grey_p: float = 0.0
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels at side 224; scaled with the side
+
+
+RECIPES: dict[str, Recipe] = {
+    # MoCo v2 (Chen et al. 2020; moco/loader.py and main_moco.py --aug-plus)
+    "moco-v2": Recipe(scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey_p=0.2, blur_p=0.5),
+    # the usual supervised ImageNet augmentation
+    "crop": Recipe(scale=(0.2, 1.0)),
+    "weak": Recipe(shift=0.125),
+    "none": Recipe(flip=0.0),
+}
+
+
+class Augment:
+    """One recipe at one image size: uint8 squares (N, S, S, 3) in, one float view (N, 3, size, size) out.
+
+    All draws come from the generator that is handed in, whole batch at a time, and the same number of them whatever
+    they decide, so a batch is reproduced from its seed alone. The order of the four colour changes is drawn once a
+    batch (torchvision draws it for each image).
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
+        self.custom: Callable[[Tensor], Tensor] | None = None
+        self.recipe = RECIPES["none"]
+        if ":" in name:
+            self.custom = _load_transform(name)
+        elif name in RECIPES:
+            self.recipe = RECIPES[name]
+        else:
+            raise unknown("augmentation", name, [*RECIPES, "module:name"])
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return normalised views, float32 (N, 3, size, size), of uint8 images (N, S, S, 3)."""
+        if self.custom is not None:
+            return self._per_sample(pixels, generator)
+        recipe = self.recipe
+        grid_boxes = geometry.draw_boxes(len(pixels), recipe, generator)
+        flips = torch.rand(len(pixels), generator=generator) < recipe.flip
+        x = geometry.crop(pixels, grid_boxes, flips, self.size)
+        return normalise(self.colour(x, generator))
+
+    @property
+    def crops_originals(self) -> bool:
+        """Whether views are cut from the images' own resolution when they are streamed."""
+        return self.recipe.scale is not None
+
+    def from_originals(self, images: Sequence[npt.NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
+        """Return views as ``__call__`` does, cut with antialiasing from images (H, W, 3) of any size."""
+        aspect = torch.tensor([image.shape[1] / image.shape[0] for image in images])
+        boxes = geometry.draw_boxes(len(images), self.recipe, generator, aspect)
+        flips = torch.rand(len(images), generator=generator) < self.recipe.flip
+        views = [
+            geometry.crop_original(image, box, bool(flip), self.size)
+            for image, box, flip in zip(images, boxes.tolist(), flips, strict=True)
+        ]
+        x = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
+        return normalise(self.colour(x, generator))
+
+    def colour(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images (N, 3, H, W) in [0, 1] with the recipe's colour changes and blur."""
+        recipe = self.recipe
+        if recipe.jitter is not None:
+            x = colour.jitter(x, recipe.jitter, recipe.jitter_p, generator)
+        if recipe.grey_p:
+            x = colour.grey(x, torch.rand(len(x), generator=generator) < recipe.grey_p)
+        low, high = (s * self.size / 224 for s in recipe.blur_sigma)
+        # below half a pixel a blur changes nothing that the crop's own interpolation has not
+        if recipe.blur_p and high >= 0.5:
+            x = colour.blur(x, (low, high), recipe.blur_p, generator)
+        return x
+
+    def _per_sample(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Apply a user's torchvision transform to each image, its global draws seeded from ours and put back."""
+        assert self.custom is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+            views = [self.custom(image.permute(2, 0, 1)) for image in pixels]
+        for view in views[:1]:
+            if not isinstance(view, Tensor) or view.shape != (3, self.size, self.size):
+                raise SlmlpError(
+                    f"--augment {self.name} must return a tensor of shape (3, {self.size}, {self.size}) from a uint8 "
+                    f"tensor (3, H, W), found {tuple(view.shape) if isinstance(view, Tensor) else type(view).__name__}"
+                )
+        x = torch.stack(views)
+        return x if x.is_floating_point() else normalise(x.float() / 255)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Return images in [0, 1] with ImageNet's channel means subtracted and divided by its deviations."""
+    mean = x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+    std = x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    return (x - mean) / std
+
+
+def evaluation_side(size: int) -> int:
+    """Return the short side an image is resized to before the centre crop: the whole image at 64 pixels and less,
+    else the usual 256 for 224 (He et al. 2016).
+    """  # noqa: D200
+    return size if size <= 64 else round(size / 0.875)
+
+
+def evaluation_view(pixels: Tensor, size: int) -> Tensor:
+    """Return the normalised centre crop (N, 3, size, size) of uint8 squares (N, S, S, 3) with S = evaluation_side."""
+    top = (pixels.shape[1] - size) // 2
+    centre = pixels[:, top : top + size, top : top + size]
+    return normalise(centre.permute(0, 3, 1, 2).float() / 255)
+
+
+def training_side(size: int) -> int:
+    """Return the side at which images are kept for training: a quarter more than the view.
+
+    A random resized crop of scale 0.2 to 1 then reads about one stored pixel for one of its own, so bilinear sampling
+    neither aliases nor blurs much.
+    """
+    return round(size * 1.25)
+
+
+def _load_transform(name: str) -> Callable[[Tensor], Tensor]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        transform = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SlmlpError(
+            f"--augment {name}: {error}; expected `module:name` of a torchvision v2 transform that Python can import"
+        ) from error
+    if not callable(transform):
+        raise SlmlpError(f"--augment {name} is a {type(transform).__name__}, expected a callable transform")
+    return transform  # type: ignore[no-any-return]

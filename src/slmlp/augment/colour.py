@@ -1,0 +1,97 @@
+"""Colour jitter, grey and blur of a whole batch, each image with draws of its own.
+
+Images are float (N, 3, H, W) in [0, 1]. Each change equals torchvision's of the same factor (tested); torchvision
+itself takes one factor for a whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision
+
+
+def luminance(x: Tensor) -> Tensor:
+    """Return the grey image (N, 1, H, W)."""
+    r, g, b = x.unbind(1)
+    return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b).unsqueeze(1)
+
+
+def brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """Return ``x * factor`` clipped; ``factor`` (N, 1, 1, 1)."""
+    return (x * factor).clamp_(0, 1)
+
+
+def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the mean luminance of each image."""
+    mean = luminance(x).mean(dim=(2, 3), keepdim=True)
+    return torch.lerp(mean, x, factor).clamp_(0, 1)
+
+
+def saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Blend with the grey image."""
+    return torch.lerp(luminance(x).expand_as(x), x, factor).clamp_(0, 1)
+
+
+def hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue by ``turn`` (N, 1, 1) of the colour circle, keeping HSV saturation and value."""
+    r, g, b = x.unbind(1)
+    value, low = x.amax(1), x.amin(1)
+    chroma = value - low
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    angle = torch.where(value == r, (g - b) / safe, torch.where(value == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    h6 = (angle + 6 * turn) % 6  # (N, H, W), sixths of the circle
+    # channel = value - chroma * max(0, min(k, 4 - k, 1)) with k = (n + h6) mod 6, n = 5, 3, 1 for r, g, b
+    n = x.new_tensor([5.0, 3.0, 1.0]).view(1, 3, 1, 1)
+    k = (n + h6.unsqueeze(1)) % 6
+    share = torch.minimum(k, 4 - k).clamp_(0, 1)
+    return value.unsqueeze(1) - chroma.unsqueeze(1) * share
+
+
+def jitter(
+    x: Tensor, strength: tuple[float, float, float, float], p: float, generator: torch.Generator
+) -> Tensor:
+    """Return the batch with brightness, contrast, saturation and hue changed in a random order, image by image."""
+    n = len(x)
+    chosen = torch.rand(n, generator=generator) < p
+    draws = (torch.rand(n, 4, generator=generator) * 2 - 1) * torch.tensor(strength)
+    order = torch.randperm(4, generator=generator).tolist()
+    index = chosen.nonzero().squeeze(1)
+    if not len(index):
+        return x
+    part = x[index.to(x.device)]
+    factors = draws[index].to(x.device)
+    for which in order:
+        factor = factors[:, which]
+        if which == 3:
+            part = hue(part, factor.view(-1, 1, 1))
+        else:
+            part = (brightness, contrast, saturation)[which](part, (1 + factor).view(-1, 1, 1, 1))
+    return x.index_copy(0, index.to(x.device), part)
+
+
+def grey(x: Tensor, chosen: Tensor) -> Tensor:
+    """Return the batch with the chosen images (N,) made grey."""
+    return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), luminance(x), x)
+
+
+def blur(x: Tensor, sigma: tuple[float, float], p: float, generator: torch.Generator) -> Tensor:
+    """Return the batch with a Gaussian blur of its own sigma (pixels) on each chosen image, mirrored at the border."""
+    n, channels, height, width = x.shape
+    chosen = torch.rand(n, generator=generator) < p
+    sigmas = sigma[0] + (sigma[1] - sigma[0]) * torch.rand(n, generator=generator)
+    index = chosen.nonzero().squeeze(1)
+    if not len(index):
+        return x
+    radius = min(max(1, round(3 * sigma[1])), height - 1, width - 1)
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigmas[index].to(x.device).unsqueeze(1)) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)  # (M*3, 2 radius + 1)
+    part = x[index.to(x.device)].reshape(1, -1, height, width)  # one group a channel: every image has its own kernel
+    groups = part.shape[1]
+    padded = F.pad(part, (radius, radius, radius, radius), mode="reflect")
+    across = F.conv2d(padded, kernel.view(groups, 1, 1, -1), groups=groups)
+    down = F.conv2d(across, kernel.view(groups, 1, -1, 1), groups=groups)
+    return x.index_copy(0, index.to(x.device), down.view(-1, channels, height, width))

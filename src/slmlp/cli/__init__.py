@@ -1,0 +1,87 @@
+"""Words to a config, one library call, its answer printed. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from slmlp.errors import SlmlpError, unknown
+
+# name -> (module, dataclass of its flags, one line of help)
+COMMANDS = {
+    "demo": ("slmlp.cli.main_job", "Demo", "the main job on the embedded images, in minutes"),
+    "study": ("slmlp.cli.main_job", "StudyCommand", "split -> rates -> pretrain -> evaluate -> page, on your images"),
+    "split": ("slmlp.cli.parts", "SplitCommand", "hold classes out and write which"),
+    "pretrain": ("slmlp.cli.pretraining", "Pretrain", "pretrain one encoder"),
+    "evaluate": ("slmlp.cli.parts", "Evaluate", "probe a run's frozen features"),
+    "features": ("slmlp.cli.parts", "FeaturesCommand", "write a run's features to .npz"),
+    "measure": ("slmlp.cli.parts", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
+    "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
+}
+
+HELP = """usage: slmlp COMMAND ... [--debug]
+
+Pretrain encoders on labelled images, with the MLP projector as a switch, and prove which of them transfers.
+
+{commands}
+
+Start with:  slmlp demo
+Then:        slmlp study MY_IMAGES --out my-study
+slmlp COMMAND --help explains every setting of a command; --debug shows tracebacks; --version prints the version.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return 0, 2 for bad input, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        print(HELP.format(commands="\n".join(f"  {name:<{width}}{text}" for name, (_, _, text) in COMMANDS.items())))
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"slmlp {version('slmlp')}")
+        return 0
+    try:
+        return _dispatch(words)
+    except SlmlpError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("slmlp: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
+
+
+def _dispatch(words: list[str]) -> int:
+    name = words[0]
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    module, attribute, _ = COMMANDS[name]
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    from slmlp.cli.parse import parse
+
+    command = parse(getattr(importlib.import_module(module), attribute), name, words[1:])
+    code: int = command.run()
+    return code
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> int:
+    print(f"slmlp: {' '.join(message.split())}", file=sys.stderr)
+    return 2

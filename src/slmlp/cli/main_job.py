@@ -1,0 +1,101 @@
+"""slmlp study and slmlp demo."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from slmlp import config
+from slmlp.cli.pretraining import Flat
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """Which pretraining transfers, on your own images: the verdict with its interval, and one page.
+
+    Holds classes out, chooses each method's learning rate by source validation, pretrains every method over seeds,
+    freezes the encoders, and measures how well a linear classifier on their features tells the held-out classes apart.
+    Example: `slmlp study MY_IMAGES --methods sl,sl-mlp --seeds 5 --out my-study`; the same command goes on
+    where it was stopped, and more seeds may be asked for.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
+    out: str
+    """Folder of the study."""
+    methods: tuple[str, ...] = config.Study.methods
+    """Methods compared, separated by commas or spaces; the first is the baseline. `sl-mlp:projector.out=256` overrides."""
+    seeds: int = config.Study.seeds
+    """Seeds a method; the interval is over seeds and images. One seed gives images only."""
+    rates: tuple[float, ...] = config.Study.rates
+    """Base learning rates tried, per 256 images, the same for every method; a single one is taken as it is."""
+    labels: Literal["class", "class_group"] = "class"
+    """What pretraining is told: classes, or the coarser groups they belong to."""
+    curve_seeds: int = config.Study.curve_seeds
+    """Seeds whose kept epochs are evaluated for the curves."""
+    validation_fraction: float = config.Study.validation_fraction
+    """Share of the source training images held back while rates are chosen."""
+    training: Annotated[config.StudyTraining, Flat] = field(default_factory=config.StudyTraining)
+    """Training, the same for every method."""
+    data_options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
+    """How the images are taken in."""
+    split: config.Split = field(default_factory=config.Split)
+    """Held-out classes."""
+    probe: config.Probe = field(default_factory=config.Probe)
+    """The linear probe."""
+    measures: config.Measures = field(default_factory=config.Measures)
+    """The paper's measures."""
+
+    def study(self) -> config.Study:
+        """Return the settings of the study."""
+        return config.Study(
+            methods=self.methods, seeds=self.seeds, curve_seeds=self.curve_seeds, rates=self.rates,
+            validation_fraction=self.validation_fraction, labels=self.labels, training=self.training,
+            split=self.split, data=self.data_options, probe=self.probe, measures=self.measures,
+        )  # fmt: skip
+
+    def run(self) -> int:
+        """Do the study and print where the page is."""
+        return _report(self.data, self.out, self.study(), demo=False)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The main job on the embedded images, in minutes on two cores: SL against SL-MLP, one seed, and the page.
+
+    One seed shows how a study reads, not which method is better; `slmlp demo --seeds 5` gives the real answer.
+    """
+
+    seeds: int = config.DEMO.seeds
+    """Seeds a method."""
+    out: str = "demo"
+    """Folder of the study."""
+    labels: Literal["class", "class_group"] = config.DEMO.labels
+    """What pretraining is told: Unicode's subgroups, or its coarser categories."""
+    threads: int | None = None
+    """CPU threads of torch."""
+
+    def run(self) -> int:
+        """Do the demo and print where the page is."""
+        training = dataclasses.replace(config.DEMO.training, threads=self.threads)
+        cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, training=training)
+        return _report("emoji", self.out, cfg, demo=True)
+
+
+def _report(data: str, out: str, cfg: config.Study, *, demo: bool) -> int:
+    from pathlib import Path
+
+    from slmlp import files, report
+    from slmlp.study import study
+
+    page = study(data, out, cfg, demo=demo)
+    from rich.console import Console
+
+    Console().print(report.table_text(Path(out)))
+    for sentence in files.read_json(Path(out) / "verdict.json")["sentences"]:
+        print(sentence)
+    print(f"report: {page}")
+    return 0

@@ -1,0 +1,111 @@
+"""Tar archives, read in place: an index of (name, offset, size). Members' names never meet the file system."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from slmlp import files
+from slmlp.config import DataOptions
+from slmlp.data import work
+from slmlp.data.readers import stamp
+from slmlp.errors import SlmlpError
+
+_PACKED: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+
+
+class Member(NamedTuple):
+    """A regular file in a tar."""
+
+    name: str  # tidied: "./a//b" is "a/b"
+    offset: int  # bytes from the start of the tar to its content
+    size: int  # bytes
+
+
+def plain(path: Path, options: DataOptions) -> Path:
+    """Return ``path`` itself, or, where it is compressed, a plain copy of it in the cache folder (made once).
+
+    The copy is named by path, size and modification time, so a changed archive is unpacked anew.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    opened = next((opener for magic, opener in _PACKED.items() if start.startswith(magic)), None)
+    if opened is None:
+        return path
+    key = files.sha256(f"{path.resolve()}\t{stamp(path)}".encode())[:16]
+    copy = work.scratch(options) / "unpacked" / f"{key}.tar"
+    if not copy.exists():
+        with opened(path) as source, files.atomic(copy) as temporary, temporary.open("wb") as target:
+            while chunk := _read(source, path):
+                target.write(chunk)
+    return copy
+
+
+def _read(source: io.BufferedIOBase, path: Path) -> bytes:
+    try:
+        return source.read(1 << 20)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise SlmlpError(f"{path} is broken ({error}): download or pack it again") from error
+
+
+def index(path: Path, shown: Path) -> tuple[list[Member], list[tuple[str, str]]]:
+    """Return the files of a plain tar, and (name, reason) of the members that are refused.
+
+    Refused are absolute names, names with ``..``, links, devices and sparse files. ``shown`` is the name for errors.
+    """
+    members: dict[str, Member] = {}
+    refused: list[tuple[str, str]] = []
+    size = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in work.track(tar, None, f"indexing {shown.name}"):
+                reason = _refusal(member)
+                name = printable(posixpath.normpath(member.name))
+                if reason:
+                    refused.append((printable(member.name), reason))
+                elif member.isfile():
+                    if members.pop(name, None):
+                        refused.append((name, "replaced by a later file of the same name"))
+                    members[name] = Member(name, member.offset_data, member.size)
+                tar.members = []  # type: ignore[attr-defined] # tarfile keeps every one it has seen, which nobody asks for here
+            end = tar.offset
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise SlmlpError(f"{shown} is no tar, or a broken one ({error}): download or pack it again") from error
+    # tarfile takes a damaged or cut-off header for the end; a whole tar ends in blocks of zeros
+    with path.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise SlmlpError(
+                f"{shown} is cut off or damaged at byte {end:,} of {size:,}, after {len(members):,} files: download or "
+                "pack it again"
+            )
+    return list(members.values()), refused
+
+
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    if member.name.startswith("/"):
+        return "refused: absolute path in an archive"
+    if ".." in member.name.split("/"):
+        return "refused: path with .. in an archive"
+    if member.issym() or member.islnk():
+        return "refused: link in an archive"
+    if member.issparse() or not (member.isfile() or member.isdir()):
+        return "refused: device or special file in an archive"
+    return None
+
+
+def printable(name: str) -> str:
+    """Return a name with bytes that are not UTF-8 escaped, so that it can be printed and hashed."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

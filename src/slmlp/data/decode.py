@@ -1,0 +1,135 @@
+"""Bytes of an image file -> RGB pixels, by rules that never look at other images and never stretch one.
+
+| in the file | becomes |
+|---|---|
+| grey, 1 bit | the same value in R, G and B; 1 bit is 0 or 255 |
+| palette | its colours |
+| alpha, a transparent colour | composited on white |
+| CMYK, YCbCr | RGB by Pillow's conversion |
+| 16-bit grey (and 32-bit integers, clipped to 0..65535) | divided by 257, rounded: 65535 is 255 |
+| 16 bits a colour channel | the high byte |
+| 32-bit float | 0..1 times 255, rounded; below 0, above 1 and NaN are clipped |
+| animation, several pages | the first |
+| EXIF orientation | obeyed |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# the plugins register themselves; imported here, since Pillow would import them late, from many threads at once
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+
+from slmlp.data.dataset import ByteArray
+
+VERSION = 1  # part of the key of every cache of pixels; raised when a rule above changes a single pixel
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
+)
+SIGNATURE = 16  # bytes that ``signature_problem`` wants to see
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF87a", b"GIF89a")
+
+Image.preinit()
+
+# Pillow says so once per odd image, which buries everything else; what cannot be decoded raises anyway
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def signature_problem(head: bytes) -> str | None:
+    """Return why the first ``SIGNATURE`` bytes of a file start none of the known formats, or None if they do."""
+    if not head:
+        return "empty file"
+    if head.startswith(_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return None
+    if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456fFy" and head[2:3].isspace():
+        return None
+    return "no image: its first bytes belong to none of " + ", ".join(FORMATS)
+
+
+def decode(content: bytes, short_side: int | None = None) -> ByteArray:
+    """Decode an image file to RGB, uint8, (H, W, 3), by the rules at the top of this module.
+
+    With ``short_side`` a JPEG may come out smaller than it is (scaled by 1/2, 1/4 or 1/8 while it is decoded, which is
+    several times faster), but never with a short side under twice that many pixels. Raises ValueError with the reason
+    for a file that is truncated, damaged, of another format, or larger than Pillow's limit against decompression bombs.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if short_side is not None and image.format in ("JPEG", "MPO"):
+                scale = 2 * short_side / min(image.size)
+                if scale < 1:
+                    image.draft(None, (-int(-image.width * scale // 1), -int(-image.height * scale // 1)))
+            image.load()
+            return _rgb(image)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:  # its own text names the address of our buffer
+        raise ValueError(signature_problem(content[:SIGNATURE]) or "damaged header") from error
+    except Exception as error:  # Pillow's plugins raise nearly everything on damaged files
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def resize_square(image: ByteArray, side: int) -> ByteArray:
+    """Return the centre square of an image (H, W, 3) at ``side`` x ``side`` pixels, by antialiased bicubic filtering.
+
+    The same as resizing the short side to ``side`` and cropping the centre, without rounding the crop to whole pixels.
+    """
+    height, width = image.shape[:2]
+    if height == width == side:
+        return image
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short)
+    small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.array(small)
+
+
+def as_rgb(image: Any, short_side: int | None = None) -> ByteArray:
+    """Return a path, the bytes of a file, a PIL image or a uint8 array (H, W[, 1, 3 or 4]) as RGB (H, W, 3).
+
+    By the same rules as ``decode``, which ``short_side`` goes to where there is a file. Raises ValueError for an array
+    of another type or shape, and as ``decode`` does; OSError for a file that cannot be opened.
+    """
+    if isinstance(image, str | Path):
+        image = Path(image).read_bytes()
+    if isinstance(image, bytes):
+        return decode(image, short_side)
+    if isinstance(image, Image.Image):
+        return _rgb(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise ValueError(f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), found {pixels.shape} {pixels.dtype}")
+    if pixels.shape[2] == 4:
+        return _rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.array(pixels)
+
+
+def _rgb(image: Image.Image) -> ByteArray:
+    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing against the pixels
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy: asarray would be read-only
+
+
+def _eight_bits(values: npt.NDArray[np.generic]) -> ByteArray:
+    """Return grey values as bytes, by their type alone: integers as of 16 bits, floats as of 0 to 1."""
+    if values.dtype.kind == "f":
+        return np.asarray(np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * 255), dtype=np.uint8)
+    return np.asarray((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257, dtype=np.uint8)

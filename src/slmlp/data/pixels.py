@@ -1,0 +1,225 @@
+"""Every image decoded once: centre squares as one array, in memory or in a memory-mapped file, kept between runs.
+
+A cache file is the pixels, then a trailer: JSON (key, shape, unreadable files, CRC of the pixels), its length in 8
+bytes, and 8 bytes of magic. It appears whole or not at all; one whose trailer does not say what is wanted is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import PIL
+
+from slmlp import files
+from slmlp.config import DataOptions
+from slmlp.data import decode, work
+from slmlp.data.dataset import ByteArray, ImageSet, IntArray
+from slmlp.data.readers import read_square
+from slmlp.data.table import drop
+
+MAGIC = b"slmlppx1"
+STALE = 24 * 3600  # seconds after which a temporary file is one that a killed run has left
+GIGABYTE = 1e9
+Place = Literal["memory", "file", "stream"]
+_DEFAULT = DataOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Decoded images; read-only where they are memory-mapped."""
+
+    data: ByteArray  # (N, side, side, 3)
+    positions: IntArray  # (N,) of the images, as in ``ImageSet.positions``
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.data)
+
+    def rows(self, images: ImageSet) -> IntArray:
+        """Return the rows (M,) of ``data`` that hold a subset (M images: a part, some classes) of the same data."""
+        order = np.argsort(self.positions)
+        at = np.searchsorted(self.positions, images.positions, sorter=order)
+        rows = order[np.minimum(at, len(order) - 1)]
+        if not np.array_equal(self.positions[rows], images.positions):
+            raise KeyError("some of these images were not decoded: take the images that decode_all returned")
+        return rows.astype(np.int64)
+
+
+def fits(images: ImageSet, side: int, options: DataOptions = _DEFAULT) -> bool:
+    """Return whether the images at ``side`` pixels are decoded once; if not, each is streamed: decoded when needed."""
+    return _place(images, side, options) != "stream"
+
+
+def _place(images: ImageSet, side: int, options: DataOptions) -> Place:
+    size = len(images) * side * side * 3 / GIGABYTE
+    if size > options.stream_above_gb:
+        return "stream"
+    return "memory" if size <= options.memory_limit_gb else "file"
+
+
+def decode_all(
+    images: ImageSet, side: int, *, options: DataOptions = _DEFAULT, cache: Path | None = None, progress: bool = True
+) -> tuple[Pixels | None, ImageSet]:
+    """Decode every image to its centre square at ``side`` pixels, once; return the pixels and the images behind them.
+
+    Row i of the pixels is image i of the returned set, which is without the files that turned out unreadable. Files in
+    the folder ``cache`` spare later runs the work. Data too large for a cache is only checked, and the pixels are
+    None: then decode each image when it is needed, with ``read_square``, to the very same pixels. Raises SlmlpError
+    when more than 1 % of all files are unreadable (unless allowed), and when the cache cannot be written.
+    """
+    place, key = _place(images, side, options), _key(images, side)
+    path = None if cache is None else cache / f"pixels-{side}-{key[:16]}.{'json' if place == 'stream' else 'bin'}"
+    if place == "stream":
+        return None, drop(images, _check(images, side, path, key, progress), options, cache)
+    known = None if path is None else _read(path, key, len(images), side, place)
+    if known is None:
+        known = _decode(images, side, path, key, place, options, progress)
+    data, problems = known
+    images = drop(images, problems, options, cache)
+    return Pixels(data, images.positions), images
+
+
+def _key(images: ImageSet, side: int) -> str:
+    """Return what the pixels depend on; the fingerprint tells files apart that changed without changing size."""
+    parts = [images.hash(), images.fingerprint, side, decode.VERSION, PIL.__version__]
+    return files.hash_json(parts)
+
+
+def _attempt(images: ImageSet, index: int, side: int) -> ByteArray | str:
+    try:
+        return read_square(images, index, side)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _check(images: ImageSet, side: int, path: Path | None, key: str, progress: bool) -> dict[int, str]:
+    """Return index -> reason of the unreadable images; that list is all that is kept of this pass."""
+    if path is not None and path.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            content = json.loads(path.read_text())
+            if content["key"] == key:
+                return {int(i): str(reason) for i, reason in content["unreadable"].items()}
+
+    def job(index: int) -> str | None:
+        found = _attempt(images, index, side)
+        return found if isinstance(found, str) else None
+
+    results = work.in_threads(job, len(images), f"checking {images.name}", show=progress)
+    problems = {i: reason for i, reason in results if reason is not None}
+    if path is not None:
+        files.write_json(path, {"key": key, "unreadable": problems})
+    return problems
+
+
+def _decode(
+    images: ImageSet, side: int, path: Path | None, key: str, place: Place, options: DataOptions, progress: bool
+) -> tuple[ByteArray, dict[int, str]]:
+    shape = (len(images), side, side, 3)
+    if path is None:
+        if place == "memory":
+            data = np.empty(shape, dtype=np.uint8)
+        else:
+            folder = work.scratch(options)
+            folder.mkdir(parents=True, exist_ok=True)
+            # without a name, so that the disk is free again when the array is
+            with tempfile.TemporaryFile(dir=folder) as file:
+                data = _mapped(file, shape)
+        problems = _fill(data, images, side, progress)
+        return data[: len(images) - len(problems)], problems
+    _sweep(path.parent)
+    with files.atomic(path) as temporary:
+        if place == "memory":
+            data = np.empty(shape, dtype=np.uint8)
+            problems = _fill(data, images, side, progress)
+            data = data[: len(images) - len(problems)]
+            with temporary.open("wb") as file:
+                data.tofile(file)
+        else:
+            with temporary.open("wb+") as file:
+                data = _mapped(file, shape)
+            problems = _fill(data, images, side, progress)
+            data = data[: len(images) - len(problems)]
+            data.flush()  # type: ignore[attr-defined] # a memmap
+            os.truncate(temporary, data.nbytes)
+        checksum = _checksum(data) if place == "memory" else None
+        trailer = {"key": key, "shape": data.shape, "crc32": checksum, "unreadable": problems}
+        with temporary.open("ab") as file:
+            text = files.canonical(trailer).encode()
+            file.write(text + len(text).to_bytes(8, "little") + MAGIC)
+    return data, problems
+
+
+def _mapped(file: Any, shape: tuple[int, ...]) -> ByteArray:
+    """Return an array in an open file; its space is reserved now, since a disk full later would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+    return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+
+
+def _fill(data: ByteArray, images: ImageSet, side: int, progress: bool) -> dict[int, str]:
+    """Decode into the rows of ``data``, moved up over the gaps of unreadable images; return index -> reason."""
+
+    def job(index: int) -> str | None:
+        found = _attempt(images, index, side)
+        if isinstance(found, str):
+            return found
+        data[index] = found
+        return None
+
+    results = work.in_threads(job, len(images), f"decoding {images.name}", show=progress)
+    problems = {i: reason for i, reason in results if reason is not None}
+    kept = np.array([i for i in range(len(images)) if i not in problems], dtype=np.int64)
+    first = min(problems, default=len(images))
+    for start in range(first, len(kept), 1024):
+        block = kept[start : start + 1024]
+        data[start : start + len(block)] = data[block]
+    return problems
+
+
+def _read(path: Path, key: str, count: int, side: int, place: Place) -> tuple[ByteArray, dict[int, str]] | None:
+    """Return what a cache file holds, or None when it is not there or not what is wanted."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 16, 0))
+            ending = file.read(16)
+            length = int.from_bytes(ending[:8], "little")
+            if ending[8:] != MAGIC or length > size - 16:
+                return None
+            file.seek(size - 16 - length)
+            trailer = json.loads(file.read(length))
+            problems = {int(i): str(reason) for i, reason in trailer["unreadable"].items()}
+            shape = (count - len(problems), side, side, 3)
+            total = int(np.prod(shape))
+            if trailer["key"] != key or trailer["shape"] != list(shape) or size != total + length + 16 or not total:
+                return None
+            if place == "file":
+                return np.memmap(path, dtype=np.uint8, mode="r", shape=shape), problems
+            file.seek(0)
+            data = np.fromfile(file, dtype=np.uint8, count=total).reshape(shape)
+            if trailer["crc32"] is not None and _checksum(data) != trailer["crc32"]:
+                return None
+            return data, problems
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _checksum(data: ByteArray) -> int:
+    return zlib.crc32(data.data)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed while they wrote here."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".pixels-*.tmp"):
+            if time.time() - path.stat().st_mtime > STALE:
+                path.unlink()

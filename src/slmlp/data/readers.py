@@ -1,0 +1,121 @@
+"""Where the images are: files below a folder, members of a tar, an array. All are picklable and safe in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp import files
+from slmlp.data import decode
+from slmlp.data.dataset import ByteArray, ImageSet, IntArray
+
+
+class BytesReader(ABC):
+    """Images that are encoded files: they have bytes of their own."""
+
+    @abstractmethod
+    def raw(self, index: int, size: int | None = None) -> bytes:
+        """Return the file of image ``index``, or its first ``size`` bytes; raise OSError when it cannot be read."""
+
+    def __call__(self, index: int, short_side: int | None = None) -> ByteArray:
+        """Return image ``index`` as RGB uint8 (H, W, 3); see ``decode`` for ``short_side`` and errors."""
+        return decode.decode(self.raw(index), short_side)
+
+
+class FileReader(BytesReader):
+    """Files below ``root``; a name may also be absolute."""
+
+    def __init__(self, root: str | Path, names: Sequence[str]) -> None:
+        self.root = str(root)
+        self.names = tuple(names)
+
+    def raw(self, index: int, size: int | None = None) -> bytes:
+        """Return the file's content or its first ``size`` bytes."""
+        with open(os.path.join(self.root, self.names[index]), "rb") as file:  # noqa: PTH118, PTH123 - a Path a read is slow
+            return file.read(-1 if size is None else size)
+
+
+class TarReader(BytesReader):
+    """Members of a plain tar, by offset: nothing is ever extracted, and no member's name meets the file system."""
+
+    def __init__(self, path: Path, offsets: npt.ArrayLike, sizes: npt.ArrayLike) -> None:
+        self.path = path
+        self.offsets: IntArray = np.asarray(offsets, dtype=np.int64)
+        self.sizes: IntArray = np.asarray(sizes, dtype=np.int64)
+        self.stamp = stamp(path)
+        self._open()
+
+    def _open(self) -> None:
+        self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        if stamp(self.path) != self.stamp:
+            raise OSError(f"{self.path} changed while it was in use")
+
+    def raw(self, index: int, size: int | None = None) -> bytes:
+        """Return the member's content or its first ``size`` bytes."""
+        wanted = int(self.sizes[index]) if size is None else min(size, int(self.sizes[index]))
+        content = os.pread(self._file, wanted, int(self.offsets[index]))
+        if len(content) < wanted:
+            raise OSError(f"{self.path} ends inside this image")
+        return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open file behind: another process opens its own."""
+        return {k: v for k, v in vars(self).items() if k != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the tar again."""
+        vars(self).update(state)
+        self._open()
+
+    def __del__(self) -> None:
+        """Close the tar."""
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._file)
+
+
+class ArrayReader:
+    """Pixels (N, H, W) or (N, H, W, C) with C of 1, 3 or 4, uint8, in memory."""
+
+    def __init__(self, pixels: ByteArray) -> None:
+        self.pixels = pixels
+
+    def __call__(self, index: int) -> ByteArray:
+        """Return image ``index`` as RGB uint8 (H, W, 3)."""
+        return decode.as_rgb(self.pixels[index])
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all pixels and their shape."""
+        chunks = (self.pixels[i : i + 1024].tobytes() for i in range(0, len(self.pixels), 1024))
+        return files.sha256(itertools.chain([repr(self.pixels.shape).encode()], chunks))
+
+
+def stamp(path: Path) -> str:
+    """Return what changes when a file is replaced: its size and its modification time in nanoseconds."""
+    about = path.stat()
+    return f"{about.st_size}.{about.st_mtime_ns}"
+
+
+def read_square(images: ImageSet, index: int, side: int) -> ByteArray:
+    """Return image ``index`` as the cache of pixels holds it: its centre square at ``side`` pixels, (side, side, 3).
+
+    Raises OSError or ValueError when the image cannot be read.
+    """
+    position, reader = int(images.positions[index]), images.reader
+    image = reader(position, side) if isinstance(reader, BytesReader) else reader(position)
+    return decode.resize_square(image, side)
+
+
+def content(images: ImageSet, index: int) -> bytes:
+    """Return the bytes of image ``index`` as stored: of its file, or of its pixels where the data is an array."""
+    position, reader = int(images.positions[index]), images.reader
+    if isinstance(reader, BytesReader):
+        return reader.raw(position)
+    return (reader.pixels[position] if isinstance(reader, ArrayReader) else reader(position)).tobytes()

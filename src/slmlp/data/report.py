@@ -1,0 +1,126 @@
+"""What a user should know of the data before anything is trained on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slmlp import files
+from slmlp.data.dataset import ImageSet
+from slmlp.data.readers import content
+from slmlp.data.table import list_text
+from slmlp.errors import SlmlpError
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def duplicates_across_parts(images: ImageSet) -> list[tuple[str, str]]:
+    """Return (train id, test id) for each test image whose very bytes are also a training image (the first such one).
+
+    Compared are files, or pixels where the data is an array; only files whose size occurs in both parts are read.
+    """
+    train = np.flatnonzero(images.parts == "train")
+    test = np.flatnonzero(images.parts == "test")
+    shared = set(images.sizes[train].tolist()) & set(images.sizes[test].tolist())
+    known: dict[bytes, str] = {}
+    for i in train.tolist():
+        if int(images.sizes[i]) in shared:
+            known.setdefault(_digest(images, i), images.ids[i])
+    candidates = [i for i in test.tolist() if int(images.sizes[i]) in shared]
+    pairs = [(known.get(_digest(images, i)), images.ids[i]) for i in candidates]
+    return [(first, second) for first, second in pairs if first is not None]
+
+
+def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]:
+    """Return, as plain JSON values, the counts per class and part and what was left out.
+
+    ``duplicates`` are those of ``duplicates_across_parts``, which is asked where they are not given.
+    """
+    pairs = duplicates_across_parts(images) if duplicates is None else duplicates
+    train, test = (np.bincount(images.labels[images.parts == p], minlength=len(images.classes)) for p in _PARTS)
+    classes: dict[str, dict[str, Any]] = {
+        name: {"train": int(a), "test": int(b)} for name, a, b in zip(images.classes, train, test, strict=True)
+    }
+    if images.groups is not None:
+        for name, group in zip(images.classes, images.groups, strict=True):
+            classes[name]["group"] = group
+    return {
+        "name": images.name,
+        "source": images.source,
+        "hash": images.hash(),
+        "images": len(images),
+        "parts": {"train": int(train.sum()), "test": int(test.sum())},
+        "has_test_part": images.has_test_part,
+        "classes": classes,
+        "groups": None if images.groups is None else dict(sorted(Counter(images.groups).items())),
+        "units": len(set(images.units.tolist())) if images.has_units else None,
+        "unreadable": len(images.unreadable),
+        "ignored": dict(Counter(reason for _, reason in images.ignored).most_common()),
+        "duplicates_across_parts": [list(pair) for pair in pairs],
+    }
+
+
+def write_report(images: ImageSet, folder: Path) -> None:
+    """Write ``data.json`` (the summary) and, where there are any, ``unreadable.txt`` (id <tab> reason)."""
+    files.write_json(folder / "data.json", summary(images))
+    if images.unreadable:
+        files.write_text(folder / "unreadable.txt", list_text(images.unreadable))
+    else:
+        (folder / "unreadable.txt").unlink(missing_ok=True)
+
+
+def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
+    """Return the summary in a few lines for the terminal."""
+    facts = summary(images, duplicates)
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    lines = [
+        f"{images.name}: {len(images):,} images of {len(images.classes):,} classes (images a class: least "
+        f"{counts.min():,}, median {np.median(counts):,.0f}, most {counts.max():,})",
+        f"  parts: {facts['parts']['train']:,} train, {facts['parts']['test']:,} test"
+        + ("" if images.has_test_part else " (the data has no test part of its own)"),
+    ]
+    if facts["groups"] is not None:
+        lines.append(f"  groups: {len(facts['groups'])}, of {_least_most(list(facts['groups'].values()))} classes")
+    if facts["units"] is not None:
+        lines.append(f"  units: {facts['units']:,}")
+    for part in _PARTS if facts["parts"]["test"] else ():
+        empty = [name for name, of in facts["classes"].items() if not of[part]]
+        if empty:
+            lines.append(f"  no {part} images: {_some(empty)}")
+    if images.unreadable:
+        reasons = [": ".join(row) for row in images.unreadable]
+        lines.append(f"  unreadable, left out: {len(reasons):,}: {_some(reasons)}")
+    if images.ignored:
+        examples: defaultdict[str, list[str]] = defaultdict(list)
+        for name, reason in images.ignored:
+            examples[reason].append(name)
+        reasons = [f"{len(names):,} {reason} ({names[0]})" for reason, names in examples.items()]
+        lines.append(f"  ignored: {'; '.join(reasons)}")
+    if facts["duplicates_across_parts"]:
+        pairs = [" = ".join(pair) for pair in facts["duplicates_across_parts"]]
+        lines.append(f"  in both parts, byte for byte: {len(pairs):,} test images: {_some(pairs)}")
+    return "\n".join(lines)
+
+
+_PARTS = ("train", "test")
+
+
+def _digest(images: ImageSet, index: int) -> bytes:
+    try:
+        return hashlib.sha256(content(images, index)).digest()
+    except OSError as error:
+        raise SlmlpError(f"cannot read {images.ids[index]} of {images.source}: {error.strerror or error}") from error
+
+
+def _least_most(counts: list[int]) -> str:
+    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    more = f", ... ({len(names):,} in all)" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

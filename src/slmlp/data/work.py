@@ -1,0 +1,88 @@
+"""How long work is done: in threads, with a progress bar once it takes more than two seconds, in a private folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from slmlp.config import DataOptions
+
+T = TypeVar("T")
+PATIENCE = 2.0  # seconds of silence before a progress bar appears
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def track(items: Iterable[T], total: int | None, words: str, *, show: bool = True) -> Iterator[T]:
+    """Yield ``items``; when that takes more than ``PATIENCE`` seconds, show a progress bar on stderr."""
+    due = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as stack:
+        advance: Callable[[int], None] | None = None
+        for done, item in enumerate(items, 1):
+            yield item
+            if show and time.monotonic() > due:
+                advance = advance or _bar(stack, total, words)
+                advance(done)
+                due = time.monotonic() + 0.1
+
+
+def _bar(stack: contextlib.ExitStack, total: int | None, words: str) -> Callable[[int], None]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = progress.add_task(words, total=total)
+    return lambda completed: progress.update(task, completed=completed)
+
+
+def in_threads(
+    job: Callable[[int], T], count: int, words: str, *, show: bool = True, chunk: int = 64
+) -> Iterator[tuple[int, T]]:
+    """Yield ``(i, job(i))`` for i in 0..count-1, in order, computed by one thread a core.
+
+    Only a few chunks are in flight, so that a million images cost no million waiting results. When the caller stops,
+    or a job raises, what has not started is cancelled.
+    """
+
+    def run(start: int) -> list[tuple[int, T]]:
+        return [(i, job(i)) for i in range(start, min(start + chunk, count))]
+
+    def results() -> Iterator[tuple[int, T]]:
+        threads = cores()
+        pool = ThreadPoolExecutor(threads)
+        waiting: list[Future[list[tuple[int, T]]]] = []
+        try:
+            for start in range(0, count, chunk):
+                waiting.append(pool.submit(run, start))
+                if len(waiting) > 4 * threads:
+                    yield from waiting.pop(0).result()
+            for future in waiting:
+                yield from future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    return track(results(), count, words, show=show)
+
+
+def scratch(options: DataOptions) -> Path:
+    """Return the folder for what is kept between runs: ``cache_dir``, else a private one in the temporary folder."""
+    if options.cache_dir is not None:
+        return Path(options.cache_dir).expanduser()
+    folder = Path(tempfile.gettempdir()) / f"slmlp-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.lstat()
+        # in a shared /tmp somebody else may have made the folder first, to read or to swap what we put there
+        if folder.is_dir() and not folder.is_symlink() and about.st_uid == os.getuid() and not about.st_mode & 0o077:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="slmlp-"))

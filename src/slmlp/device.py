@@ -1,0 +1,75 @@
+"""Where the arithmetic happens: device, precision, memory layout, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slmlp.config import Training
+from slmlp.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The resolved choice."""
+
+    device: torch.device
+    bfloat16: bool
+    channels_last: bool
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context of a forward pass."""
+        if not self.bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @property
+    def precision(self) -> str:
+        """The precision's name."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+
+def choose(cfg: Training, encoder: nn.Module) -> Compute:
+    """Return the device by what is there, bfloat16 where the hardware computes in it, channels last for convnets."""
+    device = _device(cfg.device)
+    bfloat16 = computes_bfloat16(device) if cfg.precision == "auto" else cfg.precision == "bfloat16"
+    convolutions = sum(isinstance(m, nn.Conv2d) for m in encoder.modules())
+    channels_last = convolutions > 1 if cfg.channels_last is None else cfg.channels_last
+    return Compute(device, bfloat16, channels_last)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies in bfloat16 itself instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise SlmlpError(f"--device {name} cannot be used here: {first}; expected auto, cpu, cuda, cuda:N or mps") from error
+    return device
+
+
+def describe() -> dict[str, object]:
+    """Return the processor's name and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0] if models else name
+    return {"cpu": name, "threads": torch.get_num_threads()}

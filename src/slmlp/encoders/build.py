@@ -1,0 +1,76 @@
+"""From a name to an encoder with random weights, and the stem for small images."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import nn
+
+from slmlp.encoders.encoder import Encoder, EncoderSpec
+from slmlp.encoders.resnet10 import ResNet10
+from slmlp.errors import SlmlpError, unknown
+
+SMALL_STEM_AT = 64  # pixels
+
+
+def choose_stem(stem: str, image_size: int) -> str:
+    """Return ``small`` or ``standard``; ``auto`` takes the small one at 64 pixels and less."""
+    return ("small" if image_size <= SMALL_STEM_AT else "standard") if stem == "auto" else stem
+
+
+def build(name: str, image_size: int, stem: str) -> Encoder:
+    """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``)."""
+    if stem not in ("small", "standard"):
+        raise unknown("stem", stem, ["small", "standard"])
+    backbone = ResNet10(stem == "small") if name == "resnet10" else _from_timm(name, image_size, stem)
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            feature = backbone(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise SlmlpError(
+            f"encoder {name} cannot take images of {image_size} pixels with the {stem} stem: {_one_line(error)}; "
+            "choose another --image-size or --stem"
+        ) from error
+    backbone.train()
+    return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=int(feature.shape[1])))
+
+
+def _from_timm(name: str, image_size: int, stem: str) -> nn.Module:
+    if not timm.is_model(name):
+        raise unknown("encoder", name, ["resnet10", *timm.list_models()])
+    config = timm.get_pretrained_cfg(name)
+    keywords: dict[str, object] = {"num_classes": 0}
+    if config is not None and config.fixed_input_size:
+        keywords["img_size"] = image_size
+    try:
+        backbone: nn.Module = timm.create_model(name, **keywords)
+        if stem == "small":
+            backbone = _with_small_stem(backbone, name, keywords)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        raise SlmlpError(
+            f"encoder {name} cannot be built for {image_size} pixels with the {stem} stem: {_one_line(error)}; "
+            "choose another --image-size, or --stem standard"
+        ) from error
+    return backbone
+
+
+def _with_small_stem(backbone: nn.Module, name: str, keywords: dict[str, object]) -> nn.Module:
+    """Return the network with a first convolution of stride 1 and no max-pool, or patches a quarter of the side."""
+    first = str(backbone.pretrained_cfg["first_conv"])  # type: ignore[index]
+    conv = backbone.get_submodule(first)
+    if not isinstance(conv, nn.Conv2d):
+        raise SlmlpError(f"encoder {name} has no small stem (its first layer {first} is no convolution); --stem standard")
+    if conv.kernel_size == conv.stride and conv.stride[0] > 1:  # patches: ViT, Swin, ConvNeXt
+        return timm.create_model(name, **keywords, patch_size=max(2, conv.stride[0] // 4))  # type: ignore[no-any-return]
+    new = nn.Conv2d(3, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, leaf = first.rpartition(".")
+    setattr(backbone.get_submodule(parent), leaf, new)
+    if isinstance(getattr(backbone, "maxpool", None), nn.Module):
+        backbone.maxpool = nn.Identity()
+    return backbone
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

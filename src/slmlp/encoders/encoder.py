@@ -1,0 +1,145 @@
+"""The encoder: what transfers. It knows neither method nor projector."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from slmlp import files
+from slmlp.augment import evaluation_side, evaluation_view
+from slmlp.errors import SlmlpError
+
+FORMAT = "slmlp-encoder-1"
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What is needed to build the same network again and to prepare images for it."""
+
+    name: str
+    stem: str
+    image_size: int
+    dim: int
+    normalisation: str = "imagenet"  # channel means and deviations; the only one so far
+
+
+class Encoder(nn.Module):
+    """A backbone without classifier: normalised images (N, 3, H, W) -> pooled features (N, D).
+
+    ``state_dict`` has the backbone's own key names (torchvision's for ResNets), so that other tools read it.
+    """
+
+    def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.spec = spec
+        self.dim = spec.dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (N, D) of normalised images."""
+        feature: Tensor = self.backbone(x)
+        return feature
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the backbone's weights and statistics on the CPU, by its own key names."""
+        # a copy, contiguous in the usual layout: what is saved must neither move with training nor depend on it
+        return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self.backbone.state_dict().items()}
+
+    def load_weights(self, state: dict[str, Tensor], source: str) -> None:
+        """Load weights by name; any missing, unexpected or misshapen key is an error that lists them."""
+        own = self.backbone.state_dict()
+        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own if k in state and own[k].shape != state[k].shape]
+        problems = [
+            f"{word} {len(keys)} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+            for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+            if keys
+        ]
+        if problems:
+            raise SlmlpError(
+                f"weights of {source} do not fit encoder {self.spec.name} with the {self.spec.stem} stem at "
+                f"{self.spec.image_size} px: keys {'; '.join(problems)}; nothing was loaded"
+            )
+        self.backbone.load_state_dict(state, strict=True)
+
+    def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
+        """Write weights and spec as safetensors, atomically."""
+        about = {"format": FORMAT, "spec": dataclasses.asdict(self.spec), **(extra or {})}
+        with files.atomic(path) as temporary:
+            save_file(self.weights(), temporary, metadata={"slmlp": json.dumps(about, sort_keys=True)})
+
+    def hash(self) -> str:
+        """Return the SHA-256 over spec, key names and weights."""
+        spec = json.dumps(dataclasses.asdict(self.spec), sort_keys=True).encode()
+        chunks = [spec]
+        for key, value in sorted(self.weights().items()):
+            chunks += [key.encode(), str(value.dtype).encode(), str(tuple(value.shape)).encode()]
+            chunks.append(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return files.sha256(chunks)
+
+    @classmethod
+    def load(cls, source: str | Path) -> Encoder:
+        """Return the encoder of a run's folder, or of an encoder file, in evaluation mode on the CPU.
+
+        >>> Encoder.load("no/such/run")
+        Traceback (most recent call last):
+        slmlp.errors.SlmlpError: no encoder at no/such/run: expected a run's folder or an encoder.safetensors file
+        """
+        from slmlp.encoders.build import build
+
+        path = Path(source)
+        file = path / "encoder.safetensors" if path.is_dir() else path
+        if not file.is_file():
+            what = "the run has not finished: slmlp pretrain --resume it" if path.is_dir() and (path / "config.json").exists() else "expected a run's folder or an encoder.safetensors file"
+            raise SlmlpError(f"no encoder at {source}: {what}")
+        try:
+            with safe_open(file, framework="pt") as opened:
+                about = json.loads((opened.metadata() or {}).get("slmlp", "{}"))
+                state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SlmlpError(f"{file} cannot be read as safetensors ({error}); restore it or run again") from error
+        if about.get("format") != FORMAT:
+            raise SlmlpError(f"{file} was not written by slmlp (found format {about.get('format')!r}, expected {FORMAT!r})")
+        spec = EncoderSpec(**about["spec"])
+        encoder = build(spec.name, spec.image_size, spec.stem)
+        encoder.load_weights(state, str(file))
+        return encoder.eval()
+
+    def transform(self, images: Sequence[Any] | npt.NDArray[np.uint8], batch_size: int = 256) -> npt.NDArray[np.float32]:
+        """Return features, float32 (N, D), of images: paths, PIL images, or uint8 arrays (H, W[, 3]).
+
+        Each is decoded as training decoded it, resized to the encoder's size (short side, centre crop) and normalised.
+        The encoder is used in evaluation mode and left in the mode it was in.
+        """
+        from slmlp.data.decode import resize_square
+        from slmlp.encoders.images import as_rgb
+
+        side = evaluation_side(self.spec.image_size)
+        parts = []
+        for start in range(0, len(images), batch_size):
+            squares = [resize_square(as_rgb(image), side) for image in images[start : start + batch_size]]
+            parts.append(self.features(torch.from_numpy(np.stack(squares))))
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
+
+    def features(self, pixels: Tensor) -> npt.NDArray[np.float32]:
+        """Return features, float32 (N, D), of uint8 squares (N, S, S, 3) with S = evaluation_side(image_size)."""
+        device = next(self.parameters()).device
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                x = evaluation_view(pixels.to(device), self.spec.image_size)
+                return self(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()  # type: ignore[no-any-return]
+        finally:
+            self.train(training)

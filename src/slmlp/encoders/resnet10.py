@@ -1,0 +1,38 @@
+"""A lean residual network for small images and few cores."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from timm.models.resnet import BasicBlock, downsample_conv
+from torch import Tensor, nn
+
+WIDTHS = (32, 64, 128, 256)
+STRIDES = (2, 1, 2, 2)
+
+
+class ResNet10(nn.Module):
+    """Convolution 3x3, then four basic blocks; D = 256, 0.10 GFLOPs at 32 pixels. Names follow torchvision's ResNets.
+
+    The standard stem has stride 2 and max-pool, for images above 64 pixels.
+    """
+
+    def __init__(self, small_stem: bool = True) -> None:
+        super().__init__()
+        width = WIDTHS[0]
+        self.conv1 = nn.Conv2d(3, width, 3, stride=1 if small_stem else 2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.Identity() if small_stem else nn.MaxPool2d(3, stride=2, padding=1)
+        for stage, (planes, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
+            shortcut = downsample_conv(width, planes, 1, stride) if stride != 1 or planes != width else None
+            self.add_module(f"layer{stage}", nn.Sequential(BasicBlock(width, planes, stride, shortcut)))
+            width = planes
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return pooled features (N, 256)."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
+        return x.mean(dim=(2, 3))

@@ -1,0 +1,37 @@
+"""What pretraining is told of an image: its class, or the coarser group its class belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slmlp.data.dataset import ImageSet, IntArray
+from slmlp.errors import SlmlpError, unknown
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Labels (N,) and their names."""
+
+    y: IntArray
+    names: tuple[str, ...]
+
+
+def labelling(images: ImageSet, which: str) -> Labelling:
+    """Return the labels of ``images`` by ``class`` or by ``class_group``."""
+    if which == "class":
+        return Labelling(images.labels, images.classes)
+    if which != "class_group":
+        raise unknown("labels", which, ["class", "class_group"])
+    if images.groups is None:
+        raise SlmlpError(
+            f"--labels class_group: {images.name} names no groups; give them with --groups FILE (class<tab>group), "
+            "--groups wordnet:N, or a class_group column in the manifest"
+        )
+    names = tuple(sorted(set(images.groups)))
+    if len(names) < 2:
+        raise SlmlpError(f"--labels class_group: all classes to train on are of one group ({names[0]}); at least 2 needed")
+    index = {name: i for i, name in enumerate(names)}
+    of_class = np.array([index[group] for group in images.groups], dtype=np.int64)
+    return Labelling(of_class[images.labels], names)

@@ -1,0 +1,40 @@
+"""Cross-fitting: every image of the held-out classes is predicted once, by a probe that has not seen its unit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from slmlp import config
+from slmlp.errors import SlmlpError
+from slmlp.features import Features
+from slmlp.probes.linear import ProbeResult, check_units, summarise, train_probe
+
+
+def crossfit(features: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> ProbeResult:
+    """Predict each of ``cfg.folds`` parts with a probe trained, and its strength chosen, on the other parts."""
+    from slmlp.data.parts import stratified_folds
+
+    if cfg.folds < 2:
+        raise SlmlpError(f"--probe.folds must be at least 2, found {cfg.folds}")
+    check_units(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
+    folds = np.asarray(stratified_folds(features.y, features.units, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
+    predicted = np.full(len(features), -1, dtype=np.int64)
+    probes, choices = [], []
+    for fold in range(cfg.folds):
+        inside = folds == fold
+        probe, choice = train_probe(take(features, ~inside), cfg, ("crossfit", fold), device=device)
+        predicted[inside] = probe.predict(features.x[inside])
+        probes.append(probe)
+        choices.append(choice)
+    assert (predicted >= 0).all(), "every image is in one fold"
+    return summarise(features, predicted, folds, probes, choices)
+
+
+def take(features: Features, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Features:
+    """Return the images where ``rows`` (N,) is true."""
+    return dataclasses.replace(
+        features, x=features.x[rows], y=features.y[rows], ids=features.ids[rows], units=features.units[rows]
+    )

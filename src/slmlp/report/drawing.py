@@ -1,0 +1,100 @@
+"""What every chart shares: matplotlib draws SVG whose colours and letters are the page's own (light, dark, print)."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from slmlp.report.inputs import Inputs
+
+# Stand-ins that matplotlib writes into the SVG and that become the page's CSS variables, so that one drawing serves
+# light, dark and print. Any colour does that nothing else uses.
+INK, SOFT, LINE, PAPER = "#010101", "#010102", "#010103", "#010104"
+METHOD = tuple(f"#0102{i:02x}" for i in range(6))
+CLASS = tuple(f"#0103{i:02x}" for i in range(8))
+VARIABLES = {
+    INK: "--ink",
+    SOFT: "--soft",
+    LINE: "--line",
+    PAPER: "--paper",
+    **{colour: f"--m{i}" for i, colour in enumerate(METHOD)},
+    **{colour: f"--c{i}" for i, colour in enumerate(CLASS)},
+}
+MARKERS = "osD^vP"
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (2, 1.2)), "-.", ":", (0, (7, 2, 2, 2)))
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "ytick.major.size": 0,
+    "svg.fonttype": "none",  # letters stay letters: searchable, selectable, in the reader's own font
+}
+NO_MARKUP = Markup("")
+WIDE, NARROW = 720, 330  # CSS pixels; 330 is what a phone of 360 leaves
+
+
+def sheet(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in CSS pixels (at 72 dots an inch, one point is one pixel of the SVG)."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72)
+
+
+def axes_in(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Return axes with margins in CSS pixels, so that panels of one size line up whatever their tick labels."""
+    width, height = figure.get_size_inches() * 72
+    return figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+
+
+def to_svg(figure: Figure, name: str, label: str, classes: str = "", on_top: Markup = NO_MARKUP) -> Markup:
+    """Return the figure as an inline ``<svg>`` that says ``label`` to a screen reader.
+
+    ``name`` keeps the ids of clip paths and markers apart from those of other figures; of all other ids only those
+    that start with it are kept. ``on_top`` is put above what matplotlib drew.
+    """
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    box = re.search(r'viewBox="([^"]+)"', svg)
+    assert box is not None
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    for pattern in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
+        body = re.sub(pattern, "", body, flags=re.S)
+    body = re.sub(rf'<g id="(?!{re.escape(name)})[^"]*"', "<g", body)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body).replace("xlink:href", "href")
+    body = re.sub(r"font: (?:bold|700) ([\d.]+)px [^;\"]*", r"font-size: \1px; font-weight: 600", body)
+    body = re.sub(r"#010[1-3]\w\w", lambda m: f"var({VARIABLES[m[0]]})", body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    head = Markup('<svg class="chart {}" viewBox="{}" role="img" aria-label="{}">').format(classes, box[1], label)
+    end = body.rindex("</svg>")
+    return head + Markup(body[:end]) + on_top + Markup("</svg>")  # noqa: S704  matplotlib escapes the text it draws
+
+
+def look(inputs: Inputs, method: str) -> dict[str, Any]:
+    """Return colour, dash and marker of a method: told apart without colour too."""
+    i = inputs.methods.index(method) % len(METHOD)
+    return {"color": METHOD[i], "linestyle": DASHES[i], "marker": MARKERS[i]}

@@ -1,0 +1,207 @@
+"""How numbers and names are written, and the sentences that say what a study can and cannot tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from slmlp.report.inputs import Inputs
+
+NAMES = {
+    "sl": "SL",
+    "sl-mlp": "SL-MLP",
+    "raw-pixels": "raw pixels",
+    "random-init": "untrained encoder",
+    "starting-encoder": "starting encoder",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "discriminative_ratio_source": "discriminative ratio, source",
+    "discriminative_ratio_unseen": "discriminative ratio, unseen",
+    "discriminative_ratio_source_normalised": "discriminative ratio, source, normalised features",
+    "discriminative_ratio_unseen_normalised": "discriminative ratio, unseen, normalised features",
+    "mixtureness_floor": "mixtureness, floor",
+    "mixtureness_ceiling": "mixtureness, ceiling",
+    "redundancy_source": "redundancy, source",
+    "redundancy_unseen": "redundancy, unseen",
+}
+NOTHING = "–"
+
+
+def name(method: str) -> str:
+    """Return a method's name for readers.
+
+    >>> name("sl-mlp:projector.out=256")
+    'SL-MLP (projector.out=256)'
+    """
+    base, _, overrides = method.partition(":")
+    shown = NAMES.get(base, base)
+    return f"{shown} ({overrides})" if overrides else shown
+
+
+def metric(key: str) -> str:
+    """Return a metric's name for readers."""
+    return METRICS.get(key, key.replace("_", " "))
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """Return a number with a true minus sign, or a dash for nothing."""
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """Return a difference with its sign; what rounds to zero has none.
+
+    >>> signed(-0.34), signed(1.25), signed(-0.01)
+    ('−0.3', '+1.2', '0.0')
+    """
+    if value is None:
+        return NOTHING
+    shown = f"{value:+,.{digits}f}"
+    return shown[1:] if float(shown.replace(",", "")) == 0 else shown.replace("-", "−")
+
+
+def span(low: float | None, high: float | None, digits: int = 1) -> str:
+    """Return "62.4–63.8", or nothing where there is no range."""
+    return "" if low is None or high is None else f"{number(low, digits)}–{number(high, digits)}"
+
+
+def signed_span(low: float | None, high: float | None) -> str:
+    """Return "−0.3 to +1.2", or nothing where there is no range."""
+    return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p value; below one in a thousand the digits say nothing."""
+    return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return "1 class", "1,234 classes"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def short(text: str, letters: int) -> str:
+    """Return a text cut to a number of letters where a drawing has no room for more."""
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def listed(items: list[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def day(stamp: str | None) -> str:
+    """Return an ISO time as "21 Nov 2026, 14:03", or as it was written where it is none."""
+    try:
+        return f"{datetime.fromisoformat(stamp or ''):%-d %b %Y, %H:%M}"
+    except ValueError:
+        return stamp or "unknown"
+
+
+def hours(value: float | None) -> str:
+    """Return a duration at the grain a reader cares for."""
+    if value is None:
+        return "unknown time"
+    return plural(max(1, round(value * 60)), "minute") if value < 2 else f"{value:,.1f} hours"
+
+
+def tidy(text: str) -> str:
+    """Return a sentence whose line does not break between a number and what it counts in."""
+    return text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every setting as (dotted name, value as text)."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def edge_rates(inputs: Inputs) -> list[str]:
+    """Return the methods whose chosen rate is the first or last of the grid."""
+    rates = inputs.study.get("rates") or {}
+    grid, chosen = rates.get("grid") or [], rates.get("chosen") or {}
+    return [m for m in inputs.methods if len(grid) > 1 and chosen.get(m) in (min(grid), max(grid))]
+
+
+def limits(inputs: Inputs) -> list[tuple[str, str]]:
+    """Return what the study can and cannot tell as (lead, sentence), as far as its facts call for it."""
+    study, data, split = inputs.study, inputs.data, inputs.study["split"]
+    said: list[tuple[str, str]] = []
+    if study.get("demo"):
+        said.append(
+            (
+                "A demonstration.",
+                "A small encoder and a short training show how the tool works and what its page looks "
+                "like. The numbers are real, but say nothing about other data, encoders or longer training.",
+            )
+        )
+    if study["seeds"] == 1:
+        said.append(
+            (
+                "One seed.",
+                "Every method was trained once. Another seed moves accuracy by an amount this study did not "
+                "measure, so a difference seen here may be chance; five seeds or more would tell.",
+            )
+        )
+    elif study["seeds"] < 5:
+        said.append(
+            (
+                "Few seeds.",
+                f"With {study['seeds']} seeds a method the spread between seeds is known only roughly, and "
+                "the intervals are wide for that reason.",
+            )
+        )
+    if study["seeds"] > 1 and inputs.comparisons and not inputs.better():
+        smallest = [c["smallest"] for c in inputs.comparisons if c.get("smallest") is not None]
+        could = f" A true difference under {number(max(smallest))} points would likely be missed." if smallest else ""
+        said.append(("No difference found is not the same as no difference.", f"This study could not tell.{could}"))
+    train, least = (data.get("parts") or {}).get("train"), (data.get("per_class") or {}).get("min")
+    if (train is not None and train < 10_000) or (least is not None and least < 20):
+        facts = [plural(train, "training image")] if train is not None else []
+        facts += [f"as few as {plural(least, 'image')} in a class"] if least is not None else []
+        said.append(
+            (
+                "Small data.",
+                f"There are {listed(facts)}: methods that differ at scale can look alike here, and the reverse.",
+            )
+        )
+    if split.get("leaks"):
+        said.append(
+            (
+                "Leaks.",
+                f"{plural(split['leaks'], 'image')} of held-out classes also occur among the source classes; "
+                "unseen accuracy may be too high.",
+            )
+        )
+    if str(split.get("rule", "")).startswith("random"):
+        said.append(
+            (
+                "Held out at random.",
+                "The unseen classes are of the same kind as the source classes. Classes further "
+                "away, or images from elsewhere, can order the methods differently.",
+            )
+        )
+    edges = edge_rates(inputs)
+    if edges:
+        said.append(
+            (
+                "Rate at the edge.",
+                f"The chosen rate of {listed([name(m) for m in edges])} is the lowest or highest "
+                "that was tried; a better one may lie outside the grid.",
+            )
+        )
+    said.append(
+        (
+            "One data set, one split, one budget.",
+            "The answer holds for these images, these held-out classes, this "
+            "encoder and this length of training. The measures go along with the accuracy; they do not prove "
+            "its cause.",
+        )
+    )
+    return said

@@ -1,0 +1,202 @@
+"""From result lines to what the page shows: the verdict, the map of held-out features, the record of the study."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from slmlp import config, data, device, files, results, seeds
+from slmlp.analysis.tsne import embed
+from slmlp.evaluate import UNSEEN
+from slmlp.results import Predictions
+from slmlp.run import Run, commit, versions
+from slmlp.verdict import Verdict, judge, mean_interval
+
+from slmlp.study.rates import Rates
+from slmlp.study.context import Context
+
+MAP_IMAGES = 500
+THUMBNAIL = 32  # pixels
+
+
+def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
+    """Write verdict.json, tsne.json with its thumbnails, and study.json."""
+    predictions = final_predictions(context)
+    verdict = judge(predictions, context.specs[0].name) if len(context.specs) > 1 else None
+    means = {name: mean_interval(list(by_seed.values())) for name, by_seed in predictions.items()}
+    files.write_json(context.folder / "verdict.json", verdict_json(verdict, means))
+    _map(context)
+    winner = max(means, key=lambda name: means[name].mean)
+    about = _about(context, rates, winner, demo)
+    file = context.folder / "study.json"
+    before = float(files.read_json(file)["hours"]) if file.exists() else 0.0
+    about |= {"started": started, "finished": _now(), "hours": round(_hours(context) or before or seconds / 3600, 4)}
+    files.write_json(file, about)
+
+
+def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
+    """Return what each contender's final runs predicted of the held-out images, by seed."""
+    found: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
+    for row in results.read(context.evaluation.results_file):
+        wanted = row.task == UNSEEN and row.metric == "accuracy" and row.role == "final" and row.predictions
+        if wanted and row.method in found and row.seed < context.cfg.seeds:
+            assert row.predictions is not None
+            found[row.method][row.seed] = results.read_predictions(context.folder / row.predictions)
+    return found
+
+
+def verdict_json(verdict: Verdict | None, means: dict[str, Any]) -> dict[str, Any]:
+    """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
+    return {
+        "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
+        "comparisons": [dataclasses.asdict(c) for c in verdict.comparisons] if verdict else [],
+        "note": verdict.note if verdict else None,
+        "means": {name: dataclasses.asdict(mean) for name, mean in means.items()},
+    }
+
+
+def _map(context: Context) -> None:
+    """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails."""
+    unseen = context.evaluation.unseen
+    picked = seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES]
+    images = unseen.select(np.sort(picked))
+    maps = {}
+    for spec in context.specs:
+        encoder = context.run(spec, 0).encoder()
+        x = context.evaluation.extractor(encoder)(unseen).x[np.sort(picked)]
+        maps[spec.name] = {"xy": np.round(embed(x, 0), 4).tolist()}
+    squares = context.corpus.squares(context.corpus.rows(images), THUMBNAIL).numpy()
+    columns = 25
+    rows = -(-len(squares) // columns)
+    sheet = np.full((rows * THUMBNAIL, columns * THUMBNAIL, 3), 255, dtype=np.uint8)
+    for i, square in enumerate(squares):
+        top, left = i // columns * THUMBNAIL, i % columns * THUMBNAIL
+        sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = square
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "WEBP", quality=80)
+    files.write_bytes(context.folder / "thumbnails.webp", buffer.getvalue())
+    labels = [images.classes[y] for y in images.labels]
+    files.write_json(
+        context.folder / "tsne.json",
+        {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
+         "side": THUMBNAIL, "columns": columns},
+    )  # fmt: skip
+
+
+def _hours(context: Context) -> float:
+    """Return the hours that the runs took, by their own metrics: what a resumed study cannot know from its clock."""
+    total = 0.0
+    for folder in sorted((context.folder / "runs").glob("*")):
+        run = Run(folder)
+        if not run.finished:
+            continue
+        batch = int(run.config["job"]["training"]["batch_size"])
+        step = 0
+        for row in run.metrics():
+            total += (row["step"] - step) * batch / row["images_per_second"]
+            step = row["step"]
+    return total / 3600
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str, Any]:
+    """Return the record of the study that the page shows."""
+    cfg, images, split = context.cfg, context.images, context.split
+    summary = data.summary(images)
+    config_ = context.run(context.specs[0], 0).config
+    chosen = {spec.name: rates.of(spec) for spec in context.specs}
+    return {
+        "schema": 1,
+        "title": f"Which pretraining transfers? {images.name}",
+        "command": study_command(context),
+        "machine": {**device.describe(), "cores": device.describe()["threads"],
+                    "device": config_["resolved"]["device"], "precision": config_["resolved"]["precision"]},
+        "versions": versions(),
+        "commit": commit(),
+        "data": {"name": images.name, "source": images.source, "hash": images.hash(), **summary},
+        "split": {"rule": split.rule, "seed": split.seed, "source": list(split.source), "unseen": list(split.unseen),
+                  "source_hash": split.source_hash, "unseen_hash": split.unseen_hash, "leaks": len(split.leaks),
+                  "held_out_groups": list(split.held_out_groups) if split.held_out_groups else None},
+        "settings": files.as_json(dataclasses.asdict(cfg)),
+        "methods": [spec.name for spec in context.specs],
+        "seeds": cfg.seeds,
+        "labels": cfg.labels,
+        "rates": {"grid": list(cfg.rates), "chosen": chosen,
+                  "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
+                  "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},
+        "full_command": full_command(context, winner, chosen[winner]),
+        "warnings": warnings(context),
+        "demo": demo,
+    }  # fmt: skip
+
+
+def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
+    """Return the command-line flags of the settings that differ from their defaults."""
+    words: list[str] = []
+    for entry in dataclasses.fields(given):
+        value = getattr(given, entry.name)
+        if value == getattr(default, entry.name) or value is None:
+            continue
+        flag = f"--{prefix}{entry.name}".replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else f"--{prefix}no-{entry.name}".replace("_", "-"))
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def full_command(context: Context, winner: str, rate: float) -> str:
+    """Return the command that pretrains the winner on all classes, for use."""
+    spec = next(s for s in context.specs if s.name == winner)
+    training = dataclasses.replace(context.cfg.training, base_lr=rate, keep_every=0, threads=None)
+    words = ["slmlp", "pretrain", context.source, "--method", spec.method]
+    preset = config.METHOD_CONFIGS[spec.method]
+    words += flags(spec.settings.projector, preset.projector, "projector.")
+    words += flags(dataclasses.replace(spec.settings, projector=preset.projector), preset)
+    words += flags(training, config.Training()) + flags(context.cfg.data, config.DataOptions())
+    if context.cfg.labels != "class":
+        words += ["--labels", context.cfg.labels]
+    return shlex.join([*words, "--out", f"{context.images.name}-{spec.folder}"])
+
+
+def study_command(context: Context) -> str:
+    """Return the command that does this study again."""
+    cfg, default = context.cfg, config.Study()
+    words = ["slmlp", "study", context.source, "--methods", ",".join(s.name for s in context.specs)]
+    words += ["--seeds", str(cfg.seeds), "--rates", *(f"{r:g}" for r in cfg.rates)]
+    if cfg.labels != "class":
+        words += ["--labels", cfg.labels]
+    words += flags(cfg.training, default.training) + flags(cfg.data, default.data)
+    words += flags(cfg.split, default.split, "split.") + flags(cfg.probe, default.probe, "probe.")
+    return shlex.join([*words, "--out", Path(context.folder).name])
+
+
+def warnings(context: Context) -> list[str]:
+    """Return what a reader must know before trusting a number."""
+    found = []
+    edge = {
+        row.run
+        for row in results.read(context.evaluation.results_file)
+        if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
+    }
+    if edge:
+        found.append(f"the probe chose a strength at the edge of its grid for {', '.join(sorted(edge))}")
+    unfinished = {row.run for row in results.read(context.evaluation.results_file) if row.extra.get("unfinished_fits")}
+    if unfinished:
+        found.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
+    if context.split.leaks:
+        found.append(f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split")
+    return found

@@ -1,0 +1,105 @@
+"""Cross-fitting predicts every image once, never with a probe that saw its unit, and the same way for every encoder."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from slmlp import config
+from slmlp.errors import SlmlpError
+from slmlp.features import Features
+from slmlp.probes.crossfit import crossfit
+
+SMALL = config.Probe(strengths=(1.0, 1e-1, 1e-2, 1e-3))
+
+
+def images(
+    n: int = 240, d: int = 8, classes: int = 4, per_unit: int = 1, seed: int = 0, separation: float = 0.7
+) -> Features:
+    random = np.random.default_rng(seed)
+    y = np.arange(n) // per_unit % classes
+    x = np.random.default_rng(7).normal(size=(classes, d))[y] * separation + random.normal(size=(n, d))
+    ids = np.array([f"i{k}" for k in range(n)])
+    units = np.array([f"u{k // per_unit}" for k in range(n)])
+    return Features(x.astype(np.float32), y.astype(np.int64), tuple("abcdefgh"[:classes]), ids, units)
+
+
+def test_every_image_is_predicted_once_outside_its_own_fold():
+    features = images()
+    result = crossfit(features, SMALL)
+    assert result.n == len(features)
+    np.testing.assert_array_equal(result.predictions.ids, features.ids)
+    np.testing.assert_array_equal(result.predictions.labels, np.array(features.classes)[features.y])
+    assert sorted(set(result.predictions.folds.tolist())) == [0, 1, 2, 3, 4]
+    assert len(result.strengths) == len(result.gradient_norms) == len(result.scores) == 5
+    assert max(result.gradient_norms) <= SMALL.tolerance
+    assert result.unfinished == result.unfinished_sweep == 0
+    assert 0.5 < result.accuracy < 1
+    assert result.interval[0] < result.accuracy < result.interval[1]
+
+
+def test_an_image_does_not_vote_on_its_own_prediction():
+    """Labels of pure noise are predicted at chance; a probe that saw them would do better."""
+    features = images(n=300, d=60, separation=0.0)
+    result = crossfit(features, SMALL)
+    assert abs(result.accuracy - 0.25) < 0.1
+    changed = dataclasses.replace(features, x=features.x.copy())
+    fold = result.predictions.folds
+    changed.x[fold == 2] += 5.0  # moves the predictions of fold 2 and the probes of the other folds
+    again = crossfit(changed, dataclasses.replace(SMALL, strengths=(0.1,)))
+    before = crossfit(features, dataclasses.replace(SMALL, strengths=(0.1,)))
+    np.testing.assert_array_equal(again.predictions.folds, fold)
+    assert (again.predictions.predictions[fold != 2] != before.predictions.predictions[fold != 2]).any()
+
+
+def test_units_stay_in_one_fold_and_widen_the_interval():
+    features = images(n=480, per_unit=8)
+    same = np.repeat(features.x[::8], 8, axis=0)  # eight copies of one image a unit
+    features = dataclasses.replace(features, x=same)
+    result = crossfit(features, SMALL)
+    for unit in set(features.units):
+        assert len(set(result.predictions.folds[features.units == unit])) == 1
+    apart = crossfit(dataclasses.replace(features, units=features.ids), SMALL)
+    assert apart.accuracy > result.accuracy  # copies in other folds give the label away
+    width = np.subtract(*result.interval[::-1])
+    p = result.accuracy
+    assert width == pytest.approx(2 * 2.0 * np.sqrt(p * (1 - p) / 60), rel=0.1)  # 60 units, not 480 images
+
+
+def test_two_encoders_get_the_same_folds_and_a_repeat_the_same_answer():
+    features = images()
+    other = dataclasses.replace(features, x=features.x[:, ::-1] * 3 + 1)
+    first, second, repeat = crossfit(features, SMALL), crossfit(other, SMALL), crossfit(features, SMALL)
+    np.testing.assert_array_equal(first.predictions.folds, second.predictions.folds)
+    np.testing.assert_array_equal(first.predictions.predictions, repeat.predictions.predictions)
+    assert first.scores == repeat.scores
+    # order and scale of the features carry no information for a probe on standardised features
+    assert (first.predictions.predictions == second.predictions.predictions).mean() > 0.99
+    moved = crossfit(features, dataclasses.replace(SMALL, seed=1))
+    assert (moved.predictions.folds != first.predictions.folds).any()
+
+
+def test_too_few_units_are_named_with_the_fix():
+    features = images(n=40)
+    rare = np.where(features.y == 2, "shared", features.units)
+    rare[:4] = "shared", "x", "other", "y"  # class c: two units
+    with pytest.raises(SlmlpError, match=r"class 'c' has images of 2 units .* fewer than the 5 .* fewer --probe.folds"):
+        crossfit(dataclasses.replace(features, units=rare), SMALL)
+    with pytest.raises(SlmlpError, match=r"--probe.folds must be at least 2, found 1"):
+        crossfit(features, dataclasses.replace(SMALL, folds=1))
+
+
+def test_diverged_features_are_an_error():
+    features = images()
+    features.x[3, 0] = np.inf
+    with pytest.raises(SlmlpError, match=r"NaN or infinite"):
+        crossfit(features, SMALL)
+
+
+def test_global_random_state_is_untouched():
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    crossfit(images(n=80), SMALL)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
