@@ -1,7 +1,64 @@
-"""Shared fixtures: one thread (tiny models run faster so), and small real images drawn once."""
+"""Shared fixtures: one thread (tiny models run faster so), and small images of drawn shapes made once."""
 
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+torch.set_num_threads(1)
+
+CLASSES = ("circle", "cross", "moon", "ring", "square", "triangle")
+GROUPS = {"circle": "round", "moon": "round", "ring": "round", "cross": "edged", "square": "edged", "triangle": "edged"}
+
+
+def draw(name: str, rng: np.random.Generator, side: int = 24) -> Image.Image:
+    """Return a drawn shape of random place, size and colours."""
+    image = Image.new("RGB", (side, side), tuple(rng.integers(0, 120, 3).tolist()))
+    pen = ImageDraw.Draw(image)
+    r = int(rng.integers(5, 9))
+    x, y = rng.integers(r, side - r, 2).tolist()
+    ink, box = tuple(rng.integers(130, 255, 3).tolist()), (x - r, y - r, x + r, y + r)
+    if name == "circle":
+        pen.ellipse(box, fill=ink)
+    elif name == "ring":
+        pen.ellipse(box, outline=ink, width=2)
+    elif name == "moon":
+        pen.chord(box, 30, 200, fill=ink)
+    elif name == "square":
+        pen.rectangle(box, fill=ink)
+    elif name == "triangle":
+        pen.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=ink)
+    else:
+        pen.line((x - r, y, x + r, y), fill=ink, width=3)
+        pen.line((x, y - r, x, y + r), fill=ink, width=3)
+    return image
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 6 classes with 24 training and 10 test PNG files each, 24 pixels."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 24), ("test", 10)):
+        for name in CLASSES:
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                draw(name, rng).save(folder / f"{i:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shape_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that names the group of each shape."""
+    path = tmp_path_factory.mktemp("groups") / "groups.tsv"
+    path.write_text("".join(f"{name}\t{group}\n" for name, group in GROUPS.items()))
+    return path

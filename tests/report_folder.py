@@ -188,11 +188,11 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def make(folder: Path, with_map: bool = True, **changes: Any) -> Path:
+def make(folder: Path, with_map: bool = True, curves: bool = True, **changes: Any) -> Path:
     """Write a whole study folder; ``changes`` go into study.json."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = study(**changes)
-    found = rows(tuple(facts["methods"]), facts["seeds"])
+    found = rows(tuple(facts["methods"]), facts["seeds"], curves)
     lines = [files.canonical(dataclasses.asdict(row)) for row in found]  # at once: append() syncs the disk each time
     (folder / "results.jsonl").write_text("\n".join(lines) + "\n")
     write(folder / "study.json", facts)

@@ -1,1 +1,61 @@
-__version__ = '0.1.0'
+"""slmlp: pretrain encoders on labelled images, with the MLP projector as a switch, and prove which of them transfers.
+
+>>> import slmlp
+>>> slmlp.discriminative_ratio([[0.0, 1.0], [0.0, 3.0], [4.0, 1.0], [4.0, 3.0]], [0, 0, 1, 1])
+16.0
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slmlp.analysis import discriminative_ratio, feature_mixtureness, feature_redundancy
+    from slmlp.api import evaluate, pretrain
+    from slmlp.comparison import compare
+    from slmlp.config import Study, Training
+    from slmlp.encoders import Encoder
+    from slmlp.errors import SlmlpError
+    from slmlp.studies import study
+
+# name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
+_PUBLIC = {
+    "Encoder": "slmlp.encoders",
+    "SlmlpError": "slmlp.errors",
+    "Study": "slmlp.config",
+    "Training": "slmlp.config",
+    "compare": "slmlp.comparison",
+    "discriminative_ratio": "slmlp.analysis",
+    "evaluate": "slmlp.api",
+    "feature_mixtureness": "slmlp.analysis",
+    "feature_redundancy": "slmlp.analysis",
+    "pretrain": "slmlp.api",
+    "study": "slmlp.studies",
+}
+
+__all__ = [
+    "Encoder",
+    "SlmlpError",
+    "Study",
+    "Training",
+    "compare",
+    "discriminative_ratio",
+    "evaluate",
+    "feature_mixtureness",
+    "feature_redundancy",
+    "pretrain",
+    "study",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'slmlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from slmlp import config
+from slmlp import config, data, results
+from slmlp.augment import evaluation_side
+from slmlp.concepts import split as concepts
 from slmlp.concepts.split import ConceptSplit
+from slmlp.corpus import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
+from slmlp.evaluation import Evaluation, Subject, encoder_hashes
+from slmlp.features import Features, extract
 from slmlp.job import Job
-from slmlp.pretrain import run_job
+from slmlp.pretraining import run_job
+from slmlp.results import Result
 from slmlp.run import Run
+from slmlp.studies import leaks
 
 
 def pretrain(
-    data: str,
+    data_source: str,
     out: str | Path,
     *,
     method: str = "sl-mlp",
@@ -32,7 +42,7 @@ def pretrain(
     """Pretrain one encoder into the folder ``out`` and return the run.
 
     Args:
-        data: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
+        data_source: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
         out: a new folder.
         method: ``sl``, ``sl-mlp``.
         projector: overrides of the method's projector.
@@ -52,16 +62,16 @@ def pretrain(
     if settings:
         chosen = dataclasses.replace(chosen, **settings)
     job = Job(
-        data=located(data), method=method, settings=chosen, training=training or config.Training(),
+        data=located(data_source), method=method, settings=chosen, training=training or config.Training(),
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
     held = split if isinstance(split, ConceptSplit) or split is None else ConceptSplit.load(Path(split))
     return run_job(job, Path(out), split=held, progress=progress)
 
 
-def located(data: str) -> str:
+def located(source: str) -> str:
     """Return a path as an absolute one, so that a run can be resumed from any folder; names stay as they are."""
-    return str(Path(data).resolve()) if Path(data).exists() else data
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def resume(run: str | Path, *, threads: int | None = None, progress: bool = True) -> Run:
@@ -73,3 +83,90 @@ def resume(run: str | Path, *, threads: int | None = None, progress: bool = True
     if stopped.finished:
         raise SlmlpError(f"{run} is finished already: its encoder is {stopped.path / 'encoder.safetensors'}")
     return run_job(job, stopped.path, split=stopped.split, resume=True, progress=progress)
+
+
+def split(
+    data_source: str, out: str | Path, rule: config.Split | None = None, options: config.DataOptions | None = None
+) -> ConceptSplit:
+    """Hold classes out by ``rule``, look for near-identical images between the sides, and save the split file.
+
+    Raises:
+        SlmlpError: bad input, or ``out`` holds another split.
+    """
+    options, rule = options or config.DataOptions(), rule or config.Split()
+    images = data.load(data_source, options, seed=rule.seed)
+    made = concepts.make(images, rule)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Corpus(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
+        made = leaks.check(made, corpus, concepts.apply(made, corpus.images))
+    made.save(Path(out))
+    return made
+
+
+def evaluate(
+    run: str | Path,
+    data_source: str,
+    *,
+    split: str | Path | None = None,
+    task: str = "unseen",
+    out: str | Path | None = None,
+    probe: config.Probe | None = None,
+    options: config.DataOptions | None = None,
+) -> list[Result]:
+    """Probe a run's frozen features and return the result lines, which are also added to ``out/results.jsonl``.
+
+    ``task`` is ``unseen`` (5-fold cross-fitting on the held-out classes) or ``source`` (train and test part of the
+    source classes). ``out`` defaults to ``RUN/evaluation``.
+    """
+    opened = Run(Path(run))
+    encoder = opened.encoder()
+    images, held = _images(opened, data_source, split, options)
+    if held is None:
+        raise SlmlpError(f"{run} was trained without a split: give one with --split, so that classes are held out")
+    folder = Path(out) if out else opened.path / "evaluation"
+    corpus = Corpus(
+        images, options or config.DataOptions(), folder / "cache", evaluation_side(encoder.spec.image_size), True
+    )
+    room = Evaluation(corpus, corpus.images, held, folder, probe or config.Probe(), config.Measures())
+    job = Job.from_json(opened.config["job"], str(opened.path / "config.json"))
+    subject = Subject(
+        opened.name, job.method, job.training.encoder, job.seed, "final", None, job.training.base_lr, job.labels
+    )
+    hashes, transform = encoder_hashes(encoder)
+    room.run(subject, room.extractor(encoder), hashes, (task,), transform)
+    return [r for r in results.read(room.results_file) if r.task == task and r.hashes["encoder"] == hashes["encoder"]]
+
+
+def features(
+    run: str | Path,
+    data_source: str,
+    *,
+    classes: str = "all",
+    part: str = "all",
+    split: str | Path | None = None,
+    options: config.DataOptions | None = None,
+) -> Features:
+    """Return the features of a run (or an encoder file) on images of one side of its split and one part."""
+    path = Path(run)
+    encoder = Encoder.load(path)
+    images, held = _images(Run(path), data_source, split, options)
+    if classes != "all":
+        if held is None:
+            raise SlmlpError(f"--classes {classes} needs a split, and {run} has none; give --split FILE")
+        images = images.of_classes(held.source if classes == "source" else held.unseen)
+    images = images.of_part(part)
+    if not len(images):
+        raise SlmlpError(f"{data_source} has no images in the {part} part")
+    with tempfile.TemporaryDirectory() as folder:
+        side = evaluation_side(encoder.spec.image_size)
+        corpus = Corpus(images, options or config.DataOptions(), Path(folder), side, progress=True)
+        return extract(encoder, corpus, corpus.images)
+
+
+def _images(
+    run: Run, source: str, split: str | Path | None, options: config.DataOptions | None
+) -> tuple[ImageSet, ConceptSplit | None]:
+    """Return the images under the given split, else the run's own, and that split."""
+    held = ConceptSplit.load(Path(split)) if split else run.split if run.path.is_dir() else None
+    images = data.load(source, options or config.DataOptions(), seed=held.seed if held else 0)
+    return (concepts.apply(held, images) if held else images), held

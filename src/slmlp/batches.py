@@ -32,7 +32,8 @@ class Plan:
         """Refuse a batch that no epoch fills."""
         if self.batch_size > len(self.labels):
             raise SlmlpError(
-                f"--batch-size {self.batch_size} is more than the {len(self.labels)} training images; choose at most that"
+                f"--batch-size {self.batch_size} is more than the {len(self.labels)} training images; "
+                "choose at most that"
             )
 
     @property

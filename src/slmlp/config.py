@@ -257,6 +257,8 @@ class Split:
     """Text file of held-out class names, one a line, or another split file."""
     test_fraction: float = 0.3
     """Share of each class put aside for testing where the data has no test part."""
+    within: str | None = None
+    """Another split file: only its source classes take part, so that choices made here never see its held-out ones."""
     seed: int = 0
     """Seed of every draw made here."""
 

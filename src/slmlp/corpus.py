@@ -39,9 +39,7 @@ class Corpus:
         if self.streamed:
             return torch.from_numpy(np.stack([self._read(int(row), side) for row in rows]))
         if side not in self._squares:
-            pixels, kept = decode_all(
-                self.images, side, options=self.options, cache=self.cache, progress=self.progress
-            )
+            pixels, kept = decode_all(self.images, side, options=self.options, cache=self.cache, progress=self.progress)
             if pixels is None or kept.ids != self.images.ids:
                 raise SlmlpError(f"files of {self.images.source} changed while they were read; run again")
             self._squares[side] = pixels

@@ -61,7 +61,9 @@ def _device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise SlmlpError(f"--device {name} cannot be used here: {first}; expected auto, cpu, cuda, cuda:N or mps") from error
+        raise SlmlpError(
+            f"--device {name} cannot be used here: {first}; expected auto, cpu, cuda, cuda:N or mps"
+        ) from error
     return device
 
 
@@ -70,6 +72,8 @@ def describe() -> dict[str, object]:
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        models = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         name = models[0] if models else name
     return {"cpu": name, "threads": torch.get_num_threads()}

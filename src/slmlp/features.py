@@ -55,7 +55,9 @@ class Features:
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
         if not {"x", "y"} <= arrays.keys():
-            raise SlmlpError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)")
+            raise SlmlpError(
+                f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)"
+            )
         x, y = arrays["x"], arrays["y"]
         if x.ndim != 2 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
@@ -64,7 +66,10 @@ class Features:
             names, y = np.unique(y.astype(np.str_), return_inverse=True)
         ids = arrays.get("ids", np.arange(len(y)).astype(np.str_))
         return cls(
-            x.astype(np.float32), y.astype(np.int64), tuple(map(str, names)), ids.astype(np.str_),
+            x.astype(np.float32),
+            y.astype(np.int64),
+            tuple(map(str, names)),
+            ids.astype(np.str_),
             arrays.get("units", ids).astype(np.str_),
         )
 
@@ -74,7 +79,9 @@ def transform_id(size: int) -> str:
     return f"square{evaluation_side(size)}-centre{size}-imagenet-float32"
 
 
-def extract(encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, device: str = "cpu") -> Features:
+def extract(
+    encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, device: str = "cpu"
+) -> Features:
     """Return the features of ``images`` in float32.
 
     With ``cache`` they are kept there under a hash of weights, images and transform, and a file is used only if the

@@ -44,7 +44,9 @@ class Job:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise SlmlpError(f"{source} was written by another version of slmlp ({error}); start the run again") from error
+            raise SlmlpError(
+                f"{source} was written by another version of slmlp ({error}); start the run again"
+            ) from error
 
     def hash(self) -> str:
         """Return the hash over what decides the weights: not threads, workers, caches or how often state is saved."""

@@ -31,7 +31,9 @@ def labelling(images: ImageSet, which: str) -> Labelling:
         )
     names = tuple(sorted(set(images.groups)))
     if len(names) < 2:
-        raise SlmlpError(f"--labels class_group: all classes to train on are of one group ({names[0]}); at least 2 needed")
+        raise SlmlpError(
+            f"--labels class_group: all classes to train on are of one group ({names[0]}); at least 2 needed"
+        )
     index = {name: i for i, name in enumerate(names)}
     of_class = np.array([index[group] for group in images.groups], dtype=np.int64)
     return Labelling(of_class[images.labels], names)

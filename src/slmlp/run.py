@@ -1,11 +1,11 @@
 """A run's folder: settings saved before step 0, metrics, checkpoints, the finished encoder.
 
-    RUN/config.json            every setting resolved, versions, commit, device
-    RUN/split.json             the class split it was trained under, where there is one
-    RUN/metrics.jsonl          one line every few steps
-    RUN/checkpoints/           the last two, all of the state
-    RUN/epochs/0010.safetensors  kept encoders (--keep-every)
-    RUN/encoder.safetensors    the finished encoder, without projector
+RUN/config.json            every setting resolved, versions, commit, device
+RUN/split.json             the class split it was trained under, where there is one
+RUN/metrics.jsonl          one line every few steps
+RUN/checkpoints/           the last two, all of the state
+RUN/epochs/0010.safetensors  kept encoders (--keep-every)
+RUN/encoder.safetensors    the finished encoder, without projector
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def commit() -> str | None:
         return None
     try:
         head = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        state = subprocess.run(["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        state = subprocess.run(
+            ["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if state.stdout.strip() else "")

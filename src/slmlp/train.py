@@ -46,7 +46,9 @@ class State:
         self.step, self.losses = saved["step"], list(saved["losses"])
 
 
-def train(state: State, batches: Batches, cfg: Training, compute: Compute, seed: int, workers: int) -> Iterator[dict[str, float]]:
+def train(
+    state: State, batches: Batches, cfg: Training, compute: Compute, seed: int, workers: int
+) -> Iterator[dict[str, float]]:
     """Yield one row of floats after each step, from ``state.step`` to the end.
 
     Rows have ``step`` (counted from 1), ``epoch`` (the one the step lies in, from 1), ``loss``, ``lr``, ``seconds``

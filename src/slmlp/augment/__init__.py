@@ -127,7 +127,7 @@ def normalise(x: Tensor) -> Tensor:
 def evaluation_side(size: int) -> int:
     """Return the short side an image is resized to before the centre crop: the whole image at 64 pixels and less,
     else the usual 256 for 224 (He et al. 2016).
-    """  # noqa: D200
+    """
     return size if size <= 64 else round(size / 0.875)
 
 

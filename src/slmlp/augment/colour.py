@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision
+LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 in the digits that torchvision takes
 
 
 def luminance(x: Tensor) -> Tensor:
@@ -50,9 +50,7 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
     return value.unsqueeze(1) - chroma.unsqueeze(1) * share
 
 
-def jitter(
-    x: Tensor, strength: tuple[float, float, float, float], p: float, generator: torch.Generator
-) -> Tensor:
+def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, generator: torch.Generator) -> Tensor:
     """Return the batch with brightness, contrast, saturation and hue changed in a random order, image by image."""
     n = len(x)
     chosen = torch.rand(n, generator=generator) < p

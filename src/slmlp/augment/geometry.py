@@ -72,9 +72,7 @@ def crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False).clamp_(0, 1)
 
 
-def crop_original(
-    image: npt.NDArray[np.uint8], box: Sequence[float], flip: bool, size: int
-) -> npt.NDArray[np.uint8]:
+def crop_original(image: npt.NDArray[np.uint8], box: Sequence[float], flip: bool, size: int) -> npt.NDArray[np.uint8]:
     """Return the box of one image (H, W, 3) as (size, size, 3), resized with antialiasing."""
     height, width = image.shape[:2]
     top, left, tall, wide = box

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -27,7 +28,7 @@ class StudyCommand:
     out: str
     """Folder of the study."""
     methods: tuple[str, ...] = config.Study.methods
-    """Methods compared, separated by commas or spaces; the first is the baseline. `sl-mlp:projector.out=256` overrides."""
+    """Methods compared, by commas or spaces; the first is the baseline. `sl-mlp:projector.out=256` overrides."""
     seeds: int = config.Study.seeds
     """Seeds a method; the interval is over seeds and images. One seed gives images only."""
     rates: tuple[float, ...] = config.Study.rates
@@ -36,6 +37,8 @@ class StudyCommand:
     """What pretraining is told: classes, or the coarser groups they belong to."""
     curve_seeds: int = config.Study.curve_seeds
     """Seeds whose kept epochs are evaluated for the curves."""
+    parallel: int | None = None
+    """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     validation_fraction: float = config.Study.validation_fraction
     """Share of the source training images held back while rates are chosen."""
     training: Annotated[config.StudyTraining, Flat] = field(default_factory=config.StudyTraining)
@@ -54,7 +57,7 @@ class StudyCommand:
         return config.Study(
             methods=self.methods, seeds=self.seeds, curve_seeds=self.curve_seeds, rates=self.rates,
             validation_fraction=self.validation_fraction, labels=self.labels, training=self.training,
-            split=self.split, data=self.data_options, probe=self.probe, measures=self.measures,
+            parallel=self.parallel, split=self.split, data=self.data_options, probe=self.probe, measures=self.measures,
         )  # fmt: skip
 
     def run(self) -> int:
@@ -75,27 +78,29 @@ class Demo:
     """Folder of the study."""
     labels: Literal["class", "class_group"] = config.DEMO.labels
     """What pretraining is told: Unicode's subgroups, or its coarser categories."""
-    threads: int | None = None
-    """CPU threads of torch."""
+    parallel: int | None = None
+    """Runs trained side by side; default: two on CPUs of two cores and more."""
 
     def run(self) -> int:
         """Do the demo and print where the page is."""
-        training = dataclasses.replace(config.DEMO.training, threads=self.threads)
-        cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, training=training)
+        cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, parallel=self.parallel)
         return _report("emoji", self.out, cfg, demo=True)
 
 
 def _report(data: str, out: str, cfg: config.Study, *, demo: bool) -> int:
-    from pathlib import Path
+    from slmlp.studies import study
 
-    from slmlp import files, report
-    from slmlp.study import study
+    return show(study(data, out, cfg, demo=demo))
 
-    page = study(data, out, cfg, demo=demo)
+
+def show(page: Path) -> int:
+    """Print the table, the verdict and the page's name."""
     from rich.console import Console
 
-    Console().print(report.table_text(Path(out)))
-    for sentence in files.read_json(Path(out) / "verdict.json")["sentences"]:
+    from slmlp import files, report
+
+    Console().print(report.table_text(page.parent))
+    for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
         print(sentence)
     print(f"report: {page}")
     return 0

@@ -8,6 +8,6 @@ import tyro
 
 
 def parse(kind: Any, name: str, words: list[str]) -> Any:
-    """Return an instance of the dataclass ``kind`` (or of what its ``for_words`` chooses) from the words of a command."""
+    """Return an instance of ``kind``, or of what its ``for_words`` makes of the words, from a command's words."""
     choose = getattr(kind, "for_words", None)
     return tyro.cli(choose(words) if choose else kind, prog=f"slmlp {name}", args=words)

@@ -130,7 +130,7 @@ def _refuse_single(
     wrong = int(np.flatnonzero(~several)[0])
     mine = y == wrong
     count = int(mine.sum())
-    found = "one image" if count == 1 else f"{count} images, all of one unit ({units[mine][0]!r})"
+    found = "one image" if count == 1 else f"{count} images, all of one unit ({str(units[mine][0])!r})"
     raise SlmlpError(
         f"class {str(classes[wrong])!r} has {found}: it takes at least two of different units {purpose}; add images or "
         f"remove the class ({int((~several).sum())} such classes)"

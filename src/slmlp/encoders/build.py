@@ -60,7 +60,9 @@ def _with_small_stem(backbone: nn.Module, name: str, keywords: dict[str, object]
     first = str(backbone.pretrained_cfg["first_conv"])  # type: ignore[index]
     conv = backbone.get_submodule(first)
     if not isinstance(conv, nn.Conv2d):
-        raise SlmlpError(f"encoder {name} has no small stem (its first layer {first} is no convolution); --stem standard")
+        raise SlmlpError(
+            f"encoder {name} has no small stem (its first layer {first} is no convolution); --stem standard"
+        )
     if conv.kernel_size == conv.stride and conv.stride[0] > 1:  # patches: ViT, Swin, ConvNeXt
         return timm.create_model(name, **keywords, patch_size=max(2, conv.stride[0] // 4))  # type: ignore[no-any-return]
     new = nn.Conv2d(3, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)

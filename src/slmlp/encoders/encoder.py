@@ -54,13 +54,20 @@ class Encoder(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the backbone's weights and statistics on the CPU, by its own key names."""
         # a copy, contiguous in the usual layout: what is saved must neither move with training nor depend on it
-        return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in self.backbone.state_dict().items()}
+        return {
+            k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for k, v in self.backbone.state_dict().items()
+        }
 
     def load_weights(self, state: dict[str, Tensor], source: str) -> None:
         """Load weights by name; any missing, unexpected or misshapen key is an error that lists them."""
         own = self.backbone.state_dict()
         missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own if k in state and own[k].shape != state[k].shape]
+        shapes = [
+            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+            for k in own
+            if k in state and own[k].shape != state[k].shape
+        ]
         problems = [
             f"{word} {len(keys)} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
             for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
@@ -101,7 +108,11 @@ class Encoder(nn.Module):
         path = Path(source)
         file = path / "encoder.safetensors" if path.is_dir() else path
         if not file.is_file():
-            what = "the run has not finished: slmlp pretrain --resume it" if path.is_dir() and (path / "config.json").exists() else "expected a run's folder or an encoder.safetensors file"
+            what = (
+                "the run has not finished: slmlp pretrain --resume it"
+                if path.is_dir() and (path / "config.json").exists()
+                else "expected a run's folder or an encoder.safetensors file"
+            )
             raise SlmlpError(f"no encoder at {source}: {what}")
         try:
             with safe_open(file, framework="pt") as opened:
@@ -110,13 +121,17 @@ class Encoder(nn.Module):
         except (SafetensorError, OSError, ValueError) as error:
             raise SlmlpError(f"{file} cannot be read as safetensors ({error}); restore it or run again") from error
         if about.get("format") != FORMAT:
-            raise SlmlpError(f"{file} was not written by slmlp (found format {about.get('format')!r}, expected {FORMAT!r})")
+            raise SlmlpError(
+                f"{file} was not written by slmlp (found format {about.get('format')!r}, expected {FORMAT!r})"
+            )
         spec = EncoderSpec(**about["spec"])
         encoder = build(spec.name, spec.image_size, spec.stem)
         encoder.load_weights(state, str(file))
         return encoder.eval()
 
-    def transform(self, images: Sequence[Any] | npt.NDArray[np.uint8], batch_size: int = 256) -> npt.NDArray[np.float32]:
+    def transform(
+        self, images: Sequence[Any] | npt.NDArray[np.uint8], batch_size: int = 256
+    ) -> npt.NDArray[np.float32]:
         """Return features, float32 (N, D), of images: paths, PIL images, or uint8 arrays (H, W[, 3]).
 
         Each is decoded as training decoded it, resized to the encoder's size (short side, centre crop) and normalised.

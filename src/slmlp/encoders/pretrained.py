@@ -36,7 +36,11 @@ def timm_weights(source: str, encoder: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise SlmlpError(f"--init {source}: no file {file}")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # safetensors, pickle and zip errors alike mean a file that is no weights file
         first = " ".join(str(error).split())[:160]
         raise SlmlpError(f"--init {source}: {file} cannot be read as weights ({first})") from error

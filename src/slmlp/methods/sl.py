@@ -34,5 +34,5 @@ class SL(Method):
 
     @property
     def chance_loss(self) -> float:
-        """ln C: the cross-entropy of equal logits."""
+        """Ln C: the cross-entropy of equal logits."""
         return math.log(self.num_classes)

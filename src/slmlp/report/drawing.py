@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import AbstractContextManager
 from typing import Any
 
+import matplotlib.style
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -54,6 +56,11 @@ STYLE: dict[Any, Any] = {
 }
 NO_MARKUP = Markup("")
 WIDE, NARROW = 720, 330  # CSS pixels; 330 is what a phone of 360 leaves
+
+
+def style(**more: Any) -> AbstractContextManager[None]:
+    """Return the context in which every chart is drawn: ours on matplotlib's defaults, not on the user's."""
+    return matplotlib.style.context(["default", STYLE | more])
 
 
 def sheet(width: float, height: float) -> Figure:

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 
 from slmlp.report import words
-from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, STYLE, WIDE, axes_in, look, sheet, to_svg
+from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, look, sheet, style, to_svg
 from slmlp.report.inputs import Inputs
 
 
@@ -20,7 +19,7 @@ def forest(inputs: Inputs, width: int, name: str) -> Markup | None:
     if not comparisons:
         return None
     row, below = 74, 48 if width >= WIDE else 62  # a phone has no room for the axis label between the directions
-    with rc_context(STYLE | {"font.size": 12 if width >= WIDE else 11}):
+    with style(**{"font.size": 12 if width >= WIDE else 11}):
         figure = sheet(width, 2 + row * len(comparisons) + below)
         axes = axes_in(figure, 1, 1, 2, below)
         axes.set_ylim(-len(comparisons), 0)
@@ -112,9 +111,9 @@ def _forest_row(axes: Axes, inputs: Inputs, c: dict[str, Any], top: float, lette
 PANELS = (
     ("unseen", "accuracy", "Unseen accuracy, %", 100),
     ("source", "accuracy", "Source accuracy, %", 100),
-    ("measures", "mixtureness", "Mixtureness", 1),
     ("measures", "discriminative_ratio_unseen", "Discriminative ratio, unseen", 1),
     ("measures", "discriminative_ratio_source", "Discriminative ratio, source", 1),
+    ("measures", "mixtureness", "Mixtureness", 1),
     ("measures", "redundancy_unseen", "Redundancy, unseen", 1),
 )
 
@@ -126,7 +125,7 @@ def epochs(inputs: Inputs) -> list[Markup]:
         curves = {m: inputs.epochs_of(task, metric, m) for m in inputs.methods}
         if not any(len(line) > 1 for lines in curves.values() for line in lines.values()):
             continue
-        with rc_context(STYLE):
+        with style():
             figure = sheet(NARROW, 222)
             axes = axes_in(figure, 38, 10, 32, 38)
             axes.set_title(title, x=-28 / (NARROW - 48))
@@ -187,7 +186,7 @@ def _rate_panel(
     inputs: Inputs, name: str, title: str, lines: dict[str, list[tuple[float, float]]], chosen: dict[str, float]
 ) -> Markup:
     """Return one panel over the grid of rates, on a logarithmic axis with the tried rates as its only ticks."""
-    with rc_context(STYLE):
+    with style():
         figure = sheet(NARROW, 222)
         axes = axes_in(figure, 38, 14, 32, 38)
         axes.set_title(title, x=-28 / (NARROW - 52))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from matplotlib import rc_context
 from PIL import Image
 
 from slmlp.errors import SlmlpError
@@ -123,7 +122,7 @@ def _panel(
     name: str, method: str, xy: FloatArray, classes: IntArray, count: int, sprite: Sprite | None
 ) -> tuple[Markup, FloatArray]:
     """Return one map and the place of every point on it, in the drawing's own units."""
-    with rc_context(drawing.STYLE):
+    with drawing.style():
         figure = drawing.sheet(WIDTH, WIDTH)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()

@@ -13,13 +13,12 @@ from PIL import Image
 
 from slmlp import config, data, device, files, results, seeds
 from slmlp.analysis.tsne import embed
-from slmlp.evaluate import UNSEEN
+from slmlp.evaluation import UNSEEN
 from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
+from slmlp.studies.context import Context
+from slmlp.studies.rates import Rates
 from slmlp.verdict import Verdict, judge, mean_interval
-
-from slmlp.study.rates import Rates
-from slmlp.study.context import Context
 
 MAP_IMAGES = 500
 THUMBNAIL = 32  # pixels

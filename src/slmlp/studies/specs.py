@@ -44,7 +44,9 @@ def parse(text: str) -> Spec:
         else:
             settings[key] = _value(value)
     _known(text, projector, [f.name for f in dataclasses.fields(config.Projector)], "projector setting")
-    _known(text, settings, [f.name for f in dataclasses.fields(preset) if f.name != "projector"], f"setting of {method}")
+    _known(
+        text, settings, [f.name for f in dataclasses.fields(preset) if f.name != "projector"], f"setting of {method}"
+    )
     result = dataclasses.replace(preset, projector=preset.projector.override(**projector), **settings)
     return Spec(text.strip(), method, result)
 

@@ -29,4 +29,3 @@ def check(split: ConceptSplit, corpus: Corpus, images: ImageSet) -> ConceptSplit
             f"({100 * share:.2f} % of the held-out images), listed in split.json"
         )
     return dataclasses.replace(split, leaks=tuple(pairs))
-

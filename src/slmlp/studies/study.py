@@ -9,9 +9,9 @@ from pathlib import Path
 from slmlp import config, report
 from slmlp.errors import SlmlpError
 from slmlp.progress import duration, say
-from slmlp.study import baselines, pool, rates, summary
-from slmlp.study.context import open_study
-from slmlp.study.worker import Task
+from slmlp.studies import baselines, pool, rates, summary
+from slmlp.studies.context import open_study
+from slmlp.studies.worker import Task
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:

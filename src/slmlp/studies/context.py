@@ -14,13 +14,13 @@ from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
 from slmlp.errors import SlmlpError
-from slmlp.evaluate import MEASURES, SOURCE, UNSEEN, Evaluation, Subject, encoder_hashes
+from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, Subject, encoder_hashes
 from slmlp.job import Job
-from slmlp.pretrain import choose_image_size, run_job
+from slmlp.pretraining import choose_image_size, run_job
 from slmlp.progress import say
 from slmlp.run import Run
-from slmlp.study import leaks
-from slmlp.study.specs import Spec, parse_all
+from slmlp.studies import leaks
+from slmlp.studies.specs import Spec, parse_all
 
 TASKS = (UNSEEN, SOURCE, MEASURES)
 
@@ -111,7 +111,9 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
                 {key for key in mine["settings"] if held.get("settings", {}).get(key) != mine["settings"][key]}
                 | {key for key in ("data", "source_hash") if held.get(key) != mine[key]}
             )
-            raise SlmlpError(f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out")
+            raise SlmlpError(
+                f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
+            )
         return
     if folder.exists() and any(folder.iterdir()):
         raise SlmlpError(f"{folder} is not empty and holds no study of slmlp; choose another --out")

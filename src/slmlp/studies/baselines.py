@@ -7,11 +7,10 @@ import numpy as np
 from slmlp import files
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import choose_stem
-from slmlp.evaluate import MEASURES, SOURCE, UNSEEN, Subject, encoder_hashes
+from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Subject, encoder_hashes
 from slmlp.features import Features, calibrate_norms
-from slmlp.pretrain import initial_encoder
-
-from slmlp.study.context import Context
+from slmlp.pretraining import initial_encoder
+from slmlp.studies.context import Context
 
 PIXEL_SIDE = 16  # pixels: 768 numbers an image, what a linear probe of raw pixels can be fitted to in seconds
 SEED = 0

@@ -9,17 +9,17 @@ import numpy as np
 
 from slmlp import results
 from slmlp.errors import SlmlpError
-from slmlp.evaluate import UNSEEN, VALIDATION, Subject, encoder_hashes
+from slmlp.evaluation import UNSEEN, VALIDATION, Subject, encoder_hashes
 from slmlp.features import Features
-from slmlp.pretrain import Prepared, prepare
+from slmlp.pretraining import Prepared, prepare
 from slmlp.probes.linear import evaluate as probe_on_test
 from slmlp.progress import say
 from slmlp.results import Result
 from slmlp.run import Run
-from slmlp.study import pool
-from slmlp.study.context import Context
-from slmlp.study.specs import Spec
-from slmlp.study.worker import Task
+from slmlp.studies import pool
+from slmlp.studies.context import Context
+from slmlp.studies.specs import Spec
+from slmlp.studies.worker import Task
 
 GRID_SEED = 0
 
@@ -63,7 +63,9 @@ def choose(context: Context) -> Rates:
     for spec in context.specs:
         found = {rate: scores[spec.name, rate] for rate in grid if rate not in rates.failed.get(spec.name, {})}
         if not found:
-            raise SlmlpError(f"{spec.name} could not be trained at any of the rates {', '.join(f'{r:g}' for r in grid)}")
+            raise SlmlpError(
+                f"{spec.name} could not be trained at any of the rates {', '.join(f'{r:g}' for r in grid)}"
+            )
         rates.validation[spec.name] = found
         best = max(found.values())
         rates.chosen[spec.name] = min(rate for rate, score in found.items() if score == best)

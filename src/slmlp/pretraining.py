@@ -52,9 +52,7 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
     part = images.of_part("train")
     held = None
     if job.validation_fraction:
-        mask = stratified_holdout(
-            part.labels, part.units, job.validation_fraction, job.validation_seed, "validation"
-        )
+        mask = stratified_holdout(part.labels, part.units, job.validation_fraction, job.validation_seed, "validation")
         part, held = part.select(~mask), part.select(mask)
     size = job.training.image_size or choose_image_size(part)
     return Prepared(part, held, labelling(part, job.labels), size)
@@ -275,7 +273,12 @@ class _Log:
         last, n = self.rows[-1], len(self.rows)
         mean = {key: sum(r[key] for r in self.rows) / n for key in last if key not in ("step", "epoch", "seconds")}
         seconds = sum(r["seconds"] for r in self.rows)
-        line = {"step": int(last["step"]), "epoch": int(last["epoch"]), **mean, "images_per_second": n * self.batch_size / seconds}
+        line = {
+            "step": int(last["step"]),
+            "epoch": int(last["epoch"]),
+            **mean,
+            "images_per_second": n * self.batch_size / seconds,
+        }
         self.file.write(files.canonical(line) + "\n")
         self.file.flush()
         if self.board is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slmlp import config
 from slmlp.errors import SlmlpError
-from slmlp.study.worker import Task, perform
+from slmlp.studies.worker import Task, perform
 
 POLL = 0.2  # seconds
 
@@ -68,14 +68,19 @@ def _one_by_one(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Ta
 
 def _start(source: str, folder: Path, cfg: config.Study, task: Task) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "slmlp.study.worker"],
+        [sys.executable, "-m", "slmlp.studies.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(cfg.training.threads)},
     )
     assert process.stdin is not None
-    asked = {"source": source, "folder": str(folder), "study": dataclasses.asdict(cfg), "task": dataclasses.asdict(task)}
+    asked = {
+        "source": source,
+        "folder": str(folder),
+        "study": dataclasses.asdict(cfg),
+        "task": dataclasses.asdict(task),
+    }
     process.stdin.write(json.dumps(asked))
     process.stdin.close()
     return process

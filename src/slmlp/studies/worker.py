@@ -1,4 +1,4 @@
-"""One run of a study in a process of its own: ``python -m slmlp.study.worker``, its task as JSON on stdin.
+"""One run of a study in a process of its own: ``python -m slmlp.studies.worker``, its task as JSON on stdin.
 
 Small encoders leave most of a machine idle when one run is spread over all cores, so a study trains several runs side
 by side, each on its share of the threads. A run's result does not depend on what runs beside it.
@@ -35,8 +35,8 @@ def perform(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
     """Train and evaluate one run; its numbers are in the study's results file afterwards."""
     import torch
 
-    from slmlp.study import context, rates
-    from slmlp.study.specs import parse
+    from slmlp.studies import context, rates
+    from slmlp.studies.specs import parse
 
     if cfg.training.threads:
         torch.set_num_threads(cfg.training.threads)

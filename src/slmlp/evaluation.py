@@ -99,7 +99,9 @@ class Evaluation:
             elif task == MEASURES:
                 self._measures(subject, extract_, marks)
 
-    def _probe(self, subject: Subject, task: str, outcome: ProbeResult, images: ImageSet, marks: dict[str, str]) -> None:
+    def _probe(
+        self, subject: Subject, task: str, outcome: ProbeResult, images: ImageSet, marks: dict[str, str]
+    ) -> None:
         """Write predictions, then the lines that name them."""
         file = subject.file(task)
         results.write_predictions(self.folder / file, outcome.predictions)

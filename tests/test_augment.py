@@ -1,0 +1,145 @@
+"""Batched augmentation against torchvision, image by image, and against the rules it states."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as TF
+
+from slmlp import seeds
+from slmlp.augment import Augment, colour, evaluation_side, evaluation_view, geometry, normalise
+from slmlp.errors import SlmlpError
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(6, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+
+
+FACTORS = torch.tensor([0.6, 0.8, 1.0, 1.1, 1.3, 1.4])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (colour.brightness, TF.adjust_brightness),
+        (colour.contrast, TF.adjust_contrast),
+        (colour.saturation, TF.adjust_saturation),
+    ],
+)
+def test_blends_equal_torchvision_with_a_factor_of_each_image(images, ours, theirs):
+    expected = torch.stack([theirs(x, float(f)) for x, f in zip(images, FACTORS, strict=True)])
+    torch.testing.assert_close(ours(images.clone(), FACTORS.view(-1, 1, 1, 1)), expected, atol=1e-5, rtol=0)
+
+
+def test_hue_equals_torchvision(images):
+    turns = torch.tensor([-0.1, -0.05, 0.0, 0.02, 0.07, 0.1])
+    expected = torch.stack([TF.adjust_hue(x, float(t)) for x, t in zip(images, turns, strict=True)])
+    torch.testing.assert_close(colour.hue(images, turns.view(-1, 1, 1)), expected, atol=1e-5, rtol=0)
+
+
+def test_hue_leaves_grey_alone():
+    grey = torch.full((1, 3, 4, 4), 0.3)
+    torch.testing.assert_close(colour.hue(grey, torch.full((1, 1, 1), 0.1)), grey)
+
+
+def test_blur_equals_torchvision(images):
+    generator = torch.Generator().manual_seed(3)
+    blurred = colour.blur(images, (0.9, 0.9), 1.1, generator)
+    expected = TF.gaussian_blur(images, [7, 7], [0.9, 0.9])
+    torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)
+
+
+def test_whole_box_at_the_same_size_is_the_image(images):
+    pixels = (images.permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(6, 4)
+    same = geometry.crop(pixels, whole, torch.zeros(6, dtype=torch.bool), 20)
+    torch.testing.assert_close(same, pixels.permute(0, 3, 1, 2).float() / 255, atol=1e-5, rtol=0)
+    flipped = geometry.crop(pixels, whole, torch.ones(6, dtype=torch.bool), 20)
+    torch.testing.assert_close(flipped, same.flip(3), atol=1e-5, rtol=0)
+
+
+def test_a_box_is_the_slice_it_names(images):
+    pixels = (images.permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    box = torch.tensor([[0.25, 0.5, 0.5, 0.5]]).expand(6, 4)
+    view = geometry.crop(pixels, box, torch.zeros(6, dtype=torch.bool), 10)
+    torch.testing.assert_close(view, pixels.permute(0, 3, 1, 2)[:, :, 5:15, 10:20].float() / 255, atol=1e-5, rtol=0)
+
+
+def _one_by_one(rng: random.Random) -> float:
+    """The area of one random resized crop of a square, drawn in a loop."""
+    for _ in range(10):
+        area, ratio = rng.uniform(0.2, 1.0), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+        if math.sqrt(area * ratio) <= 1 and math.sqrt(area / ratio) <= 1:
+            return area
+    return 1.0
+
+
+@pytest.mark.parametrize("aspect", [1.0, 2.0, 0.4])
+def test_resized_crops_follow_their_law(aspect):
+    boxes = geometry.resized_crops(4000, (0.2, 1.0), torch.Generator().manual_seed(0), aspect)
+    top, left, height, width = boxes.unbind(1)
+    assert (boxes >= 0).all()
+    assert (top + height <= 1 + 1e-6).all()
+    assert (left + width <= 1 + 1e-6).all()
+    area, ratio = height * width, width * aspect / height
+    whole = (height == 1) & (width == 1)
+    assert ((area >= 0.2 - 1e-5) | whole).all()
+    assert (((ratio >= 0.75 - 1e-4) & (ratio <= 4 / 3 + 1e-4)) | whole).all()
+    if aspect == 1.0:  # large areas are refused when their ratio makes a side longer than the image's
+        loop = [_one_by_one(random.Random(i)) for i in range(4000)]
+        assert abs(float(area.mean()) - sum(loop) / len(loop)) < 0.015
+
+
+def test_originals_and_squares_give_the_same_crop_of_a_smooth_image():
+    ramp = np.linspace(0, 255, 40)
+    image = np.stack([np.add.outer(ramp, ramp) / 2] * 3, axis=2).astype(np.uint8)
+    augment = Augment("crop", 16)
+    squares = augment(torch.from_numpy(image)[None].expand(8, -1, -1, -1), seeds.torch_generator(0, "a"))
+    originals = augment.from_originals([image] * 8, seeds.torch_generator(0, "a"))
+    assert float((squares - originals).abs().max()) < 0.12  # of a range of about 4; flips and boxes agree
+
+
+def test_the_same_generator_gives_the_same_views_and_another_gives_others(images):
+    pixels = (images.permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    augment = Augment("moco-v2", 16)
+    first = augment(pixels, seeds.torch_generator(0, "augment", 1))
+    assert torch.equal(first, augment(pixels, seeds.torch_generator(0, "augment", 1)))
+    assert not torch.equal(first, augment(pixels, seeds.torch_generator(0, "augment", 2)))
+
+
+def test_probabilities_are_kept():
+    pixels = torch.randint(0, 255, (3000, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = Augment("moco-v2", 8)(pixels, seeds.torch_generator(5))
+    black, white = normalise(torch.zeros(1, 3, 1, 1)), normalise(torch.ones(1, 3, 1, 1))
+    rgb = (views - black) / (white - black)
+    grey = ((rgb - rgb.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-3).float().mean()
+    assert abs(float(grey) - 0.2) < 0.03
+
+
+def test_evaluation_view_is_the_centre():
+    pixels = torch.arange(6 * 6 * 3, dtype=torch.uint8).view(1, 6, 6, 3)
+    view = evaluation_view(pixels, 4)
+    torch.testing.assert_close(view, normalise(pixels[:, 1:5, 1:5].permute(0, 3, 1, 2).float() / 255))
+    assert (evaluation_side(32), evaluation_side(224)) == (32, 256)
+
+
+def test_a_users_transform_is_seeded_and_checked(monkeypatch, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torchvision.transforms import v2\n"
+        "good = v2.Compose([v2.RandomResizedCrop(8), v2.ToDtype(torch.float32, scale=True)])\nbad = v2.Resize(5)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pixels = torch.randint(0, 255, (4, 12, 12, 3), dtype=torch.uint8)
+    state = torch.random.get_rng_state()
+    good = Augment("mine:good", 8)
+    assert torch.equal(good(pixels, seeds.torch_generator(1)), good(pixels, seeds.torch_generator(1)))
+    assert torch.equal(state, torch.random.get_rng_state())
+    with pytest.raises(SlmlpError, match=r"must return a tensor of shape \(3, 8, 8\)"):
+        Augment("mine:bad", 8)(pixels, seeds.torch_generator(1))
+    with pytest.raises(SlmlpError, match="moco-v2"):
+        Augment("moco", 8)

@@ -1,0 +1,156 @@
+"""What is said of the data, duplicates across parts, and groups of classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from data_images import jpeg, two_classes, write
+from slmlp.config import DataOptions
+from slmlp.data import apply_groups, describe, duplicates_across_parts, load, readers, summary, write_report
+from slmlp.errors import SlmlpError
+
+
+@pytest.fixture
+def images(tmp_path):
+    files = {**two_classes("train/", each=40), **two_classes("test/", each=20, start=200), "train/cat/a.heic": b"x"}
+    files["test/dog/copy.jpg"] = files["train/cat/3.jpg"]
+    files["test/dog/copy too.jpg"] = files["train/cat/3.jpg"]
+    files["train/dog/page.jpg"] = b"<html>"
+    return load(str(write(tmp_path / "pets", files)))
+
+
+def test_duplicates_across_parts_are_found_by_content(images, tmp_path, monkeypatch):
+    expected = [("train/cat/3.jpg", "test/dog/copy too.jpg"), ("train/cat/3.jpg", "test/dog/copy.jpg")]
+    assert duplicates_across_parts(images) == expected
+    read = []
+    real = readers.FileReader.raw
+    monkeypatch.setattr(readers.FileReader, "raw", lambda self, i, size=None: read.append(i) or real(self, i, size))
+    duplicates_across_parts(images)
+    train, test = (set(images.sizes[images.parts == part].tolist()) for part in ("train", "test"))
+    assert len(read) == sum(int(size) in train & test for size in images.sizes)
+    assert len(read) < len(images)
+
+
+def test_duplicates_in_arrays_are_found_by_pixels(tmp_path):
+    x = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), dtype=np.uint8)
+    x[4] = x[1]
+    part = np.array(["train"] * 3 + ["test"] * 3)
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(6) % 2, part=part)
+    assert duplicates_across_parts(load(str(tmp_path / "x.npz"))) == [("1", "4")]
+
+
+def test_the_summary_counts_everything(images):
+    facts = summary(images)
+    assert facts["images"] == 122
+    assert facts["parts"] == {"train": 80, "test": 42}
+    assert facts["classes"] == {"cat": {"train": 40, "test": 20}, "dog": {"train": 40, "test": 22}}
+    assert facts["unreadable"] == 1
+    assert facts["ignored"] == {"unknown suffix .heic": 1}
+    assert facts["groups"] is None
+    assert facts["units"] is None
+    assert facts["hash"] == images.hash()
+    assert len(facts["duplicates_across_parts"]) == 2
+    grouped = dataclasses.replace(images, groups=("pet", "pet"), has_units=True)
+    assert summary(grouped)["groups"] == {"pet": 2}
+    assert summary(grouped)["units"] == 122
+    assert summary(grouped)["classes"]["cat"]["group"] == "pet"
+
+
+def test_the_report_is_written_and_renewed(images, tmp_path):
+    write_report(images, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "data.json").read_text()) == summary(images)
+    lines = (tmp_path / "out" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["train/dog/page.jpg"]
+    assert lines[0].split("\t")[1].startswith("no image")
+    write_report(dataclasses.replace(images, unreadable=()), tmp_path / "out")
+    assert not (tmp_path / "out" / "unreadable.txt").exists()
+
+
+def test_the_description_is_short_and_says_what_matters(images):
+    text = describe(images)
+    for words in [
+        "pets: 122 images of 2 classes (images a class: least 60, median 61, most 62)",
+        "parts: 80 train, 42 test",
+        "unreadable, left out: 1: train/dog/page.jpg: no image",
+        "ignored: 1 unknown suffix .heic (train/cat/a.heic)",
+        "in both parts, byte for byte: 2 test images: train/cat/3.jpg = test/dog/copy too.jpg",
+    ]:
+        assert words in text, text
+    assert "no test part" not in text
+    assert "groups" not in text
+    assert len(text.splitlines()) == 5
+    alone = dataclasses.replace(
+        images.of_part("train"), has_test_part=False, has_units=True, groups=("pet", "wild"), unreadable=(), ignored=()
+    )
+    assert describe(alone).splitlines() == [
+        "pets: 80 images of 2 classes (images a class: least 40, median 40, most 40)",
+        "  parts: 80 train, 0 test (the data has no test part of its own)",
+        "  groups: 2, of 1 classes",
+        "  units: 80",
+    ]
+
+
+def test_classes_of_one_part_only_are_mentioned(tmp_path):
+    write(tmp_path, {**two_classes("train/"), "test/cat/1.jpg": jpeg(50), "test/emu/1.jpg": jpeg(51)})
+    text = describe(load(str(tmp_path)))
+    assert "no train images: emu" in text
+    assert "no test images: dog" in text
+
+
+GROUPS = [
+    ("cat\tfelines\ndog\tcanines\n", ("felines", "canines")),
+    ("cat,felines\ndog,canines\nemu,birds\n", ("felines", "canines")),
+    ("class,group\n# a comment\n\ndog,canines\ncat,felines\n", ("felines", "canines")),
+    ('cat,"felines, all"\ndog,canines\n', ("felines, all", "canines")),
+    ("cat\tfelines, all\ndog\tcanines\r\n", ("felines, all", "canines")),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), GROUPS)
+def test_groups_from_a_file(images, tmp_path, text, expected):
+    path = tmp_path / "groups.txt"
+    path.write_bytes(text.encode())
+    assert apply_groups(images, str(path)).groups == expected
+    assert load(images.source, DataOptions(groups=str(path))).groups == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cat\tfelines\n", "has no group for class 'dog'"),
+        ("cat\tfelines\ndog\n", "line 2: expected class<tab>group or class,group, found dog"),
+        ("cat\tfelines\ndog\t\n", "line 2: expected"),
+        ("cat,a,b\n", "line 1: expected"),
+        ("cat\ta\ncat\tb\ndog\ta\n", "line 2: class 'cat' has two groups, 'a' and 'b'"),
+        (None, "cannot read .*No such file"),
+    ],
+)
+def test_mistakes_in_a_file_of_groups(images, tmp_path, text, words):
+    path = tmp_path / "groups.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SlmlpError, match=words):
+        apply_groups(images, str(path))
+
+
+def test_groups_from_wordnet(images, monkeypatch):
+    asked = []
+
+    def cut(classes, n, senses):
+        asked.append((tuple(classes), n, tuple(senses)))
+        return dict.fromkeys(classes, "mammal")
+
+    stub = types.SimpleNamespace(cut=cut)
+    monkeypatch.setitem(sys.modules, "slmlp.concepts.wordnet", stub)
+    monkeypatch.setattr("slmlp.concepts.wordnet", stub, raising=False)
+    assert apply_groups(images, "wordnet:7", ["cat=n02121808"]).groups == ("mammal", "mammal")
+    assert asked == [(("cat", "dog"), 7, ("cat=n02121808",))]
+    for spec in ("wordnet:", "wordnet:1", "wordnet:many"):
+        with pytest.raises(SlmlpError, match="expected wordnet:N"):
+            apply_groups(images, spec)
