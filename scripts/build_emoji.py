@@ -112,7 +112,7 @@ def fetch(package: str, folder: Path) -> tarfile.TarFile:
     name, published = PACKAGES[package]
     path = folder / name
     if not path.exists():
-        subprocess.run(["npm", "pack", package, "--pack-destination", str(folder)], check=True)
+        subprocess.run(["npm", "pack", "--silent", package, "--pack-destination", str(folder)], check=True)
     found = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if found != published:
         raise SystemExit(f"{path}: SHA-512 is {found}, expected {published}; remove the file and run again")

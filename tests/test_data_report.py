@@ -19,7 +19,7 @@ from slmlp.errors import SlmlpError
 @pytest.fixture
 def images(tmp_path):
     files = {**two_classes("train/", each=40), **two_classes("test/", each=20, start=200), "train/cat/a.heic": b"x"}
-    files["test/dog/copy.jpg"] = files["train/cat/3.jpg"]
+    files["test/dog/copy.jpg"] = files["train/cat/30.jpg"] = files["train/cat/3.jpg"]
     files["test/dog/copy too.jpg"] = files["train/cat/3.jpg"]
     files["train/dog/page.jpg"] = b"<html>"
     return load(str(write(tmp_path / "pets", files)))

@@ -21,12 +21,12 @@ from slmlp.errors import SlmlpError
 
 
 def pictures(n: int, seed: int, side: int = 64) -> list[Image.Image]:
-    """Pictures with detail at all scales, as photographs have."""
+    """Pictures with detail at all scales and less of it in colour, as photographs have."""
     random = np.random.default_rng(seed)
     out = []
     for _ in range(n):
-        layers = [gaussian_filter(random.normal(size=(side, side, 3)), (s, s, 0)) * s for s in (1, 3, 8, 20)]
-        x = sum(layers)
+        noise = random.normal(size=(side, side, 1)) + 0.4 * random.normal(size=(side, side, 3))
+        x = sum(gaussian_filter(noise, (scale, scale, 0)) * scale for scale in (1, 3, 8, 20))
         x = random.uniform(60, 190) + random.uniform(15, 60) * (x - x.mean()) / x.std()
         out.append(Image.fromarray(np.clip(x, 0, 255).astype(np.uint8)))
     return out
@@ -89,10 +89,17 @@ def test_search_equals_comparing_every_pair(monkeypatch):
     noise = random.normal(size=(90, 16, 16, 3)) * np.linspace(0, 40, 90)[:, None, None, None]
     unseen = np.clip(base[np.arange(90) % 30] + noise, 0, 255).astype(np.uint8)
 
-    def spread(x):
-        return ((x - x.mean((-3, -2), keepdims=True)) ** 2).sum((-3, -2, -1))
+    def describe(x):
+        """Brightness and blurred colour of every pixel, in orthonormal axes."""
+        r, g, b = np.moveaxis(x.astype(np.float64), -1, 0)
+        red, green = (r - b) / 2**0.5, (r - 2 * g + b) / 6**0.5
+        blurred = [c.reshape(-1, 4, 4, 4, 4).mean((2, 4)).repeat(4, axis=1).repeat(4, axis=2) for c in (red, green)]
+        return np.stack([(r + g + b) / 3**0.5, *blurred], axis=-1)
 
-    a, b = base.astype(np.float64), unseen.astype(np.float64)
+    def spread(x):
+        return ((x - x.mean((1, 2), keepdims=True)) ** 2).sum((1, 2, 3))
+
+    a, b = describe(base), describe(unseen)
     both = [((s[:, None] - b[None]) ** 2).sum((2, 3, 4)) for s in (a, a[:, :, ::-1])]
     distance = np.minimum(*both) / (spread(a)[:, None] + spread(b)[None])
     for threshold in (0.005, 0.05, 0.3):

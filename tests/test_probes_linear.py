@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
-from slmlp.probes import linear
+from slmlp.probes import linear, solver
 from slmlp.probes.linear import choose_strength, evaluate, fit
 from slmlp.probes.solver import Design, _gradient, _loss, minimise
 
@@ -280,8 +280,25 @@ def test_bad_input_is_named():
         evaluate(as_features(x, y, alone), images, config.Probe())
 
 
-def test_minimise_gives_up_only_where_rounding_ends():
+def test_minimise_goes_on_to_where_rounding_ends():
     x, y = blobs(100, 5, 3)
-    solution = minimise(Design(x, y, 3), 1e-3, tolerance=0.0, max_iterations=2000)
+    solution = minimise(Design(x, y, 3), 1e-3, tolerance=0.0, max_iterations=300)
     assert not solution.finished
     assert solution.gradient_norm < 1e-12
+
+
+def test_float32_that_cannot_get_there_is_left(monkeypatch):
+    monkeypatch.setattr(solver, "FLOAT32_FLOOR", 1e-12)
+    x, y = blobs(500, 20, 4)
+    solution = minimise(Design(x, y, 4), 1e-3, tolerance=1e-10, max_iterations=400)
+    assert solution.finished
+    assert solution.iterations > solver.STALL
+
+
+def test_the_features_handed_in_are_not_changed():
+    for kind in (np.float32, np.float64):
+        x, y = blobs(50, 5, 3)
+        x = x.astype(kind)
+        before = x.copy()
+        fit(x, y, 3, 1e-2, tolerance=1e-6, max_iterations=100)
+        np.testing.assert_array_equal(x, before)

@@ -169,9 +169,9 @@ def test_cut_names_say_what_is_inside():
         **dict.fromkeys(("salmon", "trout"), "salmon"),  # trout is a kind of salmon
         **dict.fromkeys(("chair", "desk", "sofa"), "furniture"),
     }
-    assert wordnet.cut(["dog", "wolf", "cat", "lion", "goose"], 2) == {
-        **dict.fromkeys(("dog", "wolf"), "canine"),
-        **dict.fromkeys(("cat", "lion", "goose"), "other vertebrate"),
+    assert wordnet.cut(["dog", "wolf", "cat", "goose", "swan", "trout"], 2, fish[1:]) == {
+        **dict.fromkeys(("dog", "wolf", "cat"), "carnivore"),
+        **dict.fromkeys(("goose", "swan", "trout"), "other vertebrate"),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from slmlp import config, results
-from slmlp.analysis import measure
+from slmlp.analysis.measures import measure
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet

@@ -135,7 +135,7 @@ class Measure:
 
     def run(self) -> int:
         """Measure and print."""
-        from slmlp.analysis import measure
+        from slmlp.analysis.measures import measure
         from slmlp.features import Features
 
         source = Features.load(Path(self.features))

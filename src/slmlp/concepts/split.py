@@ -21,6 +21,7 @@ from slmlp.seeds import numpy_generator
 
 SCHEMA = 1
 LEAST = 2  # classes on either side
+DRAWS = 20  # random picks of groups, of which the nearest to the wanted share is taken
 
 
 @dataclass(frozen=True)
@@ -217,16 +218,25 @@ def _by_groups(images: ImageSet, cfg: config.Split) -> _Choice:
 
 
 def _draw_groups(sizes: dict[str, int], cfg: config.Split) -> tuple[str, ...]:
-    """Return groups that hold nearly the wanted share of the classes: in drawn order, each that brings it nearer."""
+    """Return groups that hold nearly the wanted share of the classes: the nearest of some random picks.
+
+    A pick goes through the groups in random order and takes each that brings the share nearer; one group stays.
+    """
     names = list(sizes)
-    wanted, have = _fraction(cfg) * sum(sizes.values()), 0
-    held = []
-    for i in numpy_generator(cfg.seed, "unseen groups").permutation(len(names)):
-        size = sizes[names[i]]
-        if abs(wanted - have - size) < abs(wanted - have):
-            held.append(names[i])
-            have += size
-    return tuple(sorted(held or [min(names, key=lambda name: sizes[name])]))
+    wanted = _fraction(cfg) * sum(sizes.values())
+    random = numpy_generator(cfg.seed, "unseen groups")
+    best, least = [min(names, key=lambda name: sizes[name])], float("inf")
+    for _ in range(DRAWS):
+        held: list[str] = []
+        missing = wanted
+        for i in random.permutation(len(names)):
+            size = sizes[names[i]]
+            if len(held) < len(names) - 1 and abs(missing - size) < abs(missing):
+                held.append(names[i])
+                missing -= size
+        if held and abs(missing) < least:
+            best, least = held, abs(missing)
+    return tuple(sorted(best))
 
 
 def _by_random(images: ImageSet, cfg: config.Split) -> _Choice:

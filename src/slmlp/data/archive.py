@@ -32,16 +32,17 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Return the member that a block of 512 bytes heads."""
-        size, digits = buf[124:136], buf[148:156]
         plain = len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE and not buf[345]
-        if not plain or size[0] > 127 or sum(buf) - sum(digits) + 256 != _octal(digits):
+        size, checksum = _octal(buf[124:136]), _octal(buf[148:156])
+        if not plain or size < 0 or sum(buf) - sum(buf[148:156]) + 8 * ord(" ") != checksum:
             return super().frombuf(buf, encoding, errors)
         header = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors))
-        header.size = _octal(size)
+        header.size = size
         return header
 
 
 def _octal(field: bytes | bytearray) -> int:
+    """Return a number of a header, negative where it is written in another way."""
     try:
         return int(bytes(field).partition(b"\0")[0].strip() or b"0", 8)
     except ValueError:

@@ -27,6 +27,7 @@ from slmlp.errors import SlmlpError
 
 FLOAT32_FLOOR = 1e-5  # largest gradient entry that float32 is asked for; below, it may stall
 SMALLEST_STEP = 1e-8  # of a line search
+STALL = 50  # iterations without a smaller gradient after which float32 is left for float64
 MEMORY = 20  # pairs of steps and gradient differences that L-BFGS remembers
 CONSTANT = 1e-7  # a feature whose std is below this share of its largest entry is rounding noise of float32
 RANK = 1e-14  # an axis whose share of the largest variance is below this is rounding noise of float64
@@ -58,14 +59,17 @@ class Design:
     ) -> None:
         """Standardise ``x`` (N, D) by its own mean and std and rotate it to its principal axes, in float64."""
         check(x, y, num_classes)
-        raw = torch.as_tensor(np.asarray(x), device=device).double()
-        self.n, self.num_classes = len(raw), num_classes
-        self.mean = raw.mean(0)
-        raw = raw - self.mean
-        std = raw.pow(2).mean(0).sqrt()
-        varies = std > CONSTANT * (raw + self.mean).abs().amax(0)
+        wide = torch.as_tensor(np.asarray(x), device=device).to(torch.float64, copy=True)
+        self.n, self.num_classes = len(wide), num_classes
+        largest = torch.maximum(wide.amax(0), -wide.amin(0))  # (D,)
+        self.mean = wide.mean(0)
+        wide -= self.mean  # in place from here: features of a large set fill the memory
+        std = torch.linalg.vector_norm(wide, dim=0) / self.n**0.5
+        varies = std > CONSTANT * largest
         self.std = torch.where(varies, std, torch.ones_like(std))  # (D,)
-        self.standardised = torch.where(varies, raw / self.std, torch.zeros_like(raw))  # (N, D)
+        wide /= self.std
+        wide[:, ~varies] = 0.0
+        self.standardised = wide  # (N, D)
         # A class without images would be pushed to minus infinity for ever: fit the others, see ``LinearFit``.
         self.present, codes = torch.unique(
             torch.as_tensor(np.asarray(y, dtype=np.int64), device=device), return_inverse=True
@@ -84,7 +88,7 @@ class Design:
     @cached_property
     def rotated32(self) -> Tensor:
         """The same in float32."""
-        return self.rotated64.float()
+        return self.augment(self.standardised).float()
 
     def augment(self, standardised: Tensor) -> Tensor:
         """Rotate standardised images (n, D) and append the bias column: (n, R+1)."""
@@ -143,15 +147,16 @@ def minimise(
         raise SlmlpError(f"a probe's strength must be above 0 (--probe.strengths), found {strength}")
     theta = design.zeros() if start is None else start
     target = max(tolerance, FLOAT32_FLOOR)
-    theta, norm, used = _lbfgs(design, design.rotated32, theta.float(), strength, target, max_iterations)
+    theta, norm, used = _lbfgs(design, design.rotated32, theta.float(), strength, target, max_iterations, STALL)
     if exact or norm > tolerance:
-        theta, norm, more = _lbfgs(design, design.rotated64, theta.double(), strength, tolerance, max_iterations - used)
+        left = max_iterations - used
+        theta, norm, more = _lbfgs(design, design.rotated64, theta.double(), strength, tolerance, left, left)
         used += more
     return Solution(theta.double(), norm, used, norm <= tolerance)
 
 
 def _lbfgs(
-    design: Design, x: Tensor, theta: Tensor, strength: float, target: float, max_iterations: int
+    design: Design, x: Tensor, theta: Tensor, strength: float, target: float, max_iterations: int, patience: int
 ) -> tuple[Tensor, float, int]:
     """Run preconditioned L-BFGS in the precision of ``x``; return parameters, gradient norm and iterations."""
     rounding = 10 * torch.finfo(x.dtype).eps  # relative, of a mean over images
@@ -163,9 +168,12 @@ def _lbfgs(
     diagonal = _diagonal(p, design, penalty)
     gradient = _gradient(x, p, theta, design, penalty)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (step, gradient difference, 1 / their product)
+    best, best_at = float("inf"), 0
     for iteration in range(max_iterations):
         norm = design.largest(gradient)
-        if norm <= target:
+        if norm < best:
+            best, best_at = norm, iteration
+        if norm <= target or iteration - best_at > patience:
             return theta, norm, iteration
         direction = _direction(gradient, pairs, diagonal)
         moved = x @ direction.T  # how the logits move along the line

@@ -68,7 +68,7 @@ def _one_by_one(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Ta
 
 def _start(source: str, folder: Path, cfg: config.Study, task: Task) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "slmlp.studies.worker"],
+        [sys.executable, "-c", "import sys; from slmlp.studies.worker import main; sys.exit(main())"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

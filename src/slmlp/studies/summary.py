@@ -18,7 +18,7 @@ from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
 from slmlp.studies.context import Context
 from slmlp.studies.rates import Rates
-from slmlp.verdict import Verdict, judge, mean_interval
+from slmlp.verdict import Accuracy, Comparison, Verdict, judge, mean_interval
 
 MAP_IMAGES = 500
 THUMBNAIL = 32  # pixels
@@ -31,7 +31,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     means = {name: mean_interval(list(by_seed.values())) for name, by_seed in predictions.items()}
     files.write_json(context.folder / "verdict.json", verdict_json(verdict, means))
     _map(context)
-    winner = max(means, key=lambda name: means[name].mean)
+    winner = max(means, key=lambda name: means[name].value)
     about = _about(context, rates, winner, demo)
     file = context.folder / "study.json"
     before = float(files.read_json(file)["hours"]) if file.exists() else 0.0
@@ -50,13 +50,41 @@ def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
     return found
 
 
-def verdict_json(verdict: Verdict | None, means: dict[str, Any]) -> dict[str, Any]:
+def verdict_json(verdict: Verdict | None, means: dict[str, Accuracy]) -> dict[str, Any]:
     """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
+    one_seed = verdict is not None and any(c.seeds == 1 for c in verdict.comparisons)
     return {
         "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
-        "comparisons": [dataclasses.asdict(c) for c in verdict.comparisons] if verdict else [],
-        "note": verdict.note if verdict else None,
-        "means": {name: dataclasses.asdict(mean) for name, mean in means.items()},
+        "comparisons": [_comparison(c) for c in verdict.comparisons] if verdict else [],
+        "note": "one seed: images only; another seed may turn the sign" if one_seed else None,
+        "means": {
+            name: {
+                "mean": 100 * mean.value,
+                "low": 100 * mean.interval[0],
+                "high": 100 * mean.interval[1],
+                "seeds": mean.seeds,
+                "n": mean.images,
+            }
+            for name, mean in means.items()
+        },
+    }
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    return {
+        "a": c.method_a,
+        "b": c.method_b,
+        "difference": c.difference,
+        "low": c.interval[0],
+        "high": c.interval[1],
+        "p": c.p,
+        "p_holm": c.p_holm,
+        "smallest": c.detectable,
+        "seeds": c.seeds,
+        "n": c.images,
+        "units": c.units,
+        "per_seed": list(c.seed_differences),
+        "words": c.sentence,
     }
 
 

@@ -1,4 +1,4 @@
-"""One run of a study in a process of its own: ``python -m slmlp.studies.worker``, its task as JSON on stdin.
+"""One run of a study in a process of its own, its task as JSON on stdin.
 
 Small encoders leave most of a machine idle when one run is spread over all cores, so a study trains several runs side
 by side, each on its share of the threads. A run's result does not depend on what runs beside it.
@@ -60,6 +60,3 @@ def main() -> int:
         return 130
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main())

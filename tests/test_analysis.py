@@ -1,0 +1,409 @@
+"""Measures against brute-force loops, closed forms, and the reference values of docs/measures.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from slmlp import config
+from slmlp.analysis.collapse import cdnv, class_separation, effective_rank, nc1
+from slmlp.analysis.measures import measure, take_per_class
+from slmlp.analysis.mixtureness import feature_mixtureness, mixtureness_ceiling, mixtureness_floor
+from slmlp.analysis.ratio import class_distances, discriminative_ratio
+from slmlp.analysis.redundancy import feature_redundancy, redundancy_baseline
+from slmlp.analysis.tsne import embed
+from slmlp.errors import SlmlpError
+from slmlp.features import Features
+
+
+def toy(n: int = 60, d: int = 7, classes: int = 4, seed: int = 0):
+    random = np.random.default_rng(seed)
+    y = np.sort(random.integers(0, classes, size=n))
+    y[:classes] = np.arange(classes)  # every class, of unequal sizes
+    return random.normal(size=(classes, d))[y] + random.normal(size=(n, d)) + 2.0, y.astype(np.int64)
+
+
+def means_by_loop(x, y):
+    return {j: sum(x[i] for i in range(len(y)) if y[i] == j) / (y == j).sum() for j in set(y.tolist())}
+
+
+def ratio_by_loop(x, y):
+    means = means_by_loop(x, y)
+    c = len(means)
+    inter = sum(((means[j] - means[k]) ** 2).sum() for j, k in itertools.permutations(means, 2)) / (c * (c - 1))
+    intra = (
+        sum(sum(((x[i] - means[j]) ** 2).sum() for i in range(len(y)) if y[i] == j) / (y == j).sum() for j in means) / c
+    )
+    return inter, intra
+
+
+# discriminative ratio
+
+
+def test_ratio_by_loops():
+    x, y = toy()
+    inter, intra = ratio_by_loop(x, y)
+    found = class_distances(x, y)
+    assert (found.inter, found.intra) == pytest.approx((inter, intra), rel=1e-12)
+    assert discriminative_ratio(x, y) == pytest.approx(inter / intra, rel=1e-12)
+    unit = x / np.sqrt((x**2).sum(1))[:, None]
+    inter, intra = ratio_by_loop(unit, y)
+    assert discriminative_ratio(x, y, l2=True) == pytest.approx(inter / intra, rel=1e-12)
+
+
+def test_ratio_knows_no_scale_shift_or_label_names():
+    x, y = toy()
+    phi = discriminative_ratio(x, y)
+    assert discriminative_ratio(3 * x - 100, y * 5 + 2) == pytest.approx(phi, rel=1e-9)
+    scales = np.random.default_rng(0).uniform(0.1, 10, size=(len(y), 1))
+    assert discriminative_ratio(x * scales, y) != pytest.approx(phi, rel=0.01)
+    assert discriminative_ratio(x * scales, y, l2=True) == pytest.approx(discriminative_ratio(x, y, l2=True), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [5, 20, 50])
+def test_ratio_is_biased_by_two_over_n_and_the_correction_takes_it_away(n):
+    """Classes that do not differ at all: phi should be 0 and is 2 / (n - 1), which is about 2 / n."""
+    random = np.random.default_rng(n)
+    plain, corrected = [], []
+    for _ in range(20):
+        x, y = random.normal(size=(40 * n, 30)), np.repeat(np.arange(40), n)
+        plain.append(discriminative_ratio(x, y))
+        corrected.append(discriminative_ratio(x, y, corrected=True))
+    assert np.mean(plain) == pytest.approx(2 / (n - 1), rel=0.03)
+    assert abs(np.mean(corrected)) < 0.03 * 2 / n
+
+
+def test_the_correction_finds_the_true_ratio():
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(30, 20))
+    truth = discriminative_ratio(centres, np.arange(30), corrected=False)
+    assert truth == np.inf  # single images have no width
+    inter = class_distances(centres, np.arange(30)).inter
+    estimates = []
+    for _ in range(30):
+        y = np.repeat(np.arange(30), 6)
+        estimates.append(discriminative_ratio(centres[y] + random.normal(size=(180, 20)), y, corrected=True))
+    assert np.mean(estimates) == pytest.approx(inter / 20, rel=0.02)  # variance 1 in each of 20 directions
+
+
+def test_ratio_of_collapsed_and_single_classes():
+    x, y = np.repeat(np.eye(3), 4, axis=0), np.repeat(np.arange(3), 4)
+    assert discriminative_ratio(x, y) == np.inf
+    assert np.isnan(discriminative_ratio(x * 0, y))
+    assert np.isnan(discriminative_ratio(np.eye(3), np.arange(3), corrected=True))
+    with pytest.raises(SlmlpError, match="at least two"):
+        discriminative_ratio(x, y * 0)
+    with pytest.raises(SlmlpError, match="found shapes"):
+        discriminative_ratio(x[:5], y)
+
+
+def test_mixture_identities():
+    """An evaluation class that is a mixture of equidistant pretraining classes has the moments derived in the docs.
+
+    Pretraining means on a simplex of squared distance D, variance v within each; class j takes counts of images from
+    each vertex (so P_j is exact), and the noise is symmetric (so v is exact).
+    """
+    vertices, per_vertex, d_squared, v = 5, 12, 6.0, 0.9
+    corner = np.sqrt(d_squared / 2) * np.eye(vertices)
+    counts = np.random.default_rng(0).multinomial(
+        per_vertex, np.ones(vertices) / vertices, size=4
+    )  # (classes, vertices)
+    x, y = [], []
+    for j, row in enumerate(counts):
+        for t, count in enumerate(row):
+            for sign in (1, -1):
+                x += [np.append(corner[t], sign * np.sqrt(v))] * count
+                y += [j] * count
+    found = class_distances(np.array(x), np.array(y))
+    p = counts / per_vertex
+    pairs = list(itertools.permutations(range(4), 2))
+    spread = np.mean([((p[j] - p[k]) ** 2).sum() for j, k in pairs])
+    purity = np.mean((p**2).sum(1))
+    assert found.inter == pytest.approx(d_squared / 2 * spread)
+    assert found.intra == pytest.approx(v + d_squared / 2 * (1 - purity))
+    phi = d_squared / v
+    assert found.inter / found.intra == pytest.approx(phi / 2 * spread / (1 + phi / 2 * (1 - purity)))
+
+
+# mixtureness
+
+
+def mixtureness_by_loop(pre, evaluated, k, distance):
+    centres = np.concatenate([pre, evaluated])
+    total = 0.0
+    for i in range(len(centres)):
+        others = []
+        for j in range(len(centres)):
+            if j != i:
+                if distance == "cosine":
+                    cosine = centres[i] @ centres[j] / np.linalg.norm(centres[i]) / np.linalg.norm(centres[j])
+                    others.append((1 - cosine, j))
+                else:
+                    others.append((np.linalg.norm(centres[i] - centres[j]), j))
+        near = [j for _, j in sorted(others)[:k]]
+        total += abs(sum(j < len(pre) for j in near) / k - len(pre) / len(centres))
+    return 1 - total / len(centres)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_mixtureness_by_loops(k, distance):
+    random = np.random.default_rng(k)
+    pre, evaluated = random.normal(size=(13, 5)) + 1, random.normal(size=(8, 5))
+    assert feature_mixtureness(pre, evaluated, k, distance) == pytest.approx(
+        mixtureness_by_loop(pre, evaluated, k, distance), abs=1e-12
+    )
+
+
+def test_mixtureness_floor_is_that_of_separated_sets():
+    assert mixtureness_floor(642, 358, 10) == pytest.approx(0.540, abs=5e-4)
+    assert mixtureness_floor(642, 358, 10) == pytest.approx(1 - 2 * 0.642 * 0.358)
+    random = np.random.default_rng(0)
+    for k in (3, 9, 15):  # 15: more neighbours than the smaller set has to give
+        apart = random.normal(size=(20, 3)) + 1000, random.normal(size=(10, 3))
+        assert feature_mixtureness(*apart, k, "euclidean") == pytest.approx(mixtureness_floor(20, 10, k), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "expected"), [(5, 0.82), (10, 0.88), (20, 0.91), (50, 0.95), (100, 0.96), (200, 0.98)])
+def test_mixtureness_of_mixed_sets_is_the_reference_value(k, expected):
+    random = np.random.default_rng(7)
+    centres = random.normal(size=(1000, 128))
+    assert feature_mixtureness(centres[:642], centres[642:], k) == pytest.approx(expected, abs=0.011)
+
+
+def test_mixtureness_ceiling_is_the_mean_of_mixed_draws():
+    random = np.random.default_rng(3)
+    draws = []
+    for _ in range(200):
+        centres = random.normal(size=(60, 16))
+        draws.append(feature_mixtureness(centres[:40], centres[40:], 5))
+    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) == pytest.approx(np.mean(draws), abs=0.01)
+    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) == mixtureness_ceiling(40, 20, 16, 5, seed=1)
+    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) != mixtureness_ceiling(40, 20, 16, 5, seed=2)
+
+
+def test_mixtureness_rises_from_floor_to_ceiling_as_sets_meet():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(90, 10))
+    shift = np.eye(10)[0]
+    values = [feature_mixtureness(centres[:60] + gap * shift, centres[60:], 10, "euclidean") for gap in (30, 4, 2, 0)]
+    assert values[0] == pytest.approx(mixtureness_floor(60, 30, 10))
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(mixtureness_ceiling(60, 30, 10, 10, distance="euclidean"), abs=0.03)
+
+
+def test_mixtureness_refuses_more_neighbours_than_there_are():
+    with pytest.raises(SlmlpError, match="5 class centres takes 1 to 4 neighbours"):
+        feature_mixtureness(np.eye(3), np.eye(3)[:2], 5)
+    with pytest.raises(SlmlpError, match="neighbours"):
+        feature_mixtureness(np.eye(3), np.eye(3)[:2], 0)
+
+
+# redundancy
+
+
+def test_redundancy_by_loops_and_numpy():
+    x, _ = toy(50, 6)
+    x[:, 3] = 0.5 * x[:, 1] + 0.1 * x[:, 3]
+    total = 0.0
+    for i in range(6):
+        for j in range(6):
+            a, b = x[:, i] - x[:, i].mean(), x[:, j] - x[:, j].mean()
+            total += abs((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
+    found = feature_redundancy(x)
+    assert found.value == pytest.approx(total / 36, rel=1e-12)
+    assert found.value == pytest.approx(np.abs(np.corrcoef(x.T)).mean(), rel=1e-12)
+
+
+def test_dead_channels_are_left_out_and_counted():
+    x, _ = toy(50, 6)
+    dead = np.concatenate([x, np.zeros((50, 2)), np.full((50, 1), 0.1)], axis=1).astype(np.float32)
+    found = feature_redundancy(dead)
+    assert (found.channels, found.dead) == (6, 3)
+    assert found.value == pytest.approx(feature_redundancy(x).value, rel=1e-5)
+    assert feature_redundancy(x * 0).dead == 6
+    assert np.isnan(feature_redundancy(x * 0).value)
+
+
+def test_redundancy_baseline_is_that_of_independent_channels():
+    assert [redundancy_baseline(n, 2048) for n in (500, 2000, 18000)] == pytest.approx(
+        [0.0362, 0.0183, 0.0064], abs=5e-5
+    )
+    random = np.random.default_rng(0)
+    assert feature_redundancy(random.normal(size=(500, 300))).value == pytest.approx(
+        redundancy_baseline(500, 300), rel=0.01
+    )
+    few = np.mean([feature_redundancy(random.normal(size=(400, 8))).value for _ in range(200)])
+    assert few == pytest.approx(redundancy_baseline(400, 8), rel=0.01)
+
+
+# other measures
+
+
+def test_class_separation_by_loops():
+    x, y = toy()
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    groups = [unit[y == j] for j in range(4)]
+    within = np.mean([np.mean([1 - a @ b for a in g for b in g]) for g in groups])
+    overall = np.mean([np.mean([1 - a @ b for a in g for b in h]) for g in groups for h in groups])
+    assert class_separation(x, y) == pytest.approx(1 - within / overall, rel=1e-10)
+    assert class_separation(np.repeat(np.eye(3), 5, axis=0), np.repeat(np.arange(3), 5)) == pytest.approx(1.0)
+
+
+def test_nc1_by_matrices():
+    x, y = toy()
+    means = np.stack([x[y == j].mean(0) for j in range(4)])
+    between = np.cov(means.T, bias=True)
+    within = np.mean([np.cov(x[y == j].T, bias=True) for j in range(4)], axis=0)
+    assert nc1(x, y) == pytest.approx(np.trace(within @ np.linalg.pinv(between, rcond=1e-10)) / 4, rel=1e-8)
+    assert nc1(np.repeat(np.eye(3), 5, axis=0), np.repeat(np.arange(3), 5)) == 0.0
+    assert np.isnan(nc1(x * 0, y))
+
+
+def test_cdnv_by_loops():
+    x, y = toy()
+    means = means_by_loop(x, y)
+    widths = {j: np.mean([((a - means[j]) ** 2).sum() for a in x[y == j]]) for j in means}
+    expected = np.mean(
+        [(widths[j] + widths[k]) / 2 / ((means[j] - means[k]) ** 2).sum() for j, k in itertools.permutations(means, 2)]
+    )
+    assert cdnv(x, y) == pytest.approx(expected, rel=1e-10)
+
+
+def test_effective_rank_counts_equal_directions():
+    random = np.random.default_rng(0)
+    for rank, n, d in ((3, 400, 20), (5, 30, 200)):
+        left = np.linalg.qr(np.concatenate([np.ones((n, 1)), random.normal(size=(n, rank))], axis=1))[0][
+            :, 1:
+        ]  # mean 0
+        right = np.linalg.qr(random.normal(size=(d, rank)))[0]
+        assert effective_rank(7.0 + left @ right.T) == pytest.approx(rank, rel=1e-6)
+    x, _ = toy(50, 6)
+    spread = np.linalg.svd(x - x.mean(0), compute_uv=False)
+    p = spread / spread.sum()
+    assert effective_rank(x) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-9)
+
+
+# all of them
+
+
+def features(classes: int, per_class: int, d: int = 12, seed: int = 0, prefix: str = "c") -> Features:
+    random = np.random.default_rng(seed)
+    y = np.repeat(np.arange(classes), per_class).astype(np.int64)
+    x = random.normal(size=(classes, d))[y] + random.normal(size=(len(y), d))
+    ids = np.array([f"{prefix}{k:05d}" for k in range(len(y))])
+    return Features(x.astype(np.float32), y, tuple(f"{prefix}{j}" for j in range(classes)), ids, ids)
+
+
+ONE_PART = {
+    "discriminative_ratio_{}",
+    "discriminative_ratio_{}_corrected",
+    "discriminative_ratio_{}_normalised",
+    "redundancy_{}",
+    "redundancy_baseline_{}",
+    "dead_channels_{}",
+    "class_separation_{}",
+    "nc1_{}",
+    "cdnv_{}",
+    "effective_rank_{}",
+}
+
+
+def test_measure_names_everything_and_takes_equal_numbers():
+    source, unseen = features(20, 15, seed=1), features(12, 9, seed=2, prefix="u")
+    found = measure(source, unseen, config.Measures())
+    expected = {"n_per_class", "mixtureness_k"} | {
+        name.format(part) for name in ONE_PART for part in ("source", "unseen")
+    }
+    for k in ("", "_k5"):  # 20 and 50 are more than half of the 31 other centres
+        expected |= {f"mixtureness{k}{end}" for end in ("", "_floor", "_ceiling")}
+    assert set(found) == expected
+    assert found["n_per_class"] == 9
+    assert found["mixtureness_k"] == 10
+    same = take_per_class(source, 9, 0)
+    assert np.bincount(same.y).tolist() == [9] * 20
+    assert found["discriminative_ratio_source"] == discriminative_ratio(same.x, same.y)
+    assert found["discriminative_ratio_unseen"] == discriminative_ratio(unseen.x, unseen.y)
+    assert found["redundancy_baseline_source"] == redundancy_baseline(180, 12)
+    centres = [np.stack([p.x[p.y == j].astype(np.float64).mean(0) for j in np.unique(p.y)]) for p in (same, unseen)]
+    assert found["mixtureness"] == pytest.approx(feature_mixtureness(*centres, 10))
+    assert found["mixtureness_k5"] == pytest.approx(feature_mixtureness(*centres, 5))
+    assert found["mixtureness_floor"] == mixtureness_floor(20, 12, 10)
+    assert found["mixtureness_floor"] < found["mixtureness_ceiling"]
+
+
+def test_every_setting_of_the_measures_matters():
+    source, unseen = features(20, 15, seed=1), features(12, 9, seed=2, prefix="u")
+    plain = measure(source, unseen, config.Measures())
+    for change in (
+        {"mixtureness_k": (3,)},
+        {"mixtureness_distance": "euclidean"},
+        {"images_per_class": 4},
+        {"seed": 1},
+    ):
+        assert measure(source, unseen, config.Measures(**change)) != plain, change
+
+
+def test_one_part_alone_and_few_classes():
+    source, unseen = features(3, 6, seed=1), features(2, 6, seed=2, prefix="u")
+    assert not any("mixtureness" in name or "source" in name for name in measure(None, unseen, config.Measures()))
+    assert not any("mixtureness" in name or "unseen" in name for name in measure(source, None, config.Measures()))
+    assert measure(source, unseen, config.Measures())["mixtureness_k"] == 2  # of 4 other centres
+
+
+def test_the_draw_does_not_depend_on_order_or_encoder():
+    source = features(6, 20, seed=1)
+    order = np.random.default_rng(0).permutation(len(source))
+    mixed = Features(source.x[order], source.y[order], source.classes, source.ids[order], source.units[order])
+    assert set(take_per_class(source, 7, 3).ids) == set(take_per_class(mixed, 7, 3).ids)
+    assert set(take_per_class(source, 7, 3).ids) != set(take_per_class(source, 7, 4).ids)
+
+
+def test_undefined_measures_are_left_out():
+    collapsed = dataclasses.replace(features(4, 5), x=np.zeros((20, 12), dtype=np.float32))
+    found = measure(collapsed, None, config.Measures())
+    assert found == {"n_per_class": 5.0, "dead_channels_source": 12.0}
+
+
+def test_what_cannot_be_measured_is_named():
+    source = features(4, 5)
+    with pytest.raises(SlmlpError, match=r"need 9 images of every class, and source class 'c0' has 5"):
+        measure(source, None, config.Measures(images_per_class=9))
+    with pytest.raises(SlmlpError, match=r"no features to measure"):
+        measure(None, None, config.Measures())
+    with pytest.raises(SlmlpError, match=r"at least two source classes, found 1"):
+        measure(dataclasses.replace(source, y=source.y * 0), None, config.Measures())
+    with pytest.raises(SlmlpError, match=r"mixtureness-k"):
+        measure(source, source, config.Measures(mixtureness_k=(0,)))
+    source.x[2, 2] = np.nan
+    with pytest.raises(SlmlpError, match=r"1 of 20 source images are NaN"):
+        measure(source, None, config.Measures())
+
+
+# t-SNE
+
+
+def test_embedding_is_repeatable_standard_and_keeps_neighbours():
+    source = features(3, 40, d=60)
+    x = source.x + 20 * np.eye(60)[source.y]  # classes far apart
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again = embed(x, 0), embed(x, 0)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    assert first.shape == (120, 2)
+    assert first.dtype == np.float64
+    np.testing.assert_allclose(first.mean(0), 0, atol=1e-9)
+    assert (first**2).mean() == pytest.approx(1)
+    gaps = ((first[:, None] - first) ** 2).sum(-1) + 1e9 * np.eye(120)
+    assert (source.y[gaps.argmin(1)] == source.y).all()
+
+
+def test_embedding_of_few_points_and_of_too_many():
+    assert np.isfinite(embed(np.random.default_rng(0).normal(size=(4, 1)), 0)).all()
+    with pytest.raises(SlmlpError, match="4 to 1500 points, found 3"):
+        embed(np.zeros((3, 5)), 0)
+    with pytest.raises(SlmlpError, match="found 1501"):
+        embed(np.zeros((1501, 5)), 0)

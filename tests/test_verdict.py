@@ -1,0 +1,290 @@
+"""A verdict says no more than the study knows.
+
+The claims: differences, variances and degrees of freedom by hand; the 95 % interval covers about 95 % of simulated
+studies with seed, unit and image effects, and the stated smallest difference is found in about 80 %; images that
+cannot be paired are named; words follow the Holm-corrected p-value and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from slmlp.errors import SlmlpError
+from slmlp.results import Predictions
+from slmlp.statistics import clustered_mean, crossed_mean, holm, share_interval
+from slmlp.verdict import Comparison, compare, display, judge, mean_interval
+
+
+def rows(correct, units=None) -> Predictions:
+    """Predictions that are right where ``correct`` (N,) is true."""
+    n = len(correct)
+    ids = np.array([f"i{k}" for k in range(n)])
+    units = ids if units is None else np.array([f"u{u}" for u in units])
+    predicted = np.where(np.asarray(correct, dtype=bool), "cat", "dog")
+    return Predictions(ids, units, np.full(n, "cat"), predicted, np.zeros(n, dtype=np.int64))
+
+
+def study(share_a: float, share_b: float, n: int = 400, seeds: int = 5, seed: int = 0):
+    random = np.random.default_rng(seed)
+    return [(rows(random.random(n) < share_a), rows(random.random(n) < share_b)) for _ in range(seeds)]
+
+
+def test_one_seed_is_a_paired_t_test_over_images():
+    [(a, b)] = study(0.5, 0.6, seeds=1)
+    found = compare("sl", "sl-mlp", [(a, b)])
+    test = stats.ttest_rel(b.correct, a.correct)
+    interval = test.confidence_interval(0.95)
+    assert found.difference == pytest.approx(100 * (b.correct - a.correct).mean())
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.interval == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert found.degrees == 399
+    assert "one seed: images only" in found.sentence
+
+
+def test_units_of_one_image_and_copies_of_units():
+    values = np.random.default_rng(0).normal(size=50)
+    names = np.arange(50).astype(str)
+    single = clustered_mean(values, names)
+    assert single.variance == pytest.approx(values.var(ddof=1) / 50)
+    copied = clustered_mean(np.repeat(values, 7), np.repeat(names, 7))
+    assert copied.variance == pytest.approx(single.variance)  # copies add nothing
+    assert clustered_mean(np.repeat(values, 7), np.arange(350).astype(str)).variance < single.variance / 5
+
+
+def test_unequal_units_by_a_loop():
+    random = np.random.default_rng(1)
+    units = random.integers(0, 12, size=80)
+    values = random.normal(size=80) + units
+    total = 0.0
+    for unit in set(units.tolist()):
+        total += sum(values[i] - values.mean() for i in range(80) if units[i] == unit) ** 2
+    groups = len(set(units.tolist()))
+    assert clustered_mean(values, units.astype(str)).variance == pytest.approx(
+        total / 80**2 * groups / (groups - 1), rel=1e-12
+    )
+
+
+def test_seed_and_image_variance_add_with_welch_satterthwaite():
+    pairs = study(0.5, 0.55, n=60, seeds=4)
+    units = np.arange(60) // 3
+    pairs = [(rows(a.correct, units), rows(b.correct, units)) for a, b in pairs]
+    found = compare("sl", "sl-mlp", pairs)
+    d = np.stack([b.correct - a.correct for a, b in pairs])
+    seed_part = d.mean(1).var(ddof=1) / 4
+    image_part = clustered_mean(d.mean(0), units.astype(str)).variance
+    se = np.sqrt(seed_part + image_part)
+    degrees = se**4 / (seed_part**2 / 3 + image_part**2 / 19)
+    assert found.standard_error == pytest.approx(100 * se)
+    assert found.degrees == pytest.approx(degrees)
+    assert found.interval == pytest.approx(
+        tuple(100 * (d.mean() + s * stats.t.ppf(0.975, degrees) * se) for s in (-1, 1))
+    )
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / se, degrees))
+    assert found.detectable == pytest.approx(100 * se * (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)))
+    assert found.seed_differences == pytest.approx(tuple(100 * d.mean(1)))
+    assert (found.seeds, found.images, found.units) == (4, 60, 20)
+
+
+def simulate(studies: int, seeds: int, units: int, per_unit: int, shift: float = 0.0, seed_effect: float = 0.02):
+    """Yield (values (S, N), units (N,)) of paired differences with seed, unit, image and residual effects."""
+    random = np.random.default_rng(2022)
+    names = np.repeat(np.arange(units), per_unit)
+    for _ in range(studies):
+        values = (
+            shift
+            + seed_effect * random.normal(size=(seeds, 1))
+            + 0.15 * random.normal(size=units)[names]
+            + 0.25 * random.normal(size=units * per_unit)
+            + 0.4 * random.normal(size=(seeds, units * per_unit))
+        )
+        yield values, names.astype(str)
+
+
+@pytest.mark.parametrize(("seeds", "units", "per_unit"), [(5, 200, 1), (5, 60, 5), (3, 60, 5), (10, 40, 3)])
+def test_the_interval_covers_the_truth(seeds, units, per_unit):
+    covered = []
+    for values, names in simulate(400, seeds, units, per_unit, shift=0.03):
+        low, high = crossed_mean(values, names).interval
+        covered.append(low <= 0.03 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.99
+
+
+def test_leaving_out_seeds_or_units_covers_too_little():
+    """The simulation can tell: either source of variance alone is not enough."""
+    images_only, seeds_only, no_units = [], [], []
+    for values, names in simulate(400, 5, 60, 5, seed_effect=0.04):
+        low, high = clustered_mean(values.mean(0), names).interval
+        images_only.append(low <= 0 <= high)
+        low, high = clustered_mean(values.mean(1), np.arange(5).astype(str)).interval
+        seeds_only.append(low <= 0 <= high)
+        low, high = clustered_mean(values.mean(0), np.arange(300).astype(str)).interval
+        no_units.append(low <= 0 <= high)
+    assert np.mean(images_only) < 0.93
+    assert np.mean(seeds_only) < 0.9
+    assert np.mean(no_units) < 0.85
+
+
+def test_right_or_wrong_predictions_find_nothing_where_nothing_is():
+    """Two exchangeable methods over binary outcomes: a winner is declared in about 5 % of studies."""
+    random = np.random.default_rng(5)
+    units = np.arange(150) // 3
+    winners = 0
+    for _ in range(300):
+        easy = random.normal(size=150)
+        taste = 0.7 * random.normal(size=(2, 50))[:, units]
+        pairs = []
+        for _ in range(4):
+            luck = 0.15 * random.normal(size=2)
+            a, b = ((easy + taste[m] + luck[m] + random.normal(size=150)) > 0 for m in (0, 1))
+            pairs.append((rows(a, units), rows(b, units)))
+        winners += compare("sl", "sl-mlp", pairs).winner is not None
+    assert 1 <= winners <= 25  # 15 expected at exactly 5 %
+
+
+def test_the_detectable_difference_is_found_in_four_of_five_studies():
+    size = np.mean([crossed_mean(v, u).detectable for v, u in simulate(200, 5, 60, 5)])
+    found = np.mean([crossed_mean(v, u).p < 0.05 for v, u in simulate(400, 5, 60, 5, shift=size)])
+    assert 0.73 <= found <= 0.93
+
+
+def test_words_for_better_worse_and_undecided():
+    better = compare("sl", "sl-mlp", study(0.5, 0.6, n=2000))
+    assert better.winner == "sl-mlp"
+    low, high = (f"{v:.1f}" for v in better.interval)
+    assert better.sentence == (
+        f"SL-MLP beats SL by +{better.difference:.1f} points (95 % CI {low} to {high}, 5 seeds, 2,000 images)"
+    )
+    worse = compare("sl", "sl-mlp", [(b, a) for a, b in study(0.5, 0.6, n=2000)])
+    assert worse.winner == "sl"
+    assert worse.sentence == better.sentence.replace("SL-MLP beats SL", "SL beats SL-MLP")
+    assert worse.difference == -better.difference
+    undecided = compare("sl", "sl-mlp", study(0.5, 0.5))
+    assert undecided.winner is None
+    assert undecided.sentence.startswith("no difference found between SL-MLP and SL: ")
+    assert undecided.sentence.endswith(f"this study could have found {undecided.detectable:.1f} points")
+
+
+def test_units_are_told_where_they_are_not_images():
+    found = compare(
+        "a",
+        "b",
+        [(rows(a.correct, np.arange(400) // 4), rows(b.correct, np.arange(400) // 4)) for a, b in study(0.5, 0.5)],
+    )
+    assert "400 images of 100 units" in found.sentence
+
+
+def test_rounding_does_not_hide_the_side_of_zero():
+    base = compare("sl", "sl-mlp", study(0.5, 0.6))
+    near = dataclasses.replace(base, difference=0.9, interval=(0.012, 1.79), p=0.04, p_holm=0.04)
+    assert "95 % CI 0.01 to 1.8" in near.sentence
+    none = dataclasses.replace(base, difference=-0.0, interval=(-1.0, 1.0), p=1.0, p_holm=1.0)
+    assert "SL: +0.0 points (95 % CI -1.0 to 1.0" in none.sentence
+
+
+def test_identical_predictions_are_no_difference():
+    same = [(a, a) for a, _ in study(0.5, 0.5)]
+    found = compare("sl", "sl-mlp", same)
+    assert (found.difference, found.p, found.winner, found.detectable) == (0.0, 1.0, None, 0.0)
+
+
+def test_several_methods_are_corrected_together():
+    random = np.random.default_rng(3)
+    base = {s: rows(random.random(3000) < 0.5) for s in range(4)}
+    runs = {"sl": base, "good": {}, "same": {}, "bad": {}}
+    for s in range(4):
+        right = base[s].correct.astype(bool)
+        runs["good"][s] = rows(right | (random.random(3000) < 0.1))
+        runs["same"][s] = rows(right ^ (random.random(3000) < 0.02))
+        runs["bad"][s] = rows(right & (random.random(3000) < 0.9))
+    verdict = judge(runs, "sl")
+    by_name = {c.method_b: c for c in verdict.comparisons}
+    assert [c.method_b for c in verdict.comparisons] == ["good", "same", "bad"]
+    assert [by_name[m].winner for m in ("good", "same", "bad")] == ["good", None, "sl"]
+    assert all(c.comparisons == 3 for c in verdict.comparisons)
+    np.testing.assert_allclose(
+        [c.p_holm for c in verdict.comparisons], holm(np.array([c.p for c in verdict.comparisons]))
+    )
+    assert verdict.sentences[3].startswith(
+        "taken together (3 comparisons, Holm-corrected at 5 %): good beats SL; bad loses to SL; "
+        "same could not be told from SL"
+    )
+    assert len(verdict.sentences) == 4
+
+
+def test_a_difference_that_the_correction_takes_away_is_said_so():
+    base = compare("sl", "sl-mlp", study(0.5, 0.6))
+    lost = dataclasses.replace(base, p=0.03, p_holm=0.09, comparisons=3)
+    assert lost.winner is None
+    assert lost.changed_by_correction
+    assert lost.sentence.startswith("no difference found between SL-MLP and SL")
+    assert "p = 0.03), among 3 comparisons it does not (Holm-corrected p = 0.09)" in lost.sentence
+    kept = dataclasses.replace(base, p=0.01, p_holm=0.03, comparisons=3)
+    assert kept.winner == "sl-mlp"
+    assert not kept.changed_by_correction
+
+
+def test_holm_is_never_below_p_nor_above_bonferroni():
+    p = np.random.default_rng(0).random(20) ** 3
+    adjusted = holm(p)
+    assert (adjusted >= p).all()
+    assert (adjusted <= np.minimum(20 * p, 1)).all()
+    assert adjusted[p.argmin()] == 20 * p.min()
+    np.testing.assert_array_equal(np.argsort(adjusted, kind="stable")[:2], np.argsort(p)[:2])
+
+
+def test_only_shared_seeds_are_compared_and_the_rest_is_told():
+    pairs = study(0.5, 0.6, seeds=4)
+    runs = {"sl": {s: pairs[s][0] for s in (0, 1, 2)}, "sl-mlp": {s: pairs[s][1] for s in (1, 2, 3)}}
+    verdict = judge(runs, "sl")
+    assert verdict.comparisons[0] == compare("sl", "sl-mlp", pairs[1:3])
+    assert verdict.sentences[1].startswith("seeds 0, 3 left out of SL-MLP against SL")
+    with pytest.raises(SlmlpError, match="no seed has predictions of both SL and SL-MLP"):
+        judge({"sl": {0: pairs[0][0]}, "sl-mlp": {1: pairs[1][1]}}, "sl")
+
+
+def test_what_cannot_be_paired_is_named():
+    a, b = study(0.5, 0.5, seeds=1)[0]
+    with pytest.raises(SlmlpError, match="one predicts 400 images, another 399"):
+        compare("sl", "sl-mlp", [(a, rows(b.correct[1:]))])
+    for field, kind in (("ids", "image"), ("labels", "label"), ("units", "unit")):
+        changed = getattr(b, field).astype("U8").copy()
+        changed[7] = "other"
+        other = dataclasses.replace(b, **{field: changed})
+        with pytest.raises(SlmlpError, match=rf"the {kind} differs in 1 of 400 rows, first in row 7 \(image 'i7'\)"):
+            compare("sl", "sl-mlp", [(a, other)])
+        with pytest.raises(SlmlpError, match=rf"the {kind} differs"):
+            compare("sl", "sl-mlp", [(a, b), (other, other)])
+    one = np.zeros(400)
+    with pytest.raises(SlmlpError, match="400 images of one unit"):
+        compare("sl", "sl-mlp", [(rows(a.correct, one), rows(b.correct, one))])
+    with pytest.raises(SlmlpError, match="unknown baseline 'sl-mpl'"):
+        judge({"sl": {0: a}, "sl-mlp": {0: b}}, "sl-mpl")
+    with pytest.raises(SlmlpError, match="second method"):
+        judge({"sl": {0: a}}, "sl")
+
+
+def test_a_comparison_survives_json():
+    found = compare("sl", "sl-mlp", study(0.5, 0.6))
+    back = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
+    back["interval"], back["seed_differences"] = tuple(back["interval"]), tuple(back["seed_differences"])
+    assert Comparison(**back) == found
+
+
+def test_a_method_alone_has_an_interval_over_seeds_and_images():
+    runs = [a for a, _ in study(0.7, 0.7)]
+    found = mean_interval(runs)
+    values = np.stack([r.correct for r in runs])
+    assert found.value == pytest.approx(values.mean())
+    assert found.interval == crossed_mean(values, runs[0].units).interval
+    assert mean_interval(runs[:1]).interval == share_interval(runs[0].correct, runs[0].units)
+    assert mean_interval([rows(np.arange(40) > 0)]).interval[1] == 1.0
+
+
+def test_display_names():
+    assert [display(n) for n in ("sl", "sl-mlp", "supcon", "my-own")] == ["SL", "SL-MLP", "SupCon", "my-own"]
+    assert display("sl-mlp:projector.depth=2") == "SL-MLP (projector.depth=2)"
