@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_images import encoded, photo
 from slmlp.data import decode as room
-from slmlp.data.decode import as_rgb, decode, resize_square, signature_problem
+from slmlp.data.decode import as_rgb, decode, decode_square, resize_square, signature_problem
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -184,7 +184,9 @@ def test_a_hint_of_the_size_makes_a_large_jpeg_smaller_but_not_too_small():
         assert min(height, width) >= min(600, 2 * side)
     exact, quick = (resize_square(decode(content, hint), 40).astype(int) for hint in (None, 40))
     assert np.abs(exact - quick).mean() < 1.5
+    np.testing.assert_array_equal(decode_square(content, 40), resize_square(decode(content, 40), 40))
     png = encoded(image, "PNG")
+    np.testing.assert_array_equal(decode_square(png, 37), resize_square(image, 37))
     assert decode(png, 40).shape == (600, 900, 3)
 
 

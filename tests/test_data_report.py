@@ -91,7 +91,7 @@ def test_the_description_is_short_and_says_what_matters(images):
     assert describe(alone).splitlines() == [
         "pets: 80 images of 2 classes (images a class: least 40, median 40, most 40)",
         "  parts: 80 train, 0 test (the data has no test part of its own)",
-        "  groups: 2, of 1 classes",
+        "  groups: 2 (classes a group: least 1, most 1)",
         "  units: 80",
     ]
 

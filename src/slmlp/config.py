@@ -217,7 +217,7 @@ class Probe:
     """Parts of the cross-fitting for held-out classes; images of one unit stay in one part."""
     inner_fraction: float = 0.2
     """Share of each training fold on which the strength is chosen."""
-    tolerance: float = 1e-4
+    tolerance: float = 1e-5
     """The fit stops when no entry of the gradient of the mean loss exceeds this."""
     max_iterations: int = 1000
     """Most iterations for one strength; reaching it is reported."""

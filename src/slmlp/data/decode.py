@@ -62,6 +62,15 @@ def decode(content: bytes, short_side: int | None = None) -> ByteArray:
     several times faster), but never with a short side under twice that many pixels. Raises ValueError with the reason
     for a file that is truncated, damaged, of another format, or larger than Pillow's limit against decompression bombs.
     """
+    return np.array(_opened(content, short_side))  # a copy: asarray would be read-only, which torch warns of
+
+
+def decode_square(content: bytes, side: int) -> ByteArray:
+    """Return ``resize_square(decode(content, side), side)``, a fifth faster for small images."""
+    return np.array(_square(_opened(content, side), side))
+
+
+def _opened(content: bytes, short_side: int | None) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if short_side is not None and image.format in ("JPEG", "MPO"):
@@ -83,14 +92,14 @@ def resize_square(image: ByteArray, side: int) -> ByteArray:
 
     The same as resizing the short side to ``side`` and cropping the centre, without rounding the crop to whole pixels.
     """
-    height, width = image.shape[:2]
-    if height == width == side:
-        return image
-    short = min(height, width)
-    left, top = (width - short) / 2, (height - short) / 2
+    return np.array(_square(Image.fromarray(image), side))
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    short = min(image.size)
+    left, top = (image.width - short) / 2, (image.height - short) / 2
     box = (left, top, left + short, top + short)
-    small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return np.array(small)
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
 def as_rgb(image: Any, short_side: int | None = None) -> ByteArray:
@@ -104,28 +113,28 @@ def as_rgb(image: Any, short_side: int | None = None) -> ByteArray:
     if isinstance(image, bytes):
         return decode(image, short_side)
     if isinstance(image, Image.Image):
-        return _rgb(image)
+        return np.array(_rgb(image))
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         raise ValueError(f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), found {pixels.shape} {pixels.dtype}")
     if pixels.shape[2] == 4:
-        return _rgb(Image.fromarray(np.ascontiguousarray(pixels)))
+        return np.array(_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.array(pixels)
 
 
-def _rgb(image: Image.Image) -> ByteArray:
+def _rgb(image: Image.Image) -> Image.Image:
     with contextlib.suppress(Exception):  # a damaged EXIF block says nothing against the pixels
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(_eight_bits(np.asarray(image))[:, :, None], 3, axis=2)
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy: asarray would be read-only
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(values: npt.NDArray[np.generic]) -> ByteArray:

@@ -25,9 +25,9 @@ class BytesReader(ABC):
     def raw(self, index: int, size: int | None = None) -> bytes:
         """Return the file of image ``index``, or its first ``size`` bytes; raise OSError when it cannot be read."""
 
-    def __call__(self, index: int, short_side: int | None = None) -> ByteArray:
-        """Return image ``index`` as RGB uint8 (H, W, 3); see ``decode`` for ``short_side`` and errors."""
-        return decode.decode(self.raw(index), short_side)
+    def __call__(self, index: int) -> ByteArray:
+        """Return image ``index`` as RGB uint8 (H, W, 3), at its own size."""
+        return decode.decode(self.raw(index))
 
 
 class FileReader(BytesReader):
@@ -109,8 +109,9 @@ def read_square(images: ImageSet, index: int, side: int) -> ByteArray:
     Raises OSError or ValueError when the image cannot be read.
     """
     position, reader = int(images.positions[index]), images.reader
-    image = reader(position, side) if isinstance(reader, BytesReader) else reader(position)
-    return decode.resize_square(image, side)
+    if isinstance(reader, BytesReader):
+        return decode.decode_square(reader.raw(position), side)
+    return decode.resize_square(reader(position), side)
 
 
 def content(images: ImageSet, index: int) -> bytes:

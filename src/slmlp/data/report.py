@@ -85,7 +85,8 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
         + ("" if images.has_test_part else " (the data has no test part of its own)"),
     ]
     if facts["groups"] is not None:
-        lines.append(f"  groups: {len(facts['groups'])}, of {_least_most(list(facts['groups'].values()))} classes")
+        sizes = facts["groups"].values()
+        lines.append(f"  groups: {len(sizes)} (classes a group: least {min(sizes)}, most {max(sizes)})")
     if facts["units"] is not None:
         lines.append(f"  units: {facts['units']:,}")
     for part in _PARTS if facts["parts"]["test"] else ():
@@ -115,10 +116,6 @@ def _digest(images: ImageSet, index: int) -> bytes:
         return hashlib.sha256(content(images, index)).digest()
     except OSError as error:
         raise SlmlpError(f"cannot read {images.ids[index]} of {images.source}: {error.strerror or error}") from error
-
-
-def _least_most(counts: list[int]) -> str:
-    return str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _some(names: list[str], shown: int = 3) -> str:
