@@ -104,7 +104,7 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
         encoder = build(cfg.encoder, SIZE, "small")
     method = methods.build("sl-mlp", encoder, CLASSES, config.method_config("sl-mlp"))
     method.to(compute.device)
-    return method.to(memory_format=torch.channels_last) if compute.channels_last else method  # type: ignore[call-overload, no-any-return]
+    return method.to(memory_format=torch.channels_last) if compute.channels_last else method
 
 
 def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
@@ -178,7 +178,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
             logits = method.classifier(method.projector(method.encoder(view)))  # type: ignore[operator]
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return steps * cfg.batch_size / (time.perf_counter() - began)
 

@@ -1,4 +1,4 @@
-"""The matrix-product weight gradient is the convolution's own, in float64 to rounding and in bfloat16 to its precision."""
+"""The matrix-product weight gradient is the convolution's own: float64 to rounding, bfloat16 to its precision."""
 
 from __future__ import annotations
 

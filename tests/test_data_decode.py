@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_images import encoded, photo
 from slmlp.data import decode as room
-from slmlp.data.decode import as_rgb, decode, decode_square, resize_square, signature_problem
+from slmlp.data.decode import decode, decode_square, resize_square, signature_problem, to_rgb
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -208,20 +208,20 @@ def test_resize_square_takes_the_centre_and_filters():
     )
 
 
-def test_as_rgb_takes_what_a_user_has(tmp_path):
+def test_to_rgb_takes_arrays_and_pil_images():
     image = photo(10)
-    path = tmp_path / "x.png"
-    path.write_bytes(encoded(image, "PNG"))
-    for given in (path, str(path), path.read_bytes(), Image.fromarray(image), image):
-        np.testing.assert_array_equal(as_rgb(given), image)
-    np.testing.assert_array_equal(as_rgb(image[:, :, 0])[:, :, 2], image[:, :, 0])
-    np.testing.assert_array_equal(as_rgb(image[:, :, :1])[:, :, 1], image[:, :, 0])
+    for given in (Image.fromarray(image), image):
+        np.testing.assert_array_equal(to_rgb(given), image)
+    np.testing.assert_array_equal(to_rgb(image[:, :, 0])[:, :, 2], image[:, :, 0])
+    np.testing.assert_array_equal(to_rgb(image[:, :, :1])[:, :, 1], image[:, :, 0])
     clear = np.dstack([image, np.zeros((20, 24), dtype=np.uint8)])
-    assert (as_rgb(clear) == 255).all()
+    assert (to_rgb(clear) == 255).all()
+    assert (to_rgb(Image.fromarray(clear)) == 255).all()
+    assert to_rgb(Image.fromarray(np.full((2, 2), 0.5, dtype=np.float32)))[0, 0].tolist() == [128] * 3
     for wrong in (image.astype(np.float32), image[None], image[:, :, :2]):
         with pytest.raises(ValueError, match="expected a uint8 array"):
-            as_rgb(wrong)
+            to_rgb(wrong)
     turned = Image.fromarray(image)
     turned.getexif()[0x0112] = 6
-    assert as_rgb(turned).shape == (24, 20, 3)
+    assert to_rgb(turned).shape == (24, 20, 3)
     assert turned.size == (24, 20), "the user's own image must stay as it is"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -19,7 +20,9 @@ from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
 from slmlp.run import Run
 
-SMALL = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=3, base_lr=0.2, augment="crop", threads=1)
+SMALL = config.Training(
+    encoder="resnet10", image_size=16, batch_size=24, epochs=3, base_lr=0.2, augment="crop", threads=1
+)
 
 
 def replace(**changes):
@@ -72,23 +75,34 @@ original = train.optim.lr_at
 def slow(step, *rest):
     if step >= int(sys.argv[3]):
         print("at", step, flush=True)
-        time.sleep(60)
+        time.sleep(float(sys.argv[4]))
     return original(step, *rest)
 train.optim.lr_at = slow
-cfg = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=3, base_lr=0.2, augment="crop", threads=1,
-                      checkpoint_minutes=0.0)
-api.pretrain(sys.argv[1], sys.argv[2], training=cfg, progress=False)
+cfg = config.Training(
+    encoder="resnet10", image_size=16, batch_size=24, epochs=3, base_lr=0.2, augment="crop", threads=1,
+    checkpoint_minutes=float(sys.argv[5]),
+)
+try:
+    api.pretrain(sys.argv[1], sys.argv[2], training=cfg, progress=False)
+except KeyboardInterrupt:
+    sys.exit(130)
 """
+
+
+def slowed(shapes, out, step, seconds, checkpoint_minutes):
+    """A run in a process of its own that says when it is at a step, and sleeps there."""
+    words = [sys.executable, "-c", SLOWED, shapes, out, step, seconds, checkpoint_minutes]
+    process = subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().strip() == f"at {step}"
+    return process
 
 
 @pytest.mark.parametrize("step", [1, 6, 8, 17])
 def test_killed_at_any_step_it_resumes_to_the_same_weights(straight, shapes, tmp_path, step):
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", SLOWED, str(shapes), str(out), str(step)], stdout=subprocess.PIPE)
-    assert process.stdout.readline().strip() == f"at {step}".encode()
+    process = slowed(shapes, out, step, 60, 0)
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     assert not Run(out).finished
     with pytest.raises(SlmlpError, match="--resume"):
         api.pretrain(str(shapes), out, training=SMALL, progress=False)
@@ -100,14 +114,7 @@ def test_killed_at_any_step_it_resumes_to_the_same_weights(straight, shapes, tmp
 
 def test_ctrl_c_saves_the_step_and_resumes(straight, shapes, tmp_path):
     out = tmp_path / "stopped"
-    code = SLOWED.replace("time.sleep(60)", "time.sleep(1.0)").replace("checkpoint_minutes=0.0", "checkpoint_minutes=99")
-    code += "\n"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"try:\n exec({code!r})\nexcept KeyboardInterrupt: sys.exit(130)".replace("try:", "import sys\ntry:"),
-         str(shapes), str(out), "4"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout.readline().strip() == "at 4"
+    process = slowed(shapes, out, 4, 1, 99)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -207,7 +214,10 @@ def test_init_from_a_run_is_that_run(straight, shapes, tmp_path):
     assert started.config["resolved"]["initial_encoder_hash"] == straight.encoder().hash()
     with pytest.raises(SlmlpError, match="nothing was loaded"):
         api.pretrain(
-            str(shapes), tmp_path / "wide", training=replace(init=str(straight.path), encoder="resnet18"), progress=False
+            str(shapes),
+            tmp_path / "wide",
+            training=replace(init=str(straight.path), encoder="resnet18"),
+            progress=False,
         )
 
 
@@ -263,7 +273,7 @@ def test_rates_follow_warmup_and_cosine():
     assert rates[9] == 2.0
     assert rates[0] == 0.2
     assert rates[55] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 45 / 90)))
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert 0 < rates[-1] < 0.01
 
 
@@ -287,8 +297,8 @@ def test_generators_are_apart_and_leave_the_global_state_alone():
 
 
 def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
-    command = [sys.executable, "-m", "slmlp", "pretrain", str(shapes), "--out", str(tmp_path / "run"), "--encoder", "resnet10",
-               "--image-size", "16", "--batch-size", "24", "--epochs", "1"]  # fmt: skip
+    words = f"pretrain {shapes} --out {tmp_path / 'run'} --encoder resnet10 --image-size 16 --batch-size 24 --epochs 1"
+    command = [sys.executable, "-m", "slmlp", *words.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "peak learning rate" in done.stderr

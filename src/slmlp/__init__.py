@@ -11,7 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slmlp.analysis import discriminative_ratio, feature_mixtureness, feature_redundancy
+    from slmlp.analysis.mixtureness import feature_mixtureness
+    from slmlp.analysis.ratio import discriminative_ratio
+    from slmlp.analysis.redundancy import feature_redundancy
     from slmlp.api import evaluate, pretrain
     from slmlp.comparison import compare
     from slmlp.config import Study, Training
@@ -26,10 +28,10 @@ _PUBLIC = {
     "Study": "slmlp.config",
     "Training": "slmlp.config",
     "compare": "slmlp.comparison",
-    "discriminative_ratio": "slmlp.analysis",
+    "discriminative_ratio": "slmlp.analysis.ratio",
     "evaluate": "slmlp.api",
-    "feature_mixtureness": "slmlp.analysis",
-    "feature_redundancy": "slmlp.analysis",
+    "feature_mixtureness": "slmlp.analysis.mixtureness",
+    "feature_redundancy": "slmlp.analysis.redundancy",
     "pretrain": "slmlp.api",
     "study": "slmlp.studies",
 }

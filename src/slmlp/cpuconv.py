@@ -71,7 +71,7 @@ class SmallMapConv2d(nn.Conv2d):
         if not (small and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu")
-        result: Tensor = _Convolution.apply(x.to(dtype), self.weight.to(dtype), self.stride, self.padding)  # type: ignore[no-untyped-call]
+        result: Tensor = _Convolution.apply(x.to(dtype), self.weight.to(dtype), self.stride, self.padding)
         return result
 
 

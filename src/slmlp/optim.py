@@ -12,11 +12,15 @@ from slmlp.config import Training
 
 def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, object]]:
     """Return weights with weight decay, and biases and normalisation parameters (1-d tensors) without, by default."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (free if parameter.ndim <= 1 and not cfg.decay_norms_and_biases else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": cfg.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 

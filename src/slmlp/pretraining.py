@@ -130,7 +130,7 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
     if compute.bfloat16 and compute.device.type == "cpu":
         cpuconv.quicken(encoder)
     if compute.channels_last:
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        method.to(memory_format=torch.channels_last)
     plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     resolved = {
         "image_size": ready.image_size,

@@ -80,7 +80,8 @@ class Predictions:
     @property
     def correct(self) -> npt.NDArray[np.float64]:
         """1.0 where the prediction is the label."""
-        return (self.labels == self.predictions).astype(np.float64)
+        hits: npt.NDArray[np.float64] = (self.labels == self.predictions).astype(np.float64)
+        return hits
 
 
 def write_predictions(path: Path, rows: Predictions) -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,23 +101,16 @@ def _square(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
 
 
-def as_rgb(image: Any, short_side: int | None = None) -> ByteArray:
-    """Return a path, the bytes of a file, a PIL image or a uint8 array (H, W[, 1, 3 or 4]) as RGB (H, W, 3).
+def to_rgb(image: Image.Image | npt.NDArray[Any]) -> ByteArray:
+    """Return a PIL image or a uint8 array (H, W[, 1, 3 or 4]) as RGB (H, W, 3), by the same rules as ``decode``.
 
-    By the same rules as ``decode``, which ``short_side`` goes to where there is a file. Raises ValueError for an array
-    of another type or shape, and as ``decode`` does; OSError for a file that cannot be opened.
+    Raises ValueError for an array of another type or shape.
     """
-    if isinstance(image, str | Path):
-        image = Path(image).read_bytes()
-    if isinstance(image, bytes):
-        return decode(image, short_side)
     if isinstance(image, Image.Image):
         return np.array(_rgb(image))
-    pixels = np.asarray(image)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
+    pixels = image[:, :, None] if image.ndim == 2 else image
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
-        raise ValueError(f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), found {pixels.shape} {pixels.dtype}")
+        raise ValueError(f"expected a uint8 array (H, W), (H, W, 3) or (H, W, 4), found {image.shape} {image.dtype}")
     if pixels.shape[2] == 4:
         return np.array(_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.array(pixels)

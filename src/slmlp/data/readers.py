@@ -89,7 +89,7 @@ class ArrayReader:
 
     def __call__(self, index: int) -> ByteArray:
         """Return image ``index`` as RGB uint8 (H, W, 3)."""
-        return decode.as_rgb(self.pixels[index])
+        return decode.to_rgb(self.pixels[index])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all pixels and their shape."""

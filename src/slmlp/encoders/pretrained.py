@@ -44,6 +44,6 @@ def timm_weights(source: str, encoder: str) -> dict[str, Tensor]:
     except Exception as error:  # safetensors, pickle and zip errors alike mean a file that is no weights file
         first = " ".join(str(error).split())[:160]
         raise SlmlpError(f"--init {source}: {file} cannot be read as weights ({first})") from error
-    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
+    held = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
     head = str((timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).classifier or "fc")
-    return {k: v for k, v in state.items() if k.rpartition(".")[0] != head}
+    return {k: v for k, v in dict(held or {}).items() if k.rpartition(".")[0] != head}

@@ -40,7 +40,7 @@ def _encoder(context: Context, name: str, init: str) -> None:
 def _pixels(context: Context) -> None:
     def extract(images: ImageSet) -> Features:
         squares = context.corpus.squares(context.corpus.rows(images), PIXEL_SIDE).numpy()
-        x = squares.reshape(len(squares), -1).astype(np.float32) / 255
+        x = squares.reshape(len(squares), -1).astype(np.float32) / np.float32(255)
         return Features(
             x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
         )

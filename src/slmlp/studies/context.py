@@ -77,7 +77,7 @@ class Context:
 def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:
     """Load, split and decode the data, and make sure that the folder belongs to this study."""
     specs = parse_all(cfg.methods)
-    images = data.load(source, cfg.data, seed=cfg.split.seed)
+    images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     split_file = folder / "split.json"
     split = ConceptSplit.load(split_file) if split_file.exists() else concepts.make(images, cfg.split)
     images = concepts.apply(split, images)
@@ -94,6 +94,8 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
         say(data.describe(images))
         data.write_report(images, folder)
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
+        if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
+            say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
     evaluation = Evaluation(corpus, images, split, folder, cfg.probe, cfg.measures)
     return Context(source, folder, cfg, specs, images, split, corpus, evaluation)
 

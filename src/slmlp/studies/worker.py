@@ -59,4 +59,3 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
