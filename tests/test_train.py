@@ -198,7 +198,7 @@ def test_training_that_stays_at_chance_is_stopped(shapes, tmp_path):
         ({"augment": "strong"}, "unknown augmentation"),
         ({"device": "cuda:7"}, "--device cuda:7"),
         ({"init": "no/such/run"}, "no encoder at"),
-        ({"encoder": "swin_tiny_patch4_window7_224", "image_size": 17}, "image-size"),
+        ({"encoder": "vit_tiny_patch16_224", "image_size": 8, "stem": "standard"}, "image-size"),
     ],
 )
 def test_what_cannot_work_is_one_line(shapes, tmp_path, changes, words):

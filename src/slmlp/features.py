@@ -88,7 +88,7 @@ def extract(
     key written inside it is the one asked for.
     """
     size = encoder.spec.image_size
-    key = files.hash_json([encoder.hash(), images.hash(), transform_id(size)])
+    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(size)])
     file = cache / f"{key[:32]}.npz" if cache else None
     if file is not None and file.exists():
         held = _cached(file, key)

@@ -52,7 +52,9 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
     part = images.of_part("train")
     held = None
     if job.validation_fraction:
-        mask = stratified_holdout(part.labels, part.units, job.validation_fraction, job.validation_seed, "validation")
+        mask = stratified_holdout(
+            np.array(part.classes)[part.labels], part.units, job.validation_fraction, job.validation_seed, "validation"
+        )
         part, held = part.select(~mask), part.select(mask)
     size = job.training.image_size or choose_image_size(part)
     return Prepared(part, held, labelling(part, job.labels), size)
@@ -95,14 +97,17 @@ def run_job(
     images = corpus.images if corpus else data.load(job.data, job.options)
     ready = prepare(job, images, split)
     cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
+    own = corpus is None
     if corpus is None:
+        say(data.describe(images))
         corpus = Corpus(ready.train, job.options, cache, training_side(ready.image_size), progress)
         if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
-            data.write_report(corpus.images, out)
             ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
     state, compute, resolved = _start(job, ready)
     if _open(run, job, ready, split, resolved, resume):
         return run
+    if own:
+        data.write_report(corpus.images, out)
     saved, warnings = checkpoint.load_last(out / "checkpoints")
     for warning in warnings:
         say(f"warning: {warning}")

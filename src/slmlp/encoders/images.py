@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ def as_rgb(image: Any) -> npt.NDArray[np.uint8]:
         except (OSError, ValueError) as error:
             raise SlmlpError(f"cannot read {image} as an image: {error}") from error
     if isinstance(image, Image.Image):
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")  # one decoder decides what grey, palette, alpha and 16 bits become
-        return decode.decode(buffer.getvalue())
+        return decode.to_rgb(image)
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise SlmlpError(f"an image array must be uint8 (H, W[, C]), found {array.dtype} {array.shape}")

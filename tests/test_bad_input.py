@@ -1,0 +1,143 @@
+"""What cannot work gets one line that names it and the fix, exit code 2, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slmlp.cli import COMMANDS, main
+
+SMALL = ["--encoder", "resnet10", "--image-size", "16", "--batch-size", "24", "--epochs", "1"]
+
+
+def run(*words: object) -> tuple[int, str]:
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = main([str(word) for word in words])
+    return code, said.getvalue()
+
+
+def refused(*words: object) -> str:
+    code, said = run(*words)
+    assert code == 2, said
+    last = [line for line in said.splitlines() if line.startswith("slmlp: ")]
+    assert len(last) == 1
+    assert "Traceback" not in said
+    return last[0]
+
+
+def picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+@pytest.fixture
+def two(tmp_path):
+    for name in ("a", "b"):
+        for i in range(14):
+            picture(tmp_path / "two" / name / f"{i}.png", seed=i + 100 * (name == "b"))
+    return tmp_path / "two"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: p / "missing", "does not exist"),
+        (lambda p: (p / "empty").mkdir() or p / "empty", "empty"),
+        (lambda p: picture(p / "one" / "a" / "0.png") or p / "one", "class"),
+        (lambda p: (p / "notes.txt").write_text("x") and p / "notes.txt", "expected a folder"),
+        (lambda p: (p / "m.csv").write_text("path,label\nx.png,\n") and p / "m.csv", "label"),
+    ],
+)
+def test_data_that_is_none(tmp_path, make, words):
+    assert words in refused("pretrain", make(tmp_path), "--out", tmp_path / "run", *SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_jpeg_is_listed_and_too_many_are_an_error(two, tmp_path):
+    picture(tmp_path / "whole.jpg", 5)
+    (two / "a" / "broken.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:400])
+    said = refused("pretrain", two, "--out", tmp_path / "run", *SMALL)
+    assert "broken.jpg" in said or "unreadable" in said
+    code, said = run("pretrain", two, "--out", tmp_path / "run2", "--allow-unreadable", *SMALL)
+    assert code == 0, said
+    assert "broken.jpg" in (tmp_path / "run2" / "unreadable.txt").read_text()
+
+
+def test_a_class_with_one_image_is_named(two, tmp_path):
+    for name in ("c", "d"):
+        picture(two / name / "0.png", ord(name))
+    assert "'c'" in refused("split", two, "--by", "random", "--out", tmp_path / "s.json")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--encoder", "resnet_50"], "did you mean 'resnet50'"),
+        (["--method", "slmlp"], "did you mean 'sl-mlp'"),
+        (["--batch-size", "4000"], "--batch-size 4000 is more than"),
+        (["--image-size", "4"], "--image-size must be 8 to 2048"),
+        (["--augment", "moco"], "moco-v2"),
+        (["--labels", "class_group"], "--groups FILE"),
+        (["--init", "timm:resnet50"], "--encoder is resnet10"),
+    ],
+)
+def test_settings_that_cannot_work(two, tmp_path, flags, words):
+    flat = [w for i in range(0, len(SMALL), 2) if SMALL[i] not in flags for w in SMALL[i : i + 2]]
+    assert words in refused("pretrain", two, "--out", tmp_path / "run", *flat, *flags)
+
+
+def test_a_split_of_other_data(two, shapes, tmp_path):
+    assert run("split", shapes, "--by", "random", "--out", tmp_path / "s.json")[0] == 0
+    assert "split of other data" in refused(
+        "pretrain", two, "--split", tmp_path / "s.json", "--out", tmp_path / "run", *SMALL
+    )
+    before = (tmp_path / "s.json").read_text()
+    assert "holds another split" in refused(
+        "split", shapes, "--by", "random", "--seed", "5", "--out", tmp_path / "s.json"
+    )
+    assert (tmp_path / "s.json").read_text() == before
+
+
+def test_damaged_encoders_and_folders_that_hold_no_run(two, tmp_path):
+    assert "no config.json" in refused("pretrain", "--resume", tmp_path / "nothing")
+    assert run("pretrain", two, "--out", tmp_path / "run", *SMALL)[0] == 0
+    file = tmp_path / "run" / "encoder.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert "cannot be read" in refused("features", tmp_path / "run", two, "--out", tmp_path / "f.npz")
+    (tmp_path / "bad.npz").write_bytes(b"nothing")
+    assert "features file" in refused("measure", tmp_path / "bad.npz")
+
+
+def test_unknown_flags_and_commands_offer_the_nearest(capsys):
+    assert "did you mean 'pretrain'" in refused("pretrian")
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", "x", "--epoch", "3"])
+    assert ended.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_teaches_and_needs_no_torch(command):
+    code = (
+        "import sys\nfrom slmlp.cli import main\n"
+        f"try: main([{command!r}, '--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch'\nassert 'numpy' not in sys.modules, 'numpy'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: slmlp" in done.stdout
+    assert len(done.stdout) > 400
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    code, said = run("pretrain", tmp_path / "missing", "--out", tmp_path / "run", "--debug")
+    assert code == 2
+    assert "Traceback" in said

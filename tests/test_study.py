@@ -1,0 +1,226 @@
+"""The main job from one end to the other, through the command line, on real files in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slmlp import config, files, results, studies
+from slmlp.concepts.split import ConceptSplit
+from slmlp.errors import SlmlpError
+from slmlp.run import Run
+from slmlp.studies.specs import parse, parse_all
+
+FLAGS = (
+    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --keep-every 2 --seeds 2 "
+    "--rates 0.1 0.2 --split.by random --split.unseen-fraction 0.5 --probe.folds 3"
+)
+
+
+def slmlp(*words: object, **keywords: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "slmlp", *(w for word in words for w in str(word).split(" "))]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **keywords)
+
+
+@pytest.fixture(scope="module")
+def done(shapes, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("studies") / "shapes"
+    made = slmlp("study", shapes, FLAGS, "--out", out)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.strip().endswith(f"report: {out / 'report.html'}")
+    assert "chosen by source validation" in made.stderr
+    return out
+
+
+def rows(folder: Path, **wanted: object) -> list[results.Result]:
+    return [r for r in results.read(folder / "results.jsonl") if all(getattr(r, k) == v for k, v in wanted.items())]
+
+
+def test_every_run_and_baseline_has_its_numbers(done):
+    finals = rows(done, role="final", task="unseen", metric="accuracy")
+    assert [(r.method, r.seed) for r in sorted(finals, key=lambda r: (r.method, r.seed))] == [
+        ("sl", 0), ("sl", 1), ("sl-mlp", 0), ("sl-mlp", 1),
+    ]  # fmt: skip
+    assert {r.method for r in rows(done, role="baseline", task="unseen")} == {"random-init", "raw-pixels"}
+    assert {r.base_lr for r in rows(done, role="grid", task="validation")} == {0.1, 0.2}
+    assert {(r.method, r.epoch) for r in rows(done, role="curve", metric="accuracy", task="unseen")} == {
+        ("sl", 2), ("sl", 4), ("sl-mlp", 2), ("sl-mlp", 4),
+    }  # fmt: skip
+    split = ConceptSplit.load(done / "split.json")
+    for row in finals:
+        assert row.hashes.keys() == {"encoder", "data", "split", "transform"}
+        assert row.hashes["split"] == split.hash()
+        predictions = results.read_predictions(done / row.predictions)
+        assert row.n == len(predictions.ids) == 3 * 34  # three held-out classes, both parts
+        assert set(predictions.labels) == set(split.unseen)
+        assert row.value == pytest.approx(predictions.correct.mean())
+        assert len(np.unique(predictions.ids)) == row.n
+    ratio = {r.metric for r in rows(done, role="final", task="measures")}
+    assert {"discriminative_ratio_source", "discriminative_ratio_unseen", "redundancy_unseen"} <= ratio
+
+
+def test_the_chosen_rate_is_the_best_on_validation_and_pairs_share_all_but_the_method(done):
+    study = files.read_json(done / "study.json")
+    for method in ("sl", "sl-mlp"):
+        scores = {r.base_lr: r.value for r in rows(done, role="grid", task="validation", method=method)}
+        best = max(scores.values())
+        assert study["rates"]["chosen"][method] == min(rate for rate, score in scores.items() if score == best)
+        assert {r.base_lr for r in rows(done, role="final", method=method)} == {study["rates"]["chosen"][method]}
+    a, b = (Run(done / "runs" / f"{m}-seed1").config for m in ("sl", "sl-mlp"))
+    assert a["resolved"]["initial_encoder_hash"] == b["resolved"]["initial_encoder_hash"]
+    assert a["resolved"]["data_hash"] == b["resolved"]["data_hash"]
+    for part in ("training", "options", "labels", "seed"):
+        first, second = a["job"][part], b["job"][part]
+        if part == "training":
+            first, second = ({k: v for k, v in t.items() if k != "base_lr"} for t in (first, second))
+        assert first == second
+
+
+def test_verdict_and_page_say_the_same(done):
+    verdict = files.read_json(done / "verdict.json")
+    (comparison,) = verdict["comparisons"]
+    values = {(r.method, r.seed): r.value for r in rows(done, role="final", task="unseen", metric="accuracy")}
+    by_hand = [100 * (values["sl-mlp", s] - values["sl", s]) for s in (0, 1)]
+    assert comparison["per_seed"] == pytest.approx(by_hand)
+    assert comparison["difference"] == pytest.approx(np.mean(by_hand))
+    page = (done / "report.html").read_text()
+    assert verdict["sentences"][0][:20] in page
+    assert "slmlp pretrain" in page
+
+
+def test_running_it_again_trains_nothing_and_more_seeds_only_those(shapes, done):
+    stamps = {p: p.stat().st_mtime_ns for p in (done / "runs").glob("*/encoder.safetensors")}
+    lines = (done / "results.jsonl").read_text()
+    again = slmlp("study", shapes, FLAGS, "--out", done)
+    assert again.returncode == 0, again.stderr
+    assert (done / "results.jsonl").read_text() == lines
+    more = slmlp("study", shapes, FLAGS.replace("--seeds 2", "--seeds 3"), "--out", done)
+    assert more.returncode == 0, more.stderr
+    now = {p: p.stat().st_mtime_ns for p in (done / "runs").glob("*/encoder.safetensors")}
+    assert {p: now[p] for p in stamps} == stamps
+    assert {p.parent.name for p in now.keys() - stamps.keys()} == {"sl-seed2", "sl-mlp-seed2"}
+    assert len(files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"]) == 3
+
+
+def test_other_settings_are_refused(shapes, done):
+    other = slmlp("study", shapes, FLAGS.replace("--epochs 4", "--epochs 5"), "--out", done)
+    assert other.returncode == 2
+    assert "holds another study (it differs in training)" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_a_killed_study_goes_on_to_the_same_numbers(shapes, done, tmp_path):
+    out = tmp_path / "killed"
+    words = ["study", str(shapes), *FLAGS.split(), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slmlp", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    for _ in range(600):
+        if list(out.glob("runs/*/encoder.safetensors")):
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (out / "report.html").exists()
+    assert slmlp(*words).returncode == 0
+    for role in ("grid", "final", "baseline"):
+        same = {r.key(): r.value for r in rows(done, role=role) if r.seed < 2}
+        found = {r.key(): r.value for r in rows(out, role=role)}
+        assert found == same
+
+
+def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_groups, tmp_path):
+    out = tmp_path / "coarse"
+    held_out = tmp_path / "held.txt"
+    held_out.write_text("cross\nmoon\n")
+    flags = FLAGS.replace("--split.by random --split.unseen-fraction 0.5", f"--split.by file --split.file {held_out}")
+    flags = flags.replace("--rates 0.1 0.2", "--rates 0.2").replace("--seeds 2", "--seeds 1")
+    made = slmlp("study", shapes, flags, "--labels class_group --groups", shape_groups, "--out", out)
+    assert made.returncode == 0, made.stderr
+    run = Run(out / "runs" / "sl-mlp-seed0")
+    assert run.config["class_names"] == ["edged", "round"]
+    assert run.config["resolved"]["training_images"] == 4 * 24
+    assert "one seed: images only" in files.read_json(out / "verdict.json")["sentences"][0]
+
+
+def test_single_commands_agree_with_the_study(shapes, done, tmp_path):
+    runs = done / "runs"
+    one = slmlp("evaluate", runs / "sl-seed0", shapes, "--task unseen --probe.folds 3 --out", tmp_path / "ev")
+    assert one.returncode == 0, one.stderr
+    (alone,) = rows(tmp_path / "ev", metric="accuracy")
+    (within,) = rows(done, run="sl-seed0", task="unseen", metric="accuracy", role="final")
+    assert alone.value == within.value
+    for side in ("source", "unseen"):
+        part = slmlp("features", runs / "sl-seed0", shapes, f"--classes {side} --out", tmp_path / f"{side}.npz")
+        assert part.returncode == 0, part.stderr
+    held = np.load(tmp_path / "unseen.npz")
+    assert held["x"].shape == (102, 256)
+    assert held["x"].dtype == np.float32
+    measured = slmlp("measure", tmp_path / "source.npz", "--against", tmp_path / "unseen.npz", "--json")
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["discriminative_ratio_unseen"] > 0
+    pair = [runs / "sl-seed0", runs / "sl-seed1", runs / "sl-mlp-seed0", runs / "sl-mlp-seed1"]
+    compared = slmlp("compare", *pair, "--probe.folds 3 --out", tmp_path / "compared")
+    assert compared.returncode == 0, compared.stderr
+    (difference,) = files.read_json(tmp_path / "compared" / "verdict.json")["comparisons"]
+    first_two = files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"][:2]
+    assert difference["per_seed"] == pytest.approx(first_two)
+
+
+def test_the_page_ends_with_a_command_that_runs(shapes, done, tmp_path):
+    command = files.read_json(done / "study.json")["full_command"]
+    assert command.startswith("slmlp pretrain ")
+    words = command.removeprefix("slmlp ").split()
+    words[words.index("--out") + 1] = str(tmp_path / "all")
+    made = slmlp(*words, "--epochs 1")
+    assert made.returncode == 0, made.stderr
+    assert Run(tmp_path / "all").config["resolved"]["classes"] == 6  # all of them
+
+
+def test_specs_of_methods():
+    spec = parse("sl-mlp:projector.out=64:label_smoothing=0.1")
+    assert (spec.settings.projector.out, spec.settings.label_smoothing) == (64, 0.1)
+    assert len(parse_all(("sl,sl-mlp", "sl-mlp:projector.depth=2"))) == 3
+    refused = {
+        "sl-mpl": "did you mean",
+        "sl:depth": "name:setting=value",
+        "sl:projector.dept=1": "did you mean 'depth'",
+        "sl:temperature=1": "setting of sl",
+        "sl,sl": "more than once",
+    }
+    for text, words in refused.items():
+        with pytest.raises(SlmlpError, match=words):
+            parse_all((text,))
+
+
+def test_every_study_setting_survives_json():
+    cfg = config.Study(
+        rates=(0.3,), training=config.StudyTraining(epochs=7), split=config.Split(unseen_groups=("a", "b"))
+    )
+    assert config.from_dict(
+        config.Study, json.loads(json.dumps(config.dataclasses.asdict(cfg)))
+    ) == config.dataclasses.replace(cfg, training=config.Training(**config.dataclasses.asdict(cfg.training)))
+    with pytest.raises(SlmlpError, match="did you mean 'epochs'"):
+        config.from_dict(config.Training, {"epoch": 3})
+
+
+def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
+    cfg = config.Study(
+        methods=("sl",), seeds=1, rates=(0.1, 1e30), parallel=1,
+        training=config.StudyTraining(
+            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"
+        ),
+        split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
+    )  # fmt: skip
+    studies.study(str(shapes), tmp_path / "study", cfg)
+    study = files.read_json(tmp_path / "study" / "study.json")
+    assert study["rates"]["chosen"] == {"sl": 0.1}
+    assert list(study["rates"]["failed"]["sl"]) == ["1e+30"]
