@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import selectors
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.studies.worker import Task, perform
 
-POLL = 0.2  # seconds
+PATIENCE = 2.0  # seconds for a process without a task to end by itself
 
 
 def run_all(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Task]) -> dict[Task, str]:
@@ -29,21 +30,27 @@ def run_all(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Task])
         return _one_by_one(source, folder, cfg, tasks)
     threads = cfg.training.threads or max(1, (os.cpu_count() or 1) // parallel)
     shared = dataclasses.replace(cfg, training=dataclasses.replace(cfg.training, threads=threads))
-    waiting, running, errors = list(tasks), dict[Task, subprocess.Popen[str]](), dict[Task, str]()
+    waiting, errors = list(tasks), dict[Task, str]()
+    processes = [_start(threads) for _ in range(parallel)]
+    at: dict[subprocess.Popen[str], Task] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                task = waiting.pop(0)
-                running[task] = _start(source, folder, shared, task)
-            time.sleep(POLL)
-            for task, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[task]
-                    problem = _outcome(process, task)
+        with selectors.DefaultSelector() as answers:
+            for process in processes:
+                answers.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
+                at[process] = _give(process, source, folder, shared, waiting.pop(0))
+            while at:
+                for key, _ in answers.select():
+                    process = key.data
+                    task = at.pop(process)
+                    problem = _answer(process, task)
                     if problem:
                         errors[task] = problem
+                    if waiting:
+                        at[process] = _give(process, source, folder, shared, waiting.pop(0))
+                    else:
+                        answers.unregister(process.stdout)
     finally:
-        _stop(list(running.values()))
+        _stop(processes)
     return errors
 
 
@@ -66,37 +73,38 @@ def _one_by_one(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Ta
     return errors
 
 
-def _start(source: str, folder: Path, cfg: config.Study, task: Task) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+def _start(threads: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", "import sys; from slmlp.studies.worker import main; sys.exit(main())"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(cfg.training.threads)},
+        bufsize=1,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
+
+
+def _give(process: subprocess.Popen[str], source: str, folder: Path, cfg: config.Study, task: Task) -> Task:
+    """Hand a task to a process that waits for one."""
+    study, words = dataclasses.asdict(cfg), dataclasses.asdict(task)
     assert process.stdin is not None
-    asked = {
-        "source": source,
-        "folder": str(folder),
-        "study": dataclasses.asdict(cfg),
-        "task": dataclasses.asdict(task),
-    }
-    process.stdin.write(json.dumps(asked))
-    process.stdin.close()
-    return process
+    try:
+        process.stdin.write(json.dumps({"source": source, "folder": str(folder), "study": study, "task": words}) + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it has died: its answer, the end of its output, says so
+    return task
 
 
-def _outcome(process: subprocess.Popen[str], task: Task) -> str | None:
-    """Return the error of a process that has ended, or None."""
+def _answer(process: subprocess.Popen[str], task: Task) -> str | None:
+    """Return the error of a task that is done, or None; a process that died is an error of the study."""
     assert process.stdout is not None
-    with process.stdout:
-        said = process.stdout.read().strip()
-    if process.returncode == 0:
-        return None
-    if process.returncode == 130:
+    line = process.stdout.readline()
+    if line:
+        error: str | None = json.loads(line)["error"]
+        return error
+    if process.wait() == 130:
         raise KeyboardInterrupt
-    if said.startswith("{"):
-        return str(json.loads(said)["error"])
     raise SlmlpError(
         f"the process that trained {task.words} ended with code {process.returncode} and no word (out of memory, or "
         "killed?); run the same command again, or with --parallel 1"
@@ -104,10 +112,14 @@ def _outcome(process: subprocess.Popen[str], task: Task) -> str | None:
 
 
 def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Ask the processes that still run to save and end, and wait for them."""
+    """End the processes: those that wait for a task see the end of their input, the others save their run first."""
     for process in processes:
-        process.terminate()
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        if process.poll() is None:
+            process.terminate()
     for process in processes:
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""One run of a study in a process of its own, its task as JSON on stdin.
+"""Runs of a study in a process of its own: tasks as lines of JSON on stdin, answers on stdout.
 
 Small encoders leave most of a machine idle when one run is spread over all cores, so a study trains several runs side
 by side, each on its share of the threads. A run's result does not depend on what runs beside it.
@@ -6,14 +6,18 @@ by side, each on its share of the threads. A run's result does not depend on wha
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmlp import config
 from slmlp.errors import SlmlpError
+
+if TYPE_CHECKING:
+    from slmlp.studies.context import Context
 
 
 @dataclass(frozen=True)
@@ -33,29 +37,41 @@ class Task:
 
 def perform(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
     """Train and evaluate one run; its numbers are in the study's results file afterwards."""
-    import torch
-
-    from slmlp.studies import context, rates
+    from slmlp.studies import rates
     from slmlp.studies.specs import parse
 
-    if cfg.training.threads:
-        torch.set_num_threads(cfg.training.threads)
-    opened = context.open_study(source, folder, cfg, quiet=True)
+    opened = _open(source, folder, cfg)
     if task.kind == "grid":
         rates.train_and_score(opened, parse(task.spec), task.rate)
     else:
         opened.finish(parse(task.spec), task.rate, task.seed)
 
 
+@functools.lru_cache(maxsize=1)
+def _open(source: str, folder: Path, cfg: config.Study) -> Context:
+    """Return the study, loaded once for all the tasks of this process."""
+    import torch
+
+    from slmlp.studies.context import open_study
+
+    if cfg.training.threads:
+        torch.set_num_threads(cfg.training.threads)
+    return open_study(source, folder, cfg, quiet=True)
+
+
 def main() -> int:
-    """Do the task on stdin; an error goes to stdout as one line of JSON."""
-    asked: dict[str, Any] = json.load(sys.stdin)
+    """Do the tasks on stdin, a line of JSON each, and answer each with a line of JSON on stdout."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
     try:
-        cfg = config.from_dict(config.Study, asked["study"])
-        perform(asked["source"], Path(asked["folder"]), cfg, Task(**asked["task"]))
-    except SlmlpError as error:
-        print(json.dumps({"error": str(error)}))
-        return 2
+        for line in sys.stdin:
+            asked: dict[str, Any] = json.loads(line)
+            error = None
+            try:
+                cfg = config.from_dict(config.Study, asked["study"])
+                perform(asked["source"], Path(asked["folder"]), cfg, Task(**asked["task"]))
+            except SlmlpError as problem:
+                error = str(problem)
+            print(json.dumps({"error": error}), file=answers, flush=True)
     except KeyboardInterrupt:
         return 130
     return 0

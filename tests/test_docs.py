@@ -1,0 +1,82 @@
+"""The documentation's commands and examples run, at smoke size; its links and file names are there."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import slmlp
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = [m.name for m in pkgutil.walk_packages(slmlp.__path__, "slmlp.") if m.name != "slmlp.__main__"]
+
+
+@pytest.mark.parametrize("name", ["slmlp", *MODULES])
+def test_docstring_examples_run(name):
+    outcome = doctest.testmod(importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_flags_and_commands_named_in_the_docs_exist(page):
+    from slmlp.cli import COMMANDS
+
+    known = {"--help", "--version", "--debug", "--dist", "--rounds", "--threads", "--steps", "--batch-size", "--out"}
+    for command in COMMANDS:
+        shown = subprocess.run(
+            [sys.executable, "-m", "slmlp", command, "--help"], capture_output=True, text=True, check=True
+        )
+        known |= set(re.findall(r"--[a-z][a-z0-9.-]+", shown.stdout))
+    text = page.read_text()
+    known.add("--epoch")  # docs/dependencies.md tells of a mistyped flag
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]", text))
+    assert named - known == set()
+    for block in re.findall(r"```\n(.*?)```", text, re.DOTALL):
+        for command in re.findall(r"^slmlp ([a-z]+)", block, re.MULTILINE):
+            assert command in COMMANDS
+
+
+def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    smoke = 'encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"'
+    code = code.replace('"MY_IMAGES"', repr(str(shapes)))
+    code = code.replace(
+        "slmlp.Study(seeds=3)",
+        f"slmlp.Study(seeds=1, rates=(0.1,), parallel=1, training=slmlp.Training({smoke}), "
+        "split=__import__('slmlp.config').config.Split(by='random', unseen_fraction=0.5))",
+    )
+    code = code.replace('encoder="resnet18", epochs=50', 'encoder="resnet18", epochs=1, image_size=32')
+    code = code.replace("epochs=1, image_size=32", "epochs=1, image_size=32, batch_size=48")
+    pictures = sorted((shapes / "test" / "ring").glob("*.png"))[:2]
+    code = code.replace('["a.jpg", "b.jpg"]', repr([str(p) for p in pictures]))
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, object] = {}
+    exec(code, found)
+    assert Path(found["page"]).name == "report.html"
+    assert found["features"].shape == (2, 512)
+
+
+def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
+    from slmlp import config, studies
+
+    training = config.dataclasses.replace(config.DEMO.training, epochs=1, keep_every=0)
+    cfg = config.dataclasses.replace(config.DEMO, training=training, parallel=1)
+    page = studies.study("emoji", tmp_path / "demo", cfg, demo=True)
+    text = page.read_text()
+    assert "one seed" in text
+    assert "slmlp pretrain emoji" in text
