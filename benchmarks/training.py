@@ -103,8 +103,8 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
     with seeds.seeded(0, "encoder"):
         encoder = build(cfg.encoder, SIZE, "small")
     method = methods.build("sl-mlp", encoder, CLASSES, config.method_config("sl-mlp"))
-    method.to(compute.device)
-    return method.to(memory_format=torch.channels_last) if compute.channels_last else method
+    device.place(method, compute)
+    return method
 
 
 def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:

@@ -1,7 +1,8 @@
 """slmlp: pretrain encoders on labelled images, with the MLP projector as a switch, and prove which of them transfers.
 
->>> import slmlp
->>> slmlp.discriminative_ratio([[0.0, 1.0], [0.0, 3.0], [4.0, 1.0], [4.0, 3.0]], [0, 0, 1, 1])
+>>> import numpy as np, slmlp
+>>> x = np.array([[0.0, 1.0], [0.0, 3.0], [4.0, 1.0], [4.0, 3.0]])
+>>> slmlp.discriminative_ratio(x, np.array([0, 0, 1, 1]))
 16.0
 """
 

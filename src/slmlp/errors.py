@@ -17,7 +17,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> SlmlpError:
     """Return the error for a name that is not among ``choices``, offering the nearest ones.
 
     >>> str(unknown("method", "sl-mpl", ["sl", "sl-mlp"]))
-    "unknown method 'sl-mpl': did you mean 'sl-mlp'? choices: sl, sl-mlp"
+    "unknown method 'sl-mpl': did you mean 'sl-mlp' or 'sl'? choices: sl, sl-mlp"
     """
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

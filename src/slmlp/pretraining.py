@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import torch
 
-from slmlp import checkpoint, cpuconv, data, device, files, methods, optim, seeds
+from slmlp import checkpoint, data, device, files, methods, optim, seeds
 from slmlp.augment import Augment, training_side
 from slmlp.batches import Batches, Plan
 from slmlp.corpus import Corpus
@@ -131,11 +131,7 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), job.settings)
     compute = device.choose(cfg, encoder)
-    method.to(compute.device)
-    if compute.bfloat16 and compute.device.type == "cpu":
-        cpuconv.quicken(encoder)
-    if compute.channels_last:
-        method.to(memory_format=torch.channels_last)
+    device.place(method, compute)
     plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     resolved = {
         "image_size": ready.image_size,

@@ -88,6 +88,9 @@ class Demo:
 
 
 def _report(data: str, out: str, cfg: config.Study, *, demo: bool) -> int:
+    from slmlp.progress import say
+
+    say("starting: loading libraries and images")
     from slmlp.studies import study
 
     return show(study(data, out, cfg, demo=demo))
@@ -99,7 +102,10 @@ def show(page: Path) -> int:
 
     from slmlp import files, report
 
-    Console().print(report.table_text(page.parent))
+    console = Console()
+    if not console.is_terminal:  # a file or pipe has no width of its own
+        console = Console(width=140)
+    console.print(report.table_text(page.parent))
     for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
         print(sentence)
     print(f"report: {page}")

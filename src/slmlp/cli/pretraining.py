@@ -71,6 +71,9 @@ class Pretrain:
 
     def run(self) -> int:
         """Pretrain or resume."""
+        from slmlp.progress import say
+
+        say("starting: loading libraries and images")
         from slmlp import api
 
         if self.resume is not None:
