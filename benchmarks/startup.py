@@ -23,9 +23,8 @@ def main() -> None:
             began = time.perf_counter()
             subprocess.run([*words, command, "--help"], capture_output=True, check=True)
             times.append(time.perf_counter() - began)
-        print(
-            f"slmlp {command} --help: {statistics.median(times):.2f} s (median of {ROUNDS}, {max(times):.2f} at most); aim 0.5"
-        )
+        spread = f"median of {ROUNDS}, {max(times):.2f} at most"
+        print(f"slmlp {command} --help: {statistics.median(times):.2f} s ({spread}); aim 0.5")
     with tempfile.TemporaryDirectory() as folder:
         run = ["pretrain", "emoji", "--encoder", "resnet10", "--image-size", "32", "--out", str(Path(folder) / "run")]
         began = time.perf_counter()
