@@ -50,9 +50,9 @@ class Features:
     def load(cls, path: Path) -> Features:
         """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in."""
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
                 arrays = {key: held[key] for key in held.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
         if not {"x", "y"} <= arrays.keys():
             raise SlmlpError(
@@ -106,9 +106,9 @@ def extract(
 def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
     """Return the features of a cache file, or None where it is damaged or another's."""
     try:
-        with np.load(file, allow_pickle=False) as held:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
             return held["x"] if str(held["key"]) == key else None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 

@@ -1,0 +1,85 @@
+"""Features are extracted once per weights and images, and never taken from another encoder's cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from slmlp import config, data, seeds
+from slmlp.augment import evaluation_view
+from slmlp.corpus import Corpus
+from slmlp.encoders import build
+from slmlp.errors import SlmlpError
+from slmlp.features import Features, calibrate_norms, extract
+
+
+@pytest.fixture(scope="module")
+def corpus(shapes):
+    return Corpus(data.load(str(shapes)), config.DataOptions(), None, 20, progress=False)
+
+
+def encoder_of(seed):
+    with seeds.seeded(seed, "encoder"):
+        return build("resnet10", 16, "small").eval()
+
+
+def test_features_are_the_encoders_in_the_order_of_the_images(corpus):
+    encoder = encoder_of(0)
+    part = corpus.images.of_part("test")
+    found = extract(encoder, corpus, part)
+    with torch.no_grad():
+        alone = encoder(evaluation_view(corpus.squares(corpus.rows(part)[7:8], 16), 16))
+    np.testing.assert_allclose(found.x[7], alone[0].numpy(), atol=1e-5)
+    assert found.ids.tolist() == list(part.ids)
+    assert found.x.dtype == np.float32
+
+
+def test_a_cache_is_used_only_by_the_weights_that_wrote_it(corpus, tmp_path):
+    first = extract(encoder_of(0), corpus, corpus.images, tmp_path)
+    (file,) = tmp_path.iterdir()
+    other = extract(encoder_of(1), corpus, corpus.images, tmp_path)
+    assert not np.allclose(first.x, other.x)
+    assert len(list(tmp_path.iterdir())) == 2
+    # another's content under this name: the key inside does not fit, so it is made anew
+    content = file.read_bytes()
+    (second,) = [p for p in tmp_path.iterdir() if p != file]
+    file.write_bytes(second.read_bytes())
+    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x)
+    file.write_bytes(content[:100])  # damaged
+    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x)
+    # a hit is read, not computed: a marked cache comes back marked
+    with np.load(file) as held:
+        np.savez(file, x=held["x"] + 1, key=held["key"])
+    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x + 1)
+
+
+def test_calibrated_norms_have_the_statistics_of_the_images(corpus):
+    encoder = encoder_of(0)
+    calibrate_norms(encoder, corpus, corpus.images)
+    x = evaluation_view(corpus.squares(corpus.rows(corpus.images), 16), 16)
+    with torch.no_grad():
+        maps = encoder.backbone.conv1(x)
+    torch.testing.assert_close(encoder.backbone.bn1.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    assert not encoder.training
+    assert encoder.backbone.bn1.momentum == 0.1
+
+
+def test_features_files_round_trip_and_others_are_refused(corpus, tmp_path):
+    made = extract(encoder_of(0), corpus, corpus.images)
+    made.save(tmp_path / "f.npz")
+    again = Features.load(tmp_path / "f.npz")
+    np.testing.assert_array_equal(again.x, made.x)
+    assert again.classes == made.classes
+    np.savez(tmp_path / "bare.npz", x=made.x, y=np.array(["b", "a"] * (len(made) // 2)))
+    assert Features.load(tmp_path / "bare.npz").classes == ("a", "b")
+    np.savez(tmp_path / "wrong.npz", x=made.x, y=made.y[:-1])
+    with pytest.raises(SlmlpError, match="x must be"):
+        Features.load(tmp_path / "wrong.npz")
+
+
+def test_features_that_are_not_finite_are_an_error(corpus):
+    encoder = encoder_of(0)
+    next(encoder.parameters()).data.fill_(float("nan"))
+    with pytest.raises(SlmlpError, match="not finite"):
+        extract(encoder, corpus, corpus.images)

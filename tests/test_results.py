@@ -1,0 +1,85 @@
+"""Result lines survive kills and second writers; predictions round-trip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from slmlp import files, results
+from slmlp.errors import SlmlpError
+from slmlp.results import Predictions, Result
+
+
+def line(value=0.5, **changes):
+    base = {"run": "r", "method": "sl", "encoder": "e", "seed": 0, "task": "unseen", "data": "d", "metric": "accuracy"}
+    return Result(**{**base, "value": value, "n": 3, **changes})
+
+
+def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
+    path = tmp_path / "results.jsonl"
+    full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"strengths": [0.1]})
+    for row in (line(0.1), line(0.2, seed=1), full):
+        results.append(path, row)
+    assert results.read(path) == [full, line(0.2, seed=1)]
+    assert len(path.read_text().splitlines()) == 3  # nothing is rewritten
+
+
+def test_a_torn_line_loses_only_itself(tmp_path):
+    path = tmp_path / "results.jsonl"
+    results.append(path, line())
+    with path.open("a") as file:
+        file.write('{"run": "half')
+    results.append(path, line(seed=1))
+    assert [row.seed for row in results.read(path)] == [0, 1]
+
+
+def test_writers_in_four_processes_never_mix(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from slmlp import results
+for i in range(60):
+    results.append(Path(sys.argv[1]), results.Result("r" * 500, sys.argv[2], "e", i, "t", "d", "m", i / 7, 1))
+"""
+    path = str(tmp_path / "results.jsonl")
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, str(w)]) for w in range(4)]
+    assert [w.wait() for w in writers] == [0] * 4
+    rows = results.read(tmp_path / "results.jsonl")
+    assert {(r.method, r.seed) for r in rows} == {(str(w), i) for w in range(4) for i in range(60)}
+
+
+def test_lines_of_a_newer_version_are_refused(tmp_path):
+    files.append_line(tmp_path / "r.jsonl", '{"schema": 99}')
+    with pytest.raises(SlmlpError, match="newer slmlp"):
+        results.read(tmp_path / "r.jsonl")
+
+
+def test_predictions_round_trip_whatever_the_names(tmp_path):
+    names = np.array(['a,"b"', "c\nd", "<e>"])
+    rows = Predictions(names, names, names, names[::-1], np.arange(3))
+    results.write_predictions(tmp_path / "p.csv", rows)
+    again = results.read_predictions(tmp_path / "p.csv")
+    assert again.ids.tolist() == names.tolist()
+    assert again.predictions.tolist() == names[::-1].tolist()
+    assert again.correct.tolist() == [0.0, 1.0, 0.0]
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(SlmlpError, match="no predictions file"):
+        results.read_predictions(tmp_path / "x.csv")
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+
+    def interrupted():
+        with files.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert files.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
