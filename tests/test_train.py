@@ -304,3 +304,42 @@ def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
     assert "peak learning rate" in done.stderr
     assert "images/s" in done.stderr
     assert done.stdout.strip().endswith("encoder.safetensors")
+
+
+CHANGES = {
+    "encoder": "resnet18", "stem": "standard", "epochs": 2, "image_size": 24, "batch_size": 16, "base_lr": 0.3,
+    "warmup_epochs": 0.02, "momentum": 0.5, "weight_decay": 0.1, "decay_norms_and_biases": True, "augment": "weak",
+    "balanced": True,
+}  # fmt: skip
+# these decide how, not what: tested where they act
+ELSEWHERE = {"init", "precision", "channels_last", "keep_every", "checkpoint_minutes", "threads", "device"}
+
+
+def test_every_training_setting_changes_the_weights(shapes, tmp_path):
+    assert {f.name for f in config.dataclasses.fields(config.Training)} == CHANGES.keys() | ELSEWHERE
+    base = replace(epochs=4, precision="float32", warmup_epochs=5, weight_decay=0.01)
+    before = api.pretrain(str(shapes), tmp_path / "base", training=base, progress=False)
+    for name, value in CHANGES.items():
+        changed = config.dataclasses.replace(base, **{name: value})
+        run = api.pretrain(str(shapes), tmp_path / name, training=changed, progress=False)
+        assert run.encoder().hash() != before.encoder().hash(), name
+        assert run.config["identity"]["job"] != before.config["identity"]["job"], name
+
+
+def test_precision_layout_and_kept_epochs_are_obeyed(shapes, tmp_path):
+    cfg = replace(epochs=2, keep_every=1, precision="bfloat16", channels_last=False)
+    run = api.pretrain(str(shapes), tmp_path / "run", training=cfg, progress=False)
+    assert (run.config["resolved"]["precision"], run.config["resolved"]["channels_last"]) == ("bfloat16", False)
+    assert run.kept_epochs == [1, 2]
+    assert run.encoder(2).hash() == run.encoder().hash()
+    assert run.encoder(1).hash() != run.encoder().hash()
+    single = api.pretrain(
+        str(shapes), tmp_path / "single", training=replace(epochs=2, precision="float32"), progress=False
+    )
+    assert single.config["resolved"]["precision"] == "float32"
+    assert single.encoder().hash() != run.encoder().hash()
+
+
+def test_tensorboard_is_written_where_it_is_installed(straight):
+    pytest.importorskip("tensorboard")
+    assert list((straight.path / "tensorboard").glob("events.*"))

@@ -19,6 +19,7 @@ from slmlp.features import Features, extract, transform_id
 from slmlp.probes.crossfit import crossfit
 from slmlp.probes.linear import ProbeResult
 from slmlp.probes.linear import evaluate as probe_on_test
+from slmlp.progress import say
 from slmlp.results import Result
 
 UNSEEN, SOURCE, MEASURES, VALIDATION = "unseen", "source", "measures", "validation"
@@ -86,10 +87,12 @@ class Evaluation:
             and row.hashes.get("split") == self.split.hash()
             and (row.predictions is None or (self.folder / row.predictions).exists())
         }
+        left = [task for task in tasks if task not in done]
+        if left:
+            at = "" if subject.epoch is None else f" after epoch {subject.epoch}"
+            say(f"{subject.run}{at}: evaluating ({', '.join(left)})")
         marks = {**hashes, "split": self.split.hash(), "transform": transform}
-        for task in tasks:
-            if task in done:
-                continue
+        for task in left:
             if task == UNSEEN:
                 self._probe(subject, task, crossfit(extract_(self.unseen), self.probe), self.unseen, marks)
             elif task == SOURCE:

@@ -14,6 +14,14 @@ from slmlp.cli.pretraining import Flat
 
 
 @dataclass(frozen=True)
+class StudyTraining(config.StudyTraining):
+    """Training, the same for every method; the rate is the study's to choose."""
+
+    base_lr: tyro.conf.Suppress[float] = config.StudyTraining.base_lr
+    """Chosen from `--rates`."""
+
+
+@dataclass(frozen=True)
 class StudyCommand:
     """Which pretraining transfers, on your own images: the verdict with its interval, and one page.
 
@@ -41,7 +49,7 @@ class StudyCommand:
     """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     validation_fraction: float = config.Study.validation_fraction
     """Share of the source training images held back while rates are chosen."""
-    training: Annotated[config.StudyTraining, Flat] = field(default_factory=config.StudyTraining)
+    training: Annotated[StudyTraining, Flat] = field(default_factory=StudyTraining)
     """Training, the same for every method."""
     data_options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
     """How the images are taken in."""
