@@ -137,6 +137,25 @@ def test_a_killed_study_goes_on_to_the_same_numbers(shapes, done, tmp_path):
         assert found == same
 
 
+def test_ctrl_c_saves_every_run_and_ends_with_130(shapes, tmp_path):
+    out = tmp_path / "stopped"
+    words = ["study", str(shapes), *FLAGS.replace("--epochs 4", "--epochs 400").split(), "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slmlp", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    said = ""
+    for line in process.stderr:
+        said += line
+        if said.count("images/s") >= 2:  # both runs have begun
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    said += process.communicate(timeout=120)[1]
+    assert process.returncode == 130, said
+    assert said.count("stopped and saved after step") == 2
+    assert len(list(out.glob("runs/*/checkpoints/*.ckpt"))) == 2
+    assert "Traceback" not in said
+
+
 def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_groups, tmp_path):
     out = tmp_path / "coarse"
     held_out = tmp_path / "held.txt"

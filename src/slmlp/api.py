@@ -19,6 +19,7 @@ from slmlp.evaluation import Evaluation, Subject, encoder_hashes
 from slmlp.features import Features, extract
 from slmlp.job import Job
 from slmlp.pretraining import run_job
+from slmlp.progress import say
 from slmlp.results import Result
 from slmlp.run import Run
 from slmlp.studies import leaks
@@ -57,6 +58,15 @@ def pretrain(
 
     Raises:
         SlmlpError: bad input, another run in ``out``, or training that diverges.
+
+    >>> import numpy as np, tempfile
+    >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
+    >>> x, y = rng.integers(0, 255, (72, 16, 16, 3), dtype=np.uint8), np.repeat(np.arange(6), 12)
+    >>> np.savez(f"{folder}/images.npz", x=x, y=y)
+    >>> small = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=1)
+    >>> run = pretrain(f"{folder}/images.npz", f"{folder}/run", training=small, progress=False)
+    >>> run.encoder().transform(x[:2]).shape
+    (2, 256)
     """
     chosen = config.method_config(method, projector)
     if settings:
@@ -66,6 +76,8 @@ def pretrain(
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
     held = split if isinstance(split, ConceptSplit) or split is None else ConceptSplit.load(Path(split))
+    if held is not None:
+        _warn_of_other_data(held, data.load(job.data, job.options, seed=held.seed))
     return run_job(job, Path(out), split=held, progress=progress)
 
 
@@ -117,6 +129,16 @@ def evaluate(
 
     ``task`` is ``unseen`` (5-fold cross-fitting on the held-out classes) or ``source`` (train and test part of the
     source classes). ``out`` defaults to ``RUN/evaluation``.
+
+    >>> import numpy as np, tempfile
+    >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
+    >>> x, y = rng.integers(0, 255, (72, 16, 16, 3), dtype=np.uint8), np.repeat(np.arange(6), 12)
+    >>> np.savez(f"{folder}/images.npz", x=x, y=y)
+    >>> held = split(f"{folder}/images.npz", f"{folder}/split.json", config.Split(by="random", unseen_fraction=0.5))
+    >>> small = config.Training(encoder="resnet10", image_size=16, batch_size=12, epochs=1)
+    >>> run = pretrain(f"{folder}/images.npz", f"{folder}/run", split=held, training=small, progress=False)
+    >>> [(row.metric, row.n) for row in evaluate(run.path, f"{folder}/images.npz")]
+    [('accuracy', 36), ('mean_class_accuracy', 36)]
     """
     opened = Run(Path(run))
     encoder = opened.encoder()
@@ -169,4 +191,18 @@ def _images(
     """Return the images under the given split, else the run's own, and that split."""
     held = ConceptSplit.load(Path(split)) if split else run.split if run.path.is_dir() else None
     images = data.load(source, options or config.DataOptions(), seed=held.seed if held else 0)
-    return (concepts.apply(held, images) if held else images), held
+    if held is None:
+        return images, None
+    _warn_of_other_data(held, images)
+    return concepts.apply(held, images), held
+
+
+def _warn_of_other_data(held: ConceptSplit, images: ImageSet) -> None:
+    """Say when a split's classes are there but not the very files it was made for; missing classes are an error."""
+    held.check(images, strict=False)
+    found = images.of_classes((*held.source, *held.unseen)).hash()
+    if found != held.data_hash:
+        say(
+            f"warning: the split was made for data hash {held.data_hash[:12]}, {images.source} has {found[:12]}: the "
+            "classes agree, the files do not; numbers pair only with runs on the same files"
+        )
