@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from slmlp.errors import SlmlpError
 from slmlp.interrupt import Interrupt
 from slmlp.job import Job
 from slmlp.labelling import Labelling, labelling
+from slmlp.metrics import MetricsLog
 from slmlp.progress import Steps, duration, say
 from slmlp.run import Run, commit, versions
 from slmlp.train import State, train
@@ -217,7 +218,9 @@ def _loop(run: Run, job: Job, state: State, batches: Batches, compute: device.Co
     """Run the steps that are left; write metrics, kept encoders and checkpoints."""
     cfg, plan = job.training, batches.plan
     folder = run.path / "checkpoints"
-    log = _Log(run.path / "metrics.jsonl", state.step, max(1, plan.steps_per_epoch // LOGS_PER_EPOCH), cfg.batch_size)
+    log = MetricsLog(
+        run.path / "metrics.jsonl", state.step, max(1, plan.steps_per_epoch // LOGS_PER_EPOCH), cfg.batch_size
+    )
     saved_at, began, workers = time.monotonic(), time.monotonic(), _workers(job)
     try:
         with Interrupt() as interrupt, Steps(run.name, plan.total, state.step, cfg.batch_size, progress) as shown:
@@ -250,56 +253,3 @@ def _consistent(state: State, steps_per_epoch: int) -> dict[str, Any]:
 
 def _workers(job: Job) -> int:
     return max(1, (os.cpu_count() or 2) - 1) if job.options.workers < 0 else job.options.workers
-
-
-class _Log:
-    """Means over a few steps, one JSON line each; lines after a checkpoint are dropped when it is resumed."""
-
-    def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
-        self.every, self.batch_size = every, batch_size
-        self.rows: list[dict[str, float]] = []
-        kept = [row for row in files.read_json_lines(path) if row["step"] <= step]
-        files.write_text(path, "".join(files.canonical(row) + "\n" for row in kept))
-        self.file: TextIO = path.open("a")
-        self.board = _tensorboard(path.parent)
-
-    def add(self, row: dict[str, float]) -> None:
-        """Take one step's row."""
-        self.rows.append(row)
-        if int(row["step"]) % self.every == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the mean of the rows since the last line."""
-        if not self.rows:
-            return
-        last, n = self.rows[-1], len(self.rows)
-        mean = {key: sum(r[key] for r in self.rows) / n for key in last if key not in ("step", "epoch", "seconds")}
-        seconds = sum(r["seconds"] for r in self.rows)
-        line = {
-            "step": int(last["step"]),
-            "epoch": int(last["epoch"]),
-            **mean,
-            "images_per_second": n * self.batch_size / seconds,
-        }
-        self.file.write(files.canonical(line) + "\n")
-        self.file.flush()
-        if self.board is not None:
-            for key, value in line.items():
-                self.board.add_scalar(key, value, line["step"])
-        self.rows = []
-
-    def close(self) -> None:
-        """Close the files."""
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
-
-
-def _tensorboard(folder: Path) -> Any:
-    """Return a TensorBoard writer where the library is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"))
