@@ -243,3 +243,25 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
     study = files.read_json(tmp_path / "study" / "study.json")
     assert study["rates"]["chosen"] == {"sl": 0.1}
     assert list(study["rates"]["failed"]["sl"]) == ["1e+30"]
+
+
+def test_numbers_of_other_probe_settings_are_not_taken_for_these(shapes, done, tmp_path):
+    run = done / "runs" / "sl-seed0"
+    strengths = []
+    for folds in (3, 2):
+        made = slmlp("evaluate", run, shapes, f"--probe.folds {folds} --out", tmp_path / "ev")
+        assert made.returncode == 0, made.stderr
+        (row,) = rows(tmp_path / "ev", metric="accuracy")  # the newest of the key
+        strengths.append(len(row.extra["strengths"]))
+    assert strengths == [3, 2]
+    again = slmlp("evaluate", run, shapes, "--probe.folds 2 --out", tmp_path / "ev")
+    assert "evaluating" not in again.stderr
+
+
+def test_the_encoder_kept_last_has_the_final_numbers(done):
+    final = {r.metric: r.value for r in rows(done, run="sl-seed0", role="final")}
+    last = {r.metric: r.value for r in rows(done, run="sl-seed0", role="curve", epoch=4)}
+    earlier = {r.metric: r.value for r in rows(done, run="sl-seed0", role="curve", epoch=2)}
+    assert last == final
+    assert earlier.keys() == final.keys()
+    assert earlier != final

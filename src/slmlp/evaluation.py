@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from slmlp import config, results
+from slmlp import config, files, results
 from slmlp.analysis.measures import measure
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
@@ -78,16 +79,28 @@ class Evaluation:
     def run(
         self, subject: Subject, extract_: Extract, hashes: dict[str, str], tasks: tuple[str, ...], transform: str
     ) -> None:
-        """Do what is not in the results file yet, and add its lines."""
-        done = {
-            row.task
-            for row in results.read(self.results_file)
-            if (row.run, row.role, row.epoch) == (subject.run, subject.role, subject.epoch)
-            and row.hashes.get("encoder") == hashes["encoder"]
-            and row.hashes.get("split") == self.split.hash()
-            and (row.predictions is None or (self.folder / row.predictions).exists())
-        }
-        left = [task for task in tasks if task not in done]
+        """Do what is not in the results file yet, and add its lines, all of a task at once.
+
+        Numbers count as there only with the same encoder, split and settings. The encoder kept after the last epoch is
+        the final one: its lines are copied, not computed again.
+        """
+        known: dict[str, list[Result]] = {}
+        copies: dict[str, list[Result]] = {}
+        for row in results.read(self.results_file):
+            if (
+                row.run == subject.run
+                and row.hashes.get("encoder") == hashes["encoder"]
+                and row.hashes.get("split") == self.split.hash()
+                and row.extra.get("settings") == self._settings(row.task)
+                and (row.predictions is None or (self.folder / row.predictions).exists())
+            ):
+                mine = (row.role, row.epoch) == (subject.role, subject.epoch)
+                (known if mine else copies).setdefault(row.task, []).append(row)
+        left = [task for task in tasks if task not in known]
+        for task in [task for task in left if task in copies]:
+            mine_now = [replace(row, role=subject.role, epoch=subject.epoch) for row in copies[task]]
+            results.append(self.results_file, *mine_now)
+            left.remove(task)
         if left:
             at = "" if subject.epoch is None else f" after epoch {subject.epoch}"
             say(f"{subject.run}{at}: evaluating ({', '.join(left)})")
@@ -102,6 +115,10 @@ class Evaluation:
             elif task == MEASURES:
                 self._measures(subject, extract_, marks)
 
+    def _settings(self, task: str) -> str:
+        """Return the hash of the settings that a task reads."""
+        return files.hash_json(dataclasses.asdict(self.measures if task == MEASURES else self.probe))[:16]
+
     def _probe(
         self, subject: Subject, task: str, outcome: ProbeResult, images: ImageSet, marks: dict[str, str]
     ) -> None:
@@ -114,13 +131,16 @@ class Evaluation:
             "at_grid_edge": outcome.at_edge,
             "gradient_norm": max(outcome.gradient_norms),
             "unfinished_fits": outcome.unfinished,
+            "settings": self._settings(task),
         }
+        lines = []
         for metric, value, interval in (
             ("accuracy", outcome.accuracy, outcome.interval),
             ("mean_class_accuracy", outcome.mean_class_accuracy, None),
         ):
             line = self._line(subject, task, metric, value, outcome.n, hashes)
-            results.append(self.results_file, replace(line, interval=interval, predictions=file, extra=extra))
+            lines.append(replace(line, interval=interval, predictions=file, extra=extra))
+        results.append(self.results_file, *lines)
 
     def _measures(self, subject: Subject, extract_: Extract, marks: dict[str, str]) -> None:
         """Measure source test images against unseen images, and the ratio on the images trained on."""
@@ -131,9 +151,13 @@ class Evaluation:
         for name in ("discriminative_ratio_source", "discriminative_ratio_source_normalised"):
             values[name.replace("source", "source_train")] = on_train[name]
         n, hashes = len(test) + len(unseen), {**marks, "data": self.images.hash()}
-        for metric, value in values.items():
-            if np.isfinite(value):  # JSON has no infinity: a measure that is not defined here has no line
-                results.append(self.results_file, self._line(subject, MEASURES, metric, float(value), n, hashes))
+        extra = {"settings": self._settings(MEASURES)}
+        lines = [
+            replace(self._line(subject, MEASURES, metric, float(value), n, hashes), extra=extra)
+            for metric, value in values.items()
+            if np.isfinite(value)  # JSON has no infinity: a measure that is not defined here has no line
+        ]
+        results.append(self.results_file, *lines)
 
     def _line(self, s: Subject, task: str, metric: str, value: float, n: int, hashes: dict[str, Any]) -> Result:
         return Result(

@@ -47,9 +47,9 @@ class Result:
         return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch)
 
 
-def append(path: Path, result: Result) -> None:
-    """Add one line, safely against a kill and a second writer."""
-    files.append_line(path, files.canonical(dataclasses.asdict(result)))
+def append(path: Path, *rows: Result) -> None:
+    """Add lines, all of them in one write, safely against a kill and a second writer."""
+    files.append_line(path, "\n".join(files.canonical(dataclasses.asdict(row)) for row in rows))
 
 
 def read(path: Path) -> list[Result]:
