@@ -110,7 +110,7 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
 def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
     corpus = Corpus(images, config.DataOptions(), None, training_side(SIZE), progress=False)
     plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
-    batches = Batches(corpus, corpus.rows(images), plan, Augment(cfg.augment, SIZE), 1)
+    batches = Batches(corpus, corpus.rows(images), plan, [Augment(cfg.augment, SIZE)])
     method = _method(cfg, compute)
     rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
 

@@ -11,8 +11,14 @@ import torch
 import torchvision.transforms.v2.functional as TF
 
 from slmlp import seeds
-from slmlp.augment import Augment, colour, evaluation_side, evaluation_view, geometry, normalise
+from slmlp.augment import Augment, colour, evaluation_side, evaluation_view, geometry, normalise, views
+from slmlp.augment.draws import Draws
+from slmlp.augment.recipes import VIEWS
 from slmlp.errors import SlmlpError
+
+
+def draws(n: int, *words: str | int) -> Draws:
+    return Draws(seeds.torch_generator(0, *words), n)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +54,7 @@ def test_hue_leaves_grey_alone():
 
 
 def test_blur_equals_torchvision(images):
-    generator = torch.Generator().manual_seed(3)
-    blurred = colour.blur(images, (0.9, 0.9), 1.1, generator)
+    blurred = colour.blur(images, (0.9, 0.9), 1.1, draws(6, "blur"))
     expected = TF.gaussian_blur(images, [7, 7], [0.9, 0.9])
     torch.testing.assert_close(blurred, expected, atol=1e-5, rtol=0)
 
@@ -81,7 +86,7 @@ def _one_by_one(rng: random.Random) -> float:
 
 @pytest.mark.parametrize("aspect", [1.0, 2.0, 0.4])
 def test_resized_crops_follow_their_law(aspect):
-    boxes = geometry.resized_crops(4000, (0.2, 1.0), torch.Generator().manual_seed(0), aspect)
+    boxes = geometry.resized_crops((0.2, 1.0), draws(4000), aspect)
     top, left, height, width = boxes.unbind(1)
     assert (boxes >= 0).all()
     assert (top + height <= 1 + 1e-6).all()
@@ -99,22 +104,49 @@ def test_originals_and_squares_give_the_same_crop_of_a_smooth_image():
     ramp = np.linspace(0, 255, 40)
     image = np.stack([np.add.outer(ramp, ramp) / 2] * 3, axis=2).astype(np.uint8)
     augment = Augment("crop", 16)
-    squares = augment(torch.from_numpy(image)[None].expand(8, -1, -1, -1), seeds.torch_generator(0, "a"))
-    originals = augment.from_originals([image] * 8, seeds.torch_generator(0, "a"))
+    squares = augment(torch.from_numpy(image)[None].expand(8, -1, -1, -1), draws(8, "a"))
+    originals = augment.from_originals([image] * 8, draws(8, "a"))
     assert float((squares - originals).abs().max()) < 0.12  # of a range of about 4; flips and boxes agree
 
 
 def test_the_same_generator_gives_the_same_views_and_another_gives_others(images):
     pixels = (images.permute(0, 2, 3, 1) * 255).to(torch.uint8)
     augment = Augment("moco-v2", 16)
-    first = augment(pixels, seeds.torch_generator(0, "augment", 1))
-    assert torch.equal(first, augment(pixels, seeds.torch_generator(0, "augment", 1)))
-    assert not torch.equal(first, augment(pixels, seeds.torch_generator(0, "augment", 2)))
+    first = augment(pixels, draws(6, 1))
+    assert torch.equal(first, augment(pixels, draws(6, 1)))
+    assert not torch.equal(first, augment(pixels, draws(6, 2)))
+
+
+@pytest.mark.parametrize("name", sorted(VIEWS))
+def test_a_part_of_a_batch_gets_the_views_it_has_in_the_whole(images, name):
+    pixels = (images.permute(0, 2, 3, 1) * 255).to(torch.uint8)
+    for view in views(name, 16, num_views=2, local_crops=1):
+        whole = view(pixels, draws(6, "part"))
+        parts = [view(pixels[p], Draws(seeds.torch_generator(0, "part"), 6, p)) for p in (slice(0, 2), slice(2, 6))]
+        torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+def test_views_come_first_then_local_crops_of_their_own_size_and_scale():
+    made = views("swav", 224, num_views=2, local_crops=6)
+    assert [v.size for v in made] == [224] * 2 + [96] * 6
+    assert (made[0].recipe.scale, made[2].recipe.scale) == ((0.14, 1.0), (0.05, 0.14))
+    assert [v.size for v in views("weak", 32, 1, 2)] == [32, 16, 16]
+    assert views("weak", 32, 1, 2, local_size=24)[1].size == 24
+    first, second = views("byol", 224, 2)
+    assert (first.recipe.blur_p, second.recipe.blur_p, second.recipe.solarise_p) == (1.0, 0.1, 0.2)
+    with pytest.raises(SlmlpError, match="local crops"):
+        views("torchvision.transforms.v2:RandomResizedCrop", 32, 1, 2)
+
+
+def test_solarise_equals_torchvision(images):
+    chosen = torch.tensor([True, False, True, True, False, True])
+    expected = torch.where(chosen.view(-1, 1, 1, 1), TF.solarize(images, 0.5), images)
+    torch.testing.assert_close(colour.solarise(images, chosen), expected)
 
 
 def test_probabilities_are_kept():
     pixels = torch.randint(0, 255, (3000, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    views = Augment("moco-v2", 8)(pixels, seeds.torch_generator(5))
+    views = Augment("moco-v2", 8)(pixels, draws(3000))
     black, white = normalise(torch.zeros(1, 3, 1, 1)), normalise(torch.ones(1, 3, 1, 1))
     rgb = (views - black) / (white - black)
     grey = ((rgb - rgb.mean(1, keepdim=True)).abs().amax((1, 2, 3)) < 1e-3).float().mean()
@@ -137,9 +169,9 @@ def test_a_users_transform_is_seeded_and_checked(monkeypatch, tmp_path):
     pixels = torch.randint(0, 255, (4, 12, 12, 3), dtype=torch.uint8)
     state = torch.random.get_rng_state()
     good = Augment("mine:good", 8)
-    assert torch.equal(good(pixels, seeds.torch_generator(1)), good(pixels, seeds.torch_generator(1)))
+    assert torch.equal(good(pixels, draws(4)), good(pixels, draws(4)))
     assert torch.equal(state, torch.random.get_rng_state())
     with pytest.raises(SlmlpError, match=r"must return a tensor of shape \(3, 8, 8\)"):
-        Augment("mine:bad", 8)(pixels, seeds.torch_generator(1))
+        Augment("mine:bad", 8)(pixels, draws(4))
     with pytest.raises(SlmlpError, match="moco-v2"):
         Augment("moco", 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import pkgutil
@@ -74,8 +75,8 @@ def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
 def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
     from slmlp import config, studies
 
-    training = config.dataclasses.replace(config.DEMO.training, epochs=1, keep_every=0)
-    cfg = config.dataclasses.replace(config.DEMO, training=training, parallel=1)
+    training = dataclasses.replace(config.DEMO.training, epochs=1, keep_every=0)
+    cfg = dataclasses.replace(config.DEMO, training=training, parallel=1)
     page = studies.study("emoji", tmp_path / "demo", cfg, demo=True)
     text = page.read_text()
     assert "one seed" in text

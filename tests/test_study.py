@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -212,7 +213,7 @@ def test_specs_of_methods():
         "sl-mpl": "did you mean",
         "sl:depth": "name:setting=value",
         "sl:projector.dept=1": "did you mean 'depth'",
-        "sl:temperature=1": "setting of sl",
+        "sl:queue_size=1": "setting of sl",
         "sl,sl": "more than once",
     }
     for text, words in refused.items():
@@ -224,9 +225,9 @@ def test_every_study_setting_survives_json():
     cfg = config.Study(
         rates=(0.3,), training=config.StudyTraining(epochs=7), split=config.Split(unseen_groups=("a", "b"))
     )
-    assert config.from_dict(
-        config.Study, json.loads(json.dumps(config.dataclasses.asdict(cfg)))
-    ) == config.dataclasses.replace(cfg, training=config.Training(**config.dataclasses.asdict(cfg.training)))
+    assert config.from_dict(config.Study, json.loads(json.dumps(dataclasses.asdict(cfg)))) == dataclasses.replace(
+        cfg, training=config.Training(**dataclasses.asdict(cfg.training))
+    )
     with pytest.raises(SlmlpError, match="did you mean 'epochs'"):
         config.from_dict(config.Training, {"epoch": 3})
 

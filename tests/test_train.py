@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -26,7 +27,7 @@ SMALL = config.Training(
 
 
 def replace(**changes):
-    return config.dataclasses.replace(SMALL, **changes)
+    return dataclasses.replace(SMALL, **changes)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -242,7 +243,7 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
     assert streamed.streamed
     assert not kept.streamed
     plan = Plan(images.labels, 16, 2, 0, balanced=False)
-    batches = [Batches(c, c.rows(images), plan, Augment("weak", 16), 2) for c in (kept, streamed)]
+    batches = [Batches(c, c.rows(images), plan, [Augment("weak", 16)] * 2) for c in (kept, streamed)]
     assert torch.equal(batches[0][5][0][1], batches[1][5][0][1])
     ahead = list(batches[1].iterate(22, workers=2))  # in other processes, from the middle
     assert len(ahead) == len(batches[1]) - 22
@@ -250,7 +251,7 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
         expected, expected_labels = batches[1][22 + offset]
         assert torch.equal(views[0], expected[0])
         assert torch.equal(labels, expected_labels)
-    crops = Batches(streamed, streamed.rows(images), plan, Augment("crop", 16), 1)
+    crops = Batches(streamed, streamed.rows(images), plan, [Augment("crop", 16)])
     assert crops[0][0][0].shape == (16, 3, 16, 16)
 
 
@@ -309,18 +310,27 @@ def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
 CHANGES = {
     "encoder": "resnet18", "stem": "standard", "epochs": 2, "image_size": 24, "batch_size": 16, "base_lr": 0.3,
     "warmup_epochs": 0.02, "momentum": 0.5, "weight_decay": 0.1, "decay_norms_and_biases": True, "augment": "weak",
-    "balanced": True,
+    "balanced": True, "local_crops": 2,
 }  # fmt: skip
 # these decide how, not what: tested where they act
-ELSEWHERE = {"init", "precision", "channels_last", "keep_every", "checkpoint_minutes", "threads", "device"}
+ELSEWHERE = {
+    "init",
+    "local_size",
+    "precision",
+    "channels_last",
+    "keep_every",
+    "checkpoint_minutes",
+    "threads",
+    "device",
+}
 
 
 def test_every_training_setting_changes_the_weights(shapes, tmp_path):
-    assert {f.name for f in config.dataclasses.fields(config.Training)} == CHANGES.keys() | ELSEWHERE
+    assert {f.name for f in dataclasses.fields(config.Training)} == CHANGES.keys() | ELSEWHERE
     base = replace(epochs=4, precision="float32", warmup_epochs=5, weight_decay=0.01)
     before = api.pretrain(str(shapes), tmp_path / "base", training=base, progress=False)
     for name, value in CHANGES.items():
-        changed = config.dataclasses.replace(base, **{name: value})
+        changed = dataclasses.replace(base, **{name: value})
         run = api.pretrain(str(shapes), tmp_path / name, training=changed, progress=False)
         assert run.encoder().hash() != before.encoder().hash(), name
         assert run.config["identity"]["job"] != before.config["identity"]["job"], name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from slmlp import seeds
 from slmlp.augment import Augment, training_side
+from slmlp.augment.draws import Draws
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import IntArray
 from slmlp.errors import SlmlpError
@@ -65,9 +66,12 @@ class Plan:
 class Batches(torch.utils.data.Dataset[Batch]):
     """Views and labels of a step. Reading step 7 twice, here or in another process, gives the same tensors."""
 
-    def __init__(self, corpus: Corpus, rows: IntArray, plan: Plan, augment: Augment, num_views: int) -> None:
-        self.corpus, self.rows, self.plan, self.augment, self.num_views = corpus, rows, plan, augment, num_views
-        self.side = training_side(augment.size)
+    def __init__(
+        self, corpus: Corpus, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
+    ) -> None:
+        """Take the rows of ``corpus`` to train on, what makes each view, and this process's part of every batch."""
+        self.corpus, self.rows, self.plan, self.views, self.part = corpus, rows, plan, views, part
+        self.side = training_side(max(view.size for view in views))
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -75,20 +79,23 @@ class Batches(torch.utils.data.Dataset[Batch]):
         return self.plan.total
 
     def __getitem__(self, step: int) -> Batch:
-        """Return views, each float32 (N, 3, size, size), and labels (N,)."""
+        """Return views, each float32 (N, 3, size, size), and labels (N,), of the part."""
         epoch, inside = divmod(step, self.plan.steps_per_epoch)
         if epoch != self._epoch:  # an order is as long as the data: keep the current one
             self._epoch, self._order = epoch, self.plan.order(epoch)
-        chosen = self._order[inside * self.plan.batch_size : (inside + 1) * self.plan.batch_size]
+        chosen = self._order[inside * self.plan.batch_size : (inside + 1) * self.plan.batch_size][self.part]
         return self._views(self.rows[chosen], step), torch.from_numpy(self.plan.labels[chosen])
 
     def _views(self, rows: IntArray, step: int) -> list[Tensor]:
-        generators = [seeds.torch_generator(self.plan.seed, "augment", step, v) for v in range(self.num_views)]
-        if self.corpus.streamed and self.augment.crops_originals:
+        draws = [
+            Draws(seeds.torch_generator(self.plan.seed, "augment", step, view), self.plan.batch_size, self.part)
+            for view in range(len(self.views))
+        ]
+        if self.corpus.streamed and self.views[0].crops_originals:
             originals = self.corpus.originals(rows)
-            return [self.augment.from_originals(originals, g) for g in generators]
+            return [view.from_originals(originals, d) for view, d in zip(self.views, draws, strict=True)]
         squares = self.corpus.squares(rows, self.side)
-        return [self.augment(squares, g) for g in generators]
+        return [view(squares, d) for view, d in zip(self.views, draws, strict=True)]
 
     def iterate(self, start: int, workers: int) -> Iterator[Batch]:
         """Yield the batches of steps ``start`` to the end; decoded ahead by worker processes where streamed."""

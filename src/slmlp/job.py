@@ -33,17 +33,15 @@ class Job:
         """Return the job that ``to_json`` wrote; settings of another version are one clear line."""
         try:
             kind = type(config.METHOD_CONFIGS[saved["method"]])
-            settings = dict(saved["settings"])
-            settings["projector"] = config.Projector(**settings["projector"])
             return cls(
                 **{
                     **saved,
-                    "settings": kind(**settings),
+                    "settings": config.from_dict(kind, saved["settings"]),
                     "training": config.Training(**saved["training"]),
                     "options": config.DataOptions(**saved["options"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, SlmlpError) as error:
             raise SlmlpError(
                 f"{source} was written by another version of slmlp ({error}); start the run again"
             ) from error

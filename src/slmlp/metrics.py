@@ -30,7 +30,9 @@ class MetricsLog:
         if not self.rows:
             return
         last, n = self.rows[-1], len(self.rows)
-        mean = {key: sum(r[key] for r in self.rows) / n for key in last if key not in ("step", "epoch", "seconds")}
+        keys = dict.fromkeys(key for row in self.rows for key in row if key not in ("step", "epoch", "seconds"))
+        having = {key: [row[key] for row in self.rows if key in row] for key in keys}  # some are not in every row
+        mean = {key: sum(values) / len(values) for key, values in having.items()}
         seconds = sum(r["seconds"] for r in self.rows)
         line = {
             "step": int(last["step"]),

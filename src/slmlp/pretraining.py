@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from slmlp import checkpoint, data, device, files, methods, optim, seeds
-from slmlp.augment import Augment, training_side
+from slmlp import augment, checkpoint, data, device, files, methods, optim, seeds
+from slmlp.augment import training_side
 from slmlp.batches import Batches, Plan
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
@@ -23,10 +24,12 @@ from slmlp.errors import SlmlpError
 from slmlp.interrupt import Interrupt
 from slmlp.job import Job
 from slmlp.labelling import Labelling, labelling
+from slmlp.methods.fit import Facts, fit
 from slmlp.metrics import MetricsLog
 from slmlp.progress import Steps, duration, say
 from slmlp.run import Run, commit, versions
 from slmlp.train import State, train
+from slmlp.watch import Collapse
 
 if TYPE_CHECKING:
     from slmlp.concepts.split import ConceptSplit
@@ -115,8 +118,14 @@ def run_job(
     if saved is not None:
         state.load_state_dict(saved)
     plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    augment = Augment(job.training.augment, ready.image_size)
-    batches = Batches(corpus, corpus.rows(ready.train), plan, augment, state.method.num_views)
+    views = augment.views(
+        job.training.augment,
+        ready.image_size,
+        state.method.num_views,
+        job.training.local_crops,
+        job.training.local_size,
+    )
+    batches = Batches(corpus, corpus.rows(ready.train), plan, views)
     _loop(run, job, state, batches, compute, progress)
     state.method.encoder.save(out / "encoder.safetensors", {"method": job.method, "seed": job.seed})
     for file in (out / "checkpoints").glob("step-*.ckpt"):
@@ -129,8 +138,14 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
     cfg = job.training
     stem = choose_stem(cfg.stem, ready.image_size)
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed)
+    settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
     with seeds.seeded(job.seed, "head"):
-        method = methods.build(job.method, encoder, len(ready.labels.names), job.settings)
+        method = methods.build(job.method, encoder, len(ready.labels.names), settings)
+    if cfg.local_crops and not method.multi_crop:
+        raise SlmlpError(
+            f"--local-crops {cfg.local_crops}: {job.method} takes no local crops; leave it 0, or choose one of "
+            "sl, sl-mlp, supcon, swav, t-rex, t-rex-star"
+        )
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
     plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
@@ -140,6 +155,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         "feature_width": encoder.dim,
         "classes": len(ready.labels.names),
         "training_images": len(ready.train),
+        "method_settings": dataclasses.asdict(settings),
+        "notes": notes,
         "peak_lr": cfg.peak_lr,
         "steps": plan.total,
         "steps_per_epoch": plan.steps_per_epoch,
@@ -211,6 +228,8 @@ def _open(
         f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "
         f"peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on {resolved['device']}"
     )
+    for note in resolved["notes"]:
+        say(f"{run.name}: {note}")
     return False
 
 
@@ -221,11 +240,13 @@ def _loop(run: Run, job: Job, state: State, batches: Batches, compute: device.Co
     log = MetricsLog(
         run.path / "metrics.jsonl", state.step, max(1, plan.steps_per_epoch // LOGS_PER_EPOCH), cfg.batch_size
     )
-    saved_at, began, workers = time.monotonic(), time.monotonic(), _workers(job)
+    saved_at, began, workers, collapse = time.monotonic(), time.monotonic(), _workers(job), Collapse()
     try:
         with Interrupt() as interrupt, Steps(run.name, plan.total, state.step, cfg.batch_size, progress) as shown:
             for row in train(state, batches, cfg, compute, job.seed, workers):
                 log.add(row)
+                if warning := collapse.look(row):
+                    say(f"warning: {run.name}: {warning}")
                 shown.update(state.step, f"epoch {row['epoch']}/{cfg.epochs}  loss {row['loss']:.3f}")
                 ended, since = state.step % plan.steps_per_epoch == 0, time.monotonic() - saved_at
                 if ended and cfg.keep_every and int(row["epoch"]) % cfg.keep_every == 0:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from slmlp import optim, seeds
+from slmlp import optim, seeds, watch
 from slmlp.batches import Batches
 from slmlp.config import Training
 from slmlp.device import Compute
 from slmlp.errors import SlmlpError
-from slmlp.methods.base import Method
+from slmlp.methods.base import Method, Progress
 
 
 @dataclass
@@ -52,7 +52,8 @@ def train(
     """Yield one row of floats after each step, from ``state.step`` to the end.
 
     Rows have ``step`` (counted from 1), ``epoch`` (the one the step lies in, from 1), ``loss``, ``lr``, ``seconds``
-    (of the step, its batch included) and what the method logs.
+    (of the step, its batch included) what the method logs,
+    and every 50 steps how far the embeddings are spread (see ``watch``).
 
     Raises:
         SlmlpError: the loss is not finite, or is still that of guessing well after warm-up.
@@ -76,8 +77,10 @@ def train(
         rows["loss"].backward()
         optimizer.step()
         state.step += 1
-        method.after_step(state.step / plan.total)
+        method.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
         state.losses.append(loss)
+        embeddings = rows.pop("embeddings")
+        seen = watch.spread(embeddings) if state.step % watch.EVERY == 0 else {}
         now = time.perf_counter()
         epoch = (state.step - 1) // plan.steps_per_epoch + 1
         yield {
@@ -86,6 +89,7 @@ def train(
             "lr": lr,
             "seconds": now - began,
             **{key: float(value.detach()) for key, value in rows.items()},
+            **seen,
         }
         began = time.perf_counter()
         if state.step % plan.steps_per_epoch == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,34 +11,30 @@ import torch
 from torch import Tensor
 
 from slmlp.augment import colour, geometry
-from slmlp.errors import SlmlpError, unknown
+from slmlp.augment.draws import Draws
+from slmlp.augment.recipes import Recipe, named
+from slmlp.errors import SlmlpError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is done to an image, as numbers; probabilities are per image."""
+def views(
+    name: str, size: int, num_views: int = 1, local_crops: int = 0, local_size: int | None = None
+) -> list[Augment]:
+    """Return what makes each view of an image: ``num_views`` at ``size``, then ``local_crops`` at ``local_size``.
 
-    scale: tuple[float, float] | None = None  # random resized crop: share of the area
-    shift: float = 0.0  # or a shift by up to this share of the side, the border filled with the edge's mirror image
-    flip: float = 0.5
-    jitter: tuple[float, float, float, float] | None = None  # brightness, contrast, saturation, hue
-    jitter_p: float = 0.8
-    grey_p: float = 0.0
-    blur_p: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels at side 224; scaled with the side
-
-
-RECIPES: dict[str, Recipe] = {
-    # MoCo v2 (Chen et al. 2020; moco/loader.py and main_moco.py --aug-plus)
-    "moco-v2": Recipe(scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey_p=0.2, blur_p=0.5),
-    # the usual supervised ImageNet augmentation
-    "crop": Recipe(scale=(0.2, 1.0)),
-    "weak": Recipe(shift=0.125),
-    "none": Recipe(flip=0.0),
-}
+    ``local_size`` is by default ``size`` * 96 / 224 in steps of 8 pixels (SwAV, t-ReX: 96 beside 224).
+    """
+    if ":" in name:
+        if local_crops:
+            raise SlmlpError(f"--augment {name} makes no local crops; leave --local-crops 0, or name an augmentation")
+        return [Augment(name, size)] * num_views
+    recipes = named(name)
+    small = local_size or max(8, round(size * 96 / 224 / 8) * 8)
+    return [Augment(name, size, recipes.of(view)) for view in range(num_views)] + [
+        Augment(name, small, recipes.crop)
+    ] * local_crops
 
 
 class Augment:
@@ -50,63 +45,64 @@ class Augment:
     batch (torchvision draws it for each image).
     """
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, recipe: Recipe | None = None) -> None:
         self.name, self.size = name, size
         self.custom: Callable[[Tensor], Tensor] | None = None
-        self.recipe = RECIPES["none"]
+        self.recipe = recipe or Recipe(flip=0.0)
         if ":" in name:
             self.custom = _load_transform(name)
-        elif name in RECIPES:
-            self.recipe = RECIPES[name]
-        else:
-            raise unknown("augmentation", name, [*RECIPES, "module:name"])
+        elif recipe is None:
+            self.recipe = named(name).of(0)
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return normalised views, float32 (N, 3, size, size), of uint8 images (N, S, S, 3)."""
         if self.custom is not None:
-            return self._per_sample(pixels, generator)
-        recipe = self.recipe
-        grid_boxes = geometry.draw_boxes(len(pixels), recipe, generator)
-        flips = torch.rand(len(pixels), generator=generator) < recipe.flip
-        x = geometry.crop(pixels, grid_boxes, flips, self.size)
-        return normalise(self.colour(x, generator))
+            return self._per_sample(pixels, draws)
+        boxes = geometry.draw_boxes(self.recipe, draws)
+        flips = draws.rand() < self.recipe.flip
+        x = geometry.crop(pixels, boxes, flips, self.size)
+        return normalise(self.colour(x, draws))
 
     @property
     def crops_originals(self) -> bool:
         """Whether views are cut from the images' own resolution when they are streamed."""
         return self.recipe.scale is not None
 
-    def from_originals(self, images: Sequence[npt.NDArray[np.uint8]], generator: torch.Generator) -> Tensor:
+    def from_originals(self, images: Sequence[npt.NDArray[np.uint8]], draws: Draws) -> Tensor:
         """Return views as ``__call__`` does, cut with antialiasing from images (H, W, 3) of any size."""
         aspect = torch.tensor([image.shape[1] / image.shape[0] for image in images])
-        boxes = geometry.draw_boxes(len(images), self.recipe, generator, aspect)
-        flips = torch.rand(len(images), generator=generator) < self.recipe.flip
+        boxes = geometry.draw_boxes(self.recipe, draws, aspect)
+        flips = draws.rand() < self.recipe.flip
         views = [
             geometry.crop_original(image, box, bool(flip), self.size)
             for image, box, flip in zip(images, boxes.tolist(), flips, strict=True)
         ]
         x = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
-        return normalise(self.colour(x, generator))
+        return normalise(self.colour(x, draws))
 
-    def colour(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def colour(self, x: Tensor, draws: Draws) -> Tensor:
         """Return images (N, 3, H, W) in [0, 1] with the recipe's colour changes and blur."""
         recipe = self.recipe
         if recipe.jitter is not None:
-            x = colour.jitter(x, recipe.jitter, recipe.jitter_p, generator)
+            x = colour.jitter(x, recipe.jitter, recipe.jitter_p, draws)
         if recipe.grey_p:
-            x = colour.grey(x, torch.rand(len(x), generator=generator) < recipe.grey_p)
+            x = colour.grey(x, draws.rand() < recipe.grey_p)
         low, high = (s * self.size / 224 for s in recipe.blur_sigma)
         # below half a pixel a blur changes nothing that the crop's own interpolation has not
         if recipe.blur_p and high >= 0.5:
-            x = colour.blur(x, (low, high), recipe.blur_p, generator)
+            x = colour.blur(x, (low, high), recipe.blur_p, draws)
+        if recipe.solarise_p:
+            x = colour.solarise(x, draws.rand() < recipe.solarise_p)
         return x
 
-    def _per_sample(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def _per_sample(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Apply a user's torchvision transform to each image, its global draws seeded from ours and put back."""
         assert self.custom is not None
+        views = []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            views = [self.custom(image.permute(2, 0, 1)) for image in pixels]
+            for image, seed in zip(pixels, draws.integers(2**62).tolist(), strict=True):
+                torch.manual_seed(seed)
+                views.append(self.custom(image.permute(2, 0, 1)))
         for view in views[:1]:
             if not isinstance(view, Tensor) or view.shape != (3, self.size, self.size):
                 raise SlmlpError(

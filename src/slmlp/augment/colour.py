@@ -6,9 +6,14 @@ itself takes one factor for a whole batch.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from slmlp.augment.draws import Draws
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 in the digits that torchvision takes
 
@@ -58,17 +63,16 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
     return turned
 
 
-def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, generator: torch.Generator) -> Tensor:
+def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, draws: Draws) -> Tensor:
     """Return the batch with brightness, contrast, saturation and hue changed in a random order, image by image."""
-    n = len(x)
-    chosen = torch.rand(n, generator=generator) < p
-    draws = (torch.rand(n, 4, generator=generator) * 2 - 1) * torch.tensor(strength)
-    order = torch.randperm(4, generator=generator).tolist()
+    chosen = draws.rand() < p
+    changes = (draws.rand(4) * 2 - 1) * torch.tensor(strength)
+    order = draws.order(4)
     index = chosen.nonzero().squeeze(1)
     if not len(index):
         return x
     part = x[index.to(x.device)]
-    factors = draws[index].to(x.device)
+    factors = changes[index].to(x.device)
     for which in order:
         factor = factors[:, which]
         if which == 3:
@@ -83,11 +87,16 @@ def grey(x: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), luminance(x), x)
 
 
-def blur(x: Tensor, sigma: tuple[float, float], p: float, generator: torch.Generator) -> Tensor:
+def solarise(x: Tensor, chosen: Tensor) -> Tensor:
+    """Return the batch with values of one half and more inverted in the chosen images (N,)."""
+    return torch.where(chosen.to(x.device).view(-1, 1, 1, 1) & (x >= 0.5), 1 - x, x)
+
+
+def blur(x: Tensor, sigma: tuple[float, float], p: float, draws: Draws) -> Tensor:
     """Return the batch with a Gaussian blur of its own sigma (pixels) on each chosen image, mirrored at the border."""
-    n, channels, height, width = x.shape
-    chosen = torch.rand(n, generator=generator) < p
-    sigmas = sigma[0] + (sigma[1] - sigma[0]) * torch.rand(n, generator=generator)
+    _, channels, height, width = x.shape
+    chosen = draws.rand() < p
+    sigmas = sigma[0] + (sigma[1] - sigma[0]) * draws.rand()
     index = chosen.nonzero().squeeze(1)
     if not len(index):
         return x

@@ -17,31 +17,30 @@ from PIL import Image
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from slmlp.augment import Recipe
+    from slmlp.augment.draws import Draws
+    from slmlp.augment.recipes import Recipe
 
 RATIO = (3 / 4, 4 / 3)  # width over height, as in torchvision's RandomResizedCrop
 TRIES = 10
 
 
-def draw_boxes(n: int, recipe: Recipe, generator: torch.Generator, aspect: Tensor | float = 1.0) -> Tensor:
+def draw_boxes(recipe: Recipe, draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
     """Return crop boxes (N, 4) of images whose width over height is ``aspect``; the draws do not depend on it."""
     if recipe.scale is not None:
-        return resized_crops(n, recipe.scale, generator, aspect)
-    offsets = (torch.rand(n, 2, generator=generator) * 2 - 1) * recipe.shift
-    return torch.cat([offsets, torch.ones(n, 2)], dim=1)
+        return resized_crops(recipe.scale, draws, aspect)
+    offsets = (draws.rand(2) * 2 - 1) * recipe.shift
+    return torch.cat([offsets, torch.ones(len(draws), 2)], dim=1)
 
 
-def resized_crops(
-    n: int, scale: tuple[float, float], generator: torch.Generator, aspect: Tensor | float = 1.0
-) -> Tensor:
+def resized_crops(scale: tuple[float, float], draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
     """Return boxes (N, 4) by the rule of Inception's random resized crop.
 
     Area uniform in ``scale``, the crop's own aspect ratio log-uniform in 3/4 to 4/3; the first of ten draws that fits
     is taken, else the whole image. ``aspect`` is the images' width over height, (N,) or one number.
     """
-    shape = torch.as_tensor(aspect, dtype=torch.float32).expand(n).unsqueeze(1)  # (N, 1)
-    u = torch.rand(n, TRIES, 2, generator=generator)
-    place = torch.rand(n, 2, generator=generator)
+    shape = torch.as_tensor(aspect, dtype=torch.float32).expand(len(draws)).unsqueeze(1)  # (N, 1)
+    u = draws.rand(TRIES, 2)
+    place = draws.rand(2)
     area = scale[0] + (scale[1] - scale[0]) * u[..., 0]
     log_low, log_high = math.log(RATIO[0]), math.log(RATIO[1])
     ratio = torch.exp(log_low + (log_high - log_low) * u[..., 1])

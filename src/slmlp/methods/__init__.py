@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 METHODS: dict[str, tuple[str, str]] = {
     "sl": ("slmlp.methods.sl", "SL"),
     "sl-mlp": ("slmlp.methods.sl", "SL"),
+    "supcon": ("slmlp.methods.supcon", "SupCon"),
+    "simclr": ("slmlp.methods.simclr", "SimCLR"),
+    "moco-v1": ("slmlp.methods.moco", "MoCo"),
+    "moco-v2": ("slmlp.methods.moco", "MoCo"),
+    "byol": ("slmlp.methods.byol", "BYOL"),
+    "swav": ("slmlp.methods.swav", "SwAV"),
+    "t-rex-star": ("slmlp.methods.trex", "TReX"),
+    "t-rex": ("slmlp.methods.trex", "TReX"),
 }
 
 

@@ -1,10 +1,16 @@
-"""What a method is, and the parts that methods share."""
+"""What a method is, and the parts that methods share.
+
+Letters: N images, V views, D encoder width, P embedding width, C classes.
+"""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,11 +18,31 @@ from slmlp import config
 from slmlp.encoders import Encoder
 
 
+class Progress(NamedTuple):
+    """Where training stands after a step."""
+
+    step: int
+    total: int
+    steps_per_epoch: int
+
+    @property
+    def share(self) -> float:
+        """Share of training done, 0 to 1."""
+        return self.step / self.total
+
+    @property
+    def epochs(self) -> float:
+        """Epochs done, with their fraction."""
+        return self.step / self.steps_per_epoch
+
+
 class Method(nn.Module, ABC):
     """An encoder, what stands behind it in pretraining, and the objective. Knows no device, process or logger."""
 
     num_views = 1
     supervised = False
+    multi_crop = False  # whether it takes small local crops beside its views
+    sync_norms = True  # whether BatchNorm sees the batch of all processes
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.MethodConfig) -> None:
         super().__init__()
@@ -24,15 +50,31 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Return {"loss": scalar, and scalars to log} of views, each (N, 3, H, W), and labels (N,)."""
+        """Return {"loss": scalar, "embeddings": (N, P) without gradient, and scalars to log}.
 
-    def after_step(self, progress: float) -> None:
-        """Move what no gradient moves (EMA copies, queues); ``progress`` is the share of training done, 0 to 1."""
+        ``views`` are (N, 3, H, W) each: ``num_views`` of them, then local crops where the method takes them;
+        ``labels`` (N,).
+        """
+
+    def after_step(self, progress: Progress) -> None:
+        """Move what no gradient moves (EMA copies, queues)."""
 
     @property
     def chance_loss(self) -> float | None:
         """The loss of a method that has learnt nothing, where that is known; training that stays there is stopped."""
         return None
+
+
+def encode(encoder: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+    """Return the features (N, D) of each view; views of one size go through the encoder together."""
+    features: list[Tensor] = []
+    start = 0
+    for end in range(1, len(views) + 1):
+        if end == len(views) or views[end].shape != views[start].shape:
+            together = encoder(torch.cat(list(views[start:end])) if end - start > 1 else views[start])
+            features += together.chunk(end - start)
+            start = end
+    return features
 
 
 class InputNorm(nn.Module):
@@ -41,6 +83,23 @@ class InputNorm(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Return unit vectors (N, D)."""
         return F.normalize(h, dim=1)
+
+
+class Reweight(nn.Module):
+    """Multiplies feature i of D by kappa^(-i * 2048 / D): the fixed reweighting head of Xue et al. (2403.11391).
+
+    The source's kappa is for 2048 features; the exponent is stretched so that any width spans the same range.
+    """
+
+    weights: Tensor
+
+    def __init__(self, dim: int, kappa: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", kappa ** (-torch.arange(dim) * (2048 / dim)))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return reweighted features (N, D)."""
+        return h * self.weights
 
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
@@ -55,6 +114,8 @@ def projector(dim: int, spec: config.Projector) -> tuple[nn.Sequential, int]:
     """
     hidden, out = spec.widths(dim)
     layers: list[nn.Module] = [InputNorm()] if spec.l2_input else []
+    if spec.reweight != 1:
+        layers.append(Reweight(dim, spec.reweight))
     for _ in range(spec.depth):
         layers.append(nn.Linear(dim, hidden, bias=spec.bias))
         if spec.norm != "none":
@@ -63,6 +124,52 @@ def projector(dim: int, spec: config.Projector) -> tuple[nn.Sequential, int]:
             layers.append(ACTS[spec.act]())
         dim = hidden
     if out is not None:
-        layers.append(nn.Linear(dim, out, bias=spec.bias))
+        layers.append(nn.Linear(dim, out, bias=spec.out_bias))
         dim = out
     return nn.Sequential(*layers), dim
+
+
+def ema_copy(*parts: nn.Module) -> nn.Sequential:
+    """Return a copy of the parts, one behind the other, that no gradient reaches."""
+    return nn.Sequential(*(copy.deepcopy(part) for part in parts)).requires_grad_(False)
+
+
+@torch.no_grad()
+def ema_update(target: nn.Module, online: Sequence[nn.Module], momentum: float) -> None:
+    """Move each parameter of ``target`` to ``momentum * target + (1 - momentum) * online``.
+
+    Statistics of BatchNorm are not moved: those of the target come from its own forward passes.
+    """
+    mine: list[Tensor] = list(target.parameters())
+    theirs: list[Tensor] = [p for part in online for p in part.parameters()]
+    torch._foreach_lerp_(mine, theirs, 1 - momentum)
+
+
+class Ring(nn.Module):
+    """The last ``size`` rows that were pushed, newest over oldest; its place and rows are in buffers."""
+
+    rows: Tensor
+    place: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(size, width))
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+
+    @property
+    def full(self) -> bool:
+        """Whether every row was written at least once."""
+        return bool(self.filled == len(self.rows))
+
+    @torch.no_grad()
+    def push(self, rows: Tensor) -> Tensor:
+        """Write rows (M, width) over the oldest, and return the positions (M,) they were written to."""
+        size = len(self.rows)
+        rows = rows[-size:]
+        at = (self.place + torch.arange(len(rows), device=rows.device)) % size
+        self.rows[at] = rows.to(self.rows.dtype)
+        self.place.copy_((self.place + len(rows)) % size)
+        self.filled.copy_((self.filled + len(rows)).clamp(max=size))
+        return at

@@ -5,34 +5,53 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slmlp import config
+from slmlp.dist import gather
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, projector
+from slmlp.methods.base import Method, encode, projector
+from slmlp.methods.losses import unit, variance_covariance
+from slmlp.methods.mix import mixer
 
 
 class SL(Method):
     """Cross-entropy of a linear classifier behind the projector. Depth 0 is plain SL, depth 1 is SL-MLP."""
 
     supervised = True
+    multi_crop = True
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SL) -> None:
         super().__init__(encoder, num_classes, cfg)
         self.projector, width = projector(encoder.dim, cfg.projector)
-        self.classifier = nn.Linear(width, num_classes)
-        self.label_smoothing = cfg.label_smoothing
-        self.num_classes = num_classes
+        self.classifier = nn.Linear(width, num_classes, bias=not cfg.cosine)
+        self.mix = mixer(cfg.mixup, cfg.cutmix, num_classes)
+        self.num_classes, self.cfg = num_classes, cfg
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """Return the loss and the share of images whose largest logit is their class."""
-        z = self.projector(self.encoder(views[0]))  # (N, P)
-        logits = self.classifier(z).float()  # (N, C)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+        """Return the loss over all crops, and the share of images whose largest logit is their class."""
+        cfg, targets = self.cfg, labels.repeat(len(views))  # (VN,)
+        if self.mix is not None:
+            views, targets = self.mix(views, labels)  # (VN, C)
+        h = torch.cat(encode(self.encoder, views))  # (VN, D)
+        z = self.projector(h)  # (VN, P)
+        logits = self.logits(z)  # (VN, C)
+        loss = F.cross_entropy(logits, targets, label_smoothing=cfg.label_smoothing)
+        rows = {"accuracy": (logits[: len(labels)].argmax(1) == labels).float().mean()}
+        if cfg.variance or cfg.covariance:
+            rows["variance"], rows["covariance"] = variance_covariance(gather(h))
+            loss = loss + cfg.variance * rows["variance"] + cfg.covariance * rows["covariance"]
+        return {"loss": loss, "embeddings": z[: len(labels)].detach(), **rows}
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return logits (N, C) in float32: linear, or cosines over the temperature."""
+        if not self.cfg.cosine:
+            return self.classifier(z).float()  # type: ignore[no-any-return]
+        return unit(z) @ unit(self.classifier.weight).T / self.cfg.temperature
 
     @property
-    def chance_loss(self) -> float:
-        """Ln C: the cross-entropy of equal logits."""
-        return math.log(self.num_classes)
+    def chance_loss(self) -> float | None:
+        """Ln C: the cross-entropy of equal logits. Mixed images stay near it for long, so they are not judged."""
+        return math.log(self.num_classes) if self.mix is None else None

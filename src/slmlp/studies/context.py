@@ -41,7 +41,7 @@ class Context:
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run; all that differs between methods is the method."""
         keep = self.cfg.training.keep_every if seed < self.cfg.curve_seeds and not validation else 0
-        training = dataclasses.replace(self.cfg.training, base_lr=base_lr, keep_every=keep)
+        training = dataclasses.replace(self.cfg.training, **spec.training, base_lr=base_lr, keep_every=keep)
         return Job(
             data=self.source,
             method=spec.method,

@@ -1,14 +1,20 @@
-"""Method specs of a study: ``sl-mlp`` or ``sl-mlp:projector.out=256:label_smoothing=0.1``."""
+"""Method specs of a study: ``sl-mlp`` or ``sl-mlp:projector.out=256:label_smoothing=0.1:training.epochs=50``."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from slmlp import config
 from slmlp.errors import SlmlpError, unknown
+
+# Settings of training that one contender may have of its own: its compute and its views, not the rate (that is chosen
+# by the same rule for all) nor the data.
+TRAINING = (
+    "epochs", "augment", "local_crops", "local_size", "batch_size", "warmup_epochs", "weight_decay", "momentum",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,7 @@ class Spec:
     name: str
     method: str
     settings: config.MethodConfig
+    training: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
 
     @property
     def folder(self) -> str:
@@ -33,22 +40,30 @@ def parse(text: str) -> Spec:
     """
     method, *assignments = text.strip().split(":")
     preset = config.method_config(method)
-    projector: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
+    given: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise SlmlpError(f"--methods {text}: expected name:setting=value, found {assignment!r}")
-        if key.startswith("projector."):
-            projector[key.removeprefix("projector.")] = _value(value)
-        else:
-            settings[key] = _value(value)
-    _known(text, projector, [f.name for f in dataclasses.fields(config.Projector)], "projector setting")
-    _known(
-        text, settings, [f.name for f in dataclasses.fields(preset) if f.name != "projector"], f"setting of {method}"
-    )
-    result = dataclasses.replace(preset, projector=preset.projector.override(**projector), **settings)
-    return Spec(text.strip(), method, result)
+        room, _, name = key.rpartition(".")
+        given.setdefault(room, {})[name] = _value(value)
+    training = given.pop("training", {})
+    _known(text, training, list(TRAINING), "training setting of one method")
+    settings = given.pop("", {})
+    rooms = {f.name for f in dataclasses.fields(preset) if isinstance(getattr(preset, f.name), config.Projector)}
+    _known(text, given, sorted(rooms), "group of settings")
+    _known(text, settings, [f.name for f in dataclasses.fields(preset) if f.name not in rooms], f"setting of {method}")
+    for room, values in given.items():
+        _known(text, values, [f.name for f in dataclasses.fields(config.Projector)], f"{room} setting")
+        settings[room] = getattr(preset, room).override(**values)
+    try:
+        made = dataclasses.replace(preset, **settings)
+        dataclasses.replace(config.Training(), **training)
+    except SlmlpError as error:
+        raise SlmlpError(f"--methods {text}: {error}") from error
+    except TypeError as error:
+        raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
+    return Spec(text.strip(), method, made, training)
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:

@@ -180,6 +180,8 @@ def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
             words.append(flag if value else f"--{prefix}no-{entry.name}".replace("_", "-"))
         elif isinstance(value, tuple):
             words += [flag, *map(str, value)]
+        elif dataclasses.is_dataclass(value):
+            words += flags(value, getattr(default, entry.name), f"{prefix}{entry.name}.")
         else:
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return words
@@ -188,7 +190,7 @@ def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
 def full_command(context: Context, winner: str, rate: float) -> str:
     """Return the command that pretrains the winner on all classes, for use."""
     spec = next(s for s in context.specs if s.name == winner)
-    training = dataclasses.replace(context.cfg.training, base_lr=rate, keep_every=0, threads=None)
+    training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, keep_every=0, threads=None)
     words = ["slmlp", "pretrain", context.source, "--method", spec.method]
     preset = config.METHOD_CONFIGS[spec.method]
     words += flags(spec.settings.projector, preset.projector, "projector.")

@@ -1,0 +1,32 @@
+"""Random numbers of a batch, of which a process may need only its own images' share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """Draws for ``total`` images, one row each, of which the rows ``part`` are returned.
+
+    The numbers of an image are the same however many processes share the batch.
+    """
+
+    def __init__(self, generator: torch.Generator, total: int, part: slice = slice(None)) -> None:
+        self.generator, self.total, self.part = generator, total, part
+
+    def __len__(self) -> int:
+        """Return the number of images in the part."""
+        return len(range(self.total)[self.part])
+
+    def rand(self, *shape: int) -> Tensor:
+        """Return numbers uniform in 0 to 1, (images of the part, *shape)."""
+        return torch.rand(self.total, *shape, generator=self.generator)[self.part]
+
+    def integers(self, high: int) -> Tensor:
+        """Return integers from 0 to ``high`` - 1, (images of the part,)."""
+        return torch.randint(high, (self.total,), generator=self.generator)[self.part]
+
+    def order(self, n: int) -> list[int]:
+        """Return an order of ``n`` things, one for the whole batch."""
+        return torch.randperm(n, generator=self.generator).tolist()

@@ -1,0 +1,35 @@
+"""Ranges of settings, each refused in one clear line."""
+
+from __future__ import annotations
+
+from slmlp.errors import SlmlpError
+
+
+def _check(settings: object, names: tuple[str, ...], what: str, low: float, *, strict: bool) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value == "auto":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < low or (strict and value == low):
+            raise SlmlpError(f"{name} must be {what}, found {value!r}")
+
+
+def positive(settings: object, *names: str) -> None:
+    """Refuse unless every setting named is above 0; ``auto`` is always taken."""
+    _check(settings, names, "above 0", 0, strict=True)
+
+
+def not_negative(settings: object, *names: str) -> None:
+    """Refuse unless every setting named is 0 or more; ``auto`` is always taken."""
+    _check(settings, names, "0 or more", 0, strict=False)
+
+
+def at_least(settings: object, least: int, *names: str) -> None:
+    """Refuse unless every setting named is ``least`` or more; ``auto`` is always taken."""
+    _check(settings, names, f"at least {least}", least, strict=False)
+
+
+def share(settings: object, name: str) -> None:
+    """Refuse unless the setting named is at least 0 and below 1; ``auto`` is always taken."""
+    if not 0 <= getattr(settings, name) < 1:
+        raise SlmlpError(f"{name} must be 0 to below 1, found {getattr(settings, name)}")

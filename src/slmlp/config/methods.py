@@ -1,0 +1,201 @@
+"""The settings of every method; the constants are the source's, named under each."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from slmlp.config.checks import at_least, not_negative, positive, share
+from slmlp.config.projector import Projector, ProjectorFlags
+from slmlp.errors import SlmlpError, unknown
+
+Auto = Literal["auto"]
+
+NO_PROJECTOR = Projector()
+MLP = Projector(depth=1)  # Linear - BatchNorm - ReLU - Linear at the encoder's width: the paper's
+MLP_128 = Projector(depth=1, out=128)
+LINEAR_128 = Projector(depth=0, out=128)
+MLP_PLAIN_128 = Projector(depth=1, out=128, norm="none")
+BYOL_MLP = Projector(depth=1, hidden="encoder*2", out=256)
+TREX_MLP = Projector(depth=3, out=256, act="gelu", out_bias=False, l2_input=True)
+TREX_STAR_MLP = dataclasses.replace(TREX_MLP, depth=1)
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What every method has."""
+
+    projector: Projector = NO_PROJECTOR
+    """What stands between encoder and loss."""
+
+
+@dataclass(frozen=True)
+class SL(MethodConfig):
+    """Supervised learning: cross-entropy over a linear classifier behind the projector."""
+
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, 0 to 1."""
+    cosine: bool = False
+    """Cosine softmax: class weights and embeddings are unit vectors, logits are their products over `temperature`."""
+    temperature: float = 0.1
+    """Of the cosine softmax (t-ReX: 0.1); not used without it."""
+    mixup: float = 0.0
+    """Alpha of mixup (Zhang 2018; 0.2 is usual); 0 is none. With both, each batch is mixed by one of the two."""
+    cutmix: float = 0.0
+    """Alpha of CutMix (Yun 2019; 1.0 is usual); 0 is none."""
+    variance: float = 0.0
+    """Weight of VCReg's variance term on the encoder's output (Zhu 2023; 0.16 is usual); 0 is none."""
+    covariance: float = 0.0
+    """Weight of VCReg's covariance term on the encoder's output (Zhu 2023; 0.01 is usual); 0 is none."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature")
+        not_negative(self, "label_smoothing", "mixup", "cutmix", "variance", "covariance")
+        if self.label_smoothing >= 1:
+            raise SlmlpError(f"label_smoothing must be below 1, found {self.label_smoothing}")
+
+
+@dataclass(frozen=True)
+class SupCon(MethodConfig):
+    """Supervised contrastive learning (Khosla 2020): views of one class attract, all others repel."""
+
+    projector: Projector = MLP_128
+    """What stands between encoder and loss (Khosla 2020, section 3.1: one hidden layer, 128 wide output)."""
+    temperature: float = 0.1
+    """Of the softmax (section 4.4)."""
+    form: Literal["out", "in"] = "out"
+    """Sum over positives outside the logarithm (equation 2, better in the source) or inside (equation 3)."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class SimCLR(MethodConfig):
+    """SimCLR (Chen 2020): two views of an image attract, the other images of the batch repel (NT-Xent)."""
+
+    projector: Projector = MLP_128
+    """What stands between encoder and loss (Chen 2020, section 2.1: one hidden layer of the encoder's width, 128)."""
+    temperature: float | Auto = "auto"
+    """Of the softmax; `auto` is the source's: 0.1 for ImageNet encoders, 0.5 for those below 1,024 channels."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature")
+
+
+@dataclass(frozen=True)
+class MoCo(MethodConfig):
+    """Momentum contrast (He 2020; v2: Chen 2020): a view against its key from an EMA encoder and a queue of keys."""
+
+    projector: Projector = LINEAR_128
+    """What stands between encoder and loss (v1: a linear head, 128 wide; v2: Linear - ReLU - Linear)."""
+    temperature: float = 0.07
+    """Of the softmax (v1, section 3.1: 0.07; v2: 0.2)."""
+    momentum: float = 0.999
+    """Of the key encoder (section 3.2)."""
+    queue_size: int | Auto = "auto"
+    """Keys kept, a multiple of the batch; `auto` is the source's 65,536, or half the training images where fewer."""
+    bn_groups: int = 2
+    """On one process, BatchNorm of the key encoder sees this many shuffled parts of the batch one by one, in place of
+    the source's shuffling across GPUs; 1 is none."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature")
+        share(self, "momentum")
+        at_least(self, 1, "bn_groups", "queue_size")
+
+
+@dataclass(frozen=True)
+class BYOL(MethodConfig):
+    """BYOL (Grill 2020): each view predicts the EMA target's embedding of the other; no negatives."""
+
+    projector: Projector = BYOL_MLP
+    """What stands between encoder and predictor (Grill 2020, section 3.3: hidden 4096 on 2048 channels, output 256)."""
+    predictor: Projector = BYOL_MLP
+    """What predicts the target from the embedding; its output has the embedding's width (section 3.3)."""
+    momentum: float = 0.99
+    """Of the target at the start; it rises to 1 along a cosine (section 3.3: 0.996 at 1,000 epochs, 0.99 at 100)."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        share(self, "momentum")
+
+
+@dataclass(frozen=True)
+class SwAV(MethodConfig):
+    """SwAV (Caron 2020): each view predicts the cluster codes of another, codes by optimal transport."""
+
+    projector: Projector = MLP_128
+    """What stands between encoder and prototypes (Caron 2020, appendix A.1: hidden 2048, output 128)."""
+    prototypes: int | Auto = "auto"
+    """Clusters; `auto` is the source's 3,000, or a tenth of the training images where fewer."""
+    temperature: float = 0.1
+    """Of the softmax over prototypes (section 4.1)."""
+    epsilon: float = 0.05
+    """Entropy of the codes (appendix A.1)."""
+    sinkhorn_iterations: int = 3
+    """Rounds of the transport (appendix A.1)."""
+    queue_size: int | Auto = "auto"
+    """Embeddings kept for the codes of small batches (section 4.2: 3,840 with batches of 256); `auto` takes 15 batches
+    where the batch holds fewer than the prototypes, else none; 0 is none."""
+    queue_start: float = 0.075
+    """Share of training after which the queue is used (public configuration: 15 of 200 epochs)."""
+    freeze_epochs: float = 1.0
+    """Epochs at the start in which the prototypes stay as they are (public configuration: 1)."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature", "epsilon")
+        not_negative(self, "freeze_epochs", "queue_start", "queue_size")
+        at_least(self, 1, "sinkhorn_iterations")
+        at_least(self, 2, "prototypes")
+
+
+@dataclass(frozen=True)
+class TReX(MethodConfig):
+    """t-ReX (Sariyildiz 2023): cosine softmax behind an MLP on L2-normalised features, with multi-crop."""
+
+    projector: Projector = TREX_MLP
+    """What stands between encoder and loss (section 3; depth 1 for t-ReX*, 3 for t-ReX)."""
+    temperature: float = 0.1
+    """Of the cosine softmax."""
+    memory_size: int | Auto = "auto"
+    """Embeddings of an EMA model from which class prototypes are made; `auto` is the source's 8,192, or half the
+    training images where fewer; 0 learns class weights instead (t-ReX*)."""
+    momentum: float = 0.999
+    """Of the EMA model; not used without a memory."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        positive(self, "temperature")
+        share(self, "momentum")
+        not_negative(self, "memory_size")
+
+
+# name -> settings; ``methods.METHODS`` holds the classes under the same names.
+METHOD_CONFIGS: dict[str, MethodConfig] = {
+    "sl": SL(),
+    "sl-mlp": SL(projector=MLP),
+    "supcon": SupCon(),
+    "simclr": SimCLR(),
+    "moco-v1": MoCo(),
+    "moco-v2": MoCo(projector=MLP_PLAIN_128, temperature=0.2),
+    "byol": BYOL(),
+    "swav": SwAV(),
+    "t-rex-star": TReX(projector=TREX_STAR_MLP, memory_size=0),
+    "t-rex": TReX(),
+}
+
+
+def method_config(name: str, overrides: ProjectorFlags | None = None) -> MethodConfig:
+    """Return the settings of a method by name, with the projector overridden where flags were given."""
+    if name not in METHOD_CONFIGS:
+        raise unknown("method", name, METHOD_CONFIGS)
+    preset = METHOD_CONFIGS[name]
+    given = overrides.given() if overrides else {}
+    return dataclasses.replace(preset, projector=preset.projector.override(**given)) if given else preset

@@ -1,0 +1,97 @@
+"""The projector spec, one meaning on every method."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from slmlp.errors import SlmlpError
+
+Width = int | Literal["encoder", "encoder*2"]
+MULTIPLES = {"encoder": 1, "encoder*2": 2}
+
+
+@dataclass(frozen=True)
+class Projector:
+    """What stands between encoder and loss in pretraining and is thrown away afterwards.
+
+    ``depth`` blocks of [Linear - norm - act], then a last Linear of width ``out``. ``sl`` is depth 0, ``sl-mlp`` is
+    depth 1: Linear(D, D) - BatchNorm - ReLU - Linear(D, D), with D the encoder's width (the paper's Figure of SL-MLP).
+    """
+
+    depth: int = 0
+    """Number of [Linear - norm - act] blocks; 0 means none."""
+    hidden: Width = "encoder"
+    """Width of the blocks; `encoder` is the encoder's own width (2048 for ResNet-50), `encoder*2` twice that."""
+    out: Width | Literal["auto", "none"] = "auto"
+    """Width of the last Linear; `auto` is the encoder's width behind blocks and no last Linear at depth 0."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation inside a block."""
+    act: Literal["relu", "gelu", "none"] = "relu"
+    """Activation inside a block."""
+    bias: bool = True
+    """Whether the Linear layers of the blocks carry a bias."""
+    out_bias: bool = True
+    """Whether the last Linear carries a bias."""
+    l2_input: bool = False
+    """Whether features are divided by their L2 norm before the projector."""
+    reweight: float = 1.0
+    """Feature i of D is multiplied by reweight^(-i * 2048 / D), fixed, before the blocks (Xue 2024: 1.01 to 1.05)."""
+
+    def __post_init__(self) -> None:
+        """Refuse widths and depths that no projector can have."""
+        if self.depth < 0:
+            raise SlmlpError(f"projector.depth must be 0 or more, found {self.depth}")
+        if not self.reweight > 0:
+            raise SlmlpError(f"projector.reweight must be above 0, found {self.reweight}")
+        for name in ("hidden", "out"):
+            width = getattr(self, name)
+            if isinstance(width, int) and width < 1:
+                raise SlmlpError(f"projector.{name} must be at least 1, found {width}")
+            if isinstance(width, str) and width not in (*MULTIPLES, *(("auto", "none") if name == "out" else ())):
+                raise SlmlpError(f"projector.{name} must be a number of channels or `encoder`, found {width!r}")
+
+    def override(self, **given: Any) -> Projector:
+        """Return this spec with the given settings; depth 0 drops ``out`` too unless ``out`` is given."""
+        if given.get("depth") == 0 and "out" not in given:
+            given["out"] = "none"
+        return dataclasses.replace(self, **given)
+
+    def widths(self, encoder_dim: int) -> tuple[int, int | None]:
+        """Return (hidden, out) as numbers for an encoder of width ``encoder_dim``; out None means no last Linear."""
+
+        def number(width: int | str) -> int:
+            return width if isinstance(width, int) else MULTIPLES[width] * encoder_dim
+
+        if self.out == "none" or (self.out == "auto" and self.depth == 0):
+            return number(self.hidden), None
+        return number(self.hidden), number("encoder" if self.out == "auto" else self.out)
+
+
+@dataclass(frozen=True)
+class ProjectorFlags:
+    """Overrides of the method's own projector; a setting that is not given stays as the method has it."""
+
+    depth: int | None = None
+    """Number of [Linear - norm - act] blocks; 0 removes the projector (and `out` too, unless it is given)."""
+    hidden: Width | None = None
+    """Width of the blocks; `encoder` is the encoder's own width."""
+    out: Width | Literal["auto", "none"] | None = None
+    """Width of the last Linear; `none` for no last Linear."""
+    norm: Literal["batch", "layer", "none"] | None = None
+    """Normalisation inside a block."""
+    act: Literal["relu", "gelu", "none"] | None = None
+    """Activation inside a block."""
+    bias: bool | None = None
+    """Whether the Linear layers of the blocks carry a bias."""
+    out_bias: bool | None = None
+    """Whether the last Linear carries a bias."""
+    l2_input: bool | None = None
+    """Whether features are divided by their L2 norm before the projector."""
+    reweight: float | None = None
+    """Fixed reweighting of the features in front of the blocks; 1 is none."""
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}

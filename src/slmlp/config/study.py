@@ -1,0 +1,105 @@
+"""Settings of the proof: probe, measures, split, and the study that runs all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from slmlp.config.training import DataOptions, StudyTraining, Training
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The linear probe: multinomial logistic regression on standardised features."""
+
+    strengths: tuple[float, ...] = tuple(10.0 ** (e / 2) for e in range(-12, 3))
+    """L2 strengths per image that are tried: the penalty is strength / 2 * ||W||^2 beside the mean loss."""
+    folds: int = 5
+    """Parts of the cross-fitting for held-out classes; images of one unit stay in one part."""
+    inner_fraction: float = 0.2
+    """Share of each training fold on which the strength is chosen."""
+    tolerance: float = 1e-5
+    """The fit stops when no entry of the gradient of the mean loss exceeds this."""
+    max_iterations: int = 1000
+    """Most iterations for one strength; reaching it is reported."""
+    seed: int = 0
+    """Seed of the folds and of the inner split; the same for every run, so that any two lines pair."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The paper's measures of a feature space."""
+
+    mixtureness_k: tuple[int, ...] = (10, 5, 20, 50)
+    """Neighbours counted by mixtureness; the first is the headline, the rest are logged."""
+    mixtureness_distance: Literal["cosine", "euclidean"] = "cosine"
+    """Distance between class centres."""
+    images_per_class: int = 0
+    """Take this many images of each class (bias of the ratio depends on it); 0 takes the largest number all have."""
+    seed: int = 0
+    """Seed of that draw."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which classes are held out."""
+
+    by: str = "auto"
+    """`wordnet`, `groups`, `random`, `file`; `auto` is groups where the data has them, else random."""
+    node: str = "n03575240"
+    """WordNet node whose classes are held out (default instrumentality); any hypernym path counts."""
+    senses: tuple[str, ...] = ()
+    """Sense of a class name, as `crane=n02012849`, where the chosen one is wrong."""
+    unseen_groups: tuple[str, ...] = ()
+    """Groups that are held out; default: drawn with the seed until `unseen_fraction` of the classes is reached."""
+    unseen_fraction: float = 0.36
+    """Share of the classes to hold out (the paper: 358 of 1,000)."""
+    file: str | None = None
+    """Text file of held-out class names, one a line, or another split file."""
+    test_fraction: float = 0.3
+    """Share of each class put aside for testing where the data has no test part."""
+    within: str | None = None
+    """Another split file: only its source classes take part, so that choices made here never see its held-out ones."""
+    seed: int = 0
+    """Seed of every draw made here."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The main job: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
+
+    methods: tuple[str, ...] = ("sl", "sl-mlp")
+    """Methods compared; the first is the baseline of every difference. `sl-mlp:projector.out=256` overrides."""
+    seeds: int = 5
+    """Seeds a method."""
+    curve_seeds: int = 1
+    """Seeds whose kept epochs are evaluated for the curves (with --keep-every)."""
+    parallel: int | None = None
+    """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
+    rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    """Base learning rates tried, per 256 images; chosen by source validation, the same rule for every method."""
+    validation_fraction: float = 0.1
+    """Share of the source training images held back while rates are chosen."""
+    labels: Literal["class", "class_group"] = "class"
+    """What pretraining is told: the classes themselves or the coarser groups."""
+    training: Training = field(default_factory=StudyTraining)
+    """Settings shared by all methods."""
+    split: Split = field(default_factory=Split)
+    """Held-out classes."""
+    data: DataOptions = field(default_factory=DataOptions)
+    """How the images are taken in."""
+    probe: Probe = field(default_factory=Probe)
+    """The linear probe."""
+    measures: Measures = field(default_factory=Measures)
+    """The paper's measures."""
+
+
+# The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other groups.
+DEMO = Study(
+    seeds=1,
+    rates=(0.2,),
+    training=StudyTraining(
+        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", keep_every=10, warmup_epochs=2
+    ),
+    split=Split(by="groups", unseen_groups=("Activities", "Objects", "Symbols", "Travel & Places")),
+)

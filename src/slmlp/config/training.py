@@ -1,0 +1,100 @@
+"""How images are taken in and how an encoder is pretrained: the same for every method of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slmlp.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the images are taken in."""
+
+    groups: str | None = None
+    """Where the group of each class comes from when the data does not say: a file (class<tab>group), or `wordnet:N`."""
+    images_per_class: int | None = None
+    """Keep at most this many training images of each class, drawn with the seed of the split."""
+    allow_unreadable: bool = False
+    """Go on when more than 1 % of the files cannot be read."""
+    memory_limit_gb: float = 4.0
+    """Decoded images larger than this stay in a memory-mapped file in the cache folder instead of memory."""
+    stream_above_gb: float = 64.0
+    """Decoded images larger than this are not cached at all but decoded again in every epoch."""
+    workers: int = -1
+    """Processes that decode when images are streamed; -1 is one a core, less one for training."""
+    cache_dir: str | None = None
+    """Where decoded images and features are cached; default: the folder `cache` inside --out."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an encoder is pretrained; the same for every method of a study."""
+
+    encoder: str = "resnet50"
+    """`resnet10` (lean, for small images), or any timm convnet or ViT by name."""
+    init: str = "random"
+    """`random`, a run's folder, `timm:NAME` or `timm:NAME@FILE`; keys must match exactly."""
+    stem: Literal["auto", "small", "standard"] = "auto"
+    """`small` is a 3x3 convolution of stride 1 without max-pool; `auto` takes it at 64 pixels and less."""
+    epochs: int = 100
+    """Passes over the training images."""
+    image_size: int | None = None
+    """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224."""
+    batch_size: int = 256
+    """Images in a step."""
+    base_lr: float = 0.1
+    """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256."""
+    warmup_epochs: float = 5.0
+    """Epochs in which the rate rises from 0 to its peak, at most a tenth of all."""
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    weight_decay: float = 1e-4
+    """L2 penalty on weights."""
+    decay_norms_and_biases: bool = False
+    """Whether weight decay also acts on biases and normalisation parameters."""
+    augment: str = "moco-v2"
+    """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `crop` (random resized
+    crop and flip), `weak` (shift by an eighth and flip), `none`, or `module:name` of a torchvision v2 transform."""
+    local_crops: int = 0
+    """Small crops of each image beside its views (multi-crop: SwAV takes 6, t-ReX 8)."""
+    local_size: int | None = None
+    """Side of the local crops, in pixels; default: 96 / 224 of the image size, in steps of 8."""
+    balanced: bool = False
+    """Draw every class equally often in each epoch."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """`auto` takes bfloat16 autocast where the hardware computes in it."""
+    channels_last: bool | None = None
+    """Memory layout of convolutions; default: channels last for convnets."""
+    keep_every: int = 0
+    """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
+    checkpoint_minutes: float = 5.0
+    """Most minutes between two checkpoints; one is written at every end of an epoch that is a minute after the last."""
+    threads: int | None = None
+    """CPU threads of torch; default: torch's own choice."""
+    device: str = "auto"
+    """`auto` (CUDA, then MPS, then the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, before anything is loaded."""
+        for name, least in (("epochs", 1), ("batch_size", 2), ("keep_every", 0), ("local_crops", 0)):
+            if getattr(self, name) < least:
+                raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(self, name)}")
+        if self.image_size is not None and not 8 <= self.image_size <= 2048:
+            raise SlmlpError(f"--image-size must be 8 to 2048 pixels, found {self.image_size}")
+        if not self.base_lr > 0:
+            raise SlmlpError(f"--base-lr must be above 0, found {self.base_lr}")
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate at the batch in use: ``base_lr * batch_size / 256`` (linear scaling rule)."""
+        return self.base_lr * self.batch_size / 256
+
+
+@dataclass(frozen=True)
+class StudyTraining(Training):
+    """Training inside a study: the rate is the study's to choose."""
+
+    keep_every: int = 10
+    """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""

@@ -1,0 +1,94 @@
+"""The losses, as functions of embeddings: float32 in, scalars out, whatever precision the encoder ran in.
+
+Letters: N images, V views, P embedding width, K prototypes or keys, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unit(z: Tensor) -> Tensor:
+    """Return rows of length 1, at least in float32."""
+    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=-1)
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """Return NT-Xent of two views (N, P) each: Chen et al. 2020, equation 1, mean over the 2N anchors."""
+    n = len(z1)
+    z = unit(torch.cat([z1, z2]))  # (2N, P)
+    logits = z @ z.T / temperature
+    logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -torch.inf)
+    partner = torch.arange(2 * n, device=z.device).roll(n)
+    return F.cross_entropy(logits, partner)
+
+
+def sup_con(views: Sequence[Tensor], labels: Tensor, temperature: float, form: str = "out") -> Tensor:
+    """Return the supervised contrastive loss of V views (N, P) of images with labels (N,).
+
+    Khosla et al. 2020: ``out`` is equation 2 (mean of log-probabilities of the positives), ``in`` is equation 3
+    (logarithm of the mean probability). The mean is over anchors that have a positive: a class alone in its batch
+    with one view has none and counts in the others' denominators only. With no positive pair at all the loss is 0.
+    """
+    z = unit(torch.cat(list(views)))  # (VN, P)
+    y = labels.repeat(len(views))
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    positive = (y[:, None] == y) & ~itself
+    logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+    log_p = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~positive, 0 if form == "out" else -torch.inf)
+    count = positive.sum(1)
+    has = count > 0
+    if form == "out":
+        per_anchor = log_p.sum(1)[has] / count[has]
+    else:
+        per_anchor = log_p[has].logsumexp(1) - count[has].log()
+    return -per_anchor.sum() / has.sum().clamp(min=1)
+
+
+def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Return InfoNCE of queries (N, P) with their keys (N, P) against a queue (K, P): He et al. 2020, equation 1."""
+    q, k = unit(queries), unit(keys)
+    own = (q * k).sum(1, keepdim=True)  # (N, 1)
+    logits = torch.cat([own, q @ queue.to(q.dtype).T], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
+
+
+def regression(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared distance of unit vectors, 2 - 2 cos: Grill et al. 2020, equation 2."""
+    return (2 - 2 * (unit(predictions) * unit(targets)).sum(1)).mean()
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Return codes (N, K) of scores (N, K): each row sums to 1, each prototype takes about N / K of the total.
+
+    Caron et al. 2020, equations 3 to 5, in logarithms, so that no epsilon overflows.
+    """
+    log_q = scores / epsilon
+    for _ in range(iterations):
+        log_q = log_q - log_q.logsumexp(0, keepdim=True)  # each prototype gets the same mass
+        log_q = log_q - log_q.logsumexp(1, keepdim=True)  # each image gives 1
+    return log_q.exp()
+
+
+def soft_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    """Return the mean cross-entropy of logits (N, K) with target distributions (N, K)."""
+    return -(codes * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def variance_covariance(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return VICReg's variance and covariance terms of features (N, D): Bardes et al. 2022, equations 1 and 3.
+
+    Variance: mean over channels of how far the standard deviation falls short of 1. Covariance: squared off-diagonal
+    covariances, summed, over D. VCReg (Zhu et al. 2023) adds them to supervised training.
+    """
+    h = h if h.dtype == torch.float64 else h.float()
+    centred = h - h.mean(0)
+    cov = centred.T @ centred / (len(h) - 1)  # (D, D)
+    variance = F.relu(1 - torch.sqrt(cov.diagonal() + 1e-4)).mean()
+    covariance = (cov.square().sum() - cov.diagonal().square().sum()) / h.shape[1]
+    return variance, covariance

@@ -1,0 +1,70 @@
+"""SwAV (Caron et al. 2020, arXiv 2006.09882): each crop predicts the cluster codes of another view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from slmlp import config
+from slmlp.dist import gather
+from slmlp.encoders import Encoder
+from slmlp.methods.base import Method, Progress, Ring, encode, projector
+from slmlp.methods.losses import sinkhorn, soft_cross_entropy, unit
+
+
+class SwAV(Method):
+    """Codes of the two views by optimal transport over the batch (and a queue), predicted from every other crop."""
+
+    num_views = 2
+    multi_crop = True
+    frozen: Tensor
+    queueing: Tensor
+
+    def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SwAV) -> None:
+        super().__init__(encoder, num_classes, cfg)
+        self.projector, width = projector(encoder.dim, cfg.projector)
+        assert cfg.prototypes != "auto"
+        assert cfg.queue_size != "auto"  # resolved by ``fit``
+        self.prototypes = nn.Parameter(unit(torch.randn(cfg.prototypes, width)))  # (K, P)
+        self.queues = nn.ModuleList()
+        if cfg.queue_size:
+            self.queues.extend(Ring(cfg.queue_size, width) for _ in range(self.num_views))
+        self.register_buffer("frozen", torch.tensor(cfg.freeze_epochs > 0))
+        self.register_buffer("queueing", torch.tensor(cfg.queue_start == 0))
+        self.cfg = cfg
+
+    def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Return the swapped prediction loss (section 3.1; multi-crop: section 3.2)."""
+        cfg = self.cfg
+        embeddings = [unit(gather(self.projector(h))) for h in encode(self.encoder, views)]  # V of (N, P)
+        prototypes = self.prototypes.detach() + 0 * self.prototypes if self.frozen else self.prototypes
+        scores = [z @ prototypes.T for z in embeddings]  # V of (N, K)
+        losses = []
+        for view in range(self.num_views):
+            codes = self.codes(view, scores[view].detach(), prototypes.detach())  # (N, K)
+            others = [s for other, s in enumerate(scores) if other != view]
+            losses += [soft_cross_entropy(s / cfg.temperature, codes) for s in others]
+        self.fresh = [z.detach() for z in embeddings[: self.num_views]]
+        return {"loss": torch.stack(losses).mean(), "embeddings": embeddings[0].detach()}
+
+    def codes(self, view: int, scores: Tensor, prototypes: Tensor) -> Tensor:
+        """Return the codes (N, K) of a view, with the queue's embeddings beside the batch once it is full and begun."""
+        n = len(scores)
+        if self.queues and self.queueing:
+            queue = self.queues[view]
+            assert isinstance(queue, Ring)
+            if queue.full:
+                scores = torch.cat([scores, queue.rows @ prototypes.T])
+        return sinkhorn(scores, self.cfg.epsilon, self.cfg.sinkhorn_iterations)[:n]
+
+    @torch.no_grad()
+    def after_step(self, progress: Progress) -> None:
+        """Bring prototypes back to length 1, fill the queues, and move the two clocks."""
+        self.prototypes.copy_(unit(self.prototypes))
+        for queue, z in zip(self.queues, self.fresh, strict=False):
+            assert isinstance(queue, Ring)
+            queue.push(z)
+        self.frozen.fill_(progress.epochs < self.cfg.freeze_epochs)
+        self.queueing.fill_(progress.share >= self.cfg.queue_start)
