@@ -111,7 +111,9 @@ def parallel(method: nn.Module) -> nn.Module:
         return method
     # buffers (statistics, queues) stay a process's own; PyTorch 2.14 gave the setting another name
     known = inspect.signature(DistributedDataParallel).parameters
-    buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    buffers: dict[str, Any] = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }
     return DistributedDataParallel(method, process_group=_channel, static_graph=True, **buffers)
 
 
