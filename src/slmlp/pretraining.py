@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from slmlp import augment, checkpoint, data, device, files, methods, optim, seeds
-from slmlp.augment import training_side
+from slmlp.augment import Augment, training_side
 from slmlp.batches import Batches, Plan
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
@@ -107,7 +107,7 @@ def run_job(
         corpus = Corpus(ready.train, job.options, cache, training_side(ready.image_size), progress)
         if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
             ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
-    state, compute, resolved = _start(job, ready)
+    state, views, compute, resolved = _start(job, ready)
     if _open(run, job, ready, split, resolved, resume):
         return run
     if own:
@@ -118,13 +118,6 @@ def run_job(
     if saved is not None:
         state.load_state_dict(saved)
     plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    views = augment.views(
-        job.training.augment,
-        ready.image_size,
-        state.method.num_views,
-        job.training.local_crops,
-        job.training.local_size,
-    )
     batches = Batches(corpus, corpus.rows(ready.train), plan, views)
     _loop(run, job, state, batches, compute, progress)
     state.method.encoder.save(out / "encoder.safetensors", {"method": job.method, "seed": job.seed})
@@ -133,8 +126,8 @@ def run_job(
     return run
 
 
-def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, Any]]:
-    """Return the state before step 0, where it computes, and what was derived from the settings."""
+def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
+    """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
     cfg = job.training
     stem = choose_stem(cfg.stem, ready.image_size)
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed)
@@ -148,6 +141,7 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         )
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
+    views = augment.views(cfg.augment, ready.image_size, method.num_views, cfg.local_crops, cfg.local_size)
     plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     resolved = {
         "image_size": ready.image_size,
@@ -157,6 +151,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         "training_images": len(ready.train),
         "method_settings": dataclasses.asdict(settings),
         "notes": notes,
+        "passes_per_image": method.passes
+        + sum((view.size / ready.image_size) ** 2 for view in views[method.num_views :]),
         "peak_lr": cfg.peak_lr,
         "steps": plan.total,
         "steps_per_epoch": plan.steps_per_epoch,
@@ -167,7 +163,7 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         "data_hash": ready.train.hash(),
         "initial_encoder_hash": encoder.hash(),
     }
-    return State(method, optim.build(method, cfg)), compute, resolved
+    return State(method, optim.build(method, cfg)), views, compute, resolved
 
 
 def initial_encoder(name: str, init: str, image_size: int, stem: str, seed: int) -> Encoder:

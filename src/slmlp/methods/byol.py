@@ -19,6 +19,7 @@ class BYOL(Method):
     """The mean squared distance of unit predictions and unit targets, both ways."""
 
     num_views = 2
+    target_views = 2
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.BYOL) -> None:
         super().__init__(encoder, num_classes, cfg)

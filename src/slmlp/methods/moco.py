@@ -22,6 +22,8 @@ class MoCo(Method):
     """
 
     num_views = 2
+    gradient_views = 1
+    target_views = 1
     sync_norms = False
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.MoCo) -> None:

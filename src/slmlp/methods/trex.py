@@ -37,6 +37,7 @@ class TReX(Method):
             self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, width), std=0.02))
             return
         self.target = ema_copy(encoder, self.projector)
+        self.target_views = 1
         self.memory = Ring(cfg.memory_size, width)
         self.memory.rows.normal_()
         self.register_buffer("labels", torch.randint(num_classes, (cfg.memory_size,)))

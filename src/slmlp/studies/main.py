@@ -28,7 +28,12 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
     cfg = context.cfg
     chosen = rates.choose(context)
     # seeds outermost: every finished seed is a finished pair
-    tasks = [Task("final", spec.name, chosen.of(spec), seed) for seed in range(cfg.seeds) for spec in context.specs]
+    tasks = [
+        Task("final", spec.name, chosen.of(spec), seed)
+        for seed in range(cfg.seeds)
+        for spec in context.specs
+        if seed in spec.seeds(cfg.seeds)
+    ]
     errors = pool.run_all(context.source, context.folder, cfg, tasks)
     for task, error in errors.items():
         raise SlmlpError(f"{task.words}: {error}")
