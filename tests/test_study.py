@@ -222,9 +222,9 @@ def test_specs_of_methods():
 
 
 def test_specs_carry_their_own_compute_views_and_seeds():
-    spec = parse("byol:predictor.depth=2:momentum=0.9:training.epochs=7:training.local_crops=0:seeds=2")
+    spec = parse("byol:predictor.depth=2:ema_momentum=0.9:training.epochs=7:training.local_crops=0:seeds=2")
     assert spec.settings == dataclasses.replace(
-        config.BYOL(), predictor=config.BYOL().predictor.override(depth=2), momentum=0.9
+        config.BYOL(), predictor=config.BYOL().predictor.override(depth=2), ema_momentum=0.9
     )
     assert spec.training == {"epochs": 7, "local_crops": 0}
     assert (list(spec.seeds(5)), list(parse("byol").seeds(3))) == ([0, 1], [0, 1, 2])
@@ -233,7 +233,7 @@ def test_specs_carry_their_own_compute_views_and_seeds():
         "sl:predictor.depth=1": "group of settings",
         "sl:seeds=0": "seeds must be",
         "sl:training.epochs=0": "epochs must be at least 1",
-        "moco-v2:momentum=2": "momentum must be 0 to below 1",
+        "moco-v2:ema_momentum=2": "ema_momentum must be 0 to below 1",
         "swav:prototypes=1": "prototypes must be at least 2",
     }
     for text, words in refused.items():

@@ -95,7 +95,7 @@ class MoCo(MethodConfig):
     """What stands between encoder and loss (v1: a linear head, 128 wide; v2: Linear - ReLU - Linear)."""
     temperature: float = 0.07
     """Of the softmax (v1, section 3.1: 0.07; v2: 0.2)."""
-    momentum: float = 0.999
+    ema_momentum: float = 0.999
     """Of the key encoder (section 3.2)."""
     queue_size: int | Auto = "auto"
     """Keys kept, a multiple of the batch; `auto` is the source's 65,536, or half the training images where fewer."""
@@ -106,7 +106,7 @@ class MoCo(MethodConfig):
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         positive(self, "temperature")
-        share(self, "momentum")
+        share(self, "ema_momentum")
         at_least(self, 1, "bn_groups", "queue_size")
 
 
@@ -118,12 +118,12 @@ class BYOL(MethodConfig):
     """What stands between encoder and predictor (Grill 2020, section 3.3: hidden 4096 on 2048 channels, output 256)."""
     predictor: Projector = BYOL_MLP
     """What predicts the target from the embedding; its output has the embedding's width (section 3.3)."""
-    momentum: float = 0.99
+    ema_momentum: float = 0.99
     """Of the target at the start; it rises to 1 along a cosine (section 3.3: 0.996 at 1,000 epochs, 0.99 at 100)."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        share(self, "momentum")
+        share(self, "ema_momentum")
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,13 @@ class TReX(MethodConfig):
     memory_size: int | Auto = "auto"
     """Embeddings of an EMA model from which class prototypes are made; `auto` is the source's 8,192, or half the
     training images where fewer; 0 learns class weights instead (t-ReX*)."""
-    momentum: float = 0.999
+    ema_momentum: float = 0.999
     """Of the EMA model; not used without a memory."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         positive(self, "temperature")
-        share(self, "momentum")
+        share(self, "ema_momentum")
         not_negative(self, "memory_size")
 
 

@@ -27,7 +27,7 @@ class BYOL(Method):
         hidden, _ = cfg.predictor.widths(encoder.dim)  # relative to the encoder, as the projector's
         self.predictor, _ = projector(width, dataclasses.replace(cfg.predictor, hidden=hidden, out=width))
         self.target = ema_copy(encoder, self.projector)
-        self.momentum = cfg.momentum
+        self.momentum = cfg.ema_momentum
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the loss of both directions (section 3.1)."""

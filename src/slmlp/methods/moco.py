@@ -46,5 +46,5 @@ class MoCo(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder and put the keys of the step into the queue, the oldest out."""
-        ema_update(self.target, (self.encoder, self.projector), self.cfg.momentum)
+        ema_update(self.target, (self.encoder, self.projector), self.cfg.ema_momentum)
         self.queue.push(self.keys)

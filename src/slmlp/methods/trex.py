@@ -62,7 +62,7 @@ class TReX(Method):
     def after_step(self, progress: Progress) -> None:
         """Move the EMA model and write its embeddings over the oldest of the memory."""
         if self.cfg.memory_size:
-            ema_update(self.target, (self.encoder, self.projector), self.cfg.momentum)
+            ema_update(self.target, (self.encoder, self.projector), self.cfg.ema_momentum)
             embeddings, labels = self.fresh
             self.labels[self.memory.push(embeddings)] = labels[-len(self.labels) :]
 
