@@ -11,7 +11,7 @@ from slmlp.errors import SlmlpError
 from slmlp.progress import duration, say
 from slmlp.studies import baselines, pool, rates, summary
 from slmlp.studies.context import open_study
-from slmlp.studies.worker import Task
+from slmlp.studies.task import Task
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
