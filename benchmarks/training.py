@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--encoder", default="resnet10")
+    parser.add_argument("--memory-of", choices=["loop", "user"], help="only print the memory of one contender, in MB")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -63,6 +65,12 @@ def main() -> None:
         augment="moco-v2",
     )
     compute = device.choose(cfg, build(given.encoder, SIZE, "small"))
+    if given.memory_of:
+        with tempfile.TemporaryDirectory() as folder:
+            run = _loop(images, cfg, compute) if given.memory_of == "loop" else _user(images, cfg, Path(folder))
+            run(given.steps)
+            print(_memory())
+        return
     print(
         f"{torch.get_num_threads()} threads, {compute.precision}, {given.encoder}, {SIZE} px, batch {given.batch_size}"
     )
@@ -74,9 +82,8 @@ def main() -> None:
             "matmul": _floor(cfg, compute),
         }
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
-        for name, run in contenders.items():
+        for run in contenders.values():
             run(3)  # warm-up
-            print(f"warmed up {name}: {_peak():.0f} MB peak so far", flush=True)
         for _ in range(given.rounds):
             for name, run in contenders.items():
                 speeds[name].append(run(given.steps))
@@ -90,6 +97,28 @@ def main() -> None:
     ):
         ratios = [a / b for a, b in zip(speeds[top], speeds[bottom], strict=True)]
         print(f"{top} / {bottom}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); aim {aim}")
+    _compare_memory(sys.argv[1:])
+
+
+def _compare_memory(words: list[str]) -> None:
+    """Print the memory of our loop and of the user's, each alone in a process of its own."""
+    found = {}
+    for name in ("loop", "user"):
+        command = [sys.executable, __file__, *words, "--memory-of", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[name] = float(done.stdout.split()[-1])
+        print(f"memory of {name}: {found[name]:.0f} MB, its workers included")
+    print(f"memory, loop / user: {found['loop'] / found['user']:.2f}")
+
+
+def _memory() -> float:
+    """Return the proportional set size of this process and its workers in MB: shared pages count once."""
+    pids = ["self", *Path("/proc/self/task").joinpath(str(os.getpid()), "children").read_text().split()]
+    total = 0
+    for pid in pids:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
 
 
 def _images() -> data.ImageSet:
@@ -203,10 +232,6 @@ def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
         return steps * 2 * side**3 / (time.perf_counter() - began) / flops
 
     return run
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
