@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slmlp.concepts.split import ConceptSplit
 
 LOGS_PER_EPOCH = 10
+UNSUPERVISED = "simclr, moco-v1, moco-v2, byol or swav"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
     cfg = job.training
     stem = choose_stem(cfg.stem, ready.image_size)
-    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed)
+    crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
+    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
     settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
@@ -138,6 +140,10 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
         raise SlmlpError(
             f"--local-crops {cfg.local_crops}: {job.method} takes no local crops; leave it 0, or choose one of "
             "sl, sl-mlp, supcon, swav, t-rex, t-rex-star"
+        )
+    if method.supervised and job.options.unlabelled:
+        raise SlmlpError(
+            f"{job.method} needs labels, and --unlabelled takes none; leave it away, or choose {UNSUPERVISED}"
         )
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
@@ -166,13 +172,15 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     return State(method, optim.build(method, cfg)), views, compute, resolved
 
 
-def initial_encoder(name: str, init: str, image_size: int, stem: str, seed: int) -> Encoder:
+def initial_encoder(
+    name: str, init: str, image_size: int, stem: str, seed: int, crop_size: int | None = None
+) -> Encoder:
     """Return the encoder that training starts from: random by ``seed``, a run's, or timm's weights.
 
     ``init`` is ``random``, a run's folder or encoder file, ``timm:NAME`` (downloads) or ``timm:NAME@FILE``.
     """
     with seeds.seeded(seed, "encoder"):
-        encoder = build(name, image_size, stem)
+        encoder = build(name, image_size, stem, crop_size)
     if init == "random":
         return encoder
     if init.startswith("timm:"):

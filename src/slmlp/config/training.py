@@ -16,6 +16,9 @@ class DataOptions:
     """Where the group of each class comes from when the data does not say: a file (class<tab>group), or `wordnet:N`."""
     images_per_class: int | None = None
     """Keep at most this many training images of each class, drawn with the seed of the split."""
+    unlabelled: bool = False
+    """Take every image under DATA, or in a manifest without labels, for methods that use none (SimCLR, MoCo, BYOL,
+    SwAV)."""
     allow_unreadable: bool = False
     """Go on when more than 1 % of the files cannot be read."""
     memory_limit_gb: float = 4.0
