@@ -8,10 +8,10 @@ from slmlp.config.methods import BYOL, METHOD_CONFIGS, SL, MethodConfig, MoCo, S
 from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector, ProjectorFlags, Width
 from slmlp.config.study import DEMO, Measures, Probe, Split, Study
-from slmlp.config.training import DataOptions, StudyTraining, Training
+from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
     "BYOL", "DEMO", "METHOD_CONFIGS", "SL", "DataOptions", "Measures", "MethodConfig", "MoCo", "Probe", "Projector",
     "ProjectorFlags", "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width",
-    "from_dict", "method_config",
+    "from_dict", "identity", "method_config",
 ]  # fmt: skip

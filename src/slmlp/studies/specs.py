@@ -18,6 +18,7 @@ from slmlp.errors import SlmlpError, unknown
 # by the same rule for all) nor the data.
 TRAINING = (
     "epochs", "augment", "local_crops", "local_size", "batch_size", "warmup_epochs", "weight_decay", "momentum",
+    "optimizer", "nesterov", "schedule", "final_lr", "decay_norms_and_biases",
 )  # fmt: skip
 
 
