@@ -135,15 +135,15 @@ def test_lars_goes_on_from_its_state():
 
 
 def test_the_cosine_ends_at_its_floor():
-    cfg = dataclasses.replace(ONE, base_lr=0.6, final_lr=0.0006, batch_size=4096)
-    assert (cfg.peak_lr, cfg.last_lr) == (pytest.approx(9.6), pytest.approx(0.0096))
+    cfg = dataclasses.replace(ONE, base_lr=0.3, final_lr=0.0003, batch_size=4096)
+    assert (cfg.peak_lr, cfg.last_lr) == (pytest.approx(4.8), pytest.approx(0.0048))
     rates = [lr_at(s, 1000, 10, cfg) for s in range(1000)]
-    assert rates[0] == pytest.approx(0.96)
-    assert rates[9] == rates[10] == pytest.approx(9.6)
-    assert rates[505] == pytest.approx((9.6 + 0.0096) / 2)
-    assert rates[999] == pytest.approx(0.0096, rel=0.01)
+    assert rates[0] == pytest.approx(0.48)
+    assert rates[9] == rates[10] == pytest.approx(4.8)
+    assert rates[505] == pytest.approx((4.8 + 0.0048) / 2)
+    assert rates[999] == pytest.approx(0.0048, rel=0.01)
     assert all(a >= b > cfg.last_lr for a, b in itertools.pairwise(rates[9:]))
-    assert lr_at(1000, 1000, 10, cfg) == pytest.approx(0.0096, rel=1e-12)
+    assert lr_at(1000, 1000, 10, cfg) == pytest.approx(0.0048, rel=1e-12)
 
 
 def test_steps_fall_at_moco_v1s_epochs():

@@ -192,10 +192,27 @@ METHOD_CONFIGS: dict[str, MethodConfig] = {
 }
 
 
-def method_config(name: str, overrides: ProjectorFlags | None = None) -> MethodConfig:
-    """Return the settings of a method by name, with the projector overridden where flags were given."""
+# name -> (what it does, where it comes from)
+METHOD_SOURCES: dict[str, tuple[str, str]] = {
+    "sl": ("cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining"),
+    "sl-mlp": ("the same behind an MLP projector", "arXiv 2112.00496"),
+    "supcon": ("views of one class attract, all others repel", "Khosla 2020, arXiv 2004.11362"),
+    "simclr": ("two views of an image attract, other images repel", "Chen 2020, arXiv 2002.05709"),
+    "moco-v1": ("a view against its key and a queue of keys of an EMA encoder", "He 2020, arXiv 1911.05722"),
+    "moco-v2": ("MoCo with an MLP head and temperature 0.2", "Chen 2020, arXiv 2003.04297"),
+    "byol": ("each view predicts the EMA target's embedding of the other", "Grill 2020, arXiv 2006.07733"),
+    "swav": ("each crop predicts the cluster codes of another view", "Caron 2020, arXiv 2006.09882"),
+    "t-rex-star": ("cosine softmax of several crops behind an MLP", "Sariyildiz 2023, arXiv 2206.15369"),
+    "t-rex": ("the same with class prototypes from a memory", "Sariyildiz 2023, arXiv 2206.15369"),
+}
+
+
+def method_config(
+    name: str, overrides: ProjectorFlags | None = None, preset: MethodConfig | None = None
+) -> MethodConfig:
+    """Return the settings of a method by name, or ``preset`` in their place, with the projector flags obeyed."""
     if name not in METHOD_CONFIGS:
         raise unknown("method", name, METHOD_CONFIGS)
-    preset = METHOD_CONFIGS[name]
+    preset = preset or METHOD_CONFIGS[name]
     given = overrides.given() if overrides else {}
     return dataclasses.replace(preset, projector=preset.projector.override(**given)) if given else preset

@@ -14,6 +14,7 @@ from PIL import Image
 
 from slmlp import config, data, device, files, results, seeds
 from slmlp.analysis.tsne import embed
+from slmlp.config.flags import flags
 from slmlp.evaluation import UNSEEN
 from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
@@ -185,25 +186,6 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "warnings": warnings(context),
         "demo": demo,
     }  # fmt: skip
-
-
-def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
-    """Return the command-line flags of the settings that differ from their defaults."""
-    words: list[str] = []
-    for entry in dataclasses.fields(given):
-        value = getattr(given, entry.name)
-        if value == getattr(default, entry.name) or value is None:
-            continue
-        flag = f"--{prefix}{entry.name}".replace("_", "-")
-        if isinstance(value, bool):
-            words.append(flag if value else f"--{prefix}no-{entry.name}".replace("_", "-"))
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        elif dataclasses.is_dataclass(value):
-            words += flags(value, getattr(default, entry.name), f"{prefix}{entry.name}.")
-        else:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    return words
 
 
 def full_command(context: Context, winner: str, rate: float) -> str:
