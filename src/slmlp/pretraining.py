@@ -136,6 +136,7 @@ def run_job(
 def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, Any]]:
     """Return the state before step 0, where it computes, and what was derived from the settings."""
     cfg = job.training
+    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     stem = choose_stem(cfg.stem, ready.image_size)
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed)
     settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
@@ -148,7 +149,6 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         )
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
-    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     resolved = {
         "image_size": ready.image_size,
         "stem": stem,
