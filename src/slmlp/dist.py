@@ -14,5 +14,5 @@ def gather(x: Tensor) -> Tensor:
 def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
     """Return ``network(x)`` computed in ``groups`` random parts of the batch, so that BatchNorm sees other company."""
     order = torch.randperm(len(x)).to(x.device)
-    parts = [network(part) for part in x[order].chunk(groups)]
+    parts = [network(part) for part in x[order].tensor_split(groups)]
     return torch.cat(parts)[torch.argsort(order)]

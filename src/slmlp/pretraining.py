@@ -130,6 +130,7 @@ def run_job(
 def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
     """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
     cfg = job.training
+    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     stem = choose_stem(cfg.stem, ready.image_size)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
@@ -148,7 +149,6 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
     views = augment.views(cfg.augment, ready.image_size, method.num_views, cfg.local_crops, cfg.local_size)
-    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     resolved = {
         "image_size": ready.image_size,
         "stem": stem,

@@ -117,7 +117,8 @@ class BYOL(MethodConfig):
     projector: Projector = BYOL_MLP
     """What stands between encoder and predictor (Grill 2020, section 3.3: hidden 4096 on 2048 channels, output 256)."""
     predictor: Projector = BYOL_MLP
-    """What predicts the target from the embedding; its output has the embedding's width (section 3.3)."""
+    """What predicts the target from the embedding; its output has the embedding's width (section 3.3).
+    Depth 0 is no predictor, or with `out` a linear one."""
     ema_momentum: float = 0.99
     """Of the target at the start; it rises to 1 along a cosine (section 3.3: 0.996 at 1,000 epochs, 0.99 at 100)."""
 

@@ -13,7 +13,7 @@ from slmlp import config
 from slmlp.dist import gather
 from slmlp.encoders import Encoder
 from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, encode, projector
-from slmlp.methods.losses import unit
+from slmlp.methods.losses import products, unit
 
 
 class TReX(Method):
@@ -46,7 +46,7 @@ class TReX(Method):
         """Return one loss on all crops with the image's label, and the accuracy on the global crop."""
         z = torch.cat([self.projector(h) for h in encode(self.encoder, views)])  # (VN, P)
         weights = self.prototypes() if self.cfg.memory_size else unit(self.weight)  # (C, P)
-        logits = unit(z) @ weights.T / self.cfg.temperature
+        logits = products(unit(z), weights) / self.cfg.temperature
         loss = F.cross_entropy(logits, labels.repeat(len(views)))
         if self.cfg.memory_size:
             with torch.no_grad():  # the global crop alone feeds the memory
