@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, data, recipes, results
+from slmlp import config, data, dist, processes, recipes, results
+from slmlp.agreement import by_first, exchange, in_turn, same
 from slmlp.augment import evaluation_side
 from slmlp.concepts import split as concepts
 from slmlp.concepts.split import ConceptSplit
-from slmlp.corpus import Corpus
+from slmlp.corpus import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
@@ -80,10 +81,17 @@ def pretrain(
         data=located(data_source), method=method, settings=chosen, training=training, recipe=recipe,
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
+    with dist.joined():
+        held = in_turn(lambda: _checked_split(split, job))
+        return run_job(job, Path(out), split=held, progress=progress)
+
+
+def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> ConceptSplit | None:
+    """Return the split that a job is to be trained under, said where it was made for other files."""
     held = split if isinstance(split, ConceptSplit) or split is None else ConceptSplit.load(Path(split))
     if held is not None:
         _warn_of_other_data(held, data.load(job.data, job.options, seed=held.seed))
-    return run_job(job, Path(out), split=held, progress=progress)
+    return held
 
 
 def located(source: str) -> str:
@@ -93,13 +101,20 @@ def located(source: str) -> str:
 
 def resume(run: str | Path, *, threads: int | None = None, progress: bool = True) -> Run:
     """Go on with a run that was stopped; on a CPU it ends with the weights of the run that was not, bit for bit."""
-    stopped = Run(Path(run))
-    job = Job.from_json(stopped.config["job"], str(stopped.path / "config.json"))
-    if threads is not None:
-        job = dataclasses.replace(job, training=dataclasses.replace(job.training, threads=threads))
-    if stopped.finished:
-        raise SlmlpError(f"{run} is finished already: its encoder is {stopped.path / 'encoder.safetensors'}")
-    return run_job(job, stopped.path, split=stopped.split, resume=True, progress=progress)
+    with dist.joined():
+        stopped = Run(Path(run))
+        job, held = by_first(lambda: _stopped(stopped))
+        if threads is not None:
+            job = dataclasses.replace(job, training=dataclasses.replace(job.training, threads=threads))
+        return run_job(job, stopped.path, split=held, resume=True, progress=progress)
+
+
+def _stopped(run: Run) -> tuple[Job, ConceptSplit | None]:
+    """Return the job and the split of a run that is not finished."""
+    job = Job.from_json(run.config["job"], str(run.path / "config.json"))
+    if run.finished:
+        raise SlmlpError(f"{run.path} is finished already: its encoder is {run.path / 'encoder.safetensors'}")
+    return job, run.split
 
 
 def split(
@@ -146,22 +161,35 @@ def evaluate(
     [('accuracy', 36), ('mean_class_accuracy', 36)]
     """
     opened = Run(Path(run))
-    encoder = opened.encoder()
-    images, held = _images(opened, data_source, split, options)
-    if held is None:
-        raise SlmlpError(f"{run} was trained without a split: give one with --split, so that classes are held out")
     folder = Path(out) if out else opened.path / "evaluation"
-    corpus = Corpus(
-        images, options or config.DataOptions(), folder / "cache", evaluation_side(encoder.spec.image_size), True
-    )
-    room = Evaluation(corpus, corpus.images, held, folder, probe or config.Probe(), config.Measures())
-    job = Job.from_json(opened.config["job"], str(opened.path / "config.json"))
-    subject = Subject(
-        opened.name, job.method, job.training.encoder, job.seed, "final", None, job.training.base_lr, job.labels
-    )
-    hashes, transform = encoder_hashes(encoder)
-    room.run(subject, room.extractor(encoder), hashes, (task,), transform)
-    return [r for r in results.read(room.results_file) if r.task == task and r.hashes["encoder"] == hashes["encoder"]]
+    with dist.joined():
+        encoder, (images, held) = in_turn(lambda: (opened.encoder(), _images(opened, data_source, split, options)))
+        if held is None:
+            raise SlmlpError(f"{run} was trained without a split: give one with --split, so that classes are held out")
+        corpus = _decoded(images, encoder, folder / "cache", options)
+        room = Evaluation(corpus, corpus.images, held, folder, probe or config.Probe(), config.Measures())
+        hashes, transform = encoder_hashes(encoder)
+        same({**hashes, "data": images.hash(), "split": held.hash()})
+        if processes.many():  # the features are everybody's work, what is made of them the first one's
+            for part in room.images_of(task):
+                extract(encoder, corpus, part, room.features_cache, together=True)
+
+        def probed() -> list[Result]:
+            job = Job.from_json(opened.config["job"], str(opened.path / "config.json"))
+            subject = Subject(
+                opened.name, job.method, job.training.encoder, job.seed, "final", None, job.training.base_lr, job.labels
+            )
+            room.run(subject, room.extractor(encoder), hashes, (task,), transform)
+            lines = results.read(room.results_file)
+            return [line for line in lines if line.task == task and line.hashes["encoder"] == hashes["encoder"]]
+
+        return by_first(probed)
+
+
+def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions | None) -> Corpus:
+    """Return the images as the encoder is evaluated on them, decoded once on each machine."""
+    side = evaluation_side(encoder.spec.image_size)
+    return in_turn(lambda: Corpus(images, shared_memory(options or config.DataOptions()), cache, side, True))
 
 
 def features(
@@ -173,21 +201,34 @@ def features(
     split: str | Path | None = None,
     options: config.DataOptions | None = None,
 ) -> Features:
-    """Return the features of a run (or an encoder file) on images of one side of its split and one part."""
+    """Return the features of a run (or an encoder file) on images of one side of its split and one part.
+
+    Several processes share the work; the first returns all features, the others those of no image.
+    """
     path = Path(run)
+    with dist.joined(), tempfile.TemporaryDirectory() as folder:
+        encoder, images = in_turn(lambda: _asked(path, data_source, classes, part, split, options))
+        same({"encoder": encoder.hash(), "data": images.hash()})
+        # decoded once on each machine, by the first process there, whose folder the others read
+        cache = Path(exchange(folder)[processes.rank() - processes.local_rank()])
+        corpus = _decoded(images, encoder, cache, options)
+        return extract(encoder, corpus, corpus.images, together=True)
+
+
+def _asked(
+    path: Path, data_source: str, classes: str, part: str, split: str | Path | None, options: config.DataOptions | None
+) -> tuple[Encoder, ImageSet]:
+    """Return an encoder and the images whose features are asked for."""
     encoder = Encoder.load(path)
     images, held = _images(Run(path), data_source, split, options)
     if classes != "all":
         if held is None:
-            raise SlmlpError(f"--classes {classes} needs a split, and {run} has none; give --split FILE")
+            raise SlmlpError(f"--classes {classes} needs a split, and {path} has none; give --split FILE")
         images = images.of_classes(held.source if classes == "source" else held.unseen)
     images = images.of_part(part)
     if not len(images):
         raise SlmlpError(f"{data_source} has no images in the {part} part")
-    with tempfile.TemporaryDirectory() as folder:
-        side = evaluation_side(encoder.spec.image_size)
-        corpus = Corpus(images, options or config.DataOptions(), Path(folder), side, progress=True)
-        return extract(encoder, corpus, corpus.images)
+    return encoder, images
 
 
 def _images(

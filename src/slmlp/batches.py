@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -109,10 +110,12 @@ class Batches(torch.utils.data.Dataset[Batch]):
             sampler=steps,
             num_workers=workers,
             prefetch_factor=4,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_worker,
             pin_memory=torch.cuda.is_available(),
         )
 
 
-def _one_thread(_: int) -> None:
+def _worker(_: int) -> None:
     torch.set_num_threads(1)
+    # a launcher signals whole process groups: training decides when to stop, and ends its workers itself
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slmlp import config, data, report
+from slmlp import config, data, processes, report
 from slmlp.augment import training_side
 from slmlp.concepts import split as concepts
 from slmlp.corpus import Corpus
@@ -42,6 +42,7 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     Raises:
         SlmlpError: runs of other data or splits, runs without a split, two runs of one method and seed, no common seed.
     """
+    processes.alone_only("a comparison")
     folder = Path(out)
     opened = [Run(Path(path)) for path in runs]
     jobs = [Job.from_json(run.config["job"], str(run.path / "config.json")) for run in opened]

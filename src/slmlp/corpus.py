@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from slmlp import processes
 from slmlp.config import DataOptions
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
 from slmlp.data.pixels import Pixels, decode_all
 from slmlp.data.readers import read_square
 from slmlp.errors import SlmlpError
+
+
+def shared_memory(options: DataOptions) -> DataOptions:
+    """Return the options for one of several processes: the processes of a machine share its memory.
+
+    What is then too large for the memory of each is one memory-mapped file, whose pages they all use.
+    """
+    return replace(options, memory_limit_gb=options.memory_limit_gb / processes.local_size())
 
 
 class Corpus:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slmlp import cpuconv
+from slmlp import cpuconv, processes
 from slmlp.config import Training
 from slmlp.errors import SlmlpError
 
@@ -64,6 +64,8 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def _device(name: str) -> torch.device:
+    if processes.many():
+        name = _of_this_process(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -77,8 +79,26 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _of_this_process(name: str) -> str:
+    """Return the device of one of several processes: the CPU, or the CUDA device of its number on this machine."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise SlmlpError(
+            f"--device {name} names one device for {processes.size()} processes: expected auto, cpu or cuda, of which "
+            "each process takes its own"
+        )
+    there = torch.cuda.device_count() if name == "cuda" else 0
+    if name == "cuda" and 0 < there < processes.local_size():
+        raise SlmlpError(
+            f"{processes.local_size()} processes on this machine have {there} CUDA devices between them: start at most "
+            "one process a device (torchrun --nproc-per-node), or take --device cpu"
+        )
+    return f"cuda:{processes.local_rank()}" if name == "cuda" else name
+
+
 def describe() -> dict[str, object]:
-    """Return the processor's name and how many cores this process may use."""
+    """Return the processor's name, how many threads this process uses, and how many processes share the work."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -86,4 +106,4 @@ def describe() -> dict[str, object]:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         name = models[0] if models else name
-    return {"cpu": name, "threads": torch.get_num_threads()}
+    return {"cpu": name, "threads": torch.get_num_threads(), "processes": processes.size()}

@@ -67,14 +67,24 @@ class Evaluation:
         """Images of the classes that pretraining may see."""
         return self.images.of_classes(self.split.source)
 
+    def images_of(self, task: str) -> list[ImageSet]:
+        """Return the images whose features a task reads, one set a call of the extractor."""
+        source = [self.source.of_part("train"), self.source.of_part("test")]
+        return {UNSEEN: [self.unseen], SOURCE: source, MEASURES: [*source, self.unseen]}[task]
+
     @property
     def unseen(self) -> ImageSet:
         """Images of the held-out classes, both parts: pretraining saw none of them."""
         return self.images.of_classes(self.split.unseen)
 
+    @property
+    def features_cache(self) -> Path:
+        """Where features are kept."""
+        return self.folder / "cache" / "features"
+
     def extractor(self, encoder: Encoder, device: str = "cpu") -> Extract:
         """Return a function from images to this encoder's features, cached."""
-        return lambda images: extract(encoder, self.corpus, images, self.folder / "cache" / "features", device)
+        return lambda images: extract(encoder, self.corpus, images, self.features_cache, device)
 
     def run(
         self, subject: Subject, extract_: Extract, hashes: dict[str, str], tasks: tuple[str, ...], transform: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from slmlp import files
+from slmlp import agreement, dist, files, processes
 from slmlp.augment import evaluation_side, evaluation_view
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet, IntArray
@@ -80,27 +81,43 @@ def transform_id(size: int) -> str:
 
 
 def extract(
-    encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, device: str = "cpu"
+    encoder: Encoder,
+    corpus: Corpus,
+    images: ImageSet,
+    cache: Path | None = None,
+    device: str = "cpu",
+    *,
+    together: bool = False,
 ) -> Features:
     """Return the features of ``images`` in float32.
 
     With ``cache`` they are kept there under a hash of weights, images and transform, and a file is used only if the
-    key written inside it is the one asked for.
+    key written inside it is the one asked for. With ``together``, which all of several processes must then ask for,
+    each computes a contiguous share; the first returns and caches all, the others return those of no image.
     """
+    together = together and processes.many()
+    reads = processes.first() or not together
     size = encoder.spec.image_size
     key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(size)])
     file = cache / f"{key[:32]}.npz" if cache else None
-    if file is not None and file.exists():
-        held = _cached(file, key)
-        if held is not None:
-            return _features(held, images)
-    x = _forward(encoder, corpus, corpus.rows(images), device)
-    if not np.isfinite(x).all():
-        raise SlmlpError(f"the encoder gives features that are not finite for {images.name}; its training has diverged")
-    if file is not None:
-        with files.atomic(file) as temporary, temporary.open("wb") as opened:
-            np.savez(opened, x=x, key=np.array(key))
-    return _features(x, images)
+    held = _cached(file, key) if file is not None and reads and file.exists() else None
+    known = held is not None
+    if agreement.anyone(known) if together else known:
+        return _features(held, images)
+    with agreement.agreed() if together else contextlib.nullcontext():
+        rows = corpus.rows(images)
+        x = _forward(encoder, corpus, rows[dist.share_of(len(rows))] if together else rows, device)
+        if not np.isfinite(x).all():
+            raise SlmlpError(
+                f"the encoder gives features that are not finite for {images.name}; its training has diverged"
+            )
+    if together:
+        x = dist.collect(torch.from_numpy(x), len(rows)).numpy()
+    with agreement.agreed() if together else contextlib.nullcontext():
+        if file is not None and reads:
+            with files.atomic(file) as temporary, temporary.open("wb") as opened:
+                np.savez(opened, x=x, key=np.array(key))
+    return _features(x if reads else None, images)
 
 
 def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
@@ -112,7 +129,9 @@ def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
         return None
 
 
-def _features(x: npt.NDArray[np.float32], images: ImageSet) -> Features:
+def _features(x: npt.NDArray[np.float32] | None, images: ImageSet) -> Features:
+    if x is None:
+        x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
     return Features(x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_))
 
 

@@ -6,9 +6,15 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from slmlp import processes
+
 
 class Interrupt:
-    """While it is entered, the first signal only sets ``requested``; a second one acts at once."""
+    """While it is entered, the first signal only sets ``requested``; a second one acts at once.
+
+    Of several processes none may leave by itself: they agree on the step, however often their launcher asks; what does
+    not end in time it kills.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -31,6 +37,6 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and not processes.many():
             raise KeyboardInterrupt
         self.requested = True

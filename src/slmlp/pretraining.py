@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,28 +11,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from slmlp import augment, checkpoint, data, device, files, methods, optim, seeds
+from slmlp import augment, checkpoint, data, device, dist, files, methods, optim, seeds
+from slmlp.agreement import agreed, by_first, in_turn, same
 from slmlp.augment import Augment, training_side
 from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus
+from slmlp.corpus import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.data.parts import stratified_holdout
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.errors import SlmlpError
-from slmlp.interrupt import Interrupt
 from slmlp.job import Job
 from slmlp.labelling import Labelling, labelling
 from slmlp.methods.fit import Facts, fit
-from slmlp.metrics import MetricsLog
-from slmlp.progress import Steps, duration, say
+from slmlp.progress import say
+from slmlp.recording import record
 from slmlp.run import Run, commit, versions
-from slmlp.train import State, train
-from slmlp.watch import Collapse
+from slmlp.syncnorm import synchronise
+from slmlp.train import State
 
 if TYPE_CHECKING:
     from slmlp.concepts.split import ConceptSplit
 
-LOGS_PER_EPOCH = 10
 UNSUPERVISED = "simclr, moco-v1, moco-v2, byol or swav"
 
 
@@ -96,35 +93,56 @@ def run_job(
     Raises:
         SlmlpError: bad input; another run in ``out``; a run that diverges or learns nothing.
     """
-    run = Run(out)
+    with dist.joined():
+        return _run_job(job, Run(out), split, corpus, resume, progress)
+
+
+def _run_job(
+    job: Job, run: Run, split: ConceptSplit | None, corpus: Corpus | None, resume: bool, progress: bool
+) -> Run:
+    """Pretrain as one of the processes that share the run; the first of them writes."""
+    out, part = run.path, dist.batch_part(job.training.batch_size)
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
-    images = corpus.images if corpus else data.load(job.data, job.options)
-    ready = prepare(job, images, split)
-    cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
+    images = corpus.images if corpus else in_turn(lambda: data.load(job.data, job.options))
+    with agreed():
+        ready = prepare(job, images, split)
     own = corpus is None
     if corpus is None:
         say(data.describe(images))
-        corpus = Corpus(ready.train, job.options, cache, training_side(ready.image_size), progress)
+        cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
+        side = training_side(ready.image_size)
+        corpus = in_turn(lambda: Corpus(ready.train, shared_memory(job.options), cache, side, progress))
         if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
             ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
-    state, views, compute, resolved = _start(job, ready)
-    if _open(run, job, ready, split, resolved, resume):
+    with agreed():
+        state, views, compute, resolved = _start(job, ready)
+    same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
+    if by_first(lambda: _open(run, job, ready, split, resolved, resume)):
         return run
     if own:
-        data.write_report(corpus.images, out)
-    saved, warnings = checkpoint.load_last(out / "checkpoints")
+        read = corpus.images
+        by_first(lambda: data.write_report(read, out))
+    saved, warnings = by_first(lambda: checkpoint.load_last(out / "checkpoints"))
     for warning in warnings:
         say(f"warning: {warning}")
     if saved is not None:
         state.load_state_dict(saved)
     plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    batches = Batches(corpus, corpus.rows(ready.train), plan, views)
-    _loop(run, job, state, batches, compute, progress)
-    state.method.encoder.save(out / "encoder.safetensors", {"method": job.method, "seed": job.seed})
-    for file in (out / "checkpoints").glob("step-*.ckpt"):
-        file.unlink()
+    batches = Batches(corpus, corpus.rows(ready.train), plan, views, part)
+    dist.connect(compute.device)
+    if state.method.sync_norms:
+        synchronise(state.method, compute.device)
+    record(run, job, state, batches, compute, progress)
+    by_first(lambda: _finish(run, job, state))
     return run
+
+
+def _finish(run: Run, job: Job, state: State) -> None:
+    """Save the encoder; checkpoints are not needed any more."""
+    state.method.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
+    for file in (run.path / "checkpoints").glob("step-*.ckpt"):
+        file.unlink()
 
 
 def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
@@ -235,46 +253,3 @@ def _open(
     for note in resolved["notes"]:
         say(f"{run.name}: {note}")
     return False
-
-
-def _loop(run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool) -> None:
-    """Run the steps that are left; write metrics, kept encoders and checkpoints."""
-    cfg, plan = job.training, batches.plan
-    folder = run.path / "checkpoints"
-    log = MetricsLog(
-        run.path / "metrics.jsonl", state.step, max(1, plan.steps_per_epoch // LOGS_PER_EPOCH), cfg.batch_size
-    )
-    saved_at, began, workers, collapse = time.monotonic(), time.monotonic(), _workers(job), Collapse()
-    try:
-        with Interrupt() as interrupt, Steps(run.name, plan.total, state.step, cfg.batch_size, progress) as shown:
-            for row in train(state, batches, cfg, compute, job.seed, workers):
-                log.add(row)
-                if warning := collapse.look(row):
-                    say(f"warning: {run.name}: {warning}")
-                shown.update(state.step, f"epoch {row['epoch']}/{cfg.epochs}  loss {row['loss']:.3f}")
-                ended, since = state.step % plan.steps_per_epoch == 0, time.monotonic() - saved_at
-                if ended and cfg.keep_every and int(row["epoch"]) % cfg.keep_every == 0:
-                    state.method.encoder.save(run.epoch_file(int(row["epoch"])))
-                if interrupt.requested or since > (60 if ended else 60 * cfg.checkpoint_minutes):
-                    log.flush()
-                    checkpoint.save(folder, state.step, _consistent(state, plan.steps_per_epoch))
-                    saved_at = time.monotonic()
-                if interrupt.requested:
-                    say(f"{run.name}: stopped and saved after step {state.step} of {plan.total}")
-                    raise KeyboardInterrupt
-    finally:
-        log.close()
-    if progress:
-        say(f"{run.name}: done in {duration(time.monotonic() - began)}")
-
-
-def _consistent(state: State, steps_per_epoch: int) -> dict[str, Any]:
-    """Return the state to save; at the end of an epoch its losses are already accounted for."""
-    saved = state.state_dict()
-    if state.step % steps_per_epoch == 0:
-        saved["losses"] = []
-    return saved
-
-
-def _workers(job: Job) -> int:
-    return max(1, (os.cpu_count() or 2) - 1) if job.options.workers < 0 else job.options.workers

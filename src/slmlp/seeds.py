@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slmlp import processes
+
 if TYPE_CHECKING:
     import torch
 
@@ -49,6 +51,8 @@ def seeded(seed: int, *words: str | int) -> Iterator[None]:
     import torch
 
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    if devices and processes.many():  # the others belong to other processes
+        devices = [torch.cuda.current_device()]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *words))
         yield

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from slmlp import optim, seeds, watch
+from slmlp import dist, optim, processes, seeds, watch
 from slmlp.batches import Batches
 from slmlp.config import Training
 from slmlp.device import Compute
@@ -55,22 +55,32 @@ def train(
     (of the step, its batch included) what the method logs,
     and every 50 steps how far the embeddings are spread (see ``watch``).
 
+    Of several processes each sees its part of every batch, and all hold the same weights and states after every step
+    (statistics of a BatchNorm that is not shared are a process's own). Loss and what the method logs are means over
+    all, so that all stop together; how far embeddings are spread is looked at on the first process, over its own
+    images where the method gathers none.
+
     Raises:
         SlmlpError: the loss is not finite, or is still that of guessing well after warm-up.
     """
     method, optimizer, plan = state.method, state.optimizer, batches.plan
     warmup = optim.warmup_steps(plan.total, plan.steps_per_epoch, cfg)
     method.train()
+    model = dist.parallel(method)
+    own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for views, labels in batches.iterate(state.step, workers):
         lr = optim.lr_at(state.step, plan.total, warmup, cfg)
         for group in optimizer.param_groups:
             group["lr"] = lr
         views = [to_device(view, compute) for view in views]
-        # dropout and its kin draw from the global generator: seeded by the step, so that a resumed run draws the same
-        with seeds.seeded(seed, "dropout", state.step), compute.autocast():
-            rows = method(views, labels.to(compute.device, non_blocking=True))
-        loss = float(rows["loss"].detach())
+        # dropout and its kin draw from the global generator: seeded by the step, so that a resumed run draws the same,
+        # and by the process, so that no two drop alike
+        with seeds.seeded(seed, "dropout", state.step, *own), compute.autocast():
+            rows = model(views, labels.to(compute.device, non_blocking=True))
+        embeddings = rows.pop("embeddings")
+        logged = dist.means(rows)
+        loss = logged["loss"]
         if not math.isfinite(loss):
             raise SlmlpError(_not_finite(state.step, loss, lr, cfg))
         optimizer.zero_grad(set_to_none=True)
@@ -79,8 +89,8 @@ def train(
         state.step += 1
         method.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
         state.losses.append(loss)
-        embeddings = rows.pop("embeddings")
-        seen = watch.spread(embeddings) if state.step % watch.EVERY == 0 else {}
+        looked_at = state.step % watch.EVERY == 0 and processes.first()
+        seen = watch.spread(embeddings) if looked_at else {}
         now = time.perf_counter()
         epoch = (state.step - 1) // plan.steps_per_epoch + 1
         yield {
@@ -88,7 +98,7 @@ def train(
             "epoch": epoch,
             "lr": lr,
             "seconds": now - began,
-            **{key: float(value.detach()) for key, value in rows.items()},
+            **logged,
             **seen,
         }
         began = time.perf_counter()

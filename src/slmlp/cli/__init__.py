@@ -8,6 +8,7 @@ import sys
 import traceback
 from types import FrameType
 
+from slmlp import processes
 from slmlp.errors import SlmlpError, unknown
 
 # name -> (module, dataclass of its flags, one line of help)
@@ -27,6 +28,7 @@ COMMANDS = {
     ),
     "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
 }
+SHARED = ("pretrain", "evaluate", "features")  # several processes share their work
 
 HELP = """usage: slmlp COMMAND ... [--debug]
 
@@ -45,38 +47,52 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        several = processes.many() and processes.rank() >= 0  # variables that make no sense are told here
+    except SlmlpError as error:
+        print(f"slmlp: {error}", file=sys.stderr)
+        return 2
+    if several:
+        from slmlp.cli.together import together
+
+        return together(words, debug)
+    code, line = attempt(words, debug)
+    if line:
+        print(line, file=sys.stderr)
+    return code
+
+
+def attempt(words: list[str], debug: bool) -> tuple[int, str]:
+    """Run one command; return the exit code, and what is to be said where it failed."""
     if not words or words[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
         print(HELP.format(commands="\n".join(f"  {name:<{width}}{text}" for name, (_, _, text) in COMMANDS.items())))
-        return 0
+        return 0, ""
     if words[0] == "--version":
         from importlib.metadata import version
 
         print(f"slmlp {version('slmlp')}")
-        return 0
+        return 0, ""
     try:
-        return _dispatch(words)
+        return _dispatch(words), ""
     except SlmlpError as error:
-        if debug:
-            traceback.print_exc()
-        return _fail(str(error))
+        return 2, _line(str(error), debug)
     except KeyboardInterrupt:
-        print("slmlp: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 130, "slmlp: stopped; the same command goes on from here"
     except BrokenPipeError:
-        return 0
+        return 0, ""
     except OSError as error:
-        if debug:
-            traceback.print_exc()
-        return _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
+        return 2, _line(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
 
 
 def _dispatch(words: list[str]) -> int:
     name = words[0]
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
+    if name not in SHARED:
+        processes.alone_only(f"slmlp {name}")
     module, attribute, _ = COMMANDS[name]
-    signal.signal(signal.SIGTERM, _as_interrupt)
     from slmlp.cli.parse import parse
 
     command = parse(getattr(importlib.import_module(module), attribute), name, words[1:])
@@ -88,6 +104,5 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> int:
-    print(f"slmlp: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+def _line(message: str, debug: bool) -> str:
+    return (traceback.format_exc() if debug else "") + f"slmlp: {' '.join(message.split())}"

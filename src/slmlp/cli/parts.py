@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from slmlp import config
+from slmlp import config, processes
 from slmlp.cli.pretraining import Flat
 from slmlp.errors import SlmlpError
 
@@ -105,11 +105,13 @@ class FeaturesCommand:
         """Extract and save."""
         from slmlp import api
 
+        if Path(self.out).exists():
+            raise SlmlpError(f"{self.out} exists already; choose another --out")
         features = api.features(
             self.run_folder, self.data, classes=self.classes, part=self.part, split=self.split, options=self.options
         )
-        if Path(self.out).exists():
-            raise SlmlpError(f"{self.out} exists already; choose another --out")
+        if not processes.first():  # the first one has the features
+            return 0
         features.save(Path(self.out))
         print(
             f"{self.out}: {features.x.shape[0]} images, {features.x.shape[1]} features, {len(features.classes)} classes"

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from slmlp import processes
 from slmlp.config import DataOptions
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def track(items: Iterable[T], total: int | None, words: str, *, show: bool = Tru
         advance: Callable[[int], None] | None = None
         for done, item in enumerate(items, 1):
             yield item
-            if show and time.monotonic() > due:
+            if show and processes.first() and time.monotonic() > due:
                 advance = advance or _bar(stack, total, words)
                 advance(done)
                 due = time.monotonic() + 0.1

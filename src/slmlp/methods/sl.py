@@ -46,9 +46,10 @@ class SL(Method):
         return {"loss": loss, "embeddings": z[: len(labels)].detach(), **rows}
 
     def logits(self, z: Tensor) -> Tensor:
-        """Return logits (N, C) in float32: linear, or cosines over the temperature."""
+        """Return logits (N, C) in float32 (float64 of float64): linear, or cosines over the temperature."""
         if not self.cfg.cosine:
-            return self.classifier(z).float()  # type: ignore[no-any-return]
+            logits: Tensor = self.classifier(z)
+            return logits if logits.dtype == torch.float64 else logits.float()
         return products(unit(z), unit(self.classifier.weight)) / self.cfg.temperature
 
     @property

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slmlp import config, report
+from slmlp import config, processes, report
 from slmlp.errors import SlmlpError
 from slmlp.progress import duration, say
 from slmlp.studies import baselines, pool, rates, summary
@@ -23,6 +23,7 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
     Raises:
         SlmlpError: bad input, or a folder that holds a study of other data or settings.
     """
+    processes.alone_only("a study")
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     context = open_study(source, Path(out), cfg or config.Study())
     cfg = context.cfg

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slmlp import config
+from slmlp import config, processes
 from slmlp.errors import SlmlpError
 from slmlp.studies.task import Task
 from slmlp.studies.worker import perform
@@ -81,7 +81,7 @@ def _start(threads: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         bufsize=1,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        env={**processes.alone_environment(), "OMP_NUM_THREADS": str(threads)},
     )
 
 

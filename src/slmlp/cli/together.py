@@ -1,0 +1,66 @@
+"""A command on several processes: all of them do it, one of them speaks, all end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from slmlp import processes
+from slmlp.cli import attempt
+from slmlp.errors import SlmlpError
+from slmlp.progress import say
+
+LOST = (
+    "slmlp: another process has ended without a word (killed, out of memory, or its machine is gone); what was saved "
+    "is kept: go on with slmlp pretrain --resume RUN"
+)
+
+
+def together(words: list[str], debug: bool) -> int:
+    """Run one command as one of several processes; only the first prints, only one says why where it failed."""
+    with contextlib.ExitStack() as quiet:
+        if not processes.first():
+            nowhere = quiet.enter_context(Path(os.devnull).open("w"))
+            quiet.enter_context(contextlib.redirect_stdout(nowhere))
+            quiet.enter_context(contextlib.redirect_stderr(nowhere))
+        say(f"{processes.size()} processes: loading libraries and waiting for all of them")
+        from slmlp import dist
+
+        try:
+            with dist.joined():
+                code, line = _attempt(words, debug)
+                if code:
+                    _end(line)
+        except SlmlpError as error:  # they did not meet: there is no telling what the others say
+            print(f"slmlp: {error}", file=sys.__stderr__)
+            return 2
+        except KeyboardInterrupt:
+            return 130
+    return code
+
+
+def _attempt(words: list[str], debug: bool) -> tuple[int, str]:
+    from slmlp import dist
+
+    try:
+        return attempt(words, debug)
+    except SystemExit as ended:  # the words make no command; that has been said
+        return int(ended.code or 0), ""
+    except RuntimeError as error:
+        if not dist.broken(error):
+            raise
+        return 2, LOST
+
+
+def _end(line: str) -> None:
+    """Say the line, if no other process has spoken; the launcher may end this process any time from now on."""
+    from slmlp import dist
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    dist.speak_once(
+        lambda: print(line, file=sys.__stderr__, flush=True) if line else None, bool(line) or processes.first()
+    )

@@ -1,0 +1,146 @@
+"""BatchNorm over the images of all processes, with their gradient.
+
+On CUDA this is PyTorch's SyncBatchNorm. That refuses CPU tensors, so on the CPU it is ``SyncNorm``: the same sums, as
+one gather of means and variances on the way forward and one all-reduce of two sums on the way back. Parameters,
+statistics and their names stay those of the BatchNorm that is replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from slmlp import dist, processes
+from slmlp.errors import SlmlpError
+
+
+class SyncNorm(_BatchNorm):
+    """BatchNorm of (N, C, ...) whose batch is that of all processes; they may have different N."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected (N, C, ...), found {input.ndim} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalised tensor; evaluation mode is BatchNorm's own."""
+        self._check_input_dim(input)
+        if not self.training:
+            return super().forward(input)
+        y, mean, variance, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        if self.running_mean is not None:
+            self._follow(mean, variance, count)
+        normalised: Tensor = y
+        return normalised
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Move the running statistics; the variance without bias, as in BatchNorm."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
+
+
+class SyncNormAct(SyncNorm):
+    """``SyncNorm`` with the dropout and activation that timm's BatchNormAct2d has behind it."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the activated tensor."""
+        activated: Tensor = self.act(self.drop(super().forward(input)))
+        return activated
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the batch of all processes; C channels, M numbers each.
+
+    Statistics and sums are in float32 (float64 for float64), whatever x is in.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        variance, mean = torch.var_mean(_precise(x), axes, correction=0)  # (C,) each, of this process
+        own = torch.cat([mean, variance, mean.new_tensor([x.numel() // x.shape[1]])])
+        everyone = torch.stack(dist.gather_list(own))  # (processes, 2C + 1)
+        means, variances, counts = everyone[:, : len(mean)], everyone[:, len(mean) : -1], everyone[:, -1:]
+        count = counts.sum()  # M
+        if count < 2:
+            raise ValueError(f"expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
+        # of parts to the whole: the mean of variances and the variance of means (no difference of large squares)
+        mean = (means * counts).sum(0) / count
+        variance = ((variances + (means - mean).square()) * counts).sum(0) / count
+        y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return y, mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """With y' the gradient of the output and x^ the normalised input, the gradient of the input is
+        weight / sqrt(variance + eps) * (y' - mean(y') - x^ * mean(y' x^)), both means over all processes.
+        """
+        x, weight, mean, inverse, count = ctx.saved_tensors
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        grad = _precise(grads[0])
+        hat = (_precise(x) - mean.view(shape)) * inverse.view(shape)
+        sums = torch.stack([grad.sum(axes), (grad * hat).sum(axes)])  # (2, C), of this process
+        dx = None
+        if ctx.needs_input_grad[0]:
+            along, across = dist.summed(sums) / count
+            scale = inverse if weight is None else inverse * weight
+            dx = (grad - along.view(shape) - hat * across.view(shape)) * scale.view(shape)
+            dx = dx.to(x.dtype)
+        # of this process alone: DistributedDataParallel adds up parameters
+        return dx, None if weight is None else sums[1], None if weight is None else sums[0], None
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return the module with every BatchNorm in it over the batch of all processes; itself, untouched, when alone.
+
+    Parameters and buffers are the very same tensors, under the same names.
+    """
+    if not processes.many():
+        return module
+    if device.type == "cuda":
+        shared: nn.Module = convert_sync_batchnorm(module, dist.channel())
+        return shared
+    return _converted(module)
+
+
+def _converted(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        module.add_module(name, _converted(child))
+    if not isinstance(module, _BatchNorm) or isinstance(module, SyncNorm):
+        return module
+    behind = isinstance(module, BatchNormAct2d)
+    if not behind and type(module).forward is not _BatchNorm.forward:
+        raise SlmlpError(
+            f"a normalisation layer of this encoder ({type(module).__name__}) cannot be shared by several processes; "
+            "choose another encoder, or run as one process"
+        )
+    kind = SyncNormAct if behind else SyncNorm
+    made = kind(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+    made.weight, made.bias = module.weight, module.bias
+    made.running_mean, made.running_var = module.running_mean, module.running_var
+    made.num_batches_tracked = module.num_batches_tracked
+    if behind:
+        made.drop, made.act = module.drop, module.act
+    return made.train(module.training)

@@ -1,0 +1,310 @@
+"""What tests/test_dist.py has done by several processes: one of them runs this, its number in the environment.
+
+``python dist_work.py TASK FOLDER``; each process leaves FOLDER/TASK-SIZE-RANK.pt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from slmlp import agreement, augment, config, data, dist, methods, optim, processes, seeds, syncnorm
+from slmlp.batches import Batches, Plan
+from slmlp.corpus import Corpus
+from slmlp.device import Compute
+from slmlp.encoders import build
+from slmlp.errors import SlmlpError
+from slmlp.features import extract
+from slmlp.methods.fit import Facts, fit
+from slmlp.train import State, train
+
+CPU = torch.device("cpu")
+N, CLASSES, STEPS = 16, 4, 4  # of the global batch; 16 are 4 images each of 4 processes
+SYNCED = [name for name in sorted(methods.METHODS) if not name.startswith("moco")]
+EXTRA = {  # options that look across the batch, and an encoder without BatchNorm
+    "sl+vcreg": ("sl", {"variance": 0.16, "covariance": 0.01}, "resnet10", 0),
+    "swav+crops": ("swav", {"freeze_epochs": 0.5, "queue_size": 0}, "resnet10", 2),
+    "sl+vit": ("sl", {}, "vit_tiny_patch16_224", 0),
+    "sl+efficientnet": ("sl", {}, "efficientnet_b0", 0),
+}
+RUNS = {name: (name, {}, "resnet10", 0) for name in SYNCED} | EXTRA
+
+
+def corpus() -> Corpus:
+    images = data.load("emoji", config.DataOptions(images_per_class=2 * N // CLASSES)).of_part("train")
+    return Corpus(images.of_classes(images.classes[:CLASSES]), config.DataOptions(), None, 20, progress=False)
+
+
+class InFloat64(Batches):
+    """Batches of float64 views."""
+
+    def __getitem__(self, step):
+        views, labels = super().__getitem__(step)
+        return [view.double() for view in views], labels
+
+
+def state_of(name, settings, encoder_name, training_images, cfg):
+    with seeds.seeded(0, "encoder"):
+        encoder = build(encoder_name, 16, "small")
+    chosen = dataclasses.replace(config.method_config(name), **settings)
+    chosen, _ = fit(name, chosen, Facts(training_images, N, encoder.dim))
+    with seeds.seeded(0, "head"):
+        method = methods.build(name, encoder, CLASSES, chosen).double()
+    if method.sync_norms:
+        syncnorm.synchronise(method, CPU)
+    return State(method, optim.build(method, cfg))
+
+
+def curve(images, name, settings, encoder, crops):
+    """Losses of some steps in float64, and the state they end in."""
+    cfg = config.Training(encoder=encoder, batch_size=N, epochs=STEPS, base_lr=0.5, warmup_epochs=1, local_crops=crops)
+    plan = Plan(images.images.labels, N, STEPS // 2, 0, balanced=False)
+    state = state_of(name, settings, encoder, len(images.images), cfg)
+    views = augment.views("crop", 16, state.method.num_views, crops)
+    batches = InFloat64(images, images.rows(images.images), plan, views, dist.batch_part(N))
+    rows = list(train(state, batches, cfg, Compute(CPU, False, False), 0, 0))
+    return {
+        "losses": [row["loss"] for row in rows],
+        "logged": [{k: v for k, v in row.items() if k not in ("seconds", "embedding_std")} for row in rows],
+        "state": state.method.state_dict(),
+    }
+
+
+def curves() -> dict:
+    """Every method; with two processes also the options."""
+    images = corpus()
+    return {run: curve(images, *how) for run, how in RUNS.items() if run in SYNCED or processes.size() < 4}
+
+
+# What the parts do
+
+
+def rows_of(x: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    start = sum(counts[: processes.rank()])
+    return x[start : start + counts[processes.rank()]]
+
+
+def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def gathers() -> dict:
+    """A loss over the rows of all, with weights that tell every row from every other."""
+    x, w = seeded(8, 3), seeded(8, 8, seed=1)
+    mine = rows_of(x, [4, 4]).clone().requires_grad_()
+    everyone = dist.gather(mine)
+    (w * (everyone @ everyone.T).tanh()).sum().backward()
+    labels = dist.gather(torch.arange(4) + 4 * processes.rank())
+    images = dist.gather(torch.full((2, 3, 4, 4), processes.rank()).to(memory_format=torch.channels_last))
+    return {"out": everyone.detach(), "grad": mine.grad, "labels": labels, "images": images, "untouched": mine.detach()}
+
+
+NORMS = {
+    "1d": (lambda: nn.BatchNorm1d(5), (12, 5)),
+    "1d of sequences": (lambda: nn.BatchNorm1d(5), (12, 5, 3)),
+    "2d": (lambda: nn.BatchNorm2d(5), (12, 5, 4, 3)),
+    "without weights": (lambda: nn.BatchNorm2d(5, affine=False), (12, 5, 4, 3)),
+    "mean over batches": (lambda: nn.BatchNorm2d(5, momentum=None), (12, 5, 4, 3)),
+    "without statistics": (lambda: nn.BatchNorm2d(5, track_running_stats=False), (12, 5, 4, 3)),
+    "timm's with activation": (lambda: BatchNormAct2d(5, act_layer=nn.SiLU), (12, 5, 4, 3)),
+}
+
+
+def norm_pass(norm: nn.Module, x: torch.Tensor, w: torch.Tensor) -> dict:
+    """Two training steps' worth of statistics, the gradients of the second, and evaluation mode."""
+    norm(x.detach() * 2 + 1)
+    x = x.clone().requires_grad_()
+    y = norm(x)
+    (y * w).sum().backward()
+    grads = {name: p.grad for name, p in norm.named_parameters()}
+    statistics = {name: b.clone() for name, b in norm.named_buffers()}
+    norm.eval()
+    return {"y": y.detach(), "dx": x.grad, "grads": grads, "statistics": statistics, "eval": norm(x).detach()}
+
+
+def norms() -> dict:
+    found = {}
+    for name, (make, shape) in NORMS.items():
+        x, w = 3 * seeded(*shape) + 100, seeded(*shape, seed=1)
+        if name == "2d":
+            x = x.to(memory_format=torch.channels_last)
+        for counts in ([6, 6], [5, 7]):
+            whole = nn.Sequential(make()).double()
+            for i, parameter in enumerate(whole.parameters()):
+                parameter.data = 1 + seeded(*parameter.shape, seed=2 + i) / 2
+            plain = nn.Sequential(make()).double()
+            plain.load_state_dict(whole.state_dict())
+            before = {id(p) for p in plain.parameters()}
+            shared = syncnorm.synchronise(plain, CPU)
+            assert {id(p) for p in shared.parameters()} == before
+            assert list(shared.state_dict()) == list(whole.state_dict())
+            parts = norm_pass(shared, rows_of(x, counts), rows_of(w, counts))
+            parts["grads"] = {k: dist.summed(g) for k, g in parts["grads"].items()}
+            parts["layout"] = parts["y"].is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else None
+            full = norm_pass(whole, x, w)
+            for key in ("y", "dx", "eval"):
+                full[key] = rows_of(full[key], counts)
+            found[f"{name} {counts}"] = {"shared": parts, "whole": full}
+    return found
+
+
+def norm_in_bfloat16() -> dict:
+    x = (3 * seeded(12, 5, 4, 4) + 1).bfloat16()
+    shared = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)), CPU)
+    whole = nn.Sequential(nn.BatchNorm2d(5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mine = rows_of(x, [6, 6]).clone().requires_grad_()
+        y, expected = shared(mine), whole(x)
+    (y.float() ** 3).sum().backward()
+    return {"y": y.detach(), "expected": rows_of(expected, [6, 6]).detach(), "dx": mine.grad, "norm": shared[0].weight}
+
+
+def shuffles() -> dict:
+    x = seeded(4, 3, 2, 2, seed=processes.rank())
+    torch.manual_seed(processes.rank())  # the order is one all the same
+    company = []
+
+    def network(images):
+        company.append(images)
+        return images.flatten(1) * 2 + 1
+
+    def mean(images):
+        return images.mean(0, keepdim=True).flatten(1).expand(len(images), -1)
+
+    return {
+        "out": dist.shuffled(network, x, 2),
+        "expected": x.flatten(1) * 2 + 1,
+        "company": company[0],
+        "own": x,
+        "mixed": dist.shuffled(mean, x, 2),
+    }
+
+
+def moco() -> dict:
+    images = corpus()
+    return curve(images, "moco-v2", {"queue_size": N}, "resnet10", 0)
+
+
+def dropped() -> torch.Tensor:
+    """What a method draws from the global generator in two steps."""
+
+    class Draws(methods.base.Method):
+        def __init__(self):
+            super().__init__(nn.Linear(1, 1).double(), 1, config.SL())
+            self.unused, self.drawn = nn.Linear(2, 2), []
+
+        def forward(self, views, labels):
+            self.drawn.append(torch.rand(3))
+            loss = self.encoder(views[0].flatten()[:1]).sum()
+            return {"loss": loss, "embeddings": torch.zeros(4, 2)}
+
+    images = corpus()
+    with seeds.seeded(0, "head"):
+        method = Draws()
+    cfg = config.Training(batch_size=N, epochs=1)
+    plan = Plan(images.images.labels, N, 1, 0, balanced=False)
+    batches = InFloat64(images, images.rows(images.images), plan, augment.views("none", 16), dist.batch_part(N))
+    before = method.unused.weight.detach().clone()
+    list(train(State(method, optim.build(method, cfg)), batches, cfg, Compute(CPU, False, False), 0, 0))
+    assert torch.equal(method.unused.weight, before)
+    assert method.unused.weight.grad is None
+    return torch.stack(method.drawn)
+
+
+def features(folder: Path) -> dict:
+    images = corpus()
+    part = images.images.select(torch.arange(len(images.images) - 1).numpy())  # odd, so that shares differ
+    with seeds.seeded(0, "encoder"):
+        encoder = build("resnet10", 16, "small").eval()
+    alone = extract(encoder, images, part)
+    cache = folder / "features"
+    together = extract(encoder, images, part, cache, together=True)
+    agreement.wait_for_all()
+    if processes.first():
+        (file,) = cache.iterdir()
+        with np.load(file) as held:
+            np.savez(file, x=held["x"] + 1, key=held["key"])
+    agreement.wait_for_all()
+    again = extract(encoder, images, part, cache, together=True)
+    return {
+        "alone": alone.x,
+        "together": together.x,
+        "ids": together.ids.tolist(),
+        "part": list(part.ids),
+        "again": again.x,
+    }
+
+
+def agreements(folder: Path) -> dict:
+    rank = processes.rank()
+
+    def failing(*ranks):
+        try:
+            with agreement.agreed():
+                if rank in ranks:
+                    raise SlmlpError(f"no data for {rank}")
+        except SlmlpError as error:
+            return str(error)
+
+    def missing():
+        try:
+            with agreement.agreed():
+                (folder / f"missing{rank}").read_text() if rank else None
+        except SlmlpError as error:
+            return str(error)
+
+    def differing():
+        try:
+            agreement.same({"data": "x", "command": f"y{rank}"})
+        except SlmlpError as error:
+            return str(error)
+
+    def order():
+        held = sorted(p.name for p in folder.glob("turn*"))
+        (folder / f"turn{rank}").touch()
+        return held
+
+    return {
+        "none": failing(), "second": failing(1), "both": failing(0, 1), "file": missing(), "differing": differing(),
+        "order": agreement.in_turn(order), "first": agreement.by_first(lambda: rank),
+        "any": agreement.anyone(rank == 1),
+        "not any": agreement.anyone(False), "exchange": agreement.exchange(rank),
+        "means": dist.means({"a": torch.tensor(float(rank)), "b": torch.tensor(2.0, dtype=torch.float64)}),
+        "share": [dist.share_of(7), dist.batch_part(12)],
+    }  # fmt: skip
+
+
+def basics(folder: Path) -> dict:
+    return {
+        "gathers": gathers(), "norms": norms(), "bfloat16": norm_in_bfloat16(), "shuffles": shuffles(), "moco": moco(),
+        "dropped": dropped(), "features": features(folder), "agreements": agreements(folder),
+    }  # fmt: skip
+
+
+def cuda() -> dict:
+    """PyTorch's SyncBatchNorm and ours, both between CUDA devices."""
+    device = torch.device("cuda", processes.rank())
+    x, w = (rows_of(seeded(12, 5, 4, 3, seed=s), [6, 6]).to(device) for s in (0, 1))
+    theirs = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double().to(device), device)
+    ours = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double(), CPU).to(device)
+    assert isinstance(theirs[0], nn.SyncBatchNorm)
+    return {"theirs": norm_pass(theirs, x, w), "ours": norm_pass(ours, x, w)}
+
+
+def main() -> None:
+    task, folder = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    with dist.joined():
+        dist.connect(torch.device("cuda", processes.rank()) if task == "cuda" else CPU)
+        found = {"curves": curves, "basics": lambda: basics(folder), "cuda": cuda}[task]()
+    torch.save(found, folder / f"{task}-{processes.size()}-{processes.rank()}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,372 @@
+"""Several processes do what one does: losses, gradients, statistics, features, files; and fail with one voice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import dist_work
+from slmlp import api, config, processes
+from slmlp.errors import SlmlpError
+from slmlp.run import Run
+
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+EXACT = {"atol": 1e-9, "rtol": 1e-9}
+
+
+def started(count: int, *words: object, **environment: str) -> list[subprocess.Popen[str]]:
+    """Start processes as a launcher does, without the seconds that torchrun itself takes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            env={**os.environ, **{k: str(v) for k, v in shared.items()}, "RANK": str(r), "LOCAL_RANK": str(r)}
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in range(count)
+    ]
+
+
+def ended(group: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Return code, stdout and stderr of each."""
+    said = [process.communicate(timeout=600) for process in group]
+    return [(process.returncode, *words) for process, words in zip(group, said, strict=True)]
+
+
+def work(task: str, count: int, folder: Path) -> list[dict]:
+    outcome = ended(started(count, HERE / "dist_work.py", task, folder))
+    assert [code for code, _, _ in outcome] == [0] * count, "\n".join(said for _, _, said in outcome)
+    return [torch.load(folder / f"{task}-{count}-{rank}.pt", weights_only=False) for rank in range(count)]
+
+
+def told(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line.startswith("slmlp: ")]
+
+
+# The parts
+
+
+@pytest.fixture(scope="module")
+def basics(tmp_path_factory):
+    return work("basics", 2, tmp_path_factory.mktemp("basics"))
+
+
+def test_a_gather_has_the_rows_of_all_and_a_gradient_that_averages_to_that_of_one(basics):
+    x, w = dist_work.seeded(8, 3).requires_grad_(), dist_work.seeded(8, 8, seed=1)
+    (w * (x @ x.T).tanh()).sum().backward()
+    for rank, found in enumerate(part["gathers"] for part in basics):
+        assert torch.equal(found["out"], x)
+        # each process had the whole loss, so the sum over processes is twice the gradient
+        torch.testing.assert_close(found["grad"] / 2, x.grad[4 * rank : 4 * rank + 4], atol=1e-12, rtol=1e-12)
+        assert found["labels"].tolist() == list(range(8))
+        assert found["images"].shape == (4, 3, 4, 4)
+        assert found["images"][:, 0, 0, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_alone_a_gather_is_the_tensor_itself():
+    from slmlp import dist
+
+    x = torch.zeros(2, 3, requires_grad=True)
+    assert dist.gather(x) is x
+    assert dist.parallel(module := torch.nn.Linear(1, 1)) is module
+
+
+def test_a_norm_over_processes_is_batchnorm_over_the_whole_batch(basics):
+    cases = basics[0]["norms"].keys()
+    assert len(cases) == 2 * len(dist_work.NORMS)
+    for part in basics:
+        for case in cases:
+            shared, whole = part["norms"][case]["shared"], part["norms"][case]["whole"]
+            if case.startswith("without statistics"):  # evaluation then looks at the batch at hand, as PyTorch's does
+                del shared["eval"], whole["eval"]
+            assert shared.pop("layout") in (None, case.startswith("2d"))
+            torch.testing.assert_close(shared, whole, **EXACT, msg=lambda text, case=case: f"{case}: {text}")
+
+
+def test_a_norm_in_bfloat16_keeps_the_type_and_its_statistics_in_float32(basics):
+    for part in basics:
+        found = part["bfloat16"]
+        assert found["y"].dtype == found["dx"].dtype == found["expected"].dtype == torch.bfloat16
+        torch.testing.assert_close(found["y"], found["expected"], atol=0.02, rtol=0.02)
+        assert found["norm"].dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_our_norm_is_pytorchs_where_both_run(tmp_path):
+    for found in work("cuda", 2, tmp_path):
+        torch.testing.assert_close(found["ours"], found["theirs"], **EXACT)
+
+
+def test_a_shuffle_is_undone_and_mixes_company(basics):
+    for part in basics:
+        found = part["shuffles"]
+        assert torch.equal(found["out"], found["expected"])
+        own = {tuple(row.flatten().tolist()) for row in found["own"]}
+        company = {tuple(row.flatten().tolist()) for row in found["company"]}
+        assert len(company) == 4
+        assert 0 < len(own & company) < 4  # for this seed; an order drawn for all gives each some of the other's
+        assert len(found["mixed"].unique(dim=0)) == 2  # statistics of two companies among the rows of one process
+
+
+def test_moco_has_one_queue_and_one_set_of_weights(basics):
+    one, other = (part["moco"] for part in basics)
+    assert one["losses"] == other["losses"]
+    same = [key for key in one["state"] if "running" not in key]
+    assert any(key.startswith("queue.") for key in same)
+    for key in same:
+        assert torch.equal(one["state"][key], other["state"][key]), key
+    assert not torch.equal(
+        one["state"]["encoder.backbone.bn1.running_mean"], other["state"]["encoder.backbone.bn1.running_mean"]
+    )
+    rows = one["state"]["queue.rows"]
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows), dtype=rows.dtype))
+    assert len(rows.unique(dim=0)) == dist_work.N  # of both processes, none twice
+
+
+def test_processes_drop_by_draws_of_their_own_and_one_process_as_the_first(basics):
+    first, second = (part["dropped"] for part in basics)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, dist_work.dropped())
+
+
+def test_features_of_several_processes_are_those_of_one_in_order(basics):
+    first, second = (part["features"] for part in basics)
+    assert len(first["part"]) % 2 == 1
+    assert first["ids"] == first["part"]
+    np.testing.assert_allclose(first["together"], first["alone"], atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(first["again"], first["together"] + 1)  # read from the cache, not computed
+    assert second["ids"] == []
+    assert len(second["together"]) == len(second["again"]) == 0
+
+
+def test_what_one_finds_out_all_act_upon(basics):
+    first, second = (part["agreements"] for part in basics)
+    for found in (first, second):
+        assert found["none"] is None
+        assert found["second"].startswith("no data for 1 (process 1 of 2, on ")
+        assert found["both"] == "no data for 0"
+        assert "missing1: No such file" in found["file"]
+        assert found["differing"].startswith("process 1 of 2 has another command than process 0")
+        assert (found["first"], found["any"], found["not any"], found["exchange"]) == (0, True, False, [0, 1])
+        assert found["means"] == {"a": 0.5, "b": 2.0}
+    assert (first["order"], second["order"]) == ([], ["turn0"])
+    assert first["share"] == [slice(0, 4), slice(0, 6)]
+    assert second["share"] == [slice(4, 7), slice(6, 12)]
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def curve_of_one():
+    return dist_work.curves()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_loss_curves_and_weights_of_several_processes_are_those_of_one(curve_of_one, count, tmp_path):
+    parts = work("curves", count, tmp_path)
+    assert parts[0].keys() == (curve_of_one.keys() if count < 4 else set(dist_work.SYNCED))
+    for name, found in parts[0].items():
+        expected = curve_of_one[name]
+        assert len(found["losses"]) == dist_work.STEPS
+        np.testing.assert_allclose(found["losses"], expected["losses"], atol=1e-9, rtol=0, err_msg=name)
+        for row, wanted in zip(found["logged"], expected["logged"], strict=True):
+            assert row == pytest.approx(wanted, abs=1e-9), name
+        assert found["state"].keys() == expected["state"].keys()
+        for key, value in expected["state"].items():
+            torch.testing.assert_close(found["state"][key], value, atol=1e-8, rtol=1e-8, msg=f"{name} {key}")
+        for part in parts[1:]:
+            assert all(torch.equal(part[name]["state"][k], v) for k, v in found["state"].items()), name
+
+
+# The command
+
+GENTLE = (
+    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 2 --base-lr 0.02 --augment crop --precision float32"
+)
+PATCHED = """
+import os, sys, time
+from slmlp import cli, data, errors, processes, train
+how, words = sys.argv[1], sys.argv[2:]
+rank = int(os.environ["RANK"])
+original, load = train.optim.lr_at, data.load
+def slow(step, *rest):
+    if step == 4 and how == "die" and rank == 1:
+        os._exit(9)
+    if step >= 4 and how == "slow":
+        if rank == 0:
+            print("at", step, flush=True)
+        time.sleep(1)
+    return original(step, *rest)
+def refusing(*rest, **more):
+    if how == "unreadable" and rank == 1:
+        raise errors.SlmlpError("data 'x' cannot be read")
+    return load(*rest, **more)
+train.optim.lr_at, data.load = slow, refusing
+sys.exit(cli.main(words))
+"""
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory):
+    path = tmp_path_factory.mktemp("script") / "patched.py"
+    path.write_text(PATCHED)
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(shapes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "straight"
+    subprocess.run([sys.executable, "-m", "slmlp", *pretraining(shapes, out)], check=True, capture_output=True)
+    return Run(out)
+
+
+def pretraining(shapes: Path, out: Path) -> list[str]:
+    return ["pretrain", str(shapes), "--out", str(out), *GENTLE.split()]
+
+
+def assert_close_runs(run: Run, straight: Run) -> None:
+    found, expected = (load_file(r.path / "encoder.safetensors") for r in (run, straight))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, atol=1e-3, rtol=1e-3, msg=key)
+    rows, wanted = run.metrics(), straight.metrics()
+    assert [row["step"] for row in rows] == [row["step"] for row in wanted]
+    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted], atol=1e-3)
+
+
+def test_a_run_of_two_processes_is_that_of_one(shapes, straight, tmp_path):
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [*TORCHRUN, "-m", "slmlp", *pretraining(shapes, out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run = Run(out)
+    assert_close_runs(run, straight)
+    assert done.stdout.strip() == str(out / "encoder.safetensors")
+    assert done.stderr.count("peak learning rate") == 1
+    assert "Warning" not in done.stderr.replace("Setting OMP_NUM_THREADS", "")
+    assert run.config["identity"] == straight.config["identity"]  # whatever the number of processes
+    assert run.config["resolved"] == straight.config["resolved"]
+    assert run.config["machine"]["processes"] == 2
+    assert sorted(p.name for p in out.iterdir() if p.is_file()) == sorted(
+        p.name for p in straight.path.iterdir() if p.is_file()
+    )
+
+
+def test_stopped_on_two_processes_a_run_goes_on_with_one(shapes, straight, patched, tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [*map(str, TORCHRUN), str(patched), "slow", *pretraining(shapes, out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().strip() == "at 4"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert said.count("stopped and saved after step 5 of 12") == 1, said
+    assert told(said) == ["slmlp: stopped; the same command goes on from here"]
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-000000005.ckpt"]
+    assert_close_runs(api.resume(out, progress=False), straight)
+
+
+def test_a_process_that_is_killed_ends_the_others_with_one_line_and_the_run_goes_on(
+    shapes, straight, patched, tmp_path
+):
+    out = tmp_path / "run"
+    words = [*pretraining(shapes, out), "--checkpoint-minutes", "0"]
+    (code, _, said), (killed, _, nothing) = ended(started(2, patched, "die", *words))
+    assert (code, killed) == (2, 9)
+    assert len(told(said + nothing)) == 1
+    assert "another process has ended" in said
+    assert "Traceback" not in said
+    group = started(2, "-m", "slmlp", "pretrain", "--resume", out)
+    for code, _, said in ended(group):
+        assert code == 0, said
+    assert_close_runs(Run(out), straight)
+
+
+def test_one_process_that_fails_at_the_start_ends_all_with_its_line(shapes, patched, tmp_path):
+    command = [*map(str, TORCHRUN), str(patched), "unreadable", *pretraining(shapes, tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (line,) = told(done.stderr)
+    assert line.startswith("slmlp: data 'x' cannot be read (process 1 of 2, on ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet_50"], "did you mean 'resnet50'"),
+        (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet10", "--batch-size", "25"], "choose 24 or 26"),
+        (["study", "DATA", "--out", "OUT"], "slmlp study runs as one process, found WORLD_SIZE=2"),
+        (["pretrain", "DATA", "--out", "OUT", "--device", "cuda:1"], "names one device for 2 processes"),
+    ],
+)
+def test_what_cannot_work_is_one_line_from_one_process(shapes, tmp_path, words, line):
+    names = {"DATA": shapes, "OUT": tmp_path / "run"}
+    outcome = ended(started(2, "-m", "slmlp", *[names.get(word, word) for word in words]))
+    assert [code for code, _, _ in outcome] == [2, 2]
+    (found,) = told("".join(said for _, _, said in outcome))
+    assert line in found
+    assert "Traceback" not in outcome[0][2] + outcome[1][2]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_features_from_the_command_are_those_of_one_process(shapes, straight, tmp_path):
+    outcome = ended(
+        started(2, "-m", "slmlp", "features", straight.path, shapes, "--part", "test", "--out", tmp_path / "f.npz")
+    )
+    assert [code for code, _, _ in outcome] == [0, 0], outcome
+    assert [len(out) > 0 for _, out, _ in outcome] == [True, False]
+    expected = api.features(straight.path, str(shapes), part="test")
+    with np.load(tmp_path / "f.npz") as found:
+        assert found["ids"].tolist() == expected.ids.tolist()
+        np.testing.assert_allclose(found["x"], expected.x, atol=1e-6, rtol=0)
+
+
+def test_variables_that_make_no_sense_are_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "four")
+    with pytest.raises(SlmlpError, match="WORLD_SIZE is 'four'"):
+        processes.size()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SlmlpError, match="RANK is ''"):
+        processes.rank()
+    with pytest.raises(SlmlpError, match="runs as one process"):
+        processes.alone_only("a study")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    left = processes.alone_environment()
+    assert "PATH" in left
+    assert not any(name in left for name in ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert (processes.size(), processes.rank(), processes.first(), processes.many()) == (1, 0, True, False)
+
+
+def test_a_study_under_torchrun_is_refused_in_python_too(monkeypatch, tmp_path):
+    from slmlp import studies
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(SlmlpError, match="start it without torchrun"):
+        studies.study("emoji", tmp_path / "study", config.DEMO)
