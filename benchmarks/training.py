@@ -19,8 +19,9 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ from slmlp.encoders import build
 from slmlp.methods.base import Method
 from slmlp.train import State, to_device, train
 
+T = TypeVar("T")
 SIZE = 32
 CLASSES = 40
 Contender = Callable[[int], float]  # steps -> images per second
@@ -53,7 +55,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    images = _images()
+    images = load_images()
     cfg = config.Training(
         encoder=given.encoder,
         image_size=SIZE,
@@ -76,7 +78,7 @@ def main() -> None:
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
         for name, run in contenders.items():
             run(3)  # warm-up
-            print(f"warmed up {name}: {_peak():.0f} MB peak so far", flush=True)
+            print(f"warmed up {name}: {peak():.0f} MB peak so far", flush=True)
         for _ in range(given.rounds):
             for name, run in contenders.items():
                 speeds[name].append(run(given.steps))
@@ -92,7 +94,8 @@ def main() -> None:
         print(f"{top} / {bottom}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); aim {aim}")
 
 
-def _images() -> data.ImageSet:
+def load_images() -> data.ImageSet:
+    """Return 50 images each of 40 classes, of Tiny-ImageNet where it is there, else of the emoji."""
     folder = os.environ.get("SLMLP_DATA")
     source = str(Path(folder) / "tiny-imagenet.tar") if folder else "emoji"
     images = data.load(source, config.DataOptions(images_per_class=50)).of_part("train")
@@ -164,11 +167,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
     method = _method(cfg, device.Compute(torch.device("cpu"), bfloat16=False, channels_last=False))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
-    def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            yield from loader
-
-    batches = forever()
+    batches = forever(loader)
     method.train()
 
     def run(steps: int) -> float:
@@ -183,6 +182,12 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
         return steps * cfg.batch_size / (time.perf_counter() - began)
 
     return run
+
+
+def forever(loader: Iterable[T]) -> Iterator[T]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from loader
 
 
 def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
@@ -205,7 +210,8 @@ def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
     return run
 
 
-def _peak() -> float:
+def peak() -> float:
+    """Return the most memory this process has held so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
