@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,7 @@ from slmlp.encoders import build
 from slmlp.methods.base import Method
 from slmlp.train import State, to_device, train
 
+T = TypeVar("T")
 SIZE = 32
 CLASSES = 40
 Contender = Callable[[int], float]  # steps -> images per second
@@ -55,7 +57,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    images = _images()
+    images = load_images()
     cfg = config.Training(
         encoder=given.encoder,
         image_size=SIZE,
@@ -121,7 +123,8 @@ def _memory() -> float:
     return total / 1024
 
 
-def _images() -> data.ImageSet:
+def load_images() -> data.ImageSet:
+    """Return 50 images each of 40 classes, of Tiny-ImageNet where it is there, else of the emoji."""
     folder = os.environ.get("SLMLP_DATA")
     source = str(Path(folder) / "tiny-imagenet.tar") if folder else "emoji"
     images = data.load(source, config.DataOptions(images_per_class=50)).of_part("train")
@@ -193,11 +196,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
     method = _method(cfg, device.Compute(torch.device("cpu"), bfloat16=False, channels_last=False))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
-    def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            yield from loader
-
-    batches = forever()
+    batches = forever(loader)
     method.train()
 
     def run(steps: int) -> float:
@@ -212,6 +211,12 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
         return steps * cfg.batch_size / (time.perf_counter() - began)
 
     return run
+
+
+def forever(loader: Iterable[T]) -> Iterator[T]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from loader
 
 
 def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
