@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,7 @@ from slmlp.encoders import build
 from slmlp.methods.base import Method
 from slmlp.train import State, to_device, train
 
+T = TypeVar("T")
 SIZE = 32
 CLASSES = 40
 Contender = Callable[[int], float]  # steps -> images per second
@@ -50,10 +53,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--encoder", default="resnet10")
+    parser.add_argument("--memory-of", choices=["loop", "user"], help="only print the memory of one contender, in MB")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    images = _images()
+    images = load_images()
     cfg = config.Training(
         encoder=given.encoder,
         image_size=SIZE,
@@ -63,6 +67,12 @@ def main() -> None:
         augment="moco-v2",
     )
     compute = device.choose(cfg, build(given.encoder, SIZE, "small"))
+    if given.memory_of:
+        with tempfile.TemporaryDirectory() as folder:
+            run = _loop(images, cfg, compute) if given.memory_of == "loop" else _user(images, cfg, Path(folder))
+            run(given.steps)
+            print(_memory())
+        return
     print(
         f"{torch.get_num_threads()} threads, {compute.precision}, {given.encoder}, {SIZE} px, batch {given.batch_size}"
     )
@@ -74,9 +84,8 @@ def main() -> None:
             "matmul": _floor(cfg, compute),
         }
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
-        for name, run in contenders.items():
+        for run in contenders.values():
             run(3)  # warm-up
-            print(f"warmed up {name}: {_peak():.0f} MB peak so far", flush=True)
         for _ in range(given.rounds):
             for name, run in contenders.items():
                 speeds[name].append(run(given.steps))
@@ -90,9 +99,32 @@ def main() -> None:
     ):
         ratios = [a / b for a, b in zip(speeds[top], speeds[bottom], strict=True)]
         print(f"{top} / {bottom}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); aim {aim}")
+    _compare_memory(sys.argv[1:])
 
 
-def _images() -> data.ImageSet:
+def _compare_memory(words: list[str]) -> None:
+    """Print the memory of our loop and of the user's, each alone in a process of its own."""
+    found = {}
+    for name in ("loop", "user"):
+        command = [sys.executable, __file__, *words, "--memory-of", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[name] = float(done.stdout.split()[-1])
+        print(f"memory of {name}: {found[name]:.0f} MB, its workers included")
+    print(f"memory, loop / user: {found['loop'] / found['user']:.2f}")
+
+
+def _memory() -> float:
+    """Return the proportional set size of this process and its workers in MB: shared pages count once."""
+    pids = ["self", *Path("/proc/self/task").joinpath(str(os.getpid()), "children").read_text().split()]
+    total = 0
+    for pid in pids:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
+
+
+def load_images() -> data.ImageSet:
+    """Return 50 images each of 40 classes, of Tiny-ImageNet where it is there, else of the emoji."""
     folder = os.environ.get("SLMLP_DATA")
     source = str(Path(folder) / "tiny-imagenet.tar") if folder else "emoji"
     images = data.load(source, config.DataOptions(images_per_class=50)).of_part("train")
@@ -164,11 +196,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
     method = _method(cfg, device.Compute(torch.device("cpu"), bfloat16=False, channels_last=False))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
-    def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            yield from loader
-
-    batches = forever()
+    batches = forever(loader)
     method.train()
 
     def run(steps: int) -> float:
@@ -183,6 +211,12 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
         return steps * cfg.batch_size / (time.perf_counter() - began)
 
     return run
+
+
+def forever(loader: Iterable[T]) -> Iterator[T]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from loader
 
 
 def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
@@ -203,10 +237,6 @@ def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
         return steps * 2 * side**3 / (time.perf_counter() - began) / flops
 
     return run
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -116,12 +116,9 @@ def test_damaged_encoders_and_folders_that_hold_no_run(two, tmp_path):
     assert "features file" in refused("measure", tmp_path / "bad.npz")
 
 
-def test_unknown_flags_and_commands_offer_the_nearest(capsys):
+def test_unknown_flags_and_commands_offer_the_nearest():
     assert "did you mean 'pretrain'" in refused("pretrian")
-    with pytest.raises(SystemExit) as ended:
-        main(["pretrain", "x", "--epoch", "3"])
-    assert ended.value.code == 2
-    assert "--epochs" in capsys.readouterr().err
+    assert "did you mean --epochs" in refused("pretrain", "x", "--epoch", "3")
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -114,3 +114,23 @@ def test_timm_weights_from_a_file_lose_their_classifier_only(tmp_path):
     ]:
         with pytest.raises(SlmlpError, match=words):
             timm_weights(source, "resnet18")
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0", "resnet10"]
+)
+def test_local_crops_pass_the_same_weights(name):
+    with seeds.seeded(0, "encoder"):
+        plain = build(name, 64, "small")
+    with seeds.seeded(0, "encoder"):
+        flexible = build(name, 64, "small", crop_size=32)
+    assert flexible.weights().keys() == plain.weights().keys()
+    plain.load_weights(flexible.weights(), "flexible")
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(flexible.eval()(x), plain.eval()(x), atol=1e-5, rtol=1e-4)
+    assert flexible(x[:, :, :32, :32]).shape == (2, plain.dim)
+
+
+def test_a_crop_no_encoder_takes_is_one_clear_line():
+    with pytest.raises(SlmlpError, match="--local-size"):
+        build("vit_tiny_patch16_224", 32, "small", crop_size=2)

@@ -18,7 +18,7 @@ from slmlp import config, files, results, studies
 from slmlp.concepts.split import ConceptSplit
 from slmlp.errors import SlmlpError
 from slmlp.run import Run
-from slmlp.studies.specs import parse, parse_all
+from slmlp.studies.specs import mlp_pairs, parse, parse_all
 
 FLAGS = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --keep-every 2 --seeds 2 "
@@ -219,6 +219,53 @@ def test_specs_of_methods():
     for text, words in refused.items():
         with pytest.raises(SlmlpError, match=words):
             parse_all((text,))
+
+
+def test_specs_carry_their_own_compute_views_and_seeds():
+    spec = parse("byol:predictor.depth=2:ema_momentum=0.9:training.epochs=7:training.local_crops=0:seeds=2")
+    assert spec.settings == dataclasses.replace(
+        config.BYOL(), predictor=config.BYOL().predictor.override(depth=2), ema_momentum=0.9
+    )
+    assert spec.training == {"epochs": 7, "local_crops": 0}
+    assert (list(spec.seeds(5)), list(parse("byol").seeds(3))) == ([0, 1], [0, 1, 2])
+    refused = {
+        "sl:training.base_lr=1": "training setting of one method",
+        "sl:predictor.depth=1": "group of settings",
+        "sl:seeds=0": "seeds must be",
+        "sl:training.epochs=0": "epochs must be at least 1",
+        "moco-v2:ema_momentum=2": "ema_momentum must be 0 to below 1",
+        "swav:prototypes=1": "prototypes must be at least 2",
+    }
+    for text, words in refused.items():
+        with pytest.raises(SlmlpError, match=words):
+            parse(text)
+
+
+def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():
+    names = ("sl", "sl-mlp", "sl-mlp:projector.depth=2", "supcon", "supcon:projector.depth=0", "moco-v1", "moco-v2",
+             "supcon:projector.depth=0:temperature=0.2")  # fmt: skip
+    assert mlp_pairs(parse_all(names)) == [
+        ("sl", "sl-mlp"), ("sl", "sl-mlp:projector.depth=2"), ("supcon:projector.depth=0", "supcon"),
+    ]  # fmt: skip
+
+
+def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp_path):
+    cfg = config.Study(
+        methods=("sl", "sl-mlp:training.epochs=2", "simclr", "simclr:projector.depth=0:seeds=1"), seeds=2, rates=(0.1,),
+        training=config.StudyTraining(
+            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"
+        ),
+        split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
+    )  # fmt: skip
+    page = studies.study(str(shapes), tmp_path / "study", cfg).read_text()
+    verdict = files.read_json(tmp_path / "study" / "verdict.json")
+    assert [(c["a"], c["b"], c["seeds"]) for c in verdict["mlp"]] == [("simclr:projector.depth=0:seeds=1", "simclr", 1)]
+    assert [c["seeds"] for c in verdict["comparisons"]] == [2, 2, 1]
+    compute = files.read_json(tmp_path / "study" / "study.json")["compute"]
+    assert list(compute.values()) == [1, 2, 2, 2]
+    assert "The MLP as a switch" in page
+    assert "training compute" in page
+    assert not (tmp_path / "study" / "runs" / "simclr_projector.depth=0_seeds=1-seed1").exists()
 
 
 def test_every_study_setting_survives_json():

@@ -268,9 +268,9 @@ def test_an_epoch_holds_each_image_once_and_balance_holds_each_class_equally():
 
 
 def test_rates_follow_warmup_and_cosine():
-    cfg = config.Training(epochs=10, warmup_epochs=5)
+    cfg = config.Training(epochs=10, warmup_epochs=5, base_lr=2.0)
     assert optim.warmup_steps(100, 10, cfg) == 10  # at most a tenth
-    rates = [optim.lr_at(s, 100, 10, 2.0) for s in range(100)]
+    rates = [optim.lr_at(s, 100, 10, cfg) for s in range(100)]
     assert rates[9] == 2.0
     assert rates[0] == 0.2
     assert rates[55] == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi * 45 / 90)))
@@ -310,7 +310,7 @@ def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
 CHANGES = {
     "encoder": "resnet18", "stem": "standard", "epochs": 2, "image_size": 24, "batch_size": 16, "base_lr": 0.3,
     "warmup_epochs": 0.02, "momentum": 0.5, "weight_decay": 0.1, "decay_norms_and_biases": True, "augment": "weak",
-    "balanced": True, "local_crops": 2,
+    "balanced": True, "local_crops": 2, "optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.1,
 }  # fmt: skip
 # these decide how, not what: tested where they act
 ELSEWHERE = {
@@ -322,6 +322,7 @@ ELSEWHERE = {
     "checkpoint_minutes",
     "threads",
     "device",
+    "steps",
 }
 
 

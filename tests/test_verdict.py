@@ -15,9 +15,10 @@ import pytest
 from scipy import stats
 
 from slmlp.errors import SlmlpError
+from slmlp.names import display
 from slmlp.results import Predictions
 from slmlp.statistics import clustered_mean, crossed_mean, holm, share_interval
-from slmlp.verdict import Comparison, compare, display, judge, mean_interval
+from slmlp.verdict import Comparison, compare, judge, mean_interval
 
 
 def rows(correct, units=None) -> Predictions:

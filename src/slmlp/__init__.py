@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slmlp import recipes
     from slmlp.analysis.mixtureness import feature_mixtureness
     from slmlp.analysis.ratio import discriminative_ratio
     from slmlp.analysis.redundancy import feature_redundancy
@@ -48,12 +49,15 @@ __all__ = [
     "feature_mixtureness",
     "feature_redundancy",
     "pretrain",
+    "recipes",
     "study",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name."""
+    if name == "recipes":
+        return importlib.import_module("slmlp.recipes")
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'slmlp' has no attribute {name!r}")

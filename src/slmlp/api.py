@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, data, dist, processes, results
+from slmlp import config, data, dist, processes, recipes, results
 from slmlp.agreement import by_first, exchange, in_turn, same
 from slmlp.augment import evaluation_side
 from slmlp.concepts import split as concepts
@@ -30,7 +30,8 @@ def pretrain(
     data_source: str,
     out: str | Path,
     *,
-    method: str = "sl-mlp",
+    method: str | None = None,
+    recipe: str | None = None,
     projector: config.ProjectorFlags | None = None,
     settings: dict[str, Any] | None = None,
     split: str | Path | ConceptSplit | None = None,
@@ -46,13 +47,14 @@ def pretrain(
     Args:
         data_source: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
         out: a new folder.
-        method: ``sl``, ``sl-mlp``.
+        method: one of ``config.METHOD_CONFIGS``; default: the recipe's, else ``sl-mlp``.
+        recipe: name of a published row (``slmlp.recipes``), whose settings are the defaults of those below.
         projector: overrides of the method's projector.
         settings: overrides of the method's other settings, by name.
         split: only its source classes are trained on.
         labels: ``class`` or ``class_group``.
         seed: of encoder weights, head weights, data order and augmentation.
-        training: epochs, rate, augmentation and the rest.
+        training: epochs, rate, augmentation and the rest; in place of the recipe's as a whole.
         options: how the images are taken in.
         validation_fraction: share of the training images held back.
         progress: whether to show it on stderr.
@@ -69,11 +71,14 @@ def pretrain(
     >>> run.encoder().transform(x[:2]).shape
     (2, 256)
     """
-    chosen = config.method_config(method, projector)
+    known = recipes.chosen(recipe, method)
+    method = known.method if known else method or "sl-mlp"
+    chosen = config.method_config(method, projector, known.settings if known else None)
     if settings:
         chosen = dataclasses.replace(chosen, **settings)
+    training = training or (known.training if known else config.Training())
     job = Job(
-        data=located(data_source), method=method, settings=chosen, training=training or config.Training(),
+        data=located(data_source), method=method, settings=chosen, training=training, recipe=recipe,
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
     with dist.joined():

@@ -177,7 +177,7 @@ def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
     order = torch.randperm(len(x) * processes.size())
     if not processes.many():
         order = order.to(x.device)
-        parts = [network(part) for part in x[order].chunk(groups)]
+        parts = [network(part) for part in x[order].tensor_split(groups)]
         return torch.cat(parts)[torch.argsort(order)]
     group.broadcast(order, src=0)  # through control, on the CPU; every process draws numbers of its own
     order = order.to(x.device)

@@ -23,6 +23,7 @@ class Job:
     seed: int = 0
     validation_fraction: float = 0.0
     validation_seed: int = 0
+    recipe: str | None = None  # where the settings come from; they stand here resolved, so it decides nothing
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
@@ -37,7 +38,7 @@ class Job:
                 **{
                     **saved,
                     "settings": config.from_dict(kind, saved["settings"]),
-                    "training": config.Training(**saved["training"]),
+                    "training": config.from_dict(config.Training, saved["training"]),
                     "options": config.DataOptions(**saved["options"]),
                 }
             )
@@ -50,6 +51,8 @@ class Job:
         """Return the hash over what decides the weights: not threads, workers, caches or how often state is saved."""
         values = self.to_json()
         values.pop("data")  # the data hash stands beside this one; a folder may move
+        values.pop("recipe")
+        values["training"] = config.identity(self.training)
         for key in ("threads", "checkpoint_minutes", "device", "keep_every"):
             values["training"].pop(key)
         for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable"):

@@ -1,34 +1,41 @@
-"""Parameter groups and the learning rate as a pure function of the step."""
+"""Parameter groups, the optimizers, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slmlp.config import Training
 
 
 def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, object]]:
-    """Return weights with weight decay, and biases and normalisation parameters (1-d tensors) without, by default."""
+    """Return weights with weight decay, and biases and normalisation parameters (1-d tensors) without, by default.
+
+    ``adapt`` says whether LARS scales a group's steps: what is not decayed is not scaled either (SimCLR and BYOL leave
+    biases and BatchNorm out of both).
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in module.parameters():
         if parameter.requires_grad:
             (free if parameter.ndim <= 1 and not cfg.decay_norms_and_biases else decayed).append(parameter)
     groups: list[dict[str, object]] = [
-        {"params": decayed, "weight_decay": cfg.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": cfg.weight_decay, "adapt": True},
+        {"params": free, "weight_decay": 0.0, "adapt": False},
     ]
     return [group for group in groups if group["params"]]
 
 
-def build(module: nn.Module, cfg: Training) -> torch.optim.SGD:
-    """Return SGD with Nesterov momentum; the rate is set before every step by ``lr_at``."""
-    return torch.optim.SGD(
-        parameter_groups(module, cfg), lr=0.0, momentum=cfg.momentum, nesterov=cfg.momentum > 0, foreach=True
-    )
+def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
+    """Return the optimizer of the settings; the rate is set before every step by ``lr_at``."""
+    groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
+    if cfg.optimizer == "lars":
+        return LARS(groups, momentum=cfg.momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, foreach=True)
 
 
 def warmup_steps(total: int, steps_per_epoch: int, cfg: Training) -> int:
@@ -36,12 +43,86 @@ def warmup_steps(total: int, steps_per_epoch: int, cfg: Training) -> int:
     return int(min(cfg.warmup_epochs * steps_per_epoch, total / 10))
 
 
-def lr_at(step: int, total: int, warmup: int, peak: float) -> float:
-    """Return the rate of step 0..total-1: linear warm-up to ``peak``, then half a cosine to 0.
+def lr_at(step: int, total: int, warmup: int, cfg: Training) -> float:
+    """Return the rate of step 0..total-1: linear warm-up to the peak, then the schedule.
 
-    >>> [round(lr_at(s, 10, 2, 1.0), 3) for s in (0, 1, 2, 6, 9)]
+    ``cosine``: half a cosine from the peak towards ``last_lr``. ``step``: the peak, divided by 10 at each share of
+    training in ``steps``.
+
+    >>> cfg = Training(base_lr=1.0, batch_size=256)
+    >>> [round(lr_at(s, 10, 2, cfg), 3) for s in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.038]
+    >>> cfg = Training(base_lr=1.0, batch_size=256, schedule="step", steps=(0.6, 0.8))
+    >>> [round(lr_at(s, 10, 0, cfg), 3) for s in (0, 5, 6, 7, 8)]
+    [1.0, 1.0, 0.1, 0.1, 0.01]
     """
+    peak = cfg.peak_lr
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    if cfg.schedule == "step":
+        return peak * 0.1 ** sum(step >= round(share * total) for share in cfg.steps)
+    fall = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return cfg.last_lr + (peak - cfg.last_lr) * fall
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rates (You et al. 2017, arXiv 1708.03888), as SimCLR and BYOL use them.
+
+    With ``g`` the gradient plus weight decay, each step is ``v <- momentum * v + lr * r * g``, ``w <- w - v``, where
+    ``r = trust * |w| / |g|``; where either norm is 0 there is no adaptation and r is 1. The rate stands inside the
+    momentum (algorithm 1), so a change of rate acts on new gradients only. The source divides by |grad| + decay * |w|;
+    SimCLR and BYOL divide by |g|, which differs by what their weight decay of about 1e-6 contributes.
+
+    A group with ``adapt`` False is plain SGD: biases and normalisation parameters in the sources.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        trust: float = 0.001,
+    ) -> None:
+        """Take parameters, or groups of them that may set anything here and ``adapt`` for themselves.
+
+        ``trust`` 0.001 is the source's (section 5, there called eta) and that of SimCLR, BYOL and SwAV.
+        """
+        defaults = {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov, "trust": trust,
+            "adapt": True,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if moved:
+                self._step(moved, group)
+        return loss
+
+    def _step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for p in weights:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in weights]
+        raw = [p.grad for p in weights if p.grad is not None]
+        gradients = torch._foreach_add(raw, weights, alpha=group["weight_decay"])
+        if group["adapt"]:
+            sizes = torch.stack(torch._foreach_norm(weights))
+            norms = torch.stack(torch._foreach_norm(gradients))
+            ratios = torch.where((sizes > 0) & (norms > 0), group["trust"] * sizes / norms, torch.ones_like(sizes))
+            torch._foreach_mul_(gradients, list(ratios.unbind()))
+        torch._foreach_mul_(gradients, group["lr"])
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, gradients)
+        if group["nesterov"]:  # the gradient's own part, and the momentum as it will be a step on
+            torch._foreach_add_(gradients, buffers, alpha=group["momentum"])
+        torch._foreach_sub_(weights, gradients if group["nesterov"] else buffers)

@@ -13,7 +13,7 @@ import torch
 
 from slmlp import augment, checkpoint, data, device, dist, files, methods, optim, seeds
 from slmlp.agreement import agreed, by_first, in_turn, same
-from slmlp.augment import training_side
+from slmlp.augment import Augment, training_side
 from slmlp.batches import Batches, Plan
 from slmlp.corpus import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
@@ -31,6 +31,8 @@ from slmlp.train import State
 
 if TYPE_CHECKING:
     from slmlp.concepts.split import ConceptSplit
+
+UNSUPERVISED = "simclr, moco-v1, moco-v2, byol or swav"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _run_job(
         if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
             ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
     with agreed():
-        state, compute, resolved = _start(job, ready)
+        state, views, compute, resolved = _start(job, ready)
     same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
     if by_first(lambda: _open(run, job, ready, split, resolved, resume)):
         return run
@@ -127,13 +129,6 @@ def _run_job(
     if saved is not None:
         state.load_state_dict(saved)
     plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    views = augment.views(
-        job.training.augment,
-        ready.image_size,
-        state.method.num_views,
-        job.training.local_crops,
-        job.training.local_size,
-    )
     batches = Batches(corpus, corpus.rows(ready.train), plan, views, part)
     dist.connect(compute.device)
     if state.method.sync_norms:
@@ -150,11 +145,13 @@ def _finish(run: Run, job: Job, state: State) -> None:
         file.unlink()
 
 
-def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, Any]]:
-    """Return the state before step 0, where it computes, and what was derived from the settings."""
+def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
+    """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
     cfg = job.training
+    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
     stem = choose_stem(cfg.stem, ready.image_size)
-    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed)
+    crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
+    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
     settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
@@ -163,9 +160,13 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
             f"--local-crops {cfg.local_crops}: {job.method} takes no local crops; leave it 0, or choose one of "
             "sl, sl-mlp, supcon, swav, t-rex, t-rex-star"
         )
+    if method.supervised and job.options.unlabelled:
+        raise SlmlpError(
+            f"{job.method} needs labels, and --unlabelled takes none; leave it away, or choose {UNSUPERVISED}"
+        )
     compute = device.choose(cfg, encoder)
     device.place(method, compute)
-    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
+    views = augment.views(cfg.augment, ready.image_size, method.num_views, cfg.local_crops, cfg.local_size)
     resolved = {
         "image_size": ready.image_size,
         "stem": stem,
@@ -174,6 +175,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         "training_images": len(ready.train),
         "method_settings": dataclasses.asdict(settings),
         "notes": notes,
+        "passes_per_image": method.passes
+        + sum((view.size / ready.image_size) ** 2 for view in views[method.num_views :]),
         "peak_lr": cfg.peak_lr,
         "steps": plan.total,
         "steps_per_epoch": plan.steps_per_epoch,
@@ -184,16 +187,18 @@ def _start(job: Job, ready: Prepared) -> tuple[State, device.Compute, dict[str, 
         "data_hash": ready.train.hash(),
         "initial_encoder_hash": encoder.hash(),
     }
-    return State(method, optim.build(method, cfg)), compute, resolved
+    return State(method, optim.build(method, cfg)), views, compute, resolved
 
 
-def initial_encoder(name: str, init: str, image_size: int, stem: str, seed: int) -> Encoder:
+def initial_encoder(
+    name: str, init: str, image_size: int, stem: str, seed: int, crop_size: int | None = None
+) -> Encoder:
     """Return the encoder that training starts from: random by ``seed``, a run's, or timm's weights.
 
     ``init`` is ``random``, a run's folder or encoder file, ``timm:NAME`` (downloads) or ``timm:NAME@FILE``.
     """
     with seeds.seeded(seed, "encoder"):
-        encoder = build(name, image_size, stem)
+        encoder = build(name, image_size, stem, crop_size)
     if init == "random":
         return encoder
     if init.startswith("timm:"):

@@ -23,7 +23,7 @@ class State:
     """What moves while a run trains; all of it is in a checkpoint."""
 
     method: Method
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     step: int = 0
     losses: list[float] = field(default_factory=list)  # of the current epoch
 
@@ -70,7 +70,7 @@ def train(
     own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for views, labels in batches.iterate(state.step, workers):
-        lr = optim.lr_at(state.step, plan.total, warmup, cfg.peak_lr)
+        lr = optim.lr_at(state.step, plan.total, warmup, cfg)
         for group in optimizer.param_groups:
             group["lr"] = lr
         views = [to_device(view, compute) for view in views]

@@ -14,39 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp.errors import SlmlpError, unknown
+from slmlp.names import display
 from slmlp.results import Predictions
 from slmlp.statistics import CrossedMean, crossed_mean, holm
 
 ALPHA = 0.05  # two-sided, for all comparisons of a verdict together
-
-NAMES = {
-    "sl": "SL",
-    "sl-mlp": "SL-MLP",
-    "supcon": "SupCon",
-    "simclr": "SimCLR",
-    "moco-v1": "MoCo v1",
-    "moco-v2": "MoCo v2",
-    "byol": "BYOL",
-    "simsiam": "SimSiam",
-    "barlow-twins": "Barlow Twins",
-    "vicreg": "VICReg",
-    "swav": "SwAV",
-    "dino": "DINO",
-    "t-rex": "t-ReX",
-    "random-init": "random weights",
-    "raw-pixels": "raw pixels",
-}
-
-
-def display(name: str) -> str:
-    """Return a method's name as it is printed; settings behind a colon go in brackets, unknown names stay.
-
-    >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("mine")
-    ('SL-MLP', 'SL-MLP (projector.out=256)', 'mine')
-    """
-    base, _, settings = name.partition(":")
-    shown = NAMES.get(base, base)
-    return f"{shown} ({settings})" if settings else shown
 
 
 @dataclass(frozen=True)
@@ -166,25 +138,36 @@ def judge(runs: Mapping[str, Mapping[int, Predictions]], baseline: str) -> Verdi
         raise unknown("baseline", baseline, runs)
     if len(runs) < 2:
         raise SlmlpError(f"a verdict needs a second method beside {display(baseline)}: name one in --methods")
-    found, left_out = [], []
-    for method in runs:
-        if method == baseline:
-            continue
-        shared = sorted(runs[baseline].keys() & runs[method].keys())
-        found.append(compare(baseline, method, [(runs[baseline][s], runs[method][s]) for s in shared]))
-        alone = sorted(runs[baseline].keys() ^ runs[method].keys())
-        if alone:
-            seeds = f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))}"
-            only_one = f"only one of {display(method)} and {display(baseline)} has finished there"
-            left_out.append(f"{seeds} left out of {display(method)} against {display(baseline)}: {only_one}")
-    corrected = holm(np.array([c.p for c in found])).tolist()
-    comparisons = tuple(
-        dataclasses.replace(c, p_holm=p, comparisons=len(found)) for c, p in zip(found, corrected, strict=True)
-    )
+    pairs = [(baseline, method) for method in runs if method != baseline]
+    comparisons = compare_all(runs, pairs)
     sentences = [c.sentence for c in comparisons]
     if len(comparisons) > 1:
         sentences.append(_together(baseline, comparisons))
-    return Verdict(baseline, comparisons, (*sentences, *left_out))
+    return Verdict(baseline, comparisons, (*sentences, *(said for pair in pairs for said in _left_out(runs, *pair))))
+
+
+def compare_all(
+    runs: Mapping[str, Mapping[int, Predictions]], pairs: Sequence[tuple[str, str]]
+) -> tuple[Comparison, ...]:
+    """Compare each pair (A, B) over the seeds both have; Holm's correction is for all of the pairs together."""
+    found = []
+    for a, b in pairs:
+        shared = sorted(runs[a].keys() & runs[b].keys())
+        found.append(compare(a, b, [(runs[a][s], runs[b][s]) for s in shared]))
+    corrected = holm(np.array([c.p for c in found])).tolist() if found else []
+    return tuple(
+        dataclasses.replace(c, p_holm=p, comparisons=len(found)) for c, p in zip(found, corrected, strict=True)
+    )
+
+
+def _left_out(runs: Mapping[str, Mapping[int, Predictions]], baseline: str, method: str) -> list[str]:
+    """Return a sentence on the seeds that only one of the two has, where there are any."""
+    alone = sorted(runs[baseline].keys() ^ runs[method].keys())
+    if not alone:
+        return []
+    seeds = f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))}"
+    only_one = f"only one of {display(method)} and {display(baseline)} has finished there"
+    return [f"{seeds} left out of {display(method)} against {display(baseline)}: {only_one}"]
 
 
 def mean_interval(runs: Sequence[Predictions]) -> Accuracy:

@@ -24,17 +24,22 @@ def views(
 ) -> list[Augment]:
     """Return what makes each view of an image: ``num_views`` at ``size``, then ``local_crops`` at ``local_size``.
 
-    ``local_size`` is by default ``size`` * 96 / 224 in steps of 8 pixels (SwAV, t-ReX: 96 beside 224).
+    See ``local_side`` for the default of ``local_size``.
     """
     if ":" in name:
         if local_crops:
             raise SlmlpError(f"--augment {name} makes no local crops; leave --local-crops 0, or name an augmentation")
         return [Augment(name, size)] * num_views
     recipes = named(name)
-    small = local_size or max(8, round(size * 96 / 224 / 8) * 8)
+    small = local_side(size, local_size)
     return [Augment(name, size, recipes.of(view)) for view in range(num_views)] + [
         Augment(name, small, recipes.crop)
     ] * local_crops
+
+
+def local_side(size: int, local_size: int | None = None) -> int:
+    """Return the side of local crops: as given, else ``size`` * 96 / 224 in steps of 8 pixels (SwAV, t-ReX)."""
+    return local_size or max(8, round(size * 96 / 224 / 8) * 8)
 
 
 class Augment:

@@ -20,6 +20,12 @@ COMMANDS = {
     "evaluate": ("slmlp.cli.parts", "Evaluate", "probe a run's frozen features"),
     "features": ("slmlp.cli.parts", "FeaturesCommand", "write a run's features to .npz"),
     "measure": ("slmlp.cli.parts", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
+    "methods": ("slmlp.cli.catalogue", "MethodsCommand", "list the methods; one method's settings"),
+    "recipes": (
+        "slmlp.cli.catalogue",
+        "RecipesCommand",
+        "list published rows with the number to expect; one's settings",
+    ),
     "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
 }
 SHARED = ("pretrain", "evaluate", "features")  # several processes share their work

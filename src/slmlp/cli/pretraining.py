@@ -21,6 +21,7 @@ class Pretrain:
 
     Example: `slmlp pretrain MY_IMAGES --method sl-mlp --encoder resnet50 --out my-run`;
     stopped or killed, it goes on with `slmlp pretrain --resume my-run`.
+    `--method NAME --help` shows that method's settings, `--recipe NAME --help` a recipe's.
     """
 
     data: Annotated[str | None, tyro.conf.Positional] = None
@@ -28,7 +29,10 @@ class Pretrain:
     out: str | None = None
     """Folder of the run; must be new."""
     method: str = "sl-mlp"
-    """Method: `sl`, `sl-mlp`."""
+    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star` or `t-rex`; see `slmlp
+    methods`."""
+    recipe: str | None = None
+    """Settings of a published row by name (`slmlp recipes` lists them); what else is given here overrides them."""
     resume: str | None = None
     """Go on with the run in this folder, exactly where it was stopped; every other setting comes from it."""
     split: str | None = None
@@ -48,25 +52,23 @@ class Pretrain:
 
     @classmethod
     def for_words(cls, words: list[str]) -> Any:
-        """Return this dataclass with the settings of the method that the words name, so that they are flags too."""
-        name = cls.method
-        for i, word in enumerate(words):
-            if word == "--method" and i + 1 < len(words):
-                name = words[i + 1]
-            elif word.startswith("--method="):
-                name = word.partition("=")[2]
-        preset = config.method_config(name)
+        """Return this dataclass with the settings of the method, or recipe, that the words name as its defaults."""
+        from slmlp import recipes
+
+        name = _value_of("--method", words)
+        recipe = recipes.chosen(_value_of("--recipe", words), name)
+        preset = recipe.settings if recipe else config.method_config(name or cls.method)
         # a subclass, so that the flags keep their help texts; the projector's have a group of their own
         settings = dataclasses.make_dataclass(
             "MethodSettings", [("projector", tyro.conf.Suppress[config.Projector])], bases=(type(preset),), frozen=True
         )
         default = settings(**{f.name: getattr(preset, f.name) for f in dataclasses.fields(preset)})
+        fields: list[Any] = [("method_settings", Annotated[settings, Flat], field(default=default))]
+        if recipe:
+            fields.append(("method", str, field(default=recipe.method)))
+            fields.append(("training", Annotated[config.Training, Flat], field(default=recipe.training)))
         return dataclasses.make_dataclass(
-            "Pretrain",
-            [("method_settings", Annotated[settings, Flat], field(default=default))],
-            bases=(cls,),
-            frozen=True,
-            namespace={"__doc__": cls.__doc__},
+            "Pretrain", fields, bases=(cls,), frozen=True, namespace={"__doc__": cls.__doc__}
         )
 
     def run(self) -> int:
@@ -84,9 +86,20 @@ class Pretrain:
             given = vars(self.method_settings)  # type: ignore[attr-defined]  # added by for_words
             values = {name: value for name, value in given.items() if name != "projector"}
             run = api.pretrain(
-                self.data, self.out, method=self.method, projector=self.projector, settings=values, split=self.split,
-                labels=self.labels, seed=self.seed, training=self.training, options=self.options,
-                validation_fraction=self.validation_fraction,
+                self.data, self.out, method=self.method, recipe=self.recipe, projector=self.projector,
+                settings=values, split=self.split, labels=self.labels, seed=self.seed, training=self.training,
+                options=self.options, validation_fraction=self.validation_fraction,
             )  # fmt: skip
         print(Path(run.path) / "encoder.safetensors")
         return 0
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """Return the last value that the words give a flag."""
+    value = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        if word == flag:
+            value = following
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+    return value

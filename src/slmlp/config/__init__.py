@@ -4,14 +4,26 @@ The sentence under a field is its help text on the command line. Each default is
 changes a config after parsing, and what is derived from it gets a name of its own (``base_lr`` -> ``peak_lr``).
 """
 
-from slmlp.config.methods import BYOL, METHOD_CONFIGS, SL, MethodConfig, MoCo, SimCLR, SupCon, SwAV, TReX, method_config
+from slmlp.config.methods import (
+    BYOL,
+    METHOD_CONFIGS,
+    METHOD_SOURCES,
+    SL,
+    MethodConfig,
+    MoCo,
+    SimCLR,
+    SupCon,
+    SwAV,
+    TReX,
+    method_config,
+)
 from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector, ProjectorFlags, Width
 from slmlp.config.study import DEMO, Measures, Probe, Split, Study
-from slmlp.config.training import DataOptions, StudyTraining, Training
+from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
-    "BYOL", "DEMO", "METHOD_CONFIGS", "SL", "DataOptions", "Measures", "MethodConfig", "MoCo", "Probe", "Projector",
-    "ProjectorFlags", "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width",
-    "from_dict", "method_config",
+    "BYOL", "DEMO", "METHOD_CONFIGS", "METHOD_SOURCES", "SL", "DataOptions", "Measures", "MethodConfig", "MoCo",
+    "Probe", "Projector", "ProjectorFlags", "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX",
+    "Training", "Width", "from_dict", "identity", "method_config",
 ]  # fmt: skip

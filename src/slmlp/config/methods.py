@@ -95,7 +95,7 @@ class MoCo(MethodConfig):
     """What stands between encoder and loss (v1: a linear head, 128 wide; v2: Linear - ReLU - Linear)."""
     temperature: float = 0.07
     """Of the softmax (v1, section 3.1: 0.07; v2: 0.2)."""
-    momentum: float = 0.999
+    ema_momentum: float = 0.999
     """Of the key encoder (section 3.2)."""
     queue_size: int | Auto = "auto"
     """Keys kept, a multiple of the batch; `auto` is the source's 65,536, or half the training images where fewer."""
@@ -106,7 +106,7 @@ class MoCo(MethodConfig):
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         positive(self, "temperature")
-        share(self, "momentum")
+        share(self, "ema_momentum")
         at_least(self, 1, "bn_groups", "queue_size")
 
 
@@ -117,13 +117,14 @@ class BYOL(MethodConfig):
     projector: Projector = BYOL_MLP
     """What stands between encoder and predictor (Grill 2020, section 3.3: hidden 4096 on 2048 channels, output 256)."""
     predictor: Projector = BYOL_MLP
-    """What predicts the target from the embedding; its output has the embedding's width (section 3.3)."""
-    momentum: float = 0.99
+    """What predicts the target from the embedding; its output has the embedding's width (section 3.3).
+    Depth 0 is no predictor, or with `out` a linear one."""
+    ema_momentum: float = 0.99
     """Of the target at the start; it rises to 1 along a cosine (section 3.3: 0.996 at 1,000 epochs, 0.99 at 100)."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        share(self, "momentum")
+        share(self, "ema_momentum")
 
 
 @dataclass(frozen=True)
@@ -167,13 +168,13 @@ class TReX(MethodConfig):
     memory_size: int | Auto = "auto"
     """Embeddings of an EMA model from which class prototypes are made; `auto` is the source's 8,192, or half the
     training images where fewer; 0 learns class weights instead (t-ReX*)."""
-    momentum: float = 0.999
+    ema_momentum: float = 0.999
     """Of the EMA model; not used without a memory."""
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         positive(self, "temperature")
-        share(self, "momentum")
+        share(self, "ema_momentum")
         not_negative(self, "memory_size")
 
 
@@ -192,10 +193,27 @@ METHOD_CONFIGS: dict[str, MethodConfig] = {
 }
 
 
-def method_config(name: str, overrides: ProjectorFlags | None = None) -> MethodConfig:
-    """Return the settings of a method by name, with the projector overridden where flags were given."""
+# name -> (what it does, where it comes from)
+METHOD_SOURCES: dict[str, tuple[str, str]] = {
+    "sl": ("cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining"),
+    "sl-mlp": ("the same behind an MLP projector", "arXiv 2112.00496"),
+    "supcon": ("views of one class attract, all others repel", "Khosla 2020, arXiv 2004.11362"),
+    "simclr": ("two views of an image attract, other images repel", "Chen 2020, arXiv 2002.05709"),
+    "moco-v1": ("a view against its key and a queue of keys of an EMA encoder", "He 2020, arXiv 1911.05722"),
+    "moco-v2": ("MoCo with an MLP head and temperature 0.2", "Chen 2020, arXiv 2003.04297"),
+    "byol": ("each view predicts the EMA target's embedding of the other", "Grill 2020, arXiv 2006.07733"),
+    "swav": ("each crop predicts the cluster codes of another view", "Caron 2020, arXiv 2006.09882"),
+    "t-rex-star": ("cosine softmax of several crops behind an MLP", "Sariyildiz 2023, arXiv 2206.15369"),
+    "t-rex": ("the same with class prototypes from a memory", "Sariyildiz 2023, arXiv 2206.15369"),
+}
+
+
+def method_config(
+    name: str, overrides: ProjectorFlags | None = None, preset: MethodConfig | None = None
+) -> MethodConfig:
+    """Return the settings of a method by name, or ``preset`` in their place, with the projector flags obeyed."""
     if name not in METHOD_CONFIGS:
         raise unknown("method", name, METHOD_CONFIGS)
-    preset = METHOD_CONFIGS[name]
+    preset = preset or METHOD_CONFIGS[name]
     given = overrides.given() if overrides else {}
     return dataclasses.replace(preset, projector=preset.projector.override(**given)) if given else preset

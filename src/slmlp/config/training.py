@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from slmlp.config.checks import not_negative, share
 from slmlp.errors import SlmlpError
 
 
@@ -16,6 +18,9 @@ class DataOptions:
     """Where the group of each class comes from when the data does not say: a file (class<tab>group), or `wordnet:N`."""
     images_per_class: int | None = None
     """Keep at most this many training images of each class, drawn with the seed of the split."""
+    unlabelled: bool = False
+    """Take every image under DATA, or in a manifest without labels, for methods that use none (SimCLR, MoCo, BYOL,
+    SwAV)."""
     allow_unreadable: bool = False
     """Go on when more than 1 % of the files cannot be read."""
     memory_limit_gb: float = 4.0
@@ -48,12 +53,25 @@ class Training:
     """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256."""
     warmup_epochs: float = 5.0
     """Epochs in which the rate rises from 0 to its peak, at most a tenth of all."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """After warm-up: half a cosine down to `final_lr` (Loshchilov 2017), or a tenth of the rate at each of `steps`."""
+    steps: tuple[float, ...] = (0.6, 0.8)
+    """Shares of training after which the step schedule divides the rate by 10 (MoCo v1: epochs 120 and 160 of 200); not
+    used by the cosine."""
+    final_lr: float = 0.0
+    """Rate per 256 images at which the cosine ends (SwAV: 0.0003, which is 0.0048 at 4,096 images; t-ReX: 1e-6); not
+    used by the step schedule."""
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    """`lars` scales the step of each weight tensor by the norm of the tensor over that of its gradient, times 0.001
+    (You 2017; SimCLR, BYOL and SwAV train so); its rates are not those of `sgd`."""
     momentum: float = 0.9
-    """Nesterov momentum of SGD."""
+    """Momentum of the optimizer."""
+    nesterov: bool = True
+    """Nesterov momentum; SimCLR, MoCo, BYOL and SwAV use plain momentum."""
     weight_decay: float = 1e-4
     """L2 penalty on weights."""
     decay_norms_and_biases: bool = False
-    """Whether weight decay also acts on biases and normalisation parameters."""
+    """Whether weight decay, and the scaling of `lars` with it, also acts on biases and normalisation parameters."""
     augment: str = "moco-v2"
     """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `crop` (random resized
     crop and flip), `weak` (shift by an eighth and flip), `none`, or `module:name` of a torchvision v2 transform."""
@@ -85,11 +103,24 @@ class Training:
             raise SlmlpError(f"--image-size must be 8 to 2048 pixels, found {self.image_size}")
         if not self.base_lr > 0:
             raise SlmlpError(f"--base-lr must be above 0, found {self.base_lr}")
+        if not 0 <= self.final_lr <= self.base_lr:
+            raise SlmlpError(f"--final-lr must be 0 to --base-lr ({self.base_lr:g}), found {self.final_lr:g}")
+        inside = all(0 < step < 1 for step in self.steps)
+        if not self.steps or not inside or list(self.steps) != sorted(set(self.steps)):
+            found = " ".join(map(str, self.steps)) or "none"
+            raise SlmlpError(f"--steps must be rising shares of training between 0 and 1, found {found}")
+        share(self, "momentum")
+        not_negative(self, "warmup_epochs", "weight_decay")
 
     @property
     def peak_lr(self) -> float:
         """Learning rate at the batch in use: ``base_lr * batch_size / 256`` (linear scaling rule)."""
         return self.base_lr * self.batch_size / 256
+
+    @property
+    def last_lr(self) -> float:
+        """Rate at which the cosine ends, at the batch in use: ``final_lr * batch_size / 256``."""
+        return self.final_lr * self.batch_size / 256
 
 
 @dataclass(frozen=True)
@@ -98,3 +129,19 @@ class StudyTraining(Training):
 
     keep_every: int = 10
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
+
+
+LATER: tuple[str, ...] = ("optimizer", "nesterov", "schedule", "steps", "final_lr")
+
+
+def identity(training: Training) -> dict[str, Any]:
+    """Return the settings by name, as runs and studies are known by.
+
+    Settings that came after the first results were kept (``LATER``) are left out while they have their defaults, so
+    that what was begun before them goes on.
+    """
+    values, default = dataclasses.asdict(training), Training()
+    for name in LATER:
+        if values[name] == getattr(default, name):
+            values.pop(name)
+    return values

@@ -72,11 +72,11 @@ def _table(source: str, options: DataOptions) -> Table:
     if not os.path.lexists(path):
         raise SlmlpError(f"data {source!r} does not exist: expected {_EXPECTED}")
     if path.is_dir():
-        return sources.folder(path, source)
+        return sources.folder(path, source, options)
     if name.endswith(sources.TAR_SUFFIXES):
         return sources.tar(path, source, options)
     if name.endswith(manifest.SUFFIXES):
-        return sources.from_manifest(path, source)
+        return sources.from_manifest(path, source, options)
     if name.endswith(".npz"):
         return arrays.npz(path, source)
     hint = "; unpack it first" if name.endswith((".zip", ".7z", ".rar")) else ""

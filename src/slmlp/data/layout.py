@@ -15,6 +15,7 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+UNLABELLED = "unlabelled"
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.jsonl")
 # what lies beside images in nearly every data set, and says nothing about them
 _QUIET = frozenset(
@@ -73,16 +74,19 @@ def wrapper(names: Sequence[str]) -> str:
         prefix += next(iter(tops)) + "/"
 
 
-def arrange(names: Sequence[str], where: str) -> tuple[list[Placed], list[tuple[str, str]]]:
+def arrange(names: Sequence[str], where: str, *, labelled: bool = True) -> tuple[list[Placed], list[tuple[str, str]]]:
     """Return the place of every image among ``names`` (POSIX paths), and (name, reason) of the files left aside.
 
-    ids are the names without a wrapping folder. Raises SlmlpError, naming ``where``, when nothing is in its place.
+    ids are the names without a wrapping folder. Without labels every image is placed, wherever it lies.
+    Raises SlmlpError, naming ``where``, when nothing is in its place.
     """
     kinds = [kind(name) for name in names]
     images = [i for i, k in enumerate(kinds) if k == "image"]
     ignored = [(name, _suffix_words(name)) for name, k in zip(names, kinds, strict=True) if k == "unknown"]
     if not images:
         raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {_found(ignored)}")
+    if not labelled:
+        return [Placed(i, names[i], UNLABELLED, None) for i in images], ignored
     prefix = wrapper([names[i] for i in images])
     placed: list[tuple[int, str, list[str]]] = []
     for i in images:
@@ -97,7 +101,10 @@ def arrange(names: Sequence[str], where: str) -> tuple[list[Placed], list[tuple[
         placed = [row for row in placed if len(row[2]) > 2]
     if not placed:
         first = next(name for name, reason in ignored if reason == _HOMELESS)
-        raise SlmlpError(f"{where} has images but no class folders: expected {_EXPECTED}, found {first}")
+        raise SlmlpError(
+            f"{where} has images but no class folders: expected {_EXPECTED}, found {first}; for a "
+            "method that uses no labels pass --unlabelled"
+        )
     depth = 1 if parts else 0
     return [Placed(i, name, steps[depth], parts.get(steps[0])) for i, name, steps in placed], ignored
 

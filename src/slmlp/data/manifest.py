@@ -7,11 +7,11 @@ import io
 import json
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmlp.data.layout import PARTS, settle_parts
+from slmlp.data.layout import PARTS, UNLABELLED, settle_parts
 from slmlp.data.table import Row
 from slmlp.errors import SlmlpError
 
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 Locate = Callable[[str], Found]
 
 
-def parse(content: bytes, name: str, locate: Locate) -> tuple[list[Row], list[Found]]:
+def parse(content: bytes, name: str, locate: Locate, *, labelled: bool = True) -> tuple[list[Row], list[Found]]:
     """Return the rows of a manifest and, aligned with them, the files they name.
 
     ``name`` is the manifest's, for its suffix and for errors; ``locate`` finds a file. Raises SlmlpError naming the
@@ -41,7 +41,7 @@ def parse(content: bytes, name: str, locate: Locate) -> tuple[list[Row], list[Fo
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SlmlpError(f"{name} is not UTF-8 text (see byte {error.start}): save it as UTF-8") from error
-    records = list(_records(text, name))
+    records = list(_records(text, name, REQUIRED if labelled else REQUIRED[:1]))
     if not records:
         raise SlmlpError(f"{name} lists no images: expected lines below the header {','.join(REQUIRED)}")
     words = [_value(record, "part") for _, record in records]
@@ -50,7 +50,8 @@ def parse(content: bytes, name: str, locate: Locate) -> tuple[list[Row], list[Fo
     files: list[Found] = []
     lines: dict[str, int] = {}
     for (line, record), word in zip(records, words, strict=True):
-        path, label = (_required(record, column, line, name) for column in REQUIRED)
+        path = _required(record, "path", line, name)
+        label = _required(record, "label", line, name) if labelled else UNLABELLED
         file = locate(path)
         if file.id in lines:
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
@@ -79,7 +80,7 @@ def in_folder(folder: Path) -> Locate:
     return locate
 
 
-def _records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, record) of every line that is not blank."""
     if name.endswith(".jsonl"):
         yield from _json_records(text, name)
@@ -88,7 +89,7 @@ def _records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [column.strip() for column in reader.fieldnames or []]
-        missing = [column for column in REQUIRED if column not in header]
+        missing = [column for column in required if column not in header]
         if missing:
             raise SlmlpError(
                 f"{name}, line 1: column {missing[0]!r} is missing: expected path,label and, if wanted, part,"

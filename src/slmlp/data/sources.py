@@ -24,12 +24,12 @@ class _File(NamedTuple):
     stamp: str
 
 
-def folder(path: Path, source: str) -> Table:
+def folder(path: Path, source: str, options: DataOptions) -> Table:
     """Return the images of a folder of class folders, or of the manifest at its root."""
     root = path.resolve()
     at_root = _manifests([name for name in layout.MANIFESTS if (root / name).is_file()], "", source)
     if at_root:
-        return from_manifest(root / at_root, source, root.name)
+        return from_manifest(root / at_root, source, options, root.name)
     found: list[_File] = []
     special: list[tuple[str, str]] = []
     for file in work.track(_walk(root, special), None, f"listing {root.name}"):
@@ -37,18 +37,20 @@ def folder(path: Path, source: str) -> Table:
     names = [file.name for file in found]
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
-        return from_manifest(root / wrapped, source, root.name)
-    placed, ignored = layout.arrange(names, f"folder {source}")
+        return from_manifest(root / wrapped, source, options, root.name)
+    placed, ignored = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled)
     rows = [Row(archive.printable(p.id), archive.printable(p.label), found[p.row].size, p.part) for p in placed]
     reader = FileReader(root, [names[p.row] for p in placed])
     stamps = [found[p.row].stamp for p in placed]
     return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special])
 
 
-def from_manifest(path: Path, source: str, name: str | None = None) -> Table:
+def from_manifest(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
     """Return the images that a manifest lists; a file that is not there is unreadable."""
     root = path.resolve().parent
-    rows, found = manifest.parse(path.read_bytes(), str(path), manifest.in_folder(root))
+    rows, found = manifest.parse(
+        path.read_bytes(), str(path), manifest.in_folder(root), labelled=not options.unlabelled
+    )
     reader = FileReader(root, [file.id for file in found])
     return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in found]))
 
@@ -61,10 +63,10 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
     name = name or _stem(path)
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
-        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}")
+        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", not options.unlabelled)
         ignored: Problems = refused
     else:
-        placed, others = layout.arrange(names, f"tar {source}")
+        placed, others = layout.arrange(names, f"tar {source}", labelled=not options.unlabelled)
         chosen = [members[p.row] for p in placed]
         rows = [Row(p.id, p.label, member.size, p.part) for p, member in zip(placed, chosen, strict=True)]
         ignored = [*others, *refused]
@@ -73,7 +75,7 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
 
 
 def _rows_of_manifest(
-    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str
+    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str, labelled: bool
 ) -> tuple[list[Row], list[archive.Member]]:
     by_name = {member.name: member for member in members}  # of two members with one name the later wins, as in tar
     prefix = wrapped.rpartition("/")[0]
@@ -85,7 +87,7 @@ def _rows_of_manifest(
 
     at = by_name[wrapped]
     content = TarReader(plain, [at.offset], [at.size]).raw(0)
-    rows, found = manifest.parse(content, shown, locate)
+    rows, found = manifest.parse(content, shown, locate, labelled=labelled)
     absent = archive.Member("", 0, 0)
     return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, absent) for file in found]
 

@@ -67,9 +67,12 @@ def build(table: Table, options: DataOptions) -> ImageSet:
     lost = sorted({row.label for row in table.rows} - set(classes))
     if lost:
         raise SlmlpError(f"{where}: no image of class {lost[0]!r} can be read ({len(lost)} such classes): mend it")
-    if len(classes) < 2:
+    if len(classes) < 2 and not (classes and options.unlabelled):
         found = f"one class ({classes[0]!r})" if classes else "no images"
-        raise SlmlpError(f"{where}: expected images of at least two classes, found {found}")
+        raise SlmlpError(
+            f"{where}: expected images of at least two classes, found {found}; for methods that use no labels pass "
+            "--unlabelled"
+        )
     code = {name: i for i, name in enumerate(classes)}
     parts = np.array([row.part or "train" for row in rows], dtype=np.str_)
     images = ImageSet(

@@ -18,31 +18,43 @@ def choose_stem(stem: str, image_size: int) -> str:
     return ("small" if image_size <= SMALL_STEM_AT else "standard") if stem == "auto" else stem
 
 
-def build(name: str, image_size: int, stem: str) -> Encoder:
-    """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``)."""
+def build(name: str, image_size: int, stem: str, crop_size: int | None = None) -> Encoder:
+    """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``).
+
+    With ``crop_size`` it also takes squares of that side (local crops): ViTs then resample their position embedding.
+    The weights and their names are the same with it and without.
+    """
     if stem not in ("small", "standard"):
         raise unknown("stem", stem, ["small", "standard"])
-    backbone = ResNet10(stem == "small") if name == "resnet10" else _from_timm(name, image_size, stem)
+    backbone = (
+        ResNet10(stem == "small") if name == "resnet10" else _from_timm(name, image_size, stem, crop_size is not None)
+    )
     backbone.eval()
-    try:
-        with torch.no_grad():
-            feature = backbone(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise SlmlpError(
-            f"encoder {name} cannot take images of {image_size} pixels with the {stem} stem: {_one_line(error)}; "
-            "choose another --image-size or --stem"
-        ) from error
+    widths = []
+    for side, option in ((image_size, "--image-size"), (crop_size, "--local-size")):
+        if side is None:
+            continue
+        try:
+            with torch.no_grad():
+                widths.append(int(backbone(torch.zeros(1, 3, side, side)).shape[1]))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise SlmlpError(
+                f"encoder {name} cannot take images of {side} pixels with the {stem} stem: {_one_line(error)}; "
+                f"choose another {option} or --stem"
+            ) from error
     backbone.train()
-    return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=int(feature.shape[1])))
+    return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=widths[0]))
 
 
-def _from_timm(name: str, image_size: int, stem: str) -> nn.Module:
+def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Module:
     if not timm.is_model(name):
         raise unknown("encoder", name, ["resnet10", *timm.list_models()])
     config = timm.get_pretrained_cfg(name)
     keywords: dict[str, object] = {"num_classes": 0}
     if config is not None and config.fixed_input_size:
         keywords["img_size"] = image_size
+        if flexible:  # ViTs know the first word, Swin the second
+            keywords |= {"dynamic_img_size": True} if "vit" in name else {"strict_img_size": False}
     try:
         backbone: nn.Module = timm.create_model(name, **keywords)
         if stem == "small":

@@ -40,6 +40,8 @@ class Method(nn.Module, ABC):
     """An encoder, what stands behind it in pretraining, and the objective. Knows no device, process or logger."""
 
     num_views = 1
+    gradient_views: int | None = None  # views that pass the encoder with a gradient; None is all
+    target_views = 0  # views that pass a target without one
     supervised = False
     multi_crop = False  # whether it takes small local crops beside its views
     sync_norms = True  # whether BatchNorm sees the batch of all processes
@@ -58,6 +60,12 @@ class Method(nn.Module, ABC):
 
     def after_step(self, progress: Progress) -> None:
         """Move what no gradient moves (EMA copies, queues)."""
+
+    @property
+    def passes(self) -> float:
+        """Training passes of the encoder over full-size views, of one image; a pass without gradient is a third."""
+        with_gradient = self.num_views if self.gradient_views is None else self.gradient_views
+        return with_gradient + self.target_views / 3
 
     @property
     def chance_loss(self) -> float | None:

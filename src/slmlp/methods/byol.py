@@ -19,14 +19,17 @@ class BYOL(Method):
     """The mean squared distance of unit predictions and unit targets, both ways."""
 
     num_views = 2
+    target_views = 2
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.BYOL) -> None:
         super().__init__(encoder, num_classes, cfg)
         self.projector, width = projector(encoder.dim, cfg.projector)
-        hidden, _ = cfg.predictor.widths(encoder.dim)  # relative to the encoder, as the projector's
-        self.predictor, _ = projector(width, dataclasses.replace(cfg.predictor, hidden=hidden, out=width))
+        hidden, out = cfg.predictor.widths(encoder.dim)  # relative to the encoder, as the projector's
+        wanted = cfg.predictor.depth > 0 or out is not None
+        spec = dataclasses.replace(cfg.predictor, hidden=hidden, out=width if wanted else "none")
+        self.predictor, _ = projector(width, spec)
         self.target = ema_copy(encoder, self.projector)
-        self.momentum = cfg.momentum
+        self.momentum = cfg.ema_momentum
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the loss of both directions (section 3.1)."""

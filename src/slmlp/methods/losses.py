@@ -17,11 +17,20 @@ def unit(z: Tensor) -> Tensor:
     return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=-1)
 
 
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Return inner products (N, M) of rows (N, P) and (M, P) in the precision of ``a``.
+
+    Outside autocast: it would round logits to bfloat16, whose steps near 10 (a cosine over 0.1) are 0.06 wide.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.to(a.dtype).T
+
+
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """Return NT-Xent of two views (N, P) each: Chen et al. 2020, equation 1, mean over the 2N anchors."""
     n = len(z1)
     z = unit(torch.cat([z1, z2]))  # (2N, P)
-    logits = z @ z.T / temperature
+    logits = products(z, z) / temperature
     logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -torch.inf)
     partner = torch.arange(2 * n, device=z.device).roll(n)
     return F.cross_entropy(logits, partner)
@@ -38,9 +47,9 @@ def sup_con(views: Sequence[Tensor], labels: Tensor, temperature: float, form: s
     y = labels.repeat(len(views))
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     positive = (y[:, None] == y) & ~itself
-    logits = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+    logits = (products(z, z) / temperature).masked_fill(itself, -torch.inf)
     log_p = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~positive, 0 if form == "out" else -torch.inf)
-    count = positive.sum(1)
+    count = positive.sum(1).to(z.dtype)  # the logarithm of an integer is float32
     has = count > 0
     if form == "out":
         per_anchor = log_p.sum(1)[has] / count[has]
@@ -53,7 +62,7 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
     """Return InfoNCE of queries (N, P) with their keys (N, P) against a queue (K, P): He et al. 2020, equation 1."""
     q, k = unit(queries), unit(keys)
     own = (q * k).sum(1, keepdim=True)  # (N, 1)
-    logits = torch.cat([own, q @ queue.to(q.dtype).T], dim=1) / temperature
+    logits = torch.cat([own, products(q, queue)], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
 
@@ -88,7 +97,7 @@ def variance_covariance(h: Tensor) -> tuple[Tensor, Tensor]:
     """
     h = h if h.dtype == torch.float64 else h.float()
     centred = h - h.mean(0)
-    cov = centred.T @ centred / (len(h) - 1)  # (D, D)
+    cov = products(centred.T, centred.T) / (len(h) - 1)  # (D, D)
     variance = F.relu(1 - torch.sqrt(cov.diagonal() + 1e-4)).mean()
     covariance = (cov.square().sum() - cov.diagonal().square().sum()) / h.shape[1]
     return variance, covariance

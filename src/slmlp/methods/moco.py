@@ -22,6 +22,8 @@ class MoCo(Method):
     """
 
     num_views = 2
+    gradient_views = 1
+    target_views = 1
     sync_norms = False
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.MoCo) -> None:
@@ -44,5 +46,5 @@ class MoCo(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder and put the keys of the step into the queue, the oldest out."""
-        ema_update(self.target, (self.encoder, self.projector), self.cfg.momentum)
+        ema_update(self.target, (self.encoder, self.projector), self.cfg.ema_momentum)
         self.queue.push(self.keys)

@@ -13,7 +13,7 @@ from slmlp import config
 from slmlp.dist import gather
 from slmlp.encoders import Encoder
 from slmlp.methods.base import Method, encode, projector
-from slmlp.methods.losses import unit, variance_covariance
+from slmlp.methods.losses import products, unit, variance_covariance
 from slmlp.methods.mix import mixer
 
 
@@ -50,7 +50,7 @@ class SL(Method):
         if not self.cfg.cosine:
             logits: Tensor = self.classifier(z)
             return logits if logits.dtype == torch.float64 else logits.float()
-        return unit(z) @ unit(self.classifier.weight).T / self.cfg.temperature
+        return products(unit(z), unit(self.classifier.weight)) / self.cfg.temperature
 
     @property
     def chance_loss(self) -> float | None:

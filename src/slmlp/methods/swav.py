@@ -11,7 +11,7 @@ from slmlp import config
 from slmlp.dist import gather
 from slmlp.encoders import Encoder
 from slmlp.methods.base import Method, Progress, Ring, encode, projector
-from slmlp.methods.losses import sinkhorn, soft_cross_entropy, unit
+from slmlp.methods.losses import products, sinkhorn, soft_cross_entropy, unit
 
 
 class SwAV(Method):
@@ -20,6 +20,7 @@ class SwAV(Method):
     num_views = 2
     multi_crop = True
     frozen: Tensor
+    held: Tensor
     queueing: Tensor
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SwAV) -> None:
@@ -39,8 +40,11 @@ class SwAV(Method):
         """Return the swapped prediction loss (section 3.1; multi-crop: section 3.2)."""
         cfg = self.cfg
         embeddings = [unit(gather(self.projector(h))) for h in encode(self.encoder, views)]  # V of (N, P)
-        prototypes = self.prototypes.detach() + 0 * self.prototypes if self.frozen else self.prototypes
-        scores = [z @ prototypes.T for z in embeddings]  # V of (N, K)
+        prototypes: Tensor = self.prototypes
+        if self.frozen:  # no gradient; weight decay moves them all the same, so they are put back after the step
+            self.held = prototypes.detach().clone()
+            prototypes = self.held + 0 * prototypes
+        scores = [products(z, prototypes) for z in embeddings]  # V of (N, K)
         losses = []
         for view in range(self.num_views):
             codes = self.codes(view, scores[view].detach(), prototypes.detach())  # (N, K)
@@ -56,13 +60,13 @@ class SwAV(Method):
             queue = self.queues[view]
             assert isinstance(queue, Ring)
             if queue.full:
-                scores = torch.cat([scores, queue.rows @ prototypes.T])
+                scores = torch.cat([scores, products(queue.rows, prototypes)])
         return sinkhorn(scores, self.cfg.epsilon, self.cfg.sinkhorn_iterations)[:n]
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
-        """Bring prototypes back to length 1, fill the queues, and move the two clocks."""
-        self.prototypes.copy_(unit(self.prototypes))
+        """Bring prototypes back to length 1 (or to where they are frozen), fill the queues, and move the two clocks."""
+        self.prototypes.copy_(self.held if self.frozen else unit(self.prototypes))
         for queue, z in zip(self.queues, self.fresh, strict=False):
             assert isinstance(queue, Ring)
             queue.push(z)

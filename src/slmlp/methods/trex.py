@@ -13,7 +13,7 @@ from slmlp import config
 from slmlp.dist import gather
 from slmlp.encoders import Encoder
 from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, encode, projector
-from slmlp.methods.losses import unit
+from slmlp.methods.losses import products, unit
 
 
 class TReX(Method):
@@ -37,6 +37,7 @@ class TReX(Method):
             self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, width), std=0.02))
             return
         self.target = ema_copy(encoder, self.projector)
+        self.target_views = 1
         self.memory = Ring(cfg.memory_size, width)
         self.memory.rows.normal_()
         self.register_buffer("labels", torch.randint(num_classes, (cfg.memory_size,)))
@@ -45,7 +46,7 @@ class TReX(Method):
         """Return one loss on all crops with the image's label, and the accuracy on the global crop."""
         z = torch.cat([self.projector(h) for h in encode(self.encoder, views)])  # (VN, P)
         weights = self.prototypes() if self.cfg.memory_size else unit(self.weight)  # (C, P)
-        logits = unit(z) @ weights.T / self.cfg.temperature
+        logits = products(unit(z), weights) / self.cfg.temperature
         loss = F.cross_entropy(logits, labels.repeat(len(views)))
         if self.cfg.memory_size:
             with torch.no_grad():  # the global crop alone feeds the memory
@@ -61,7 +62,7 @@ class TReX(Method):
     def after_step(self, progress: Progress) -> None:
         """Move the EMA model and write its embeddings over the oldest of the memory."""
         if self.cfg.memory_size:
-            ema_update(self.target, (self.encoder, self.projector), self.cfg.momentum)
+            ema_update(self.target, (self.encoder, self.projector), self.cfg.ema_momentum)
             embeddings, labels = self.fresh
             self.labels[self.memory.push(embeddings)] = labels[-len(self.labels) :]
 

@@ -8,14 +8,14 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from slmlp.names import display
 from slmlp.report import words
 from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, look, sheet, style, to_svg
 from slmlp.report.inputs import Inputs
 
 
-def forest(inputs: Inputs, width: int, name: str) -> Markup | None:
+def forest(inputs: Inputs, width: int, name: str, comparisons: Sequence[dict[str, Any]]) -> Markup | None:
     """Return every comparison as dots (one a seed), mean with interval, zero, and the smallest findable difference."""
-    comparisons = inputs.comparisons
     if not comparisons:
         return None
     row, below = 74, 48 if width >= WIDE else 62  # a phone has no room for the axis label between the directions
@@ -33,7 +33,7 @@ def forest(inputs: Inputs, width: int, name: str) -> Markup | None:
         if len(comparisons) == 1:
             axes.xaxis.labelpad = 6 if width >= WIDE else 22
             for x, side, text in ((0, "left", "← {} better"), (1, "right", "{} better →")):
-                said = text.format(words.name(comparisons[0]["ab"[x]]))
+                said = text.format(display(comparisons[0]["ab"[x]]))
                 axes.annotate(
                     said,
                     (x, 0),
@@ -52,7 +52,7 @@ def forest(inputs: Inputs, width: int, name: str) -> Markup | None:
 def _told(c: dict[str, Any]) -> str:
     """Return a comparison in words, for those who do not see the figure."""
     interval = words.signed_span(c.get("low"), c.get("high"))
-    told = f"{words.name(c['b'])} minus {words.name(c['a'])}: {words.signed(c['difference'])} points"
+    told = f"{display(c['b'])} minus {display(c['a'])}: {words.signed(c['difference'])} points"
     seeds = ", ".join(words.signed(v) for v in c.get("per_seed") or [])
     return told + (f", 95 % interval {interval}" if interval else "") + (f"; by seed {seeds}" if seeds else "")
 
@@ -93,7 +93,7 @@ def _forest_row(axes: Axes, inputs: Inputs, c: dict[str, Any], top: float, lette
     )
     interval = words.signed_span(low, high)
     value = words.signed(c["difference"]) + (f"  ({interval})" if interval else "")
-    pair = words.short(f"{words.name(c['b'])} − {words.name(c['a'])}", letters)
+    pair = words.short(f"{display(c['b'])} − {display(c['a'])}", letters)
     sides = (("left", 0.0, pair, "normal"), ("right", 1.0, value, "bold"))
     for side, x, text, weight in sides:
         axes.text(
@@ -153,9 +153,9 @@ def _curve(axes: Axes, inputs: Inputs, method: str, lines: list[list[tuple[int, 
     means = [scale * sum(dict(line)[e] for line in lines) / len(lines) for e in shared]
     axes.plot(shared, means, linewidth=2.4, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.8, **shown)
     if not shared:
-        return f"{words.name(method)}: no epoch that all seeds have"
+        return f"{display(method)}: no epoch that all seeds have"
     first, last = (f"{means[i]:.3g} at epoch {shared[i]}" for i in (0, -1))
-    return f"{words.name(method)}: {first}, {last}"
+    return f"{display(method)}: {first}, {last}"
 
 
 def rates(inputs: Inputs) -> list[Markup]:
@@ -216,7 +216,7 @@ def _rate_panel(
                         markeredgewidth=1.6,
                         clip_on=False,
                     )
-            told.append(f"{words.name(method)}: " + ", ".join(f"{100 * v:.1f} at {r:g}" for r, v in points))
+            told.append(f"{display(method)}: " + ", ".join(f"{100 * v:.1f} at {r:g}" for r, v in points))
         _rate_ticks(axes, sorted({r for points in lines.values() for r, _ in points}))
         axes.locator_params(axis="y", nbins=5)
         axes.margins(x=0.1, y=0.16)

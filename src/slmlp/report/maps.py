@@ -14,7 +14,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from slmlp.errors import SlmlpError
-from slmlp.report import drawing, words
+from slmlp.names import display
+from slmlp.report import drawing
 from slmlp.report.inputs import Inputs
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,8 +70,8 @@ def maps(inputs: Inputs) -> Maps | None:
         xy = np.array(tsne["methods"][method]["xy"], dtype=np.float64)
         if xy.shape != (len(every), 2):
             raise SlmlpError(f"tsne.json: {method} has {len(xy)} points for {len(every)} ids; run the study again")
-        panel, place = _panel(f"map-{i}", words.name(method), xy[kept], classes, len(names), sprite)
-        panels.append((words.name(method), panel))
+        panel, place = _panel(f"map-{i}", display(method), xy[kept], classes, len(names), sprite)
+        panels.append((display(method), panel))
         places[f"map-{i}"] = place.round(1).tolist()
     firsts = [int(np.flatnonzero(classes == c)[0]) for c in range(len(names))]
     legend = [(str(n), c, sprite.box(firsts[c]) if sprite else None) for c, n in enumerate(names)]

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from slmlp import files
+from slmlp.names import display
 from slmlp.report import tables, words
 from slmlp.report.inputs import Inputs, read
 
@@ -30,7 +31,7 @@ def render(inputs: Inputs) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        name=words.name,
+        name=display,
         tidy=words.tidy,
         signed=words.signed,
         number=words.number,
@@ -53,6 +54,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
     from slmlp.report import drawing, figures, maps
 
     study = inputs.study
+    widths = (drawing.WIDE, drawing.NARROW)
     labels, numbers = tables.every_number(inputs)
     return {
         "study": study,
@@ -61,12 +63,14 @@ def _content(inputs: Inputs) -> dict[str, Any]:
         "note": inputs.verdict.get("note"),
         "warnings": study.get("warnings") or [],
         "comparisons": inputs.comparisons,
-        "forest": [figures.forest(inputs, w, f"forest-{w}") for w in (drawing.WIDE, drawing.NARROW)],
+        "forest": [figures.forest(inputs, w, f"forest-{w}", inputs.comparisons) for w in widths],
+        "mlp": inputs.verdict.get("mlp") or [],
+        "mlp_forest": [figures.forest(inputs, w, f"mlp-{w}", inputs.verdict.get("mlp") or []) for w in widths],
         "how": _how(inputs),
         "table": tables.grid(inputs),
         "number_labels": labels,
         "numbers": numbers,
-        "methods": [(words.name(m), i) for i, m in enumerate(inputs.methods)],
+        "methods": [(display(m), i) for i, m in enumerate(inputs.methods)],
         "epochs": figures.epochs(inputs),
         "curve_seeds": len({r.seed for r in inputs.rows if r.role == "curve"}),
         "unseen_images": inputs.images("unseen", "accuracy"),
@@ -74,7 +78,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
         "rates": figures.rates(inputs),
         "rate_seeds": sorted({r.seed for r in inputs.rows if r.role == "grid"}),
         "rates_failed": [
-            f"{words.name(method)} could not be trained at {rate}: {reason}"
+            f"{display(method)} could not be trained at {rate}: {reason}"
             for method, reasons in ((study.get("rates") or {}).get("failed") or {}).items()
             for rate, reason in reasons.items()
         ],
@@ -87,7 +91,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
         "settings": list(words.flat(study["settings"])),
         "machine_rows": _machine(study),
         "limits": words.limits(inputs),
-        "winners": [words.name(m) for m in inputs.methods if m in inputs.better()],
+        "winners": [display(m) for m in inputs.methods if m in inputs.better()],
         "day": words.day(study.get("finished") or study.get("started")),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from slmlp.names import display
 from slmlp.report import words
 from slmlp.report.inputs import Inputs, read
 
@@ -99,11 +100,19 @@ def _mixtureness(inputs: Inputs, method: str) -> Cell:
     return Cell(words.number(value.mean, 2), within)
 
 
+def _compute(inputs: Inputs, method: str) -> Cell:
+    """Return training compute relative to the first method."""
+    value = (inputs.study.get("compute") or {}).get(method)
+    return NOTHING if value is None else Cell(words.number(value, 2))
+
+
 def _columns(inputs: Inputs) -> list[tuple[str, str, Callable[[Inputs, str], Cell]]]:
     """Return (heading, unit, reader) of every column, the most asked for first."""
     columns: list[tuple[str, str, Callable[[Inputs, str], Cell]]] = [("unseen accuracy", "%", _unseen)]
     if inputs.comparisons:
-        columns.append((f"difference to {words.name(inputs.methods[0])}", "points", _difference))
+        columns.append((f"difference to {display(inputs.methods[0])}", "points", _difference))
+    if len(set((inputs.study.get("compute") or {}).values())) > 1:
+        columns.append(("training compute", f"× {display(inputs.methods[0])}", _compute))
     return [
         *columns,
         ("source accuracy", "%", _accuracy("source")),
@@ -117,7 +126,7 @@ def _columns(inputs: Inputs) -> list[tuple[str, str, Callable[[Inputs, str], Cel
 def grid(inputs: Inputs) -> Grid:
     """Return the study's table; a column nobody has a number for is left out."""
     columns, better = _columns(inputs), inputs.better()
-    first, *others = [words.name(m) for m in inputs.methods]
+    first, *others = [display(m) for m in inputs.methods]
     rows = []
     for method in [*inputs.methods, *inputs.baselines]:
         baseline = method in inputs.baselines
@@ -125,7 +134,7 @@ def grid(inputs: Inputs) -> Grid:
         if method in better:
             note = f"better than {words.listed(others) if method == inputs.methods[0] else first}"
         cells = tuple(reader(inputs, method) for _, _, reader in columns)
-        rows.append(Row(method, words.name(method), note, method in better, baseline, cells))
+        rows.append(Row(method, display(method), note, method in better, baseline, cells))
     kept = [i for i in range(len(columns)) if any(r.cells[i] != NOTHING for r in rows)]
     return Grid(
         tuple(columns[i][:2] for i in kept),
@@ -159,7 +168,7 @@ def every_number(inputs: Inputs) -> tuple[list[str], list[tuple[str, str, list[s
         spreads = [inputs.spread(task, metric, m) for m in methods]
         values = [f"{s.mean:.4g}".replace("-", "−") if s else words.NOTHING for s in spreads]
         rows.append((task, words.metric(metric), values))
-    return [words.name(m) for m in methods], rows
+    return [display(m) for m in methods], rows
 
 
 def _read(source: Path | Inputs) -> Inputs:

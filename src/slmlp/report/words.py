@@ -7,15 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from slmlp.names import display
 from slmlp.report.inputs import Inputs
 
-NAMES = {
-    "sl": "SL",
-    "sl-mlp": "SL-MLP",
-    "raw-pixels": "raw pixels",
-    "random-init": "untrained encoder",
-    "starting-encoder": "starting encoder",
-}
 METRICS = {
     "accuracy": "accuracy",
     "discriminative_ratio_source": "discriminative ratio, source",
@@ -28,17 +22,6 @@ METRICS = {
     "redundancy_unseen": "redundancy, unseen",
 }
 NOTHING = "–"
-
-
-def name(method: str) -> str:
-    """Return a method's name for readers.
-
-    >>> name("sl-mlp:projector.out=256")
-    'SL-MLP (projector.out=256)'
-    """
-    base, _, overrides = method.partition(":")
-    shown = NAMES.get(base, base)
-    return f"{shown} ({overrides})" if overrides else shown
 
 
 def metric(key: str) -> str:
@@ -192,7 +175,7 @@ def limits(inputs: Inputs) -> list[tuple[str, str]]:
         said.append(
             (
                 "Rate at the edge.",
-                f"The chosen rate of {listed([name(m) for m in edges])} is the lowest or highest "
+                f"The chosen rate of {listed([display(m) for m in edges])} is the lowest or highest "
                 "that was tried; a better one may lie outside the grid.",
             )
         )

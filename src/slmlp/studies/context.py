@@ -127,6 +127,7 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     values = dataclasses.asdict(cfg)
     for key in ("methods", "seeds", "curve_seeds", "parallel"):
         values.pop(key)
+    values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes"):
         values["training"].pop(key)
     for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir"):

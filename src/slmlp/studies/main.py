@@ -11,7 +11,7 @@ from slmlp.errors import SlmlpError
 from slmlp.progress import duration, say
 from slmlp.studies import baselines, pool, rates, summary
 from slmlp.studies.context import open_study
-from slmlp.studies.worker import Task
+from slmlp.studies.task import Task
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
@@ -29,7 +29,12 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
     cfg = context.cfg
     chosen = rates.choose(context)
     # seeds outermost: every finished seed is a finished pair
-    tasks = [Task("final", spec.name, chosen.of(spec), seed) for seed in range(cfg.seeds) for spec in context.specs]
+    tasks = [
+        Task("final", spec.name, chosen.of(spec), seed)
+        for seed in range(cfg.seeds)
+        for spec in context.specs
+        if seed in spec.seeds(cfg.seeds)
+    ]
     errors = pool.run_all(context.source, context.folder, cfg, tasks)
     for task, error in errors.items():
         raise SlmlpError(f"{task.words}: {error}")

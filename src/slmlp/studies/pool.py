@@ -14,7 +14,8 @@ from pathlib import Path
 
 from slmlp import config, processes
 from slmlp.errors import SlmlpError
-from slmlp.studies.worker import Task, perform
+from slmlp.studies.task import Task
+from slmlp.studies.worker import perform
 
 PATIENCE = 2.0  # seconds for a process without a task to end by itself
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from slmlp import results
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import UNSEEN, VALIDATION, Subject, encoder_hashes
-from slmlp.features import Features
-from slmlp.pretraining import Prepared, prepare
-from slmlp.probes.linear import evaluate as probe_on_test
+from slmlp.evaluation import VALIDATION
 from slmlp.progress import say
-from slmlp.results import Result
-from slmlp.run import Run
+from slmlp.studies import grid as grid_runs
 from slmlp.studies import pool
 from slmlp.studies.context import Context
 from slmlp.studies.specs import Spec
-from slmlp.studies.worker import Task
-
-GRID_SEED = 0
+from slmlp.studies.task import Task
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ def choose(context: Context) -> Rates:
     grid = context.cfg.rates
     if len(grid) == 1:
         return Rates({spec.name: grid[0] for spec in context.specs})
-    tasks = [Task("grid", spec.name, rate, GRID_SEED) for rate in grid for spec in context.specs]
+    tasks = [Task("grid", spec.name, rate, grid_runs.SEED) for rate in grid for spec in context.specs]
     errors = pool.run_all(context.source, context.folder, context.cfg, tasks)
     rates = Rates({})
     scores = {
@@ -72,40 +63,3 @@ def choose(context: Context) -> Rates:
         shown = ", ".join(f"{rate:g}: {100 * score:.1f} %" for rate, score in found.items())
         say(f"{spec.name}: base rate {rates.chosen[spec.name]:g} chosen by source validation ({shown})")
     return rates
-
-
-def train_and_score(context: Context, spec: Spec, rate: float) -> None:
-    """Train one contender at one rate and add its validation and unseen accuracy to the results, once."""
-    cfg = context.cfg
-    run = Run(context.folder / "runs" / f"{spec.folder}-rate{rate:g}")
-    job = context.job(spec, rate, GRID_SEED, validation=True)
-    context.pretrain(run, job)
-    encoder = run.encoder()
-    hashes, transform = encoder_hashes(encoder)
-    subject = Subject(run.name, spec.name, cfg.training.encoder, GRID_SEED, "grid", None, rate, cfg.labels)
-    extract = context.evaluation.extractor(encoder)
-    context.evaluation.run(subject, extract, hashes, (UNSEEN,), transform)
-    for row in results.read(context.evaluation.results_file):
-        if (row.run, row.task, row.hashes.get("encoder")) == (run.name, VALIDATION, hashes["encoder"]):
-            return
-    ready = prepare(job, context.images, context.split)
-    assert ready.validation is not None
-    train, held = (_told(extract(part), ready) for part in (ready.train, ready.validation))
-    outcome = probe_on_test(train, held, cfg.probe)
-    line = Result(
-        run=run.name, method=spec.name, encoder=cfg.training.encoder, seed=GRID_SEED, task=VALIDATION,
-        data=context.images.name, metric="accuracy", value=outcome.accuracy, n=outcome.n, role="grid", base_lr=rate,
-        labels=cfg.labels, interval=outcome.interval,
-        hashes={**hashes, "data": ready.validation.hash(), "split": context.split.hash(), "transform": transform},
-    )  # fmt: skip
-    results.append(context.evaluation.results_file, line)
-
-
-def _told(features: Features, ready: Prepared) -> Features:
-    """Return the features under the labels that pretraining was given: selection may use no others."""
-    if ready.labels.names == features.classes:
-        return features
-    assert ready.train.groups is not None
-    index = {name: i for i, name in enumerate(ready.labels.names)}
-    of_class = np.array([index[group] for group in ready.train.groups], dtype=np.int64)
-    return dataclasses.replace(features, y=of_class[features.y], classes=ready.labels.names)

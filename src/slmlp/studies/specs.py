@@ -1,9 +1,13 @@
-"""Method specs of a study: ``sl-mlp`` or ``sl-mlp:projector.out=256:label_smoothing=0.1:training.epochs=50``."""
+"""Method specs of a study: ``sl-mlp``, or with settings behind colons: ``sl-mlp:projector.out=256:training.epochs=9``.
+
+``seeds=1`` gives a contender fewer seeds than the study.
+"""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +18,7 @@ from slmlp.errors import SlmlpError, unknown
 # by the same rule for all) nor the data.
 TRAINING = (
     "epochs", "augment", "local_crops", "local_size", "batch_size", "warmup_epochs", "weight_decay", "momentum",
+    "optimizer", "nesterov", "schedule", "final_lr", "decay_norms_and_biases",
 )  # fmt: skip
 
 
@@ -25,11 +30,16 @@ class Spec:
     method: str
     settings: config.MethodConfig
     training: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
+    most_seeds: int | None = None  # fewer seeds than the study's
 
     @property
     def folder(self) -> str:
         """The name as part of a folder's name."""
         return "".join(c if c.isalnum() or c in "-._=" else "_" for c in self.name)
+
+    def seeds(self, of_study: int) -> range:
+        """Return its seeds in a study of ``of_study`` seeds."""
+        return range(min(of_study, self.most_seeds or of_study))
 
 
 def parse(text: str) -> Spec:
@@ -50,6 +60,9 @@ def parse(text: str) -> Spec:
     training = given.pop("training", {})
     _known(text, training, list(TRAINING), "training setting of one method")
     settings = given.pop("", {})
+    seeds = settings.pop("seeds", None)
+    if seeds is not None and (not isinstance(seeds, int) or seeds < 1):
+        raise SlmlpError(f"--methods {text}: seeds must be a number of at least 1, found {seeds!r}")
     rooms = {f.name for f in dataclasses.fields(preset) if isinstance(getattr(preset, f.name), config.Projector)}
     _known(text, given, sorted(rooms), "group of settings")
     _known(text, settings, [f.name for f in dataclasses.fields(preset) if f.name not in rooms], f"setting of {method}")
@@ -63,7 +76,7 @@ def parse(text: str) -> Spec:
         raise SlmlpError(f"--methods {text}: {error}") from error
     except TypeError as error:
         raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
-    return Spec(text.strip(), method, made, training)
+    return Spec(text.strip(), method, made, training, seeds)
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:
@@ -90,3 +103,17 @@ def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
     if repeated:
         raise SlmlpError(f"--methods names {', '.join(sorted(repeated))} more than once")
     return specs
+
+
+def mlp_pairs(specs: Sequence[Spec]) -> list[tuple[str, str]]:
+    """Return the (without, with) pairs of contenders that differ in their projector alone, one having no MLP."""
+
+    def rest(spec: Spec) -> tuple[object, ...]:
+        return type(spec.settings), dataclasses.replace(spec.settings, projector=config.Projector()), spec.training
+
+    return [
+        (a.name, b.name)
+        for a in specs
+        for b in specs
+        if rest(a) == rest(b) and a.settings.projector.depth == 0 < b.settings.projector.depth
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from PIL import Image
 
 from slmlp import config, data, device, files, results, seeds
 from slmlp.analysis.tsne import embed
+from slmlp.config.flags import flags
 from slmlp.evaluation import UNSEEN
 from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
 from slmlp.studies.context import Context
 from slmlp.studies.rates import Rates
-from slmlp.verdict import Accuracy, Comparison, Verdict, judge, mean_interval
+from slmlp.studies.specs import mlp_pairs
+from slmlp.verdict import Accuracy, Comparison, Verdict, compare_all, judge, mean_interval
 
 MAP_IMAGES = 500
 THUMBNAIL = 32  # pixels
@@ -29,7 +32,9 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     predictions = final_predictions(context)
     verdict = judge(predictions, context.specs[0].name) if len(context.specs) > 1 else None
     means = {name: mean_interval(list(by_seed.values())) for name, by_seed in predictions.items()}
-    files.write_json(context.folder / "verdict.json", verdict_json(verdict, means))
+    pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the verdict has said it
+    switch = compare_all(predictions, pairs)
+    files.write_json(context.folder / "verdict.json", verdict_json(verdict, means, switch))
     _map(context)
     winner = max(means, key=lambda name: means[name].value)
     about = _about(context, rates, winner, demo)
@@ -50,12 +55,15 @@ def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
     return found
 
 
-def verdict_json(verdict: Verdict | None, means: dict[str, Accuracy]) -> dict[str, Any]:
+def verdict_json(
+    verdict: Verdict | None, means: dict[str, Accuracy], switch: Sequence[Comparison] = ()
+) -> dict[str, Any]:
     """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
     one_seed = verdict is not None and any(c.seeds == 1 for c in verdict.comparisons)
     return {
         "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
         "comparisons": [_comparison(c) for c in verdict.comparisons] if verdict else [],
+        "mlp": [_comparison(c) for c in switch],
         "note": "one seed: images only; another seed may turn the sign" if one_seed else None,
         "means": {
             name: {
@@ -131,6 +139,17 @@ def _hours(context: Context) -> float:
     return total / 3600
 
 
+def _compute(context: Context) -> dict[str, float]:
+    """Return each contender's training compute relative to the first: encoder passes over all images and epochs."""
+    passes = {}
+    for spec in context.specs:
+        saved = context.run(spec, 0).config
+        steps, batch = saved["resolved"]["steps"], saved["job"]["training"]["batch_size"]
+        passes[spec.name] = steps * batch * float(saved["resolved"].get("passes_per_image", 1))
+    first = passes[context.specs[0].name]
+    return {name: round(value / first, 3) for name, value in passes.items()}
+
+
 def _now() -> str:
     from datetime import UTC, datetime
 
@@ -158,6 +177,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "settings": files.as_json(dataclasses.asdict(cfg)),
         "methods": [spec.name for spec in context.specs],
         "seeds": cfg.seeds,
+        "compute": _compute(context),
         "labels": cfg.labels,
         "rates": {"grid": list(cfg.rates), "chosen": chosen,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
@@ -166,25 +186,6 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "warnings": warnings(context),
         "demo": demo,
     }  # fmt: skip
-
-
-def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
-    """Return the command-line flags of the settings that differ from their defaults."""
-    words: list[str] = []
-    for entry in dataclasses.fields(given):
-        value = getattr(given, entry.name)
-        if value == getattr(default, entry.name) or value is None:
-            continue
-        flag = f"--{prefix}{entry.name}".replace("_", "-")
-        if isinstance(value, bool):
-            words.append(flag if value else f"--{prefix}no-{entry.name}".replace("_", "-"))
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        elif dataclasses.is_dataclass(value):
-            words += flags(value, getattr(default, entry.name), f"{prefix}{entry.name}.")
-        else:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-    return words
 
 
 def full_command(context: Context, winner: str, rate: float) -> str:

@@ -9,40 +9,25 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slmlp import config
 from slmlp.errors import SlmlpError
+from slmlp.studies.task import Task
 
 if TYPE_CHECKING:
     from slmlp.studies.context import Context
 
 
-@dataclass(frozen=True)
-class Task:
-    """One run to do: a rate to try (``grid``) or a seed to finish (``final``)."""
-
-    kind: str
-    spec: str
-    rate: float
-    seed: int
-
-    @property
-    def words(self) -> str:
-        """The task in a line of progress."""
-        return f"{self.spec} at rate {self.rate:g}" + (f", seed {self.seed}" if self.kind == "final" else "")
-
-
 def perform(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
     """Train and evaluate one run; its numbers are in the study's results file afterwards."""
-    from slmlp.studies import rates
+    from slmlp.studies import grid
     from slmlp.studies.specs import parse
 
     opened = _open(source, folder, cfg)
     if task.kind == "grid":
-        rates.train_and_score(opened, parse(task.spec), task.rate)
+        grid.train_and_score(opened, parse(task.spec), task.rate)
     else:
         opened.finish(parse(task.spec), task.rate, task.seed)
 

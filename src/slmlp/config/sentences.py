@@ -1,0 +1,28 @@
+"""The sentence under each setting, read from the source of its dataclass: what ``--help`` shows, for other pages."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from typing import Any
+
+
+def sentences(kind: Any) -> dict[str, str]:
+    """Return setting -> the string under it, in one line; those of base classes included.
+
+    >>> from slmlp.config import Training
+    >>> sentences(Training)["epochs"]
+    'Passes over the training images.'
+    """
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        (made,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(made, ast.ClassDef)
+        for field, below in zip(made.body, made.body[1:], strict=False):
+            named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                assert isinstance(field, ast.AnnAssign)
+                assert isinstance(field.target, ast.Name)
+                found[field.target.id] = " ".join(str(below.value.value).split())
+    return found

@@ -1,0 +1,30 @@
+"""Names of methods and baselines as readers know them."""
+
+from __future__ import annotations
+
+NAMES = {
+    "sl": "SL",
+    "sl-mlp": "SL-MLP",
+    "supcon": "SupCon",
+    "simclr": "SimCLR",
+    "moco-v1": "MoCo v1",
+    "moco-v2": "MoCo v2",
+    "byol": "BYOL",
+    "swav": "SwAV",
+    "t-rex": "t-ReX",
+    "t-rex-star": "t-ReX*",
+    "raw-pixels": "raw pixels",
+    "random-init": "untrained encoder",
+    "starting-encoder": "starting encoder",
+}
+
+
+def display(name: str) -> str:
+    """Return a method's name as it is printed; settings behind a colon go in brackets, unknown names stay.
+
+    >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("mine")
+    ('SL-MLP', 'SL-MLP (projector.out=256)', 'mine')
+    """
+    base, _, settings = name.partition(":")
+    shown = NAMES.get(base, base)
+    return f"{shown} ({settings.replace(':', ', ')})" if settings else shown

@@ -1,0 +1,56 @@
+"""One run of the rate grid: trained on the source images less the validation share, scored on that share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from slmlp import results
+from slmlp.evaluation import UNSEEN, VALIDATION, Subject, encoder_hashes
+from slmlp.features import Features
+from slmlp.pretraining import Prepared, prepare
+from slmlp.probes.linear import evaluate as probe_on_test
+from slmlp.results import Result
+from slmlp.run import Run
+from slmlp.studies.context import Context
+from slmlp.studies.specs import Spec
+
+SEED = 0
+
+
+def train_and_score(context: Context, spec: Spec, rate: float) -> None:
+    """Train one contender at one rate and add its validation and unseen accuracy to the results, once."""
+    cfg = context.cfg
+    run = Run(context.folder / "runs" / f"{spec.folder}-rate{rate:g}")
+    job = context.job(spec, rate, SEED, validation=True)
+    context.pretrain(run, job)
+    encoder = run.encoder()
+    hashes, transform = encoder_hashes(encoder)
+    subject = Subject(run.name, spec.name, cfg.training.encoder, SEED, "grid", None, rate, cfg.labels)
+    extract = context.evaluation.extractor(encoder)
+    context.evaluation.run(subject, extract, hashes, (UNSEEN,), transform)
+    for row in results.read(context.evaluation.results_file):
+        if (row.run, row.task, row.hashes.get("encoder")) == (run.name, VALIDATION, hashes["encoder"]):
+            return
+    ready = prepare(job, context.images, context.split)
+    assert ready.validation is not None
+    train, held = (_told(extract(part), ready) for part in (ready.train, ready.validation))
+    outcome = probe_on_test(train, held, cfg.probe)
+    line = Result(
+        run=run.name, method=spec.name, encoder=cfg.training.encoder, seed=SEED, task=VALIDATION,
+        data=context.images.name, metric="accuracy", value=outcome.accuracy, n=outcome.n, role="grid", base_lr=rate,
+        labels=cfg.labels, interval=outcome.interval,
+        hashes={**hashes, "data": ready.validation.hash(), "split": context.split.hash(), "transform": transform},
+    )  # fmt: skip
+    results.append(context.evaluation.results_file, line)
+
+
+def _told(features: Features, ready: Prepared) -> Features:
+    """Return the features under the labels that pretraining was given: selection may use no others."""
+    if ready.labels.names == features.classes:
+        return features
+    assert ready.train.groups is not None
+    index = {name: i for i, name in enumerate(ready.labels.names)}
+    of_class = np.array([index[group] for group in ready.train.groups], dtype=np.int64)
+    return dataclasses.replace(features, y=of_class[features.y], classes=ready.labels.names)
