@@ -156,10 +156,16 @@ def test_one_process_that_fails_at_the_start_ends_all_with_its_line(shapes, patc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet_50"], "did you mean 'resnet50'"),
+        (
+            ["pretrain", "DATA", "--out", "OUT", "--batch-size", "24", "--encoder", "resnet_50"],
+            "did you mean 'resnet50'",
+        ),
         (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet10", "--batch-size", "25"], "choose 24 or 26"),
         (["study", "DATA", "--out", "OUT"], "slmlp study runs as one process, found WORLD_SIZE=2"),
-        (["pretrain", "DATA", "--out", "OUT", "--device", "cuda:1"], "names one device for 2 processes"),
+        (
+            ["pretrain", "DATA", "--out", "OUT", "--batch-size", "24", "--device", "cuda:1"],
+            "names one device for 2 processes",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_line_from_one_process(shapes, tmp_path, words, line):
