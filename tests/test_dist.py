@@ -15,8 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 import dist_work
-from slmlp import api, config, processes
+from slmlp import api, augment, config, data, dist, processes, results
+from slmlp.batches import Batches, Plan
+from slmlp.corpus import Corpus, shared_memory
 from slmlp.errors import SlmlpError
+from slmlp.pretraining import initial_encoder
 from slmlp.run import Run
 
 HERE = Path(__file__).parent
@@ -80,8 +83,6 @@ def test_a_gather_has_the_rows_of_all_and_a_gradient_that_averages_to_that_of_on
 
 
 def test_alone_a_gather_is_the_tensor_itself():
-    from slmlp import dist
-
     x = torch.zeros(2, 3, requires_grad=True)
     assert dist.gather(x) is x
     assert dist.parallel(module := torch.nn.Linear(1, 1)) is module
@@ -179,7 +180,7 @@ def curve_of_one():
     return dist_work.curves()
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_loss_curves_and_weights_of_several_processes_are_those_of_one(curve_of_one, count, tmp_path):
     parts = work("curves", count, tmp_path)
     assert parts[0].keys() == (curve_of_one.keys() if count < 4 else set(dist_work.SYNCED))
@@ -199,7 +200,7 @@ def test_loss_curves_and_weights_of_several_processes_are_those_of_one(curve_of_
 # The command
 
 GENTLE = (
-    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 2 --base-lr 0.02 --augment crop --precision float32"
+    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 2 --base-lr 0.005 --augment crop --precision float32"
 )
 PATCHED = """
 import os, sys, time
@@ -210,6 +211,8 @@ original, load = train.optim.lr_at, data.load
 def slow(step, *rest):
     if step == 4 and how == "die" and rank == 1:
         os._exit(9)
+    if step == 4 and how == "fail" and rank == 1:
+        raise errors.SlmlpError("cannot read image 7")
     if step >= 4 and how == "slow":
         if rank == 0:
             print("at", step, flush=True)
@@ -243,13 +246,24 @@ def pretraining(shapes: Path, out: Path) -> list[str]:
 
 
 def assert_close_runs(run: Run, straight: Run) -> None:
+    """Runs in float32: rounding grows from step to step, so it is judged by how far training has moved the weights.
+
+    At this rate another order of the sums (another memory layout, or other parts of a batch) moves them by 1e-4 to 1e-3
+    of that; a gradient that is not that of the whole batch, by a tenth and more.
+    """
     found, expected = (load_file(r.path / "encoder.safetensors") for r in (run, straight))
     assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, atol=1e-3, rtol=1e-3, msg=key)
+    start = initial_encoder("resnet10", "random", 16, "small", 0).weights()
+    apart, moved = (
+        sum(float((a[key] - b[key]).square().sum()) for key in start if "running" not in key) ** 0.5
+        for a, b in ((found, expected), (expected, start))
+    )
+    assert apart < 0.01 * moved
+    for key in (key for key in start if "running" in key):
+        torch.testing.assert_close(found[key], expected[key], atol=0.02, rtol=0.02, msg=key)
     rows, wanted = run.metrics(), straight.metrics()
     assert [row["step"] for row in rows] == [row["step"] for row in wanted]
-    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted], atol=1e-3)
+    np.testing.assert_allclose([r["loss"] for r in rows], [r["loss"] for r in wanted], atol=0.01)
 
 
 def test_a_run_of_two_processes_is_that_of_one(shapes, straight, tmp_path):
@@ -305,6 +319,13 @@ def test_a_process_that_is_killed_ends_the_others_with_one_line_and_the_run_goes
     assert_close_runs(Run(out), straight)
 
 
+def test_one_process_that_fails_later_is_the_one_that_speaks(shapes, patched, tmp_path):
+    outcome = ended(started(2, patched, "fail", *pretraining(shapes, tmp_path / "run")))
+    assert [code for code, _, _ in outcome] == [2, 2]
+    assert told(outcome[0][2] + outcome[1][2]) == ["slmlp: cannot read image 7"]
+    assert "Traceback" not in outcome[0][2] + outcome[1][2]
+
+
 def test_one_process_that_fails_at_the_start_ends_all_with_its_line(shapes, patched, tmp_path):
     command = [*map(str, TORCHRUN), str(patched), "unreadable", *pretraining(shapes, tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -317,10 +338,16 @@ def test_one_process_that_fails_at_the_start_ends_all_with_its_line(shapes, patc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet_50"], "did you mean 'resnet50'"),
+        (
+            ["pretrain", "DATA", "--out", "OUT", "--batch-size", "24", "--encoder", "resnet_50"],
+            "did you mean 'resnet50'",
+        ),
         (["pretrain", "DATA", "--out", "OUT", "--encoder", "resnet10", "--batch-size", "25"], "choose 24 or 26"),
         (["study", "DATA", "--out", "OUT"], "slmlp study runs as one process, found WORLD_SIZE=2"),
-        (["pretrain", "DATA", "--out", "OUT", "--device", "cuda:1"], "names one device for 2 processes"),
+        (
+            ["pretrain", "DATA", "--out", "OUT", "--batch-size", "24", "--device", "cuda:1"],
+            "names one device for 2 processes",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_line_from_one_process(shapes, tmp_path, words, line):
@@ -343,6 +370,52 @@ def test_features_from_the_command_are_those_of_one_process(shapes, straight, tm
     with np.load(tmp_path / "f.npz") as found:
         assert found["ids"].tolist() == expected.ids.tolist()
         np.testing.assert_allclose(found["x"], expected.x, atol=1e-6, rtol=0)
+
+
+def test_an_evaluation_from_the_command_is_that_of_one_process(shapes, straight, tmp_path):
+    api.split(str(shapes), tmp_path / "split.json", config.Split(by="random", unseen_fraction=0.5))
+    words = ["evaluate", straight.path, shapes, "--split", tmp_path / "split.json", "--out", tmp_path / "two"]
+    outcome = ended(started(2, "-m", "slmlp", *words))
+    assert [code for code, _, _ in outcome] == [0, 0], outcome
+    assert [out.count("unseen accuracy") for _, out, _ in outcome] == [1, 0]
+    found = results.read(tmp_path / "two" / "results.jsonl")
+    expected = api.evaluate(straight.path, str(shapes), split=tmp_path / "split.json", out=tmp_path / "one")
+    assert [(r.metric, r.value, r.n) for r in found] == [(r.metric, r.value, r.n) for r in expected]
+
+
+# What needs no second process
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_of_a_batch_are_the_batch(shapes, streamed, count):
+    images = data.load(str(shapes)).of_part("train")
+    corpus = Corpus(images, config.DataOptions(stream_above_gb=0.0 if streamed else 64.0), None, 20, progress=False)
+    assert corpus.streamed == streamed
+    plan = Plan(images.labels, 12, 2, 0, balanced=False)
+    views = augment.views("moco-v2", 16, 2, local_crops=1)
+    rows = corpus.rows(images)
+    (whole, labels), size = Batches(corpus, rows, plan, views)[7], 12 // count
+    parts = [Batches(corpus, rows, plan, views, slice(i * size, (i + 1) * size))[7] for i in range(count)]
+    assert torch.equal(torch.cat([y for _, y in parts]), labels)
+    for i, view in enumerate(whole):
+        torch.testing.assert_close(torch.cat([x[i] for x, _ in parts]), view, atol=1e-6, rtol=0)
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    assert shared_memory(config.DataOptions()).memory_limit_gb == config.DataOptions().memory_limit_gb
+    for name, value in {"WORLD_SIZE": "8", "RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert shared_memory(config.DataOptions()).memory_limit_gb == config.DataOptions().memory_limit_gb / 4
+
+
+@pytest.mark.parametrize(("size", "batch", "choices"), [(2, 25, "24 or 26"), (4, 4, "8"), (3, 8, "6 or 9")])
+def test_a_batch_that_cannot_be_shared_is_refused_with_those_that_can(monkeypatch, size, batch, choices):
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SlmlpError, match=f"--batch-size {batch} .* choose {choices}$"):
+        dist.batch_part(batch)
+    assert dist.batch_part(6 * size) == slice(6, 12)
 
 
 def test_variables_that_make_no_sense_are_named(monkeypatch):

@@ -38,6 +38,15 @@ def test_flags_and_commands_named_in_the_docs_exist(page):
     from slmlp.cli import COMMANDS
 
     known = {"--help", "--version", "--debug", "--dist", "--rounds", "--threads", "--steps", "--batch-size", "--out"}
+    known |= {
+        "--standalone",
+        "--nproc-per-node",
+        "--nnodes",
+        "--rdzv-backend",
+        "--rdzv-endpoint",
+        "--rdzv-id",
+    }  # torchrun
+    known |= {"--nodes", "--ntasks-per-node"}  # srun
     for command in COMMANDS:
         shown = subprocess.run(
             [sys.executable, "-m", "slmlp", command, "--help"], capture_output=True, text=True, check=True

@@ -64,18 +64,20 @@ class SyncNormAct(SyncNorm):
 class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the batch of all processes; C channels, M numbers each.
 
-    Statistics and sums are in float32 (float64 for float64), whatever x is in.
+    Statistics and sums are in float32 (float64 for float64), whatever x is in. The passes over x are those of
+    PyTorch's own BatchNorm, put together anew: its statistics, its map in evaluation mode (any map of channels that is
+    a line), and the two sums of its gradient.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        variance, mean = torch.var_mean(_precise(x), axes, correction=0)  # (C,) each, of this process
-        own = torch.cat([mean, variance, mean.new_tensor([x.numel() // x.shape[1]])])
+        like = x.new_zeros(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))  # (C,), sets the precision
+        mean, variance = torch.batch_norm_update_stats(x, like, like.clone(), 0.0)  # of this process
+        own = torch.cat([mean, variance, like.new_tensor([x.numel() // x.shape[1]])])
         everyone = torch.stack(dist.gather_list(own))  # (processes, 2C + 1)
-        means, variances, counts = everyone[:, : len(mean)], everyone[:, len(mean) : -1], everyone[:, -1:]
+        means, variances, counts = everyone[:, : len(like)], everyone[:, len(like) : -1], everyone[:, -1:]
         count = counts.sum()  # M
         if count < 2:
             raise ValueError(f"expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
@@ -83,7 +85,8 @@ class _Normalise(torch.autograd.Function):
         mean = (means * counts).sum(0) / count
         variance = ((variances + (means - mean).square()) * counts).sum(0) / count
         y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, count)
         return y, mean, variance, count
 
@@ -92,24 +95,19 @@ class _Normalise(torch.autograd.Function):
         """With y' the gradient of the output and x^ the normalised input, the gradient of the input is
         weight / sqrt(variance + eps) * (y' - mean(y') - x^ * mean(y' x^)), both means over all processes.
         """
-        x, weight, mean, inverse, count = ctx.saved_tensors
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        grad = _precise(grads[0])
-        hat = (_precise(x) - mean.view(shape)) * inverse.view(shape)
-        sums = torch.stack([grad.sum(axes), (grad * hat).sum(axes)])  # (2, C), of this process
+        (x, weight, mean, variance, count), grad = ctx.saved_tensors, grads[0]
+        inverse = torch.rsqrt(variance + ctx.eps)
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, torch.ones_like(mean), None, None, mean, inverse, True, ctx.eps, [False, True, True]
+        )  # (C,) each: the sums of y' x^ and of y', of this process
         dx = None
         if ctx.needs_input_grad[0]:
-            along, across = dist.summed(sums) / count
+            across, along = dist.summed(torch.stack([of_weight, of_bias])) / count
             scale = inverse if weight is None else inverse * weight
-            dx = (grad - along.view(shape) - hat * across.view(shape)) * scale.view(shape)
-            dx = dx.to(x.dtype)
+            less = F.batch_norm(x, mean, variance, -scale * across, -scale * along, False, 0.0, ctx.eps)
+            dx = torch.addcmul(less, grad, scale.view([1, -1] + [1] * (x.ndim - 2))).to(x.dtype)
         # of this process alone: DistributedDataParallel adds up parameters
-        return dx, None if weight is None else sums[1], None if weight is None else sums[0], None
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+        return dx, None if weight is None else of_weight, None if weight is None else of_bias, None
 
 
 def synchronise(module: nn.Module, device: torch.device) -> nn.Module:

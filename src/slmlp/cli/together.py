@@ -14,8 +14,8 @@ from slmlp.errors import SlmlpError
 from slmlp.progress import say
 
 LOST = (
-    "slmlp: another process has ended without a word (killed, out of memory, or its machine is gone); what was saved "
-    "is kept: go on with slmlp pretrain --resume RUN"
+    "slmlp: another process has ended (killed, out of memory, its machine gone, or as shown above); what was saved is "
+    "kept: the same command, or slmlp pretrain --resume RUN, goes on from there"
 )
 
 

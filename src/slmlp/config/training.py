@@ -48,7 +48,7 @@ class Training:
     image_size: int | None = None
     """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224."""
     batch_size: int = 256
-    """Images in a step."""
+    """Images in a step, of all processes together."""
     base_lr: float = 0.1
     """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256."""
     warmup_epochs: float = 5.0
