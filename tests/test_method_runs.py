@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from slmlp import api, augment, config, data, device, methods, optim, pretraining, watch
+from slmlp import api, augment, config, data, device, methods, optim, recording, watch
 from slmlp.batches import Batches, Plan
 from slmlp.corpus import Corpus
 from slmlp.train import State, train
@@ -53,7 +53,7 @@ def test_stopped_and_resumed_equals_straight_and_the_encoder_is_the_trained_one(
         trained.append(state)
         yield from train(state, *rest)
 
-    monkeypatch.setattr(pretraining, "train", watched)
+    monkeypatch.setattr(recording, "train", watched)
     training = dataclasses.replace(RUN, local_crops=2 if name in CROPS else 0)
     words = {"method": name, "settings": CASES[name], "training": training, "options": FEW, "progress": False}
     straight = api.pretrain(str(shapes), tmp_path / "straight", **words)

@@ -10,6 +10,7 @@ import pytest
 
 import report_folder
 from report_folder import make
+from slmlp import names
 from slmlp.errors import SlmlpError
 from slmlp.report import inputs, maps, page, words
 
@@ -126,4 +127,5 @@ def test_contrast_holds_in_light_dark_and_print():
 
 
 def test_examples_in_docstrings_run():
-    assert doctest.testmod(words) == (0, 2)
+    assert doctest.testmod(words) == (0, 1)
+    assert doctest.testmod(names) == (0, 1)
