@@ -210,7 +210,7 @@ def test_several_methods_are_corrected_together():
     np.testing.assert_allclose(
         [c.p_holm for c in verdict.comparisons], holm(np.array([c.p for c in verdict.comparisons]))
     )
-    assert verdict.sentences[3].startswith(
+    assert verdict.sentences[0].startswith(
         "taken together (3 comparisons, Holm-corrected at 5 %): good beats SL; bad loses to SL; "
         "same could not be told from SL"
     )
@@ -289,3 +289,4 @@ def test_a_method_alone_has_an_interval_over_seeds_and_images():
 def test_display_names():
     assert [display(n) for n in ("sl", "sl-mlp", "supcon", "my-own")] == ["SL", "SL-MLP", "SupCon", "my-own"]
     assert display("sl-mlp:projector.depth=2") == "SL-MLP (projector.depth=2)"
+    assert display("byol:projector.depth=0:seeds=1:training.epochs=9") == "BYOL (projector.depth=0, training.epochs=9)"

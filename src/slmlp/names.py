@@ -25,6 +25,7 @@ def display(name: str) -> str:
     >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("mine")
     ('SL-MLP', 'SL-MLP (projector.out=256)', 'mine')
     """
-    base, _, settings = name.partition(":")
+    base, *settings = name.split(":")
     shown = NAMES.get(base, base)
-    return f"{shown} ({settings.replace(':', ', ')})" if settings else shown
+    told = [setting for setting in settings if not setting.startswith("seeds=")]  # tables count seeds themselves
+    return f"{shown} ({', '.join(told)})" if told else shown

@@ -142,7 +142,7 @@ def judge(runs: Mapping[str, Mapping[int, Predictions]], baseline: str) -> Verdi
     comparisons = compare_all(runs, pairs)
     sentences = [c.sentence for c in comparisons]
     if len(comparisons) > 1:
-        sentences.append(_together(baseline, comparisons))
+        sentences.insert(0, _together(baseline, comparisons))
     return Verdict(baseline, comparisons, (*sentences, *(said for pair in pairs for said in _left_out(runs, *pair))))
 
 
@@ -166,7 +166,9 @@ def _left_out(runs: Mapping[str, Mapping[int, Predictions]], baseline: str, meth
     if not alone:
         return []
     seeds = f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))}"
-    only_one = f"only one of {display(method)} and {display(baseline)} has finished there"
+    only_one = (
+        "only one of the two was trained with it" if len(alone) == 1 else "only one of the two was trained with them"
+    )
     return [f"{seeds} left out of {display(method)} against {display(baseline)}: {only_one}"]
 
 
@@ -199,7 +201,7 @@ def _together(baseline: str, comparisons: Sequence[Comparison]) -> str:
     ]
     return (
         f"taken together ({len(comparisons)} comparisons, Holm-corrected at 5 %): {'; '.join(parts)}; "
-        "each interval above is for its comparison alone"
+        "each interval is for its comparison alone"
     )
 
 

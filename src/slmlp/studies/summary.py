@@ -59,7 +59,7 @@ def verdict_json(
     verdict: Verdict | None, means: dict[str, Accuracy], switch: Sequence[Comparison] = ()
 ) -> dict[str, Any]:
     """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
-    one_seed = verdict is not None and any(c.seeds == 1 for c in verdict.comparisons)
+    one_seed = verdict is not None and all(c.seeds == 1 for c in verdict.comparisons)  # else each sentence says it
     return {
         "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
         "comparisons": [_comparison(c) for c in verdict.comparisons] if verdict else [],
