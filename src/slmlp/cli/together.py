@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from slmlp import processes
 from slmlp.cli import attempt
@@ -33,7 +34,7 @@ def together(words: list[str], debug: bool) -> int:
             with dist.joined():
                 code, line = _attempt(words, debug)
                 if code:
-                    _end(line)
+                    _end(line, code)
         except SlmlpError as error:  # they did not meet: there is no telling what the others say
             print(f"slmlp: {error}", file=sys.__stderr__)
             return 2
@@ -55,8 +56,8 @@ def _attempt(words: list[str], debug: bool) -> tuple[int, str]:
         return 2, LOST
 
 
-def _end(line: str) -> None:
-    """Say the line, if no other process has spoken; the launcher may end this process any time from now on."""
+def _end(line: str, code: int) -> NoReturn:
+    """Say the line, if no other process has spoken, and end; the launcher may end this process any time from now on."""
     from slmlp import dist
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,3 +65,8 @@ def _end(line: str) -> None:
     dist.speak_once(
         lambda: print(line, file=sys.__stderr__, flush=True) if line else None, bool(line) or processes.first()
     )
+    for stream in (sys.stdout, sys.stderr, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    # at once: the threads and destructors of a group whose other members have gone may abort the process (signal 6)
+    os._exit(code)
