@@ -184,7 +184,7 @@ def _theirs(name: str, corpus: Corpus, batch: int, workers: int, *, channels_las
                 began = time.perf_counter()
             views, labels = next(batches)
             loss = loss_of([view.to(memory_format=layout) for view in views], labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
         return steps * batch / (time.perf_counter() - began)
@@ -200,7 +200,8 @@ def _simclr(encoder: nn.Module, queue: int) -> Parts:
 
     def loss_of(views: Sequence[Tensor], labels: Tensor) -> Tensor:
         first, second = (head(encoder(view)) for view in views)
-        return criterion(first, second)  # type: ignore[no-any-return]
+        loss: Tensor = criterion(first, second)
+        return loss
 
     return SimCLRTransform(input_size=SIZE, gaussian_blur=0.0), nn.ModuleList([encoder, head]), loss_of
 
@@ -209,7 +210,8 @@ def _supcon(encoder: nn.Module, queue: int) -> Parts:
     head, criterion = modules.SimCLRProjectionHead(256, 256, 128), SupConLoss(temperature=0.1)
 
     def loss_of(views: Sequence[Tensor], labels: Tensor) -> Tensor:
-        return criterion(torch.cat([head(encoder(view)) for view in views]), labels.repeat(2))  # type: ignore[no-any-return]
+        loss: Tensor = criterion(torch.cat([head(encoder(view)) for view in views]), labels.repeat(2))
+        return loss
 
     return SimCLRTransform(input_size=SIZE, gaussian_blur=0.0), nn.ModuleList([encoder, head]), loss_of
 
@@ -236,7 +238,8 @@ def _moco(encoder: nn.Module, queue: int) -> Parts:
     def loss_of(views: Sequence[Tensor], labels: Tensor) -> Tensor:
         move()
         query = head(encoder(views[0]))
-        return criterion(query, key_head(key_encoder(views[1])).detach())  # type: ignore[no-any-return]
+        loss: Tensor = criterion(query, key_head(key_encoder(views[1])).detach())
+        return loss
 
     return MoCoV2Transform(input_size=SIZE, gaussian_blur=0.0), nn.ModuleList([encoder, head]), loss_of
 
@@ -250,7 +253,8 @@ def _byol(encoder: nn.Module, queue: int) -> Parts:
         move()
         p1, p2 = (predictor(head(encoder(view))) for view in views)
         t1, t2 = (target_head(target_encoder(view)).detach() for view in views)
-        return 0.5 * (criterion(p1, t2) + criterion(p2, t1))  # type: ignore[no-any-return]
+        loss: Tensor = 0.5 * (criterion(p1, t2) + criterion(p2, t1))
+        return loss
 
     transform = BYOLTransform(
         BYOLView1Transform(input_size=SIZE, gaussian_blur=0.0), BYOLView2Transform(input_size=SIZE, gaussian_blur=0.0)
@@ -265,7 +269,8 @@ def _swav(encoder: nn.Module, queue: int) -> Parts:
     def loss_of(views: Sequence[Tensor], labels: Tensor) -> Tensor:
         prototypes.normalize()
         scores = [prototypes(nn.functional.normalize(head(encoder(view)), dim=1)) for view in views]
-        return criterion(scores, [])  # type: ignore[no-any-return]
+        loss: Tensor = criterion(scores, [])
+        return loss
 
     transform = SwaVTransform(crop_sizes=(SIZE, SIZE), crop_counts=(2, 0), gaussian_blur=0.0)
     return transform, nn.ModuleList([encoder, head, prototypes]), loss_of

@@ -57,7 +57,8 @@ def by_first(work: Callable[[], T]) -> T:
         if processes.first():
             result = [work()]
     group.broadcast_object_list(result, src=0)
-    return result[0]  # type: ignore[no-any-return]
+    made: T = result[0]
+    return made
 
 
 def in_turn(work: Callable[[], T]) -> T:
