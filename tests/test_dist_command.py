@@ -23,6 +23,7 @@ GENTLE = (
 PATCHED = """
 import os, sys, time
 from slmlp import cli, data, errors, processes, train
+from slmlp.cli import together
 how, words = sys.argv[1], sys.argv[2:]
 rank = int(os.environ["RANK"])
 original, load = train.optim.lr_at, data.load
@@ -40,7 +41,13 @@ def refusing(*rest, **more):
     if how == "unreadable" and rank == 1:
         raise errors.SlmlpError("data 'x' cannot be read")
     return load(*rest, **more)
-train.optim.lr_at, data.load = slow, refusing
+attempted = together._attempt
+def late(*rest):
+    code, line = attempted(*rest)
+    if how == "late" and rank == 1:
+        time.sleep(3)
+    return code, line
+train.optim.lr_at, data.load, together._attempt = slow, refusing, late
 sys.exit(cli.main(words))
 """
 
@@ -176,6 +183,14 @@ def test_what_cannot_work_is_one_line_from_one_process(shapes, tmp_path, words, 
     assert line in found
     assert "Traceback" not in outcome[0][2] + outcome[1][2]
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_process_that_fails_long_after_the_first_stays_silent(shapes, patched, tmp_path):
+    words = [*pretraining(shapes, tmp_path / "run"), "--encoder", "resnet_50"]
+    outcome = ended(started(2, patched, "late", *words))
+    assert [code for code, _, _ in outcome] == [2, 2]
+    (found,) = told("".join(said for _, _, said in outcome))
+    assert "did you mean 'resnet50'" in found
 
 
 def test_features_from_the_command_are_those_of_one_process(shapes, straight, tmp_path):

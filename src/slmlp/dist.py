@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -212,16 +213,18 @@ def broken(error: BaseException) -> bool:
     )
 
 
-def speak_once(speak: Callable[[], None], may: bool = True) -> None:
+def speak_once(speak: Callable[[], None], may: bool = True, patience: float = 20) -> None:
     """Call ``speak`` on the first process that comes here and may; the others return when it has spoken.
 
     Without an exchange: a process may have failed while the others are anywhere. The launcher ends all processes as
-    soon as one has ended, so none may leave before the words are out.
+    soon as one has ended, so none may leave before the words are out; and process 0, which holds the store where no
+    launcher does, leaves last, or the others could not learn that the words are out. Each waits ``patience`` seconds.
     """
     if _store is None:
         speak()
         return
     try:
+        _store.add("arrived", 1)
         mine = may and _store.add("speakers", 1) == 1
     except RuntimeError:  # the store has gone with the process that held it
         mine = may
@@ -231,4 +234,9 @@ def speak_once(speak: Callable[[], None], may: bool = True) -> None:
         if mine:
             _store.set("spoken", "yes")
         else:
-            _store.wait(["spoken"], timedelta(seconds=20))
+            _store.wait(["spoken"], timedelta(seconds=patience))
+        last = time.monotonic() + patience
+        while processes.holds_store() and _store.add("arrived", 0) < processes.size() and time.monotonic() < last:
+            time.sleep(0.05)
+        if processes.holds_store():
+            time.sleep(0.2)  # the answer to the one that came last is on its way

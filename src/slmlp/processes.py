@@ -46,6 +46,11 @@ def local_size() -> int:
     return _number("LOCAL_WORLD_SIZE", size(), least=1) if many() else 1
 
 
+def holds_store() -> bool:
+    """Return whether the store through which the processes meet lives in this one, not in their launcher."""
+    return first() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
 def alone_only(what: str) -> None:
     """Refuse to go on as one of several processes."""
     if many():

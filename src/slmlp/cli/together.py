@@ -63,7 +63,9 @@ def _end(line: str, code: int) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     dist.speak_once(
-        lambda: print(line, file=sys.__stderr__, flush=True) if line else None, bool(line) or processes.first()
+        lambda: print(line, file=sys.__stderr__, flush=True) if line else None,
+        bool(line) or processes.first(),
+        patience=3 if line == LOST else 20,  # one that was killed never comes
     )
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         if stream is not None:
