@@ -11,9 +11,10 @@ import torch
 import torchvision.transforms.v2.functional as TF
 
 from slmlp import seeds
-from slmlp.augment import Augment, colour, evaluation_side, evaluation_view, geometry, normalise, views
+from slmlp.augment import Augment, colour, evaluation_side, geometry, normalise, views
 from slmlp.augment.draws import Draws
 from slmlp.augment.recipes import VIEWS
+from slmlp.encoders.preprocess import Preprocess
 from slmlp.errors import SlmlpError
 
 
@@ -155,7 +156,7 @@ def test_probabilities_are_kept():
 
 def test_evaluation_view_is_the_centre():
     pixels = torch.arange(6 * 6 * 3, dtype=torch.uint8).view(1, 6, 6, 3)
-    view = evaluation_view(pixels, 4)
+    view = Preprocess(4, 6)(pixels)
     torch.testing.assert_close(view, normalise(pixels[:, 1:5, 1:5].permute(0, 3, 1, 2).float() / 255))
     assert (evaluation_side(32), evaluation_side(224)) == (32, 256)
 

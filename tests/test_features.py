@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from slmlp import config, data, seeds
-from slmlp.augment import evaluation_view
 from slmlp.corpus import Corpus
 from slmlp.encoders import build
+from slmlp.encoders.preprocess import Preprocess
 from slmlp.errors import SlmlpError
 from slmlp.features import Features, calibrate_norms, extract
 
@@ -29,7 +29,7 @@ def test_features_are_the_encoders_in_the_order_of_the_images(corpus):
     part = corpus.images.of_part("test")
     found = extract(encoder, corpus, part)
     with torch.no_grad():
-        alone = encoder(evaluation_view(corpus.squares(corpus.rows(part)[7:8], 16), 16))
+        alone = encoder(Preprocess.ours(16)(corpus.squares(corpus.rows(part)[7:8], 16)))
     np.testing.assert_allclose(found.x[7], alone[0].numpy(), atol=1e-5)
     assert found.ids.tolist() == list(part.ids)
     assert found.x.dtype == np.float32
@@ -57,7 +57,7 @@ def test_a_cache_is_used_only_by_the_weights_that_wrote_it(corpus, tmp_path):
 def test_calibrated_norms_have_the_statistics_of_the_images(corpus):
     encoder = encoder_of(0)
     calibrate_norms(encoder, corpus, corpus.images)
-    x = evaluation_view(corpus.squares(corpus.rows(corpus.images), 16), 16)
+    x = Preprocess.ours(16)(corpus.squares(corpus.rows(corpus.images), 16))
     with torch.no_grad():
         maps = encoder.backbone.conv1(x)
     torch.testing.assert_close(encoder.backbone.bn1.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)

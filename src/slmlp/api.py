@@ -9,7 +9,6 @@ from typing import Any
 
 from slmlp import config, data, dist, processes, recipes, results
 from slmlp.agreement import by_first, exchange, in_turn, same
-from slmlp.augment import evaluation_side
 from slmlp.concepts import split as concepts
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus, shared_memory
@@ -188,8 +187,8 @@ def evaluate(
 
 def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions | None) -> Corpus:
     """Return the images as the encoder is evaluated on them, decoded once on each machine."""
-    side = evaluation_side(encoder.spec.image_size)
-    return in_turn(lambda: Corpus(images, shared_memory(options or config.DataOptions()), cache, side, True))
+    taken = shared_memory(options or config.DataOptions())
+    return in_turn(lambda: Corpus(images, taken, cache, encoder.preprocess.side, True))
 
 
 def features(

@@ -179,4 +179,4 @@ class Evaluation:
 
 def encoder_hashes(encoder: Encoder) -> tuple[dict[str, str], str]:
     """Return the hashes entry of an encoder and the name of its transform."""
-    return {"encoder": encoder.hash()}, transform_id(encoder.spec.image_size)
+    return {"encoder": encoder.hash()}, transform_id(encoder)

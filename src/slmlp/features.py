@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from slmlp import agreement, dist, files, processes
-from slmlp.augment import evaluation_side, evaluation_view
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet, IntArray
 from slmlp.encoders import Encoder
@@ -75,9 +74,9 @@ class Features:
         )
 
 
-def transform_id(size: int) -> str:
-    """Return the name of the evaluation transform: what is written beside every number."""
-    return f"square{evaluation_side(size)}-centre{size}-imagenet-float32"
+def transform_id(encoder: Encoder) -> str:
+    """Return the name of the encoder's evaluation transform: what is written beside every number."""
+    return f"{encoder.preprocess.id}-float32"
 
 
 def extract(
@@ -97,8 +96,7 @@ def extract(
     """
     together = together and processes.many()
     reads = processes.first() or not together
-    size = encoder.spec.image_size
-    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(size)])
+    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder)])
     file = cache / f"{key[:32]}.npz" if cache else None
     held = _cached(file, key) if file is not None and reads and file.exists() else None
     known = held is not None
@@ -137,12 +135,11 @@ def _features(x: npt.NDArray[np.float32] | None, images: ImageSet) -> Features:
 
 def _forward(encoder: Encoder, corpus: Corpus, rows: IntArray, device: str) -> npt.NDArray[np.float32]:
     """Return features (len(rows), D), batch by batch."""
-    size = encoder.spec.image_size
     encoder.to(device)
     x = np.empty((len(rows), encoder.dim), dtype=np.float32)
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        x[start : start + BATCH] = encoder.features(corpus.squares(part, evaluation_side(size)))
+        x[start : start + BATCH] = encoder.features(corpus.squares(part, encoder.preprocess.side))
     return x
 
 
@@ -164,8 +161,7 @@ def calibrate_norms(encoder: Encoder, corpus: Corpus, images: ImageSet, batches:
     with torch.no_grad():
         for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
             part = rows[start : start + BATCH]
-            squares = corpus.squares(part, evaluation_side(encoder.spec.image_size))
-            encoder(evaluation_view(squares, encoder.spec.image_size))
+            encoder(encoder.preprocess(corpus.squares(part, encoder.preprocess.side)))
     encoder.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -16,18 +16,18 @@ import numpy.typing as npt
 from slmlp import files
 from slmlp.errors import SlmlpError
 
-SCHEMA = 1
+SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
 
 
 @dataclass(frozen=True)
 class Result:
     """One number of one run on one task, with what is needed to trust it and to pair it with another."""
 
-    run: str  # folder name of the run; "raw-pixels", "random-init" ... for baselines
-    method: str  # sl, sl-mlp, ..., or the baseline's name
+    run: str  # folder name of the run; "raw-pixels", "random-init" ... for baselines; "timm:NAME" ... for others'
+    method: str  # sl, sl-mlp, ..., or the baseline's or foreign encoder's name
     encoder: str
     seed: int
-    task: str  # unseen, source, measures
+    task: str  # unseen, source, measures, or a task of the transfer suite
     data: str  # name of the data set
     metric: str  # accuracy, discriminative_ratio_source, ...
     value: float
@@ -36,6 +36,7 @@ class Result:
     epoch: int | None = None
     base_lr: float | None = None
     labels: str = "class"
+    layer: str = "output"  # where the features were taken: the pooled output, or a layer's name
     interval: tuple[float, float] | None = None  # 95 %, images of this run only
     hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
     predictions: str | None = None  # file name below the results file's folder
@@ -44,7 +45,7 @@ class Result:
 
     def key(self) -> tuple[Any, ...]:
         """Return what identifies the number; a line with the same key replaces an earlier one."""
-        return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch)
+        return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch, self.layer)
 
 
 def append(path: Path, *rows: Result) -> None:
@@ -76,6 +77,7 @@ class Predictions:
     labels: npt.NDArray[np.str_]
     predictions: npt.NDArray[np.str_]
     folds: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64] | None = None  # probability of the prediction, where the probe gives one
 
     @property
     def correct(self) -> npt.NDArray[np.float64]:
@@ -84,12 +86,18 @@ class Predictions:
         return hits
 
 
+COLUMNS = ("id", "unit", "label", "prediction", "fold")
+
+
 def write_predictions(path: Path, rows: Predictions) -> None:
-    """Write a CSV of image id, unit, label, prediction, fold."""
+    """Write a CSV of image id, unit, label, prediction, fold, and confidence where the probe gives one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "unit", "label", "prediction", "fold"])
-    writer.writerows(zip(rows.ids, rows.units, rows.labels, rows.predictions, rows.folds.tolist(), strict=True))
+    columns: list[Any] = [rows.ids, rows.units, rows.labels, rows.predictions, rows.folds.tolist()]
+    if rows.confidence is not None:
+        columns.append([f"{value:.6g}" for value in rows.confidence.tolist()])
+    writer.writerow([*COLUMNS, "confidence"][: len(columns)])
+    writer.writerows(zip(*columns, strict=True))
     files.write_text(path, text.getvalue())
 
 
@@ -100,8 +108,9 @@ def read_predictions(path: Path) -> Predictions:
             header, *rows = list(csv.reader(file))
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
-    if header != ["id", "unit", "label", "prediction", "fold"]:
+    if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
         raise SlmlpError(f"{path} is no predictions file: its columns are {', '.join(header)}")
-    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * 5
+    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * len(header)
     ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
-    return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64))
+    confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
+    return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64), confidence)

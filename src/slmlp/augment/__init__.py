@@ -132,13 +132,6 @@ def evaluation_side(size: int) -> int:
     return size if size <= 64 else round(size / 0.875)
 
 
-def evaluation_view(pixels: Tensor, size: int) -> Tensor:
-    """Return the normalised centre crop (N, 3, size, size) of uint8 squares (N, S, S, 3) with S = evaluation_side."""
-    top = (pixels.shape[1] - size) // 2
-    centre = pixels[:, top : top + size, top : top + size]
-    return normalise(centre.permute(0, 3, 1, 2).float() / 255)
-
-
 def training_side(size: int) -> int:
     """Return the side at which images are kept for training: a quarter more than the view.
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slmlp import files
-from slmlp.augment import evaluation_side, evaluation_view
+from slmlp.encoders.preprocess import Preprocess
 from slmlp.errors import SlmlpError
 
 FORMAT = "slmlp-encoder-1"
@@ -40,10 +40,11 @@ class Encoder(nn.Module):
     ``state_dict`` has the backbone's own key names (torchvision's for ResNets), so that other tools read it.
     """
 
-    def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:
+    def __init__(self, backbone: nn.Module, spec: EncoderSpec, preprocess: Preprocess | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.spec = spec
+        self.preprocess = preprocess or Preprocess.ours(spec.image_size)
         self.dim = spec.dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ class Encoder(nn.Module):
         from slmlp.data.decode import resize_square
         from slmlp.encoders.images import as_rgb
 
-        side = evaluation_side(self.spec.image_size)
+        side = self.preprocess.side
         parts = []
         for start in range(0, len(images), batch_size):
             squares = [resize_square(as_rgb(image), side) for image in images[start : start + batch_size]]
@@ -148,13 +149,13 @@ class Encoder(nn.Module):
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
 
     def features(self, pixels: Tensor) -> npt.NDArray[np.float32]:
-        """Return features, float32 (N, D), of uint8 squares (N, S, S, 3) with S = evaluation_side(image_size)."""
+        """Return features, float32 (N, D), of uint8 squares (N, S, S, 3) with S = preprocess.side."""
         device = next(self.parameters()).device
         training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                x = evaluation_view(pixels.to(device), self.spec.image_size)
+                x = self.preprocess(pixels.to(device))
                 return self(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()  # type: ignore[no-any-return]
         finally:
             self.train(training)

@@ -1,0 +1,50 @@
+"""From decoded squares to what an encoder sees: the part of a number that is most easily got wrong in silence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slmlp.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Short side resized to ``side`` with antialiasing, centre ``size`` x ``size`` cut, channels normalised."""
+
+    size: int  # pixels, of the square that the encoder sees
+    side: int  # pixels, of the square it is cut from; not below ``size``
+    mean: Triple = IMAGENET_MEAN  # of channels in [0, 1]
+    std: Triple = IMAGENET_STD
+    interpolation: str = "bicubic"  # or "bilinear"
+    squash: bool = False  # the whole image is stretched to ``side`` x ``side``; else its centre square is taken
+
+    @classmethod
+    def ours(cls, size: int) -> Preprocess:
+        """Return what encoders trained by slmlp are evaluated with."""
+        return cls(size, evaluation_side(size))
+
+    @property
+    def id(self) -> str:
+        """Return the name that stands beside every number and in the key of every cache."""
+        resize = ("squash" if self.squash else "square") + str(self.side)
+        resize += "" if self.interpolation == "bicubic" else f"-{self.interpolation}"
+        imagenet = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+        norm = "imagenet" if imagenet else f"mean{_join(self.mean)}-std{_join(self.std)}"
+        return f"{resize}-centre{self.size}-{norm}"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return float32 (N, 3, size, size) of uint8 squares (N, side, side, 3)."""
+        top = (pixels.shape[1] - self.size) // 2
+        centre = pixels[:, top : top + self.size, top : top + self.size].permute(0, 3, 1, 2).float() / 255
+        mean = torch.tensor(self.mean, device=centre.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=centre.device).view(1, 3, 1, 1)
+        return (centre - mean) / std
+
+
+def _join(values: Triple) -> str:
+    return ",".join(f"{value:g}" for value in values)
