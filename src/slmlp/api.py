@@ -15,9 +15,10 @@ from slmlp.corpus import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import Evaluation, Subject, encoder_hashes
+from slmlp.evaluation import Evaluation, encoder_hashes
 from slmlp.features import Features, extract
 from slmlp.job import Job
+from slmlp.ledger import Subject
 from slmlp.pretraining import run_job
 from slmlp.progress import say
 from slmlp.results import Result

@@ -14,8 +14,9 @@ from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, Subject, encoder_hashes
+from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
 from slmlp.job import Job
+from slmlp.ledger import Subject
 from slmlp.pretraining import choose_image_size, run_job
 from slmlp.progress import say
 from slmlp.run import Run
