@@ -21,8 +21,8 @@ class Evaluate:
     """
 
     encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
-    """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file of
-    features."""
+    """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
+    of features."""
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """The images; a file of features needs none."""
     domains: str | None = None
@@ -97,5 +97,3 @@ class SuiteCommand:
             print(sentence)
         print(f"report: {page}")
         return 0
-
-

@@ -80,8 +80,8 @@ class Finetune:
 class Extraction:
     """How features are computed."""
 
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`auto`: bf16 where the hardware has it; the numbers name it, and pair only with numbers of the same."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """`auto`: bfloat16 where the hardware has it; the numbers name it, and pair only with numbers of the same."""
     batch_size: int = 256
     """Images a forward pass."""
     device: str = "auto"

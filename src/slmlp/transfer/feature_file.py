@@ -56,5 +56,3 @@ def _check_parts(path: Path, sets: list[Features]) -> None:
     for part, one in zip(("train", "test"), sets, strict=True):
         if not len(one):
             raise SlmlpError(f'{path}: parts must hold both "train" and "test", found no image of "{part}"')
-
-

@@ -84,7 +84,8 @@ def suite(
                 say(f"{entrant.run}: {described[entrant.run]}")
             prepare(entrant, encoder, room)
             room.run(entrant.subject(encoder), encoder, cfg.tasks)
-    summary.write(folder, cfg, entrants, described, facts, missing, started)
+    command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
+    summary.write(folder, cfg, entrants, described, facts, missing, started, command)
     return report.write_suite(folder)
 
 
@@ -114,9 +115,7 @@ def data_sets(
     return found, missing
 
 
-def open_room(
-    one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, split: ConceptSplit | None
-) -> Room:
+def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, split: ConceptSplit | None) -> Room:
     """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
     images = one.open(cfg.data)
     if split is not None:

@@ -134,9 +134,7 @@ class Room:
             for images in self.image_sets(task):
                 self.features(encoder, images, task, together=True)
 
-    def features(
-        self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False
-    ) -> dict[str, Features]:
+    def features(self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False) -> dict[str, Features]:
         """Return features by layer, cached."""
         cache = self.folder / "cache" / "features"
         return extract_layers(
