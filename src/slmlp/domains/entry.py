@@ -99,6 +99,8 @@ class Fetch:
     """Settings of the calls that download all of it."""
     folder: str = ""
     """Where torchvision puts it, where its class is not what reads it here."""
+    again: bool = False
+    """Whether an interrupted download starts from nothing: torchvision does not unpack an archive that it has."""
     terms: str = ""
     """Terms to be agreed to first; empty where the licence lets anybody have the data."""
 

@@ -44,9 +44,9 @@ CROPDISEASE = Entry(
     where="kaggle.com/saroz014/plant-disease, or the CropDiseases.zip that CD-FSL points to",
     licence="CC BY-SA 3.0 (PlantVillage)",
     source="[broad] config_path.yaml (counts), additional_data.py (folders train, test); [cdfsl] README.md",
-    format="JPEG", size=(256, 256), aliases=("cropdiseases", "plantdisease", "plantdiseases"),
-    notes=("several pictures of one leaf are in both parts",),
-    unconfirmed=("images a class", "the licence", "that all images are JPEG of 256x256"),
+    aliases=("cropdiseases", "plantdisease", "plantdiseases"),
+    notes=("several pictures of one leaf may be in both parts",),
+    unconfirmed=("images a class", "the licence", "encoding and size of the images"),
 )  # fmt: skip
 
 DEEPWEEDS = Entry(
@@ -159,7 +159,7 @@ OMNIGLOT = Entry(
     draw=SEVENTY, protocol="14 / 6 of each character, drawn with RandomState(0) (Islam et al. 2021)",
     where="github.com/brendenlake/omniglot: python/images_evaluation.zip", licence="MIT",
     source="[tv]; [broad] additional_data.py (background=False)", each=20, format="PNG", size=(105, 105),
-    aliases=("omniglotpy",), fetch=Fetch("Omniglot", ({"background": False},), folder="omniglot-py"),
+    aliases=("omniglotpy",), fetch=Fetch("Omniglot", ({"background": False},), folder="omniglot-py", again=True),
     notes=(
         "the configuration of the benchmark says 1,623 characters; its code reads these 659",
         "its code lists folders in no fixed order, so its very draw cannot be had again: ours goes by sorted names",
@@ -193,9 +193,9 @@ SKETCH = Entry(
     where="github.com/HaohanWang/ImageNet-Sketch: ImageNet-Sketch.zip",
     licence="MIT (its repository's); the drawings are from the web",
     source="HaohanWang/ImageNet-Sketch scripts/sketchPath.txt (paths); [broad] config_path.yaml (50,889)",
-    format="JPEG", aliases=("imagenetsketch",),
+    aliases=("imagenetsketch",),
     notes=("all its classes are ImageNet's: it says nothing about unseen concepts",),
-    unconfirmed=("images a class", "that every image is a JPEG"),
+    unconfirmed=("images a class", "encoding of the images"),
 )  # fmt: skip
 
 SVHN = Entry(
