@@ -378,3 +378,14 @@ def test_real_images_of_ones_own(options):
     images = open_found(next(d for d in found if d.name == "flowers5"), options)
     assert Counter(images.parts.tolist()) == {"train": 1400, "test": 600}
     assert missing(found) == tuple(name for name, entry in ENTRIES.items() if entry.suite == "twelve")
+
+
+def test_the_page_says_what_the_entries_say():
+    from slmlp.cli.datasets import markdown
+
+    page = (Path(__file__).parents[1] / "docs" / "domains.md").read_text()
+    assert page.rstrip().endswith(markdown()), "run: slmlp data list --markdown"
+    assert "Miniatures prove the code, not the archive" in page
+    assert ("**No entry was ever run on the real archive**" in page) == (
+        not any(entry.run_on_archive for entry in ENTRIES.values())
+    )

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from slmlp import config
-from slmlp.cli.pretraining import Flat
 from slmlp.errors import SlmlpError
 
-COLUMNS = (
-    "data set",
-    "what",
-    "classes",
-    "images",
-    "train / test",
-    "protocol",
-    "licence",
-    "where to get it",
-    "real archive",
-)
+COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
 
 
 @dataclass(frozen=True)
@@ -52,9 +41,10 @@ class DataCommand:
     json: bool = False
     """Print JSON."""
     markdown: bool = False
-    """For `list`: print a Markdown table, as the documentation has it."""
-    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
-    """How the images are taken in."""
+    """For `list`: print all that is known of each, as the documentation has it."""
+    cache_dir: str | None = None
+    """Where compressed tars are unpacked, and torchvision's files lie; default: a private folder in the temporary one,
+    and ~/.cache/slmlp."""
 
     def run(self) -> int:
         """Do it."""
@@ -65,11 +55,14 @@ class DataCommand:
             raise SlmlpError(f"slmlp data {self.action} needs to know what: {expected}; slmlp data list names them")
         return self._get(self.name) if self.action == "get" else self._check(self.name)
 
+    def _options(self) -> config.DataOptions:
+        return config.DataOptions(cache_dir=self.cache_dir)
+
     def _list(self) -> int:
         from slmlp import domains
         from slmlp.cli.catalogue import show_table
 
-        there = domains.find(self.domains, self.options) if self.domains is not None else []
+        there = domains.find(self.domains, self._options()) if self.domains is not None else []
         if self.markdown:
             print(markdown())
             return 0
@@ -79,6 +72,8 @@ class DataCommand:
             ]}))  # fmt: skip
             return 0
         show_table(COLUMNS, overview())
+        run = [entry.name for entry in domains.ENTRIES.values() if entry.run_on_archive]
+        print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/domains.md")
         if self.domains is None:
             print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
             return 0
@@ -96,7 +91,7 @@ class DataCommand:
         if entry.fetch is None:
             print(fetch.by_hand(entry, parent))
             return 1
-        there = fetch.fetch(entry, parent, self.options, accept_terms=self.accept_terms)
+        there = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
         print(f"{entry.name} is in {there}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
         return 0
 
@@ -114,7 +109,7 @@ class DataCommand:
         path = Path(text).expanduser()
         if not path.exists():
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
-        found = doctor.examine(path, self.options, entry, quick=self.quick)
+        found = doctor.examine(path, self._options(), entry, quick=self.quick)
         print(json.dumps(found.as_json()) if self.json else words(found))
         return 0 if found.well else 1
 
@@ -148,17 +143,26 @@ def overview() -> list[tuple[str, ...]]:
     for entry in ENTRIES.values():
         drawn = entry.drawn()
         parts = "follow from the draw" if drawn is None else f"{drawn[0]:,} / {drawn[1]:,}"
-        rows.append((
-            entry.name, entry.title, f"{entry.classes:,}", f"{entry.images:,}", parts, entry.protocol, entry.licence,
-            entry.where, "yes" if entry.run_on_archive else "never run",
-        ))  # fmt: skip
+        about = (f"{entry.classes:,}", f"{entry.images:,}", parts, entry.protocol, entry.licence, entry.where)
+        rows.append((entry.name, *about))
     return rows
 
 
 def markdown() -> str:
-    """Return the overview as a Markdown table."""
+    """Return all that the entries say, as the documentation has it: the overview, then each by itself."""
+    from slmlp.domains import ENTRIES
+
     rows = [COLUMNS, ("---",) * len(COLUMNS), *overview()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    for entry in ENTRIES.values():
+        run = "yes" if entry.run_on_archive else "no, never"
+        lines += ["", f"### {entry.name}: {entry.title}", ""]
+        lines += [f"- on disk: `{entry.on_disk}`", f"- metric: {entry.metric.replace('_', ' ')}"]
+        lines += [f"- run on the real archive: {run}", f"- sources: {entry.source}"]
+        lines += [f"- note: {note}" for note in entry.notes]
+        if entry.unconfirmed:
+            lines.append(f"- not confirmed by any source at hand: {'; '.join(entry.unconfirmed)}")
+    return "\n".join(lines)
 
 
 def facts(entry: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from slmlp.domains.entry import Draw, Entry, Fetch, Folders, Lists, Torchvision
 
-_NO_LICENCE = "none stated; for research, as its page says"
+_NO_LICENCE = "none stated"
 
 AIRCRAFT = Entry(
     name="Aircraft", title="aircraft variants (FGVC-Aircraft 2013b)", suite="more", classes=100, images=10_000,
@@ -21,7 +21,7 @@ AIRCRAFT = Entry(
     draw=None, protocol="trainval / test lists (t-ReX; Ericsson et al. 2021)",
     where="robots.ox.ac.uk/~vgg/data/fgvc-aircraft (torchvision pins no checksum, so fetch it by hand)",
     licence="non-commercial research only", source="[tv]; [trex]", each=100, metric="mean_class_accuracy",
-    format="JPEG", aliases=("fgvcaircraft", "fgvcaircraft2013b"),
+    format="JPEG", aliases=("fgvcaircraft", "fgvcaircraft2013b"), unconfirmed=("the licence",),
 )  # fmt: skip
 
 CALTECH101 = Entry(
@@ -62,7 +62,7 @@ CIFAR10 = Entry(
     on_disk="cifar-10-batches-py/data_batch_1 to _5, test_batch, batches.meta", draw=None,
     protocol="train / test (Ericsson et al. 2021)", where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE,
     source="[tv]", each=6_000, size=(32, 32), aliases=("cifar10batchespy",),
-    fetch=Fetch("CIFAR10", terms="no licence is stated; the pictures are from the web"),
+    fetch=Fetch("CIFAR10", terms="no licence is stated; the pictures are from the web"), unconfirmed=("the licence",),
 )  # fmt: skip
 
 CIFAR100 = Entry(
@@ -71,6 +71,7 @@ CIFAR100 = Entry(
     on_disk="cifar-100-python/train, test, meta", draw=None, protocol="train / test (Ericsson et al. 2021)",
     where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE, source="[tv]", each=600, size=(32, 32),
     aliases=("cifar100python",), fetch=Fetch("CIFAR100", terms="no licence is stated; the pictures are from the web"),
+    unconfirmed=("the licence",),
 )  # fmt: skip
 
 FASHION_MNIST = Entry(
@@ -85,7 +86,7 @@ FASHION_MNIST = Entry(
     on_disk="train-images-idx3-ubyte and the other three, also as .gz", draw=None, protocol="train / test",
     where="github.com/zalandoresearch/fashion-mnist; Debian's package dataset-fashion-mnist", licence="MIT",
     source="[tv]", each=7_000, size=(28, 28), aliases=("datasetfashionmnist",),
-    fetch=Fetch("FashionMNIST"),
+    fetch=Fetch("FashionMNIST"), unconfirmed=("the licence",),
 )  # fmt: skip
 
 FOOD101 = Entry(
@@ -95,6 +96,7 @@ FOOD101 = Entry(
     protocol="train / test (t-ReX; Ericsson et al. 2021)", where="data.vision.ee.ethz.ch/cvl/datasets_extra/food-101",
     licence="none stated; the pictures are Foodspotting's", source="[tv]; [trex]", each=1_000, format="JPEG",
     fetch=Fetch("Food101", ({"split": "train"},), terms="no licence is stated; the pictures are Foodspotting's"),
+    unconfirmed=("the licence",),
     notes=("labels of the training part are noisy on purpose; those of the test part were cleaned",),
 )  # fmt: skip
 
@@ -108,7 +110,7 @@ PETS = Entry(
     protocol="trainval / test lists (t-ReX; Ericsson et al. 2021)", where="robots.ox.ac.uk/~vgg/data/pets",
     licence="CC BY-SA 4.0", source="[tv]; [trex]", metric="mean_class_accuracy",
     aliases=("oxfordiiitpet", "oxfordiiitpets", "oxfordpets"), fetch=Fetch("OxfordIIITPet"),
-    unconfirmed=("images a class",),
+    unconfirmed=("images a class", "the licence"),
 )  # fmt: skip
 
 SUN397 = Entry(
@@ -120,6 +122,7 @@ SUN397 = Entry(
     licence="research use only; the pictures are their photographers'",
     source="[tv] (a/abbey/sun_*.jpg); [ssl] datasets/sun397.py (Training_01.txt, lines /a/abbey/sun_*.jpg); [trex]",
     each=100, format="JPEG",
+    unconfirmed=("the licence",),
     notes=("Islam et al.'s code draws 70/30 from all 108,754 images instead; it is none of their twelve",),
 )  # fmt: skip
 

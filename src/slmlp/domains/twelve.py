@@ -74,7 +74,7 @@ DTD = Entry(
     draw=None, protocol="train1 and val1 / test1 (Islam et al. 2021; Ericsson et al. 2021)",
     where="robots.ox.ac.uk/~vgg/data/dtd, release r1.0.1", licence=_RESEARCH,
     source="[tv]; [broad] additional_data.py", each=120, format="JPEG",
-    aliases=("describabletextures",), fetch=Fetch("DTD", ({"split": "train"},), terms=_RESEARCH),
+    aliases=("describabletextures",), unconfirmed=("the licence",), fetch=Fetch("DTD", ({"split": "train"},), terms=_RESEARCH),
 )  # fmt: skip
 
 EUROSAT = Entry(
@@ -105,6 +105,7 @@ FLOWERS102 = Entry(
         "an earlier version of the benchmark trained on the official test part (a comment in its code says so)",
         "accuracy, as Islam et al. report; Kornblith et al. and Ericsson et al. report the mean over classes",
     ),
+    unconfirmed=("the licence",),
 )  # fmt: skip
 
 ISIC = Entry(
@@ -141,7 +142,7 @@ KAOKORE = Entry(
     ),
     on_disk="labels.csv (image,gender,status,set); images_256/*.jpg",
     draw=None, protocol="set column: train / test, dev unused; class = gender x 4 + status (Islam et al. 2021)",
-    where="github.com/rois-codh/kaokore: download.py --dataset_version 1.1", licence="CC BY-SA 4.0",
+    where="github.com/rois-codh/kaokore: download.py with dataset_version 1.1", licence="CC BY-SA 4.0",
     source=(
         "rois-codh/kaokore dataset_v1.1/labels.csv (6,568 train, 826 dev, 821 test), download.py (images_256), "
         "dataset_v1.3/labels.metadata.en.txt (words); [broad] additional_data.py"
@@ -184,6 +185,7 @@ RESISC45 = Entry(
         "the published code cuts at int(0.7 * 700), which is 489 in floating point: its parts are 22,005 / 9,495, and "
         "one image a class that is training data here was test data there",
     ),
+    unconfirmed=("the licence", "that all files are JPEG"),
 )  # fmt: skip
 
 SKETCH = Entry(
@@ -209,7 +211,7 @@ SVHN = Entry(
     },
     size=(32, 32),
     fetch=Fetch("SVHN", ({"split": "train"}, {"split": "test"}), terms="non-commercial use only"),
-    unconfirmed=("images a class (their sum is the published 99,289)",),
+    unconfirmed=("images a class (their sum is the published 99,289)", "the licence"),
 )  # fmt: skip
 
 TWELVE = (
