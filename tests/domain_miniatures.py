@@ -9,10 +9,12 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pytest
 import scipy.io
 
 from data_images import encoded, jpeg, photo, write
-from slmlp.domains import Entry, get
+from slmlp.data import ImageSet
+from slmlp.domains import ENTRIES, Entry, get, registry
 
 Files = dict[str, bytes]
 # name -> (classes, images, train, test) of its miniature
@@ -34,6 +36,25 @@ def entry(name: str, **changes: object) -> Entry:
         "size": (24, 20),
     }  # fmt: skip
     return dataclasses.replace(get(name), **{**made, **changes})
+
+
+def without_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torchvision read files without its checksums, which miniatures cannot have."""
+    for module in ("cifar", "svhn", "flowers102"):
+        monkeypatch.setattr(f"torchvision.datasets.{module}.check_integrity", lambda *_: True)
+    monkeypatch.setattr("torchvision.datasets.svhn.SVHN._check_integrity", lambda _: True)
+
+
+def small_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the entries the counts of their miniatures."""
+    without_checksums(monkeypatch)
+    made = {name: entry(name) for name in ENTRIES}
+    monkeypatch.setattr(registry, "_SPELLINGS", {key: made[e.name] for key, e in registry._SPELLINGS.items()})
+
+
+def pairs(images: ImageSet) -> dict[str, tuple[str, str]]:
+    """Return the class and the part of each image."""
+    return {i: (images.classes[y], str(p)) for i, y, p in zip(images.ids, images.labels, images.parts, strict=True)}
 
 
 def make(name: str, root: Path) -> Path:

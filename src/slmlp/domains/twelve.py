@@ -74,7 +74,8 @@ DTD = Entry(
     draw=None, protocol="train1 and val1 / test1 (Islam et al. 2021; Ericsson et al. 2021)",
     where="robots.ox.ac.uk/~vgg/data/dtd, release r1.0.1", licence=_RESEARCH,
     source="[tv]; [broad] additional_data.py", each=120, format="JPEG",
-    aliases=("describabletextures",), unconfirmed=("the licence",), fetch=Fetch("DTD", ({"split": "train"},), terms=_RESEARCH),
+    aliases=("describabletextures",), unconfirmed=("the licence",),
+    fetch=Fetch("DTD", ({"split": "train"},), terms=_RESEARCH),
 )  # fmt: skip
 
 EUROSAT = Entry(
