@@ -161,20 +161,19 @@ def _variance(sets: Sequence[PairedSet], slopes: Array) -> tuple[tuple[float, fl
     (mean over sets of the seed's deviation / sqrt(S_j (S_j - 1)))^2; units and draws are independent between sets.
     The noise is what variance between the d_j these alone would show.
     """
-    signed = slopes * np.array([-1.0, 1.0])  # (J, 2)
     every = _all_seeds(sets)
     by_seed = np.zeros((len(every), len(sets)))
     inner: list[tuple[float, float]] = []  # of each set and source, already divided by J^2
     for j, one in enumerate(sets):
         if len(one.seeds) > 1:
-            deviations = (one.by_seed - one.accuracy) @ signed[j]
+            deviations = _line(one.by_seed - one.accuracy, slopes[j])
             rows = [every.index(s) for s in one.seeds]
             by_seed[rows, j] = deviations / np.sqrt(len(one.seeds) * (len(one.seeds) - 1))
-        of_images = clustered_mean(one.right @ signed[j], one.names)
+        of_images = clustered_mean(_line(one.right, slopes[j]), one.names)
         inner.append((of_images.variance / len(sets) ** 2, of_images.units - 1))
         draws = len(one.by_draw)
         if draws > 1:
-            inner.append((float((one.by_draw @ signed[j]).var(ddof=1)) / draws / len(sets) ** 2, draws - 1))
+            inner.append((float(_line(one.by_draw, slopes[j]).var(ddof=1)) / draws / len(sets) ** 2, draws - 1))
     parts = list(inner)
     seeds = int((np.abs(by_seed).sum(axis=1) > 0).sum())
     if seeds > 1:
@@ -183,6 +182,12 @@ def _variance(sets: Sequence[PairedSet], slopes: Array) -> tuple[tuple[float, fl
     if len(sets) > 1:
         noise += float(by_seed.var(axis=1, ddof=1).sum())  # what seeds do to one set and not to another
     return added(parts), noise
+
+
+def _line(values: Array, slopes: Array) -> Array:
+    """Return B's slope times B minus the same of A; no product of matrices, which would not make 0 of equal values."""
+    line: Array = values[..., 1] * slopes[1] - values[..., 0] * slopes[0]
+    return line
 
 
 def _all_seeds(sets: Sequence[PairedSet]) -> list[int]:
