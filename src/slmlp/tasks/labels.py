@@ -20,7 +20,7 @@ from slmlp.statistics import crossed_mean
 from slmlp.tasks.common import check_parts, predictions
 from slmlp.tasks.score import Score
 
-FIXED = 0.1  # strength where too few classes have two units for an inner split to choose one; see docs/tasks.md
+FIXED = 1.0  # strength where too few classes have two units for an inner split to choose one; see docs/tasks.md
 Counts = npt.NDArray[np.int64]
 
 
