@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
-from slmlp.probes.linear import Choice, LinearFit, train_probe
+from slmlp.probes.linear import train_probe
 from slmlp.results import Predictions
 from slmlp.seeds import numpy_generator
 from slmlp.statistics import crossed_mean
@@ -22,6 +23,18 @@ from slmlp.tasks.score import Score
 
 FIXED = 1.0  # strength where too few classes have two units for an inner split to choose one; see docs/tasks.md
 Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The probe of one draw."""
+
+    rows: Predictions
+    strength: float
+    rule: str  # how the strength was found
+    at_edge: bool
+    gradient_norm: float
+    finished: bool
 
 
 def labels(
@@ -44,9 +57,8 @@ def labels(
         fits = []
         for draw, order in enumerate(ranks[:1] if whole else ranks):
             words = ("evaluate",) if whole else ("labels", name, draw)  # of the inner split
-            fits.append(_fit(train.select(order < counts[train.y]), probe, words, device))
-        rows = [predictions(test, fit.predict(test.x)) for fit, _, _ in fits]
-        mean = crossed_mean(np.stack([row.correct for row in rows]), test.units)
+            fits.append(_fit(train.select(order < counts[train.y]), test, probe, words, device))
+        mean = crossed_mean(np.stack([fit.rows.correct for fit in fits]), test.units)
         low, high = mean.interval
         scores.append(
             Score(
@@ -54,8 +66,8 @@ def labels(
                 mean.value,
                 len(test),
                 (max(0.0, low), min(1.0, high)),
-                _stacked(rows),
-                {"draws": len(fits), "training_images": int(counts.sum()), "seed": cfg.seed, **_told(fits, probe)},
+                _stacked([fit.rows for fit in fits]),
+                {"draws": len(fits), "training_images": int(counts.sum()), "seed": cfg.seed, **_told(fits)},
             )
         )
     return scores
@@ -82,36 +94,37 @@ def _points(cfg: config.Labels, totals: Counts) -> Iterator[tuple[str, Counts]]:
 
 
 def _fit(
-    images: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
-) -> tuple[LinearFit, Choice, str]:
-    """Train the probe and say how its strength was found.
+    images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
+) -> _Fitted:
+    """Train the probe, predict the test images, and say how the strength was found.
 
     An inner split needs two units a class. Classes with one take no part in the choice, but do in the fit; where they
     are more than half of all, or leave fewer than two, the strength is ``FIXED``.
     """
-    units = np.unique(np.stack([images.y.astype(np.str_), images.units]), axis=1)[0].astype(np.int64)
-    counts = np.bincount(units, minlength=len(images.classes))
+    pairs = np.unique(np.stack([images.y.astype(np.str_), images.units]), axis=1)[0].astype(np.int64)
+    counts = np.bincount(pairs, minlength=len(images.classes))  # units of each class
     single, several = np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
-    if len(cfg.strengths) == 1 or len(single) == 0:
-        return *train_probe(images, cfg, seed_words, device=device), "chosen" if len(cfg.strengths) > 1 else "given"
-    if len(several) >= max(2, len(single)):
-        some = images.select(np.isin(images.y, several))
-        _, choice = train_probe(some, cfg, seed_words, device=device)
-        strength, rule = choice.strength, f"chosen without {len(single)} classes of one unit"
-    else:
-        choice, strength, rule = None, FIXED, "fixed"
-    alone = dataclasses.replace(cfg, strengths=(strength,))
-    fit, given = train_probe(images, alone, seed_words, device=device)
-    return fit, choice or given, rule
+    rule, at_edge, final = "given", False, cfg
+    if len(cfg.strengths) > 1:
+        rule = "chosen"
+        if len(single) and len(several) >= max(2, len(single)):
+            _, choice = train_probe(images.select(np.isin(images.y, several)), cfg, seed_words, device=device)
+            rule, at_edge = f"chosen without {len(single)} classes of one unit", choice.at_edge
+            final = dataclasses.replace(cfg, strengths=(choice.strength,))
+        elif len(single):
+            rule, final = "fixed", dataclasses.replace(cfg, strengths=(FIXED,))
+    fit, last = train_probe(images, final, seed_words, device=device)
+    rows = predictions(test, fit.predict(test.x))
+    return _Fitted(rows, fit.strength, rule, at_edge or last.at_edge, fit.gradient_norm, fit.finished)
 
 
-def _told(fits: list[tuple[LinearFit, Choice, str]], cfg: config.Probe) -> dict[str, Any]:
+def _told(fits: list[_Fitted]) -> dict[str, Any]:
     return {
-        "strengths": [fit.strength for fit, _, _ in fits],
-        "strength_rules": [rule for _, _, rule in fits],
-        "at_grid_edge": sum(choice.at_edge for _, choice, _ in fits),
-        "gradient_norm": max(fit.gradient_norm for fit, _, _ in fits),
-        "unfinished_fits": sum(not fit.finished for fit, _, _ in fits),
+        "strengths": [fit.strength for fit in fits],
+        "strength_rules": [fit.rule for fit in fits],
+        "at_grid_edge": sum(fit.at_edge for fit in fits),
+        "gradient_norm": max(fit.gradient_norm for fit in fits),
+        "unfinished_fits": sum(not fit.finished for fit in fits),
     }
 
 
