@@ -37,7 +37,8 @@ class FewShot:
     episodes: int = 600
     """Episodes; the same ones for every encoder."""
     classifier: Literal["logistic", "centroid"] = "logistic"
-    """`logistic`: L2-normalised features, multinomial logistic regression at C = 1; `centroid`: nearest class mean."""
+    """`logistic`: L2-normalised features, multinomial logistic regression at C = 1; `centroid`: nearest class mean,
+    by Euclidean distance on features as they come."""
     seed: int = 0
     """Seed of the episodes."""
 
