@@ -26,7 +26,7 @@ from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
     "BYOL", "DEMO", "METHOD_CONFIGS", "METHOD_SOURCES", "SL", "Centroid", "DataOptions", "Extraction", "FewShot",
-    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "PreprocessFlags", "Probe", "Projector", "ProjectorFlags",
-    "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width", "from_dict", "identity",
-    "method_config",
+    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "PreprocessFlags", "Probe", "Projector",
+    "ProjectorFlags", "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width",
+    "from_dict", "identity", "method_config",
 ]  # fmt: skip
