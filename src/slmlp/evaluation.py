@@ -126,8 +126,10 @@ class Evaluation:
                 self._measures(subject, extract_, marks)
 
     def _settings(self, task: str) -> str:
-        """Return the hash of the settings that a task reads."""
-        return files.hash_json(dataclasses.asdict(self.measures if task == MEASURES else self.probe))[:16]
+        """Return the hash of the settings that a task reads and that change its numbers."""
+        settings = dataclasses.asdict(self.measures if task == MEASURES else self.probe)
+        settings.pop("memory_limit_gb", None)
+        return files.hash_json(settings)[:16]
 
     def _probe(
         self, subject: Subject, task: str, outcome: ProbeResult, images: ImageSet, marks: dict[str, str]
