@@ -50,12 +50,17 @@ class LinearFit:
         return best, confidence
 
     def logits(
-        self, x: Array, rows: npt.NDArray[np.int64] | None = None, device: torch.device | str = "cpu"
+        self,
+        x: Array,
+        rows: npt.NDArray[np.int64] | None = None,
+        device: torch.device | str = "cpu",
+        classes: slice = slice(None),
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block of images stands and its logits (n, C), float64."""
+        """Yield where a block of images stands and its logits (n, C) of these classes, float64."""
         images = Rows(x, rows, torch.device(device))
         mean, std, weight, bias = (
-            torch.as_tensor(a, device=images.device) for a in (self.mean, self.std, self.weight, self.bias)
+            torch.as_tensor(a, device=images.device)
+            for a in (self.mean, self.std, self.weight[classes], self.bias[classes])
         )
         for at in images.slices(len(bias)):
             yield at, (images.block(at).double() - mean).div_(std) @ weight.T + bias

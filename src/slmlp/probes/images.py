@@ -18,7 +18,7 @@ from torch import Tensor
 from slmlp.errors import SlmlpError
 
 Array = npt.NDArray[np.floating]
-Integers = npt.NDArray[np.integer]
+Integers = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 
 CONSTANT = 1e-7  # a feature whose std is below this share of its largest entry is rounding noise of float32
 RANK = 1e-14  # an axis whose share of the largest variance is below this is rounding noise of float64

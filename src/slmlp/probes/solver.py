@@ -139,9 +139,9 @@ class Design:
 def requirement(features: int, classes: int) -> tuple[int, int]:
     """Return the bytes of a fit that do not grow with the images, and those of holding one image.
 
-    The first counts the eigenvectors with what LAPACK works in (4 matrices (D, D) in float64, and copies that stay), the
-    parameters (``MEMORY`` steps and gradient differences in float64, and a dozen temporaries) and what is made of a
-    block.
+    The first counts the eigenvectors with what LAPACK works in (4 matrices (D, D) in float64, and copies that stay),
+    the parameters (``MEMORY`` steps and gradient differences in float64, and a dozen temporaries) and what is made of
+    a block.
     """
     parameters = 8 * classes * (features + 1) * (2 * MEMORY + 12)
     return 8 * 6 * features**2 + parameters + (128 << 20), 4 * (features + 32)
