@@ -107,8 +107,10 @@ class Evaluation:
         return self._measures(extract_), self.images
 
     def _settings(self, task: str) -> str:
-        """Return the hash of the settings that a task reads."""
-        return files.hash_json(dataclasses.asdict(self.measures if task == MEASURES else self.probe))[:16]
+        """Return the hash of the settings that a task reads and that change its numbers."""
+        settings = dataclasses.asdict(self.measures if task == MEASURES else self.probe)
+        settings.pop("memory_limit_gb", None)
+        return files.hash_json(settings)[:16]
 
     def _measures(self, extract_: Extract) -> list[Score]:
         """Measure source test images against unseen images, and the ratio on the images trained on."""

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,29 +54,65 @@ class Features:
     @classmethod
     def load(cls, path: Path) -> Features:
         """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                arrays = {key: held[key] for key in held.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
-        if not {"x", "y"} <= arrays.keys():
-            raise SlmlpError(
-                f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)"
-            )
+        arrays = read_arrays(path)
         x, y = arrays["x"], arrays["y"]
-        if x.ndim != 2 or len(x) != len(y):
+        if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
-        names = arrays.get("classes")
-        if names is None:
-            names, y = np.unique(y.astype(np.str_), return_inverse=True)
-        ids = arrays.get("ids", np.arange(len(y)).astype(np.str_))
-        return cls(
-            x.astype(np.float32),
-            y.astype(np.int64),
-            tuple(map(str, names)),
-            ids.astype(np.str_),
-            arrays.get("units", ids).astype(np.str_),
+        y, names = _labels(path, y, arrays.get("classes"))
+        ids, units = filled(path, arrays)
+        return cls(x.astype(np.float32), y, names, ids, units)
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a features file, ``x`` of numbers and ``y`` among them."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            arrays = {key: held[key] for key in held.files}
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
+    if not {"x", "y"} <= arrays.keys():
+        raise SlmlpError(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)"
         )
+    if arrays["x"].dtype.kind not in "biuf":
+        raise SlmlpError(f"{path}: x must be numbers, found {arrays['x'].dtype}")
+    return arrays
+
+
+def filled(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]:
+    """Return ids and units (N,) of a features file: by default positions, and each image its own unit."""
+    n = len(arrays["y"])
+    ids = arrays.get("ids", np.arange(n)).astype(np.str_)
+    units = arrays.get("units", ids).astype(np.str_)
+    if ids.shape != (n,) or units.shape != (n,):
+        raise SlmlpError(f"{path}: ids and units must be ({n},) as y is, found {ids.shape} and {units.shape}")
+    return ids, units
+
+
+def _labels(
+    path: Path, y: npt.NDArray[Any], classes: npt.NDArray[Any] | None
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Return class indices (N,) and names; ``y`` holds indices into ``classes`` or, without them, what it names."""
+    if y.dtype.kind == "f":
+        wrong = np.flatnonzero(~np.isfinite(y) | (y != np.round(y)))
+        if len(wrong):
+            raise SlmlpError(
+                f"{path}: labels y must be whole numbers or names of classes, found {y[wrong[0]]} (row {wrong[0]})"
+            )
+        y = y.astype(np.int64)
+    if classes is None:
+        if y.dtype.kind not in "biuU":
+            raise SlmlpError(f"{path}: labels y must be whole numbers or names of classes, found {y.dtype}")
+        names, codes = np.unique(y.astype(np.str_), return_inverse=True)
+        return codes.astype(np.int64), tuple(map(str, names))
+    if y.dtype.kind not in "biu":
+        raise SlmlpError(f"{path}: with classes, labels y must be whole numbers, indices into them; found {y.dtype}")
+    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(classes):
+        raise SlmlpError(
+            f"{path}: labels y must be 0 to {len(classes) - 1}, indices into the {len(classes)} classes; found "
+            f"{y.min()} to {y.max()}"
+        )
+    return y.astype(np.int64), tuple(map(str, classes))
 
 
 def transform_id(encoder: Encoder, precision: str = "float32") -> str:
