@@ -18,7 +18,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.sources import open_encoder
 from slmlp.errors import SlmlpError
-from slmlp.features import Features, extract_layers
+from slmlp.features import Features, extract
 from slmlp.job import Job
 from slmlp.pretraining import run_job
 from slmlp.results import Result
@@ -205,15 +205,18 @@ def features(
         # decoded once on each machine, by the first process there, whose folder the others read
         cache = Path(exchange(folder)[processes.rank() - processes.local_rank()])
         corpus = _decoded(images, opened, cache, cfg.data)
-        found = extract_layers(opened, corpus, corpus.images, (layer,), None, cfg.extraction, together=True)
-        return found[layer]
+        asked = cfg.extraction
+        return extract(
+            opened, corpus, corpus.images, None, asked.device, layer=layer, precision=asked.precision,
+            batch_size=asked.batch_size, together=True,
+        )  # fmt: skip
 
 
 def _asked(
     source: str, data_source: str, classes: str, part: str, split: str | Path | None, layer: str, cfg: config.Suite
 ) -> tuple[Encoder, ImageSet]:
     """Return an encoder and the images whose features are asked for."""
-    encoder = open_encoder(source, overrides=cfg.preprocess, projector=layer in layers.PROJECTOR)
+    encoder = open_encoder(source, overrides=cfg.preprocess)
     layers.check(encoder, [layer])
     held = ConceptSplit.load(Path(split)) if split else Run(Path(source)).split if Path(source).is_dir() else None
     images = data.load(data_source, cfg.data, seed=held.seed if held else 0)

@@ -35,6 +35,7 @@ class Features:
     classes: tuple[str, ...]
     ids: npt.NDArray[np.str_]  # (N,)
     units: npt.NDArray[np.str_]  # (N,)
+    parts: npt.NDArray[np.str_] | None = None  # (N,) "train" or "test", where that is known
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -42,14 +43,19 @@ class Features:
 
     def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> Features:
         """Return the images under a mask or at given positions."""
-        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
+        parts = None if self.parts is None else self.parts[keep]
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep], parts=parts)
 
     def save(self, path: Path) -> None:
-        """Write ``x``, ``y``, ``classes``, ``ids`` and ``units`` as .npz, atomically."""
+        """Write ``x``, ``y``, ``classes``, ``ids``, ``units`` and, where known, ``parts`` as .npz, atomically."""
+        names = np.array(self.classes, dtype=np.str_)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "units": self.units
+        }  # fmt: skip
+        if self.parts is not None:
+            arrays["parts"] = self.parts
         with files.atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file, x=self.x, y=self.y, classes=np.array(self.classes, dtype=np.str_), ids=self.ids, units=self.units
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its own flag is an argument too
 
     @classmethod
     def load(cls, path: Path) -> Features:
@@ -60,7 +66,11 @@ class Features:
             raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
         y, names = _labels(path, y, arrays.get("classes"))
         ids, units = filled(path, arrays)
-        return cls(x.astype(np.float32), y, names, ids, units)
+        parts = arrays.get("parts")
+        if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
+            found = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
+            raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {found}')
+        return cls(x.astype(np.float32), y, names, ids, units, None if parts is None else parts.astype(np.str_))
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -121,8 +131,8 @@ def transform_id(encoder: Encoder, precision: str = "float32") -> str:
 
 
 def precision_of(encoder: Encoder, device: str, precision: str) -> str:
-    """Return ``float32`` or ``bf16``: what features are computed in where ``precision`` may be ``auto``."""
-    return "bf16" if for_features(encoder, device, precision).bfloat16 else "float32"
+    """Return ``float32`` or ``bfloat16``: what features are computed in where ``precision`` may be ``auto``."""
+    return "bfloat16" if for_features(encoder, device, precision).bfloat16 else "float32"
 
 
 def extract(
@@ -158,8 +168,8 @@ def extract_layers(
 ) -> dict[str, Features]:
     """Return the features of ``images`` at each layer of ``wanted``, all from one forward pass.
 
-    ``precision`` is ``float32``, ``bf16`` (autocast; features are kept as float32 numbers), or ``auto``: bf16 where the
-    hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under a hash of weights,
+    ``precision`` is ``float32``, ``bfloat16`` (autocast; features are kept as float32 numbers), or ``auto``:
+    bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under a hash of weights,
     images, transform and precision, and a file is used only if the key written inside it is the one asked for. With
     ``together``, which all of several processes must then ask for, each computes a contiguous share; the first returns
     and caches all, the others return those of no image.
@@ -171,7 +181,7 @@ def extract_layers(
     reads = processes.first() or not together
     layers.check(encoder, wanted)
     compute = for_features(encoder, device, precision)
-    keys = _keys(encoder, images, wanted, "bf16" if compute.bfloat16 else "float32")
+    keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32")
     caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
     held: dict[str, FloatArray] = {}
     for name, file in caches.items():
@@ -245,7 +255,8 @@ def _cached(file: Path, key: str) -> FloatArray | None:
 def _features(x: FloatArray | None, images: ImageSet) -> Features:
     if x is None:
         x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
-    return Features(x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_))
+    ids, units = np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
+    return Features(x, images.labels, images.classes, ids, units, images.parts.astype(np.str_))
 
 
 def calibrate_norms(encoder: Encoder, corpus: Corpus, images: ImageSet, batches: int = 32) -> None:

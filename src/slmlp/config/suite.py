@@ -15,8 +15,8 @@ class Suite:
     """Many encoders on many data sets, the same tasks for all of them."""
 
     tasks: tuple[str, ...] = ("linear", "knn", "fewshot")
-    """`linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`; data under a split also `unseen`, `levels`,
-    `source`, `fine`. The first is the one that the verdict speaks of first."""
+    """`linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`; data under a split also `unseen`,
+    `levels`, `source`, `fine`. The first is the one that the verdict speaks of first."""
     probe: Probe = field(default_factory=Probe)
     """The linear probe (linear, labels, stages, unseen, source, fine)."""
     knn: Knn = field(default_factory=Knn)

@@ -81,7 +81,7 @@ def content(inputs: SuiteInputs) -> dict[str, Any]:
 def every_line(inputs: SuiteInputs) -> list[tuple[str, ...]]:
     """Return every number of the suite, means over seeds, as text."""
     keys = dict.fromkeys((r.method, r.data, r.task, r.layer, r.metric) for r in inputs.rows)
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for method, data, task, layer, metric in keys:
         found = inputs.find(task, metric, method, data, layer)
         spread = inputs.spread(task, metric, method, data, layer)

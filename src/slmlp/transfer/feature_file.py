@@ -11,7 +11,7 @@ from slmlp import config, files
 from slmlp.data.parts import stratified_holdout
 from slmlp.domains import TEST_SHARE
 from slmlp.errors import SlmlpError
-from slmlp.features import Features, load_parts
+from slmlp.features import Features
 from slmlp.ledger import Ledger, Subject
 from slmlp.progress import say
 from slmlp.results import Result, read
@@ -28,7 +28,8 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Su
     for task in tasks:
         if task not in TASKS:
             raise SlmlpError(f"--task {task} needs images, and {path} is a file of features; choose {', '.join(TASKS)}")
-    features, parts = load_parts(path)
+    features = Features.load(path)
+    parts = features.parts
     if parts is None:
         held = stratified_holdout(np.array(features.classes)[features.y], features.units, TEST_SHARE, 0, "test part")
         say(f"{path.name} names no parts: {held.sum():,} of {len(held):,} images drawn as test part, by class")

@@ -52,7 +52,7 @@ def suite(
         encoders: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``
             (``encoders.sources``), each as it is or as NAME=ENCODER. Runs of one method are its seeds. The first one's
             name is the baseline of every difference.
-        out: folder of results.jsonl, predictions, verdict.json and report.html; what is there already is not done again.
+        out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
         domains_folder: folder of data sets: folders or tars, known ones under their protocol.
         sources: data sets beside those, each as ``data.load`` takes it.
         split: file of held-out classes, for the tasks that need one; data sets without its classes are refused.

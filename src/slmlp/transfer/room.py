@@ -16,7 +16,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder, layers
 from slmlp.errors import SlmlpError, unknown
 from slmlp.evaluation import probe_scores
-from slmlp.features import Features, extract_layers, resolve_precision, transform_id
+from slmlp.features import Features, extract_layers, precision_of, transform_id
 from slmlp.ledger import Ledger, Subject, slug
 from slmlp.probes.crossfit import crossfit
 from slmlp.progress import say
@@ -74,21 +74,18 @@ class Room:
 
     def run(self, subject: Subject, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Add what is not in the results file yet; each task's lines are added all at once."""
-        precision = resolve_precision(self.cfg.extraction)
-        hashes = {"encoder": encoder.hash(), "data": self.images.hash(), "transform": transform_id(encoder, precision)}
-        if self.split is not None:
-            hashes["split"] = self.split.hash()
         settings = {task: settings_hash(task, self.cfg) for task in tasks}
+        hashes = {task: self._hashes(task, encoder) for task in tasks}
         ledger = Ledger(self.folder)
-        known, _ = ledger.known(subject, self.name, hashes, settings)
-        left = [task for task in tasks if not self._done(task, encoder, {layer for t, layer in known if t == task})]
+        known = {place for task in tasks for place in ledger.known(subject, self.name, hashes[task], settings)[0]}
+        left = [task for task in tasks if not {(task, layer) for layer in self._layers(task, encoder)} <= known]
         if left:
             say(f"{self.name}: {subject.run}: {', '.join(left)}")
         for task in left:
             for layer in self._layers(task, encoder):
                 if (task, layer) not in known:
                     scores = self._scores(task, layer, subject, encoder)
-                    ledger.add(subject, task, self.name, scores, hashes, settings[task], layer, below_data=True)
+                    ledger.add(subject, task, self.name, scores, hashes[task], settings[task], layer, below_data=True)
 
     def image_sets(self, task: str) -> list[ImageSet]:
         """Return the images whose features a task reads, one set a call of the extractor."""
@@ -106,9 +103,6 @@ class Room:
         if len(found) < 2:
             raise SlmlpError(f"{encoder.origin.source} shows no stages inside: leave stages out of --tasks for it")
         return found
-
-    def _done(self, task: str, encoder: Encoder, known: set[str]) -> bool:
-        return bool(known) and set(self._layers(task, encoder)) <= known
 
     def _scores(self, task: str, layer: str, subject: Subject, encoder: Encoder) -> list[Score]:
         cfg = self.cfg
@@ -137,9 +131,25 @@ class Room:
     def features(self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False) -> dict[str, Features]:
         """Return features by layer, cached."""
         cache = self.folder / "cache" / "features"
+        wanted, asked = self._layers(task, encoder), self.cfg.extraction
         return extract_layers(
-            encoder, self.corpus, images, self._layers(task, encoder), cache, self.cfg.extraction, together=together
-        )
+            encoder, self.corpus, images, cache, asked.device, wanted, self._precision(task, encoder),
+            batch_size=asked.batch_size, together=together,
+        )  # fmt: skip
+
+    def _precision(self, task: str, encoder: Encoder) -> str:
+        """Return the precision of a task's features: as asked, but the main job's own tasks as a study has them."""
+        asked = self.cfg.extraction
+        if asked.precision == "auto" and task in OF_A_SPLIT:
+            return "float32"
+        return precision_of(encoder, asked.device, asked.precision)
+
+    def _hashes(self, task: str, encoder: Encoder) -> dict[str, str]:
+        transform = transform_id(encoder, self._precision(task, encoder))
+        hashes = {"encoder": encoder.hash(), "data": self.images.hash(), "transform": transform}
+        if self.split is not None:
+            hashes["split"] = self.split.hash()
+        return hashes
 
     def _levels(self, subject: Subject, encoder: Encoder) -> list[Score]:
         """Cut the predictions of the task ``unseen``, which comes first, into levels of semantic distance."""

@@ -88,7 +88,7 @@ def _opened(
         held = ConceptSplit.load(Path(split))
     else:
         held = Run(Path(source)).split if Path(source).is_dir() else None
-    return entrant, entrant.open(cfg.preprocess, projector="stages" in cfg.tasks), held
+    return entrant, entrant.open(cfg.preprocess), held
 
 
 def _default(split: ConceptSplit | None) -> tuple[str, ...]:

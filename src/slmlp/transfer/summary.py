@@ -73,7 +73,7 @@ def write(
 def _verdicts(
     folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]
 ) -> dict[str, DomainVerdict]:
-    """Return the verdict of every task and number that has predictions of its own; the first encoder is the baseline."""
+    """Return the verdict of every task and number with predictions of its own; the first encoder is the baseline."""
     found: dict[str, dict[str, dict[str, dict[int, Predictions]]]] = {}
     for row in rows:
         judged = row.metric in JUDGED or row.metric.startswith("accuracy_at_")
