@@ -121,7 +121,7 @@ def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
     for one in first["sets"]:
         assert one["difference"] == pytest.approx(100 * (mean("sl-mlp", one["name"]) - mean("sl", one["name"])))
     assert first["difference"] == pytest.approx(np.mean([one["difference"] for one in first["sets"]]))
-    assert {"knn accuracy", "fewshot accuracy", "labels accuracy_at_1_shot"} <= verdict["tasks"].keys()
+    assert {"knn accuracy", "fewshot accuracy", "labels accuracy_at_1_shots"} <= verdict["tasks"].keys()
 
 
 def test_the_page_holds_the_answer_and_loads_nothing(done):

@@ -143,7 +143,7 @@ def evaluate(
     domains: str | None = None,
     split: str | Path | ConceptSplit | None = None,
     out: str | Path | None = None,
-    cfg: config.Suite | None = None,
+    cfg: config.TaskSettings | None = None,
 ) -> list[Result]:
     """Ask an encoder's frozen features and return the result lines, which are also added to ``out/results.jsonl``.
 
@@ -174,7 +174,7 @@ def evaluate(
     from slmlp.transfer import single
 
     tasks = (task,) if isinstance(task, str) else tuple(task)
-    return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.Suite())
+    return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.TaskSettings())
 
 
 def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> Corpus:
@@ -190,7 +190,7 @@ def features(
     part: str = "all",
     split: str | Path | None = None,
     layer: str = "output",
-    cfg: config.Suite | None = None,
+    cfg: config.TaskSettings | None = None,
 ) -> Features:
     """Return an encoder's features of the images of one side of a split and one part.
 
@@ -198,7 +198,7 @@ def features(
     ``cfg`` the settings of data, preprocessing and extraction are read. Several processes share the work; the first
     returns all features, the others those of no image.
     """
-    cfg = cfg or config.Suite()
+    cfg = cfg or config.TaskSettings()
     with dist.joined(), tempfile.TemporaryDirectory() as folder:
         opened, images = in_turn(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
         same({"encoder": opened.hash(), "data": images.hash()})
@@ -213,7 +213,13 @@ def features(
 
 
 def _asked(
-    source: str, data_source: str, classes: str, part: str, split: str | Path | None, layer: str, cfg: config.Suite
+    source: str,
+    data_source: str,
+    classes: str,
+    part: str,
+    split: str | Path | None,
+    layer: str,
+    cfg: config.TaskSettings,
 ) -> tuple[Encoder, ImageSet]:
     """Return an encoder and the images whose features are asked for."""
     encoder = open_encoder(source, overrides=cfg.preprocess)

@@ -169,9 +169,9 @@ def extract_layers(
     """Return the features of ``images`` at each layer of ``wanted``, all from one forward pass.
 
     ``precision`` is ``float32``, ``bfloat16`` (autocast; features are kept as float32 numbers), or ``auto``:
-    bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under a hash of weights,
-    images, transform and precision, and a file is used only if the key written inside it is the one asked for. With
-    ``together``, which all of several processes must then ask for, each computes a contiguous share; the first returns
+    bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under
+    a hash of weights, images, transform and precision, and a file is used only if the key written inside it is the one
+    asked for. With ``together``, which all of several processes must then ask for, each computes a contiguous share; the first returns
     and caches all, the others return those of no image.
 
     Raises:

@@ -77,7 +77,7 @@ class FeaturesCommand:
 
         if Path(self.out).exists():
             raise SlmlpError(f"{self.out} exists already; choose another --out")
-        cfg = config.Suite(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
+        cfg = config.TaskSettings(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
         features = api.features(
             self.encoder, self.data, classes=self.classes, part=self.part, split=self.split, layer=self.layer, cfg=cfg
         )

@@ -20,7 +20,7 @@ from slmlp.transfer.room import answer, settings_hash
 TASKS = ("linear", "knn", "centroid", "fewshot", "labels")
 
 
-def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Suite) -> list[Result]:
+def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.TaskSettings) -> list[Result]:
     """Do the tasks on an .npz file of x (N, D) and y (N,), and return the lines, which are added to ``folder``.
 
     ``parts`` (N,) of "train" and "test" in the file are used; without them 30 % of each class are drawn as test part.

@@ -25,7 +25,7 @@ from slmlp.tasks import Score, levels
 from slmlp.tasks import find as find_task
 from slmlp.tasks.finetune import finetune
 
-# task -> the fields of config.Suite that decide its numbers
+# task -> the fields of config.TaskSettings that decide its numbers
 SETTINGS: dict[str, tuple[str, ...]] = {
     "linear": ("probe",),
     "knn": ("knn",),
@@ -52,7 +52,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise unknown("task", task, SETTINGS)
 
 
-def settings_hash(task: str, cfg: config.Suite) -> str:
+def settings_hash(task: str, cfg: config.TaskSettings) -> str:
     """Return the hash of the settings that decide a task's numbers."""
     values = {name: dataclasses.asdict(getattr(cfg, name)) for name in SETTINGS[task]}
     for held in values.values():
@@ -69,7 +69,7 @@ class Room:
     images: ImageSet
     corpus: Corpus
     folder: Path
-    cfg: config.Suite
+    cfg: config.TaskSettings
     split: ConceptSplit | None = None
 
     def run(self, subject: Subject, encoder: Encoder, tasks: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ class Room:
         return self.images.of_classes(self._held.unseen)
 
 
-def answer(task: str, sets: Sequence[Features], cfg: config.Suite) -> list[Score]:
+def answer(task: str, sets: Sequence[Features], cfg: config.TaskSettings) -> list[Score]:
     """Return the numbers of a task that reads features alone: a training and a test part, or one set."""
     if task == "unseen":
         return probe_scores(crossfit(sets[0], cfg.probe))

@@ -26,7 +26,7 @@ from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks
 
 def evaluate(
     encoder: str | Path, data_source: str | None, domains: str | None, split: str | Path | ConceptSplit | None,
-    tasks: Sequence[str], out: str | Path | None, cfg: config.Suite,
+    tasks: Sequence[str], out: str | Path | None, cfg: config.TaskSettings,
 ) -> list[Result]:  # fmt: skip
     """See ``api.evaluate``."""
     source = str(encoder)
@@ -55,7 +55,7 @@ def evaluate(
 
 def _evaluate_on(
     one: DataSet, entrant: Contestant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
-    folder: Path, cfg: config.Suite,
+    folder: Path, cfg: config.TaskSettings,
 ) -> None:  # fmt: skip
     room = in_turn(lambda: _room(one, encoder, split, folder, cfg))
     marks = {"encoder": encoder.hash(), "data": room.images.hash()}
@@ -65,7 +65,7 @@ def _evaluate_on(
     by_first(lambda: room.run(entrant.subject(encoder), encoder, tasks))
 
 
-def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.Suite) -> Room:
+def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings) -> Room:
     if split is None:
         images = one.open(cfg.data)
     else:
@@ -78,7 +78,7 @@ def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Pa
 
 
 def _opened(
-    source: str, split: str | Path | ConceptSplit | None, cfg: config.Suite
+    source: str, split: str | Path | ConceptSplit | None, cfg: config.TaskSettings
 ) -> tuple[Contestant, Encoder, ConceptSplit | None]:
     """Return the encoder, and the split that was given, else the run's own."""
     [entrant] = contestants([source])
