@@ -171,8 +171,8 @@ def extract_layers(
     ``precision`` is ``float32``, ``bfloat16`` (autocast; features are kept as float32 numbers), or ``auto``:
     bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under
     a hash of weights, images, transform and precision, and a file is used only if the key written inside it is the one
-    asked for. With ``together``, which all of several processes must then ask for, each computes a contiguous share; the first returns
-    and caches all, the others return those of no image.
+    asked for. With ``together``, which all of several processes must then ask for, each computes a contiguous share;
+    the first returns and caches all, the others return those of no image.
 
     Raises:
         SlmlpError: an unknown layer, features that are not finite, a disk too small for the cache (before any work).
