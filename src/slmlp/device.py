@@ -50,7 +50,7 @@ def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
     """
     if next(encoder.parameters(), None) is None:
         if precision == "bf16":
-            raise SlmlpError("--precision bf16: this encoder's file has its own precision; leave it auto, or float32")
+            raise SlmlpError("precision bf16: this encoder's file has its own precision; leave it auto, or float32")
         return Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
     device = resolve(name)
     bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bf16"
