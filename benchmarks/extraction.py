@@ -2,7 +2,7 @@
 
 Contenders take turns, on the same encoder, weights, batch and images:
 
-- ``ours, float32`` and ``ours, out of the box`` (precision auto: bf16 where the hardware has it);
+- ``ours, float32`` and ``ours, out of the box`` (precision auto: bfloat16 where the hardware has it);
 - ``timm``: timm's model without classifier, channels_last, in inference mode, float32.
 
 From JPEG files: ours reads a folder of classes with no cache, from the first byte to the features; timm's loop is a

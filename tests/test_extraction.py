@@ -86,22 +86,22 @@ def test_the_key_of_the_output_in_float32_is_the_one_it_always_was(encoder, corp
     assert transform_id(encoder) == "square16-centre16-imagenet-float32"
 
 
-def test_bf16_is_near_float32_has_caches_of_its_own_and_auto_is_what_the_hardware_has(
+def test_bfloat16_is_near_float32_has_caches_of_its_own_and_auto_is_what_the_hardware_has(
     encoder, corpus, tmp_path, monkeypatch
 ):
     full = extract(encoder, corpus, corpus.images, tmp_path)
-    half = extract(encoder, corpus, corpus.images, tmp_path, precision="bf16")
+    half = extract(encoder, corpus, corpus.images, tmp_path, precision="bfloat16")
     assert len(list(tmp_path.iterdir())) == 2
     assert half.x.dtype == np.float32
     assert not np.array_equal(half.x, full.x)
     cosine = (half.x * full.x).sum(1) / np.linalg.norm(half.x, axis=1) / np.linalg.norm(full.x, axis=1)
     assert cosine.min() > 0.999
-    for has, name in ((True, "bf16"), (False, "float32")):
+    for has, name in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(device, "computes_bfloat16", lambda _, has=has: has)
         assert precision_of(encoder, "cpu", "auto") == name
         auto = extract(encoder, corpus, corpus.images, tmp_path, "auto", precision="auto")
         np.testing.assert_array_equal(auto.x, (half if has else full).x)
-    assert transform_id(encoder, "bf16").endswith("-bf16")
+    assert transform_id(encoder, "bfloat16").endswith("-bfloat16")
 
 
 def test_streamed_images_give_the_same_features(encoder, corpus, shapes):
@@ -147,7 +147,7 @@ def test_networks_without_weights_of_torchs_keep_their_own_precision(corpus):
     encoder = open_encoder("user_networks:not_finite", overrides=config.PreprocessFlags(size=16))
     assert precision_of(encoder, "auto", "auto") == "float32"
     with pytest.raises(SlmlpError, match="its own precision"):
-        extract(encoder, corpus, corpus.images, precision="bf16")
+        extract(encoder, corpus, corpus.images, precision="bfloat16")
 
 
 def test_an_unknown_device_or_layer_is_one_line(encoder, corpus):
@@ -160,7 +160,7 @@ def test_an_unknown_device_or_layer_is_one_line(encoder, corpus):
 def test_the_encoder_is_left_as_it_was(encoder, corpus):
     before = encoder.hash()
     encoder.train()
-    extract(encoder, corpus, corpus.images, precision="bf16")
+    extract(encoder, corpus, corpus.images, precision="bfloat16")
     assert encoder.training
     assert encoder.hash() == before
 

@@ -13,8 +13,9 @@ from slmlp.augment import training_side
 from slmlp.concepts import split as concepts
 from slmlp.corpus import Corpus
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import Evaluation, Subject, encoder_hashes
+from slmlp.evaluation import Evaluation, encoder_hashes
 from slmlp.job import Job
+from slmlp.ledger import Subject
 from slmlp.run import Run
 from slmlp.studies import baselines, summary
 from slmlp.studies.context import TASKS, Context

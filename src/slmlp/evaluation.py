@@ -4,46 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from slmlp import config, files, results
+from slmlp import config, files
 from slmlp.analysis.measures import measure
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.features import Features, extract, transform_id
+from slmlp.ledger import Ledger, Subject
 from slmlp.probes.crossfit import crossfit
 from slmlp.probes.linear import ProbeResult
 from slmlp.probes.linear import evaluate as probe_on_test
 from slmlp.progress import say
-from slmlp.results import Result
+from slmlp.tasks import Score
 
 UNSEEN, SOURCE, MEASURES, VALIDATION = "unseen", "source", "measures", "validation"
 Extract = Callable[[ImageSet], Features]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Whose numbers they are: the fields that every line of one run (or baseline, or kept epoch) shares."""
-
-    run: str
-    method: str
-    encoder: str
-    seed: int
-    role: str
-    epoch: int | None = None
-    base_lr: float | None = None
-    labels: str = "class"
-
-    def file(self, task: str) -> str:
-        """Return the name of the predictions file of a task."""
-        epoch = "" if self.epoch is None else f"-epoch{self.epoch:04d}"
-        return f"predictions/{self.run}{epoch}-{task}.csv"
 
 
 @dataclass(frozen=True)
@@ -58,9 +39,14 @@ class Evaluation:
     measures: config.Measures
 
     @property
+    def ledger(self) -> Ledger:
+        """Where the numbers are kept."""
+        return Ledger(self.folder)
+
+    @property
     def results_file(self) -> Path:
         """Where the lines go."""
-        return self.folder / "results.jsonl"
+        return self.ledger.file
 
     @property
     def source(self) -> ImageSet:
@@ -94,65 +80,39 @@ class Evaluation:
         Numbers count as there only with the same encoder, split and settings. The encoder kept after the last epoch is
         the final one: its lines are copied, not computed again.
         """
-        known: dict[str, list[Result]] = {}
-        copies: dict[str, list[Result]] = {}
-        for row in results.read(self.results_file):
-            if (
-                row.run == subject.run
-                and row.hashes.get("encoder") == hashes["encoder"]
-                and row.hashes.get("split") == self.split.hash()
-                and row.extra.get("settings") == self._settings(row.task)
-                and (row.predictions is None or (self.folder / row.predictions).exists())
-            ):
-                mine = (row.role, row.epoch) == (subject.role, subject.epoch)
-                (known if mine else copies).setdefault(row.task, []).append(row)
-        left = [task for task in tasks if task not in known]
-        for task in [task for task in left if task in copies]:
-            mine_now = [replace(row, role=subject.role, epoch=subject.epoch) for row in copies[task]]
-            results.append(self.results_file, *mine_now)
+        marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
+        settings = {task: self._settings(task) for task in tasks}
+        own, copies = self.ledger.known(subject, self.images.name, marks, settings)
+        left = [task for task in tasks if (task, "output") not in own]
+        for task in [task for task in left if (task, "output") in copies]:
+            self.ledger.copy(subject, copies[task, "output"])
             left.remove(task)
         if left:
             at = "" if subject.epoch is None else f" after epoch {subject.epoch}"
             say(f"{subject.run}{at}: evaluating ({', '.join(left)})")
-        marks = {**hashes, "split": self.split.hash(), "transform": transform}
         for task in left:
-            if task == UNSEEN:
-                self._probe(subject, task, crossfit(extract_(self.unseen), self.probe), self.unseen, marks)
-            elif task == SOURCE:
-                source = self.source
-                train, test = extract_(source.of_part("train")), extract_(source.of_part("test"))
-                self._probe(subject, task, probe_on_test(train, test, self.probe), source, marks)
-            elif task == MEASURES:
-                self._measures(subject, extract_, marks)
+            marks = {**hashes, "split": self.split.hash(), "transform": transform}
+            scores, images = self._scores(task, extract_)
+            marks["data"] = images.hash()
+            self.ledger.add(subject, task, self.images.name, scores, marks, settings[task])
+
+    def _scores(self, task: str, extract_: Extract) -> tuple[list[Score], ImageSet]:
+        """Return the numbers of a task and the images that they are of."""
+        if task == UNSEEN:
+            return probe_scores(crossfit(extract_(self.unseen), self.probe)), self.unseen
+        if task == SOURCE:
+            source = self.source
+            train, test = extract_(source.of_part("train")), extract_(source.of_part("test"))
+            return probe_scores(probe_on_test(train, test, self.probe)), source
+        return self._measures(extract_), self.images
 
     def _settings(self, task: str) -> str:
-        """Return the hash of the settings that a task reads."""
-        return files.hash_json(dataclasses.asdict(self.measures if task == MEASURES else self.probe))[:16]
+        """Return the hash of the settings that a task reads and that change its numbers."""
+        settings = dataclasses.asdict(self.measures if task == MEASURES else self.probe)
+        settings.pop("memory_limit_gb", None)
+        return files.hash_json(settings)[:16]
 
-    def _probe(
-        self, subject: Subject, task: str, outcome: ProbeResult, images: ImageSet, marks: dict[str, str]
-    ) -> None:
-        """Write predictions, then the lines that name them."""
-        file = subject.file(task)
-        results.write_predictions(self.folder / file, outcome.predictions)
-        hashes = {**marks, "data": images.hash()}
-        extra = {
-            "strengths": list(outcome.strengths),
-            "at_grid_edge": outcome.at_edge,
-            "gradient_norm": max(outcome.gradient_norms),
-            "unfinished_fits": outcome.unfinished,
-            "settings": self._settings(task),
-        }
-        lines = []
-        for metric, value, interval in (
-            ("accuracy", outcome.accuracy, outcome.interval),
-            ("mean_class_accuracy", outcome.mean_class_accuracy, None),
-        ):
-            line = self._line(subject, task, metric, value, outcome.n, hashes)
-            lines.append(replace(line, interval=interval, predictions=file, extra=extra))
-        results.append(self.results_file, *lines)
-
-    def _measures(self, subject: Subject, extract_: Extract, marks: dict[str, str]) -> None:
+    def _measures(self, extract_: Extract) -> list[Score]:
         """Measure source test images against unseen images, and the ratio on the images trained on."""
         source = self.source
         test, train, unseen = extract_(source.of_part("test")), extract_(source.of_part("train")), extract_(self.unseen)
@@ -160,21 +120,23 @@ class Evaluation:
         on_train = measure(train, None, self.measures)
         for name in ("discriminative_ratio_source", "discriminative_ratio_source_normalised"):
             values[name.replace("source", "source_train")] = on_train[name]
-        n, hashes = len(test) + len(unseen), {**marks, "data": self.images.hash()}
-        extra = {"settings": self._settings(MEASURES)}
-        lines = [
-            replace(self._line(subject, MEASURES, metric, float(value), n, hashes), extra=extra)
-            for metric, value in values.items()
-            if np.isfinite(value)  # JSON has no infinity: a measure that is not defined here has no line
-        ]
-        results.append(self.results_file, *lines)
+        n = len(test) + len(unseen)
+        # JSON has no infinity: a measure that is not defined here has no line
+        return [Score(metric, float(value), n) for metric, value in values.items() if np.isfinite(value)]
 
-    def _line(self, s: Subject, task: str, metric: str, value: float, n: int, hashes: dict[str, Any]) -> Result:
-        return Result(
-            run=s.run, method=s.method, encoder=s.encoder, seed=s.seed, task=task, data=self.images.name,
-            metric=metric, value=value, n=n, role=s.role, epoch=s.epoch, base_lr=s.base_lr, labels=s.labels,
-            hashes=hashes,
-        )  # fmt: skip
+
+def probe_scores(outcome: ProbeResult) -> list[Score]:
+    """Return what a probe found as scores; the mean over classes follows from the same predictions."""
+    extra = {
+        "strengths": list(outcome.strengths),
+        "at_grid_edge": outcome.at_edge,
+        "gradient_norm": max(outcome.gradient_norms),
+        "unfinished_fits": outcome.unfinished,
+    }
+    return [
+        Score("accuracy", outcome.accuracy, outcome.n, outcome.interval, outcome.predictions, extra),
+        Score("mean_class_accuracy", outcome.mean_class_accuracy, outcome.n, extra=extra),
+    ]
 
 
 def encoder_hashes(encoder: Encoder) -> tuple[dict[str, str], str]:

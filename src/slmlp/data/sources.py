@@ -18,7 +18,9 @@ from slmlp.errors import SlmlpError
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
+    """A regular file below the root of a folder."""
+
     name: str  # POSIX, below the root
     size: int
     stamp: str
@@ -30,9 +32,9 @@ def folder(path: Path, source: str, options: DataOptions) -> Table:
     at_root = _manifests([name for name in layout.MANIFESTS if (root / name).is_file()], "", source)
     if at_root:
         return from_manifest(root / at_root, source, options, root.name)
-    found: list[_File] = []
+    found: list[File] = []
     special: list[tuple[str, str]] = []
-    for file in work.track(_walk(root, special), None, f"listing {root.name}"):
+    for file in work.track(walk(root, special), None, f"listing {root.name}"):
         found.append(file)
     names = [file.name for file in found]
     wrapped = _wrapped_manifest(names, source)
@@ -92,8 +94,12 @@ def _rows_of_manifest(
     return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, absent) for file in found]
 
 
-def _walk(root: Path, special: list[tuple[str, str]]) -> Iterator[_File]:
-    """Yield every regular file below ``root`` that is not hidden, through links but not round in circles."""
+def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False) -> Iterator[File]:
+    """Yield every regular file below ``root`` that is not hidden, through links but not round in circles.
+
+    Texts that lie beside images are passed over unless ``everything`` is asked for; (name, reason) of what is no
+    regular file joins ``special``.
+    """
 
     def refuse(error: OSError) -> None:
         raise SlmlpError(f"cannot list {error.filename}: {error.strerror}: make it readable or remove it") from error
@@ -110,7 +116,8 @@ def _walk(root: Path, special: list[tuple[str, str]]) -> Iterator[_File]:
         below = Path(at).relative_to(root).as_posix()
         for name in sorted(names):
             path = name if below == "." else f"{below}/{name}"
-            if layout.kind(path) == "quiet" and name not in layout.MANIFESTS:
+            hidden = name.startswith(".") if everything else layout.kind(path) == "quiet"
+            if hidden and name not in layout.MANIFESTS:
                 continue
             try:
                 about = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
@@ -118,7 +125,7 @@ def _walk(root: Path, special: list[tuple[str, str]]) -> Iterator[_File]:
                 special.append((archive.printable(path), f"broken link ({error.strerror})"))
                 continue
             if stat.S_ISREG(about.st_mode):
-                yield _File(path, about.st_size, f"{about.st_size}.{about.st_mtime_ns}")
+                yield File(path, about.st_size, f"{about.st_size}.{about.st_mtime_ns}")
             else:
                 special.append((archive.printable(path), "no regular file"))
 

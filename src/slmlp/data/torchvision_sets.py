@@ -97,13 +97,14 @@ SETS: dict[str, Spec] = {
 }
 
 
-def load(source: str, options: DataOptions) -> Table:
-    """Return the images of ``torchvision:NAME``, downloaded on first use."""
+def load(source: str, options: DataOptions, root: Path | None = None) -> Table:
+    """Return the images of ``torchvision:NAME``, downloaded on first use; with ``root`` those there, or an error."""
     wanted = source.removeprefix(PREFIX)
     name = next((known for known in SETS if known.lower() == wanted.lower()), None)
     if name is None:
         raise unknown("torchvision data set", wanted, SETS)
-    root = folder(options)
+    fetch = root is None
+    root = root or folder(options)
     spec = SETS[name]
     constructor = getattr(importlib.import_module("torchvision.datasets"), name)
     images: list[Any] = []
@@ -112,7 +113,7 @@ def load(source: str, options: DataOptions) -> Table:
     ids: list[str] = []  # of arrays, which have one call a part
     for part, calls in (("train", spec.train), ("test", spec.test)):
         for settings in calls:
-            data = _open(constructor, name, root, settings)
+            data = _open(constructor, name, root, settings, fetch=fetch)
             these, numbers = spec.read(data)
             labels += [_name(data.classes[int(y)]) if spec.named else str(int(y)) for y in numbers]
             images.append(these)
@@ -132,11 +133,16 @@ def folder(options: DataOptions) -> Path:
     return parent.expanduser().resolve() / "torchvision"
 
 
-def _open(constructor: Any, name: str, root: Path, settings: dict[str, Any]) -> Any:
+def _open(constructor: Any, name: str, root: Path, settings: dict[str, Any], *, fetch: bool) -> Any:
     try:
         return constructor(root, **settings)
     except Exception as error:  # the sets say in many ways that their files are not there; a download follows
         absent = error
+    if not fetch:
+        raise SlmlpError(
+            f"torchvision cannot read {name} ({' '.join(f'{type(absent).__name__}: {absent}'.split()):.200}): its "
+            "files are damaged or not the published ones; unpack the published archive again"
+        ) from absent
     try:
         return constructor(root, **settings, download=True)
     except Exception as error:

@@ -1,16 +1,18 @@
-"""Exact multinomial logistic regression: standardise, rotate to principal axes, preconditioned L-BFGS.
+"""Exact logistic regression: standardise, rotate to principal axes, preconditioned L-BFGS in bounded memory.
 
 Letters: N images, D features, R principal axes kept, C classes. The objective, per image, is
 
-    f(W, b) = 1/N sum_i -log softmax(W s_i + b)[y_i] + strength / 2 * ||W||_F^2
+    f(W, b) = 1/N sum_i loss(W s_i + b, y_i) + strength / 2 * ||W||_F^2
 
-with ``s`` the features standardised by the statistics of the same N images; the bias is not penalised.
+with ``s`` the features standardised by the statistics of the same N images; the bias is not penalised. The loss is
+-log softmax at the label, or, for labels that are a 0/1 matrix, the sum over classes of -log sigmoid of what is there
+and of -log (1 - sigmoid) of what is not: a logistic regression a class.
 
 Why it is fast. A rotation changes neither the loss nor ``||W||_F``, and on principal axes the Hessian block of class k
 is close to the diagonal ``c_k * eigenvalues + strength``, with ``c_k`` the mean of ``p_k (1 - p_k)``. L-BFGS that
-starts each of its directions from the inverse of that diagonal needs about 10 passes over the data at strong
-strengths and 50 at the weakest. Logits are linear in the step, so the line search costs no product with the data.
-Products run in float32 as long as they can tell the gradient from rounding, and in float64 after that.
+starts each of its directions from the inverse of that diagonal needs few passes over the data, and each is read once
+for logits, loss and gradient together, block by block, so that no matrix (N, C) exists. Products run in float32 as long
+as they can tell the gradient from rounding, and in float64, from the images as they came, after that.
 """
 
 from __future__ import annotations
@@ -23,101 +25,135 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from slmlp import config
 from slmlp.errors import SlmlpError
+from slmlp.probes.images import Basis, Images, Integers, Moments, Rows, check_finite
+from slmlp.probes.losses import Binary, Loss, Multinomial
 
 FLOAT32_FLOOR = 1e-5  # largest gradient entry that float32 is asked for; below, it may stall
 SMALLEST_STEP = 1e-8  # of a line search
 STALL = 50  # iterations without a smaller gradient after which float32 is left for float64
 MEMORY = 20  # pairs of steps and gradient differences that L-BFGS remembers
-CONSTANT = 1e-7  # a feature whose std is below this share of its largest entry is rounding noise of float32
-RANK = 1e-14  # an axis whose share of the largest variance is below this is rounding noise of float64
 
 
-def check(x: npt.NDArray[np.floating], y: npt.NDArray[np.int64], num_classes: int) -> None:
-    """Refuse features and labels (N, D), (N,) that no fit can be made of."""
-    if x.ndim != 2 or len(x) != len(y) or len(x) == 0:
+def check(rows: Rows, y: Integers, num_classes: int) -> None:
+    """Refuse features (M, D) and labels (M,), or a 0/1 matrix (M, C), that no fit can be made of."""
+    x = rows.x
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(rows) == 0:
         raise SlmlpError(f"a probe needs features (N, D) and labels (N,), found shapes {x.shape} and {y.shape}")
-    bad = ~np.isfinite(x).all(axis=1)
-    if bad.any():
+    if not np.issubdtype(y.dtype, np.integer) and y.dtype != np.bool_:
+        raise SlmlpError(f"labels must be whole numbers, the index of each image's class; found {y.dtype}")
+    check_finite(rows)
+    low, high = int(y.min()), int(y.max())
+    if y.ndim == 1 and (low < 0 or high >= num_classes):
+        raise SlmlpError(f"labels must be 0 to {num_classes - 1}, found {low} to {high}")
+    if y.ndim == 2 and (low < 0 or high > 1 or y.shape[1] != num_classes):
         raise SlmlpError(
-            f"features of {int(bad.sum())} of {len(x)} images are NaN or infinite (first: row {int(bad.argmax())}): "
-            "pretraining has diverged; look at its loss, and lower --base-lr"
+            f"labels of images with several must be a matrix of 0 and 1, a column for each of {num_classes} classes; "
+            f"found {low} to {high} in {y.shape[1]} columns"
         )
-    if y.min() < 0 or y.max() >= num_classes:
-        raise SlmlpError(f"labels must be 0 to {num_classes - 1}, found {int(y.min())} to {int(y.max())}")
 
 
 class Design:
-    """Training images of one fit, standardised and rotated; every strength of a path shares it."""
+    """Training images of one fit; every strength of a path shares it."""
 
     def __init__(
         self,
         x: npt.NDArray[np.floating],
-        y: npt.NDArray[np.int64],
+        y: Integers,
         num_classes: int,
         device: torch.device | str = "cpu",
+        *,
+        rows: npt.NDArray[np.int64] | None = None,
+        basis: Basis | None = None,
+        memory_limit_gb: float = config.Probe.memory_limit_gb,
+        beside: int = 0,
     ) -> None:
-        """Standardise ``x`` (N, D) by its own mean and std and rotate it to its principal axes, in float64."""
-        check(x, y, num_classes)
-        wide = torch.as_tensor(np.asarray(x), device=device).to(torch.float64, copy=True)
-        self.n, self.num_classes = len(wide), num_classes
-        largest = torch.maximum(wide.amax(0), -wide.amin(0))  # (D,)
-        self.mean = wide.mean(0)
-        wide -= self.mean  # in place from here: features of a large set fill the memory
-        std = torch.linalg.vector_norm(wide, dim=0) / self.n**0.5
-        varies = std > CONSTANT * largest
-        self.std = torch.where(varies, std, torch.ones_like(std))  # (D,)
-        wide /= self.std
-        wide[:, ~varies] = 0.0
-        self.standardised = wide  # (N, D)
-        # A class without images would be pushed to minus infinity for ever: fit the others, see ``LinearFit``.
-        self.present, codes = torch.unique(
-            torch.as_tensor(np.asarray(y, dtype=np.int64), device=device), return_inverse=True
+        """Take the images ``rows`` of ``x`` (M, D) with labels ``y`` (M,), or a 0/1 matrix (M, C).
+
+        ``basis`` saves finding the axes where it serves. Of ``memory_limit_gb`` room is left for ``beside`` more
+        images (those of validation).
+        """
+        self.rows = Rows(x, rows, torch.device(device))
+        check(self.rows, y, num_classes)
+        self.n, self.num_classes = len(self.rows), num_classes
+        self.loss: Loss = (Multinomial if y.ndim == 1 else Binary).of(self.rows, y, num_classes)
+        need, image = requirement(self.rows.width, num_classes)
+        spare = memory_limit_gb * 1e9 - need
+        if spare < 0:
+            raise SlmlpError(
+                f"--probe.memory-limit-gb {memory_limit_gb:g} is too little for a probe of {self.rows.width} features "
+                f"and {num_classes} classes: give at least {need / 1e9 + 0.005:.2f}"
+            )
+        self.hold = image * (self.n + beside) <= spare
+        self.moments = Moments.of(self.rows, correlation=basis is None and self.n >= self.rows.width)
+        if basis is None or not basis.serves(self.moments):
+            if self.n >= self.rows.width and self.moments.correlation is None:
+                self.moments = Moments.of(self.rows, correlation=True)
+            basis = Basis.of(self.rows, self.moments)
+        self.moments = self.moments.without_correlation()
+        self.basis = basis
+        self.curvature = torch.cat([basis.curvature, basis.curvature.new_ones(1)])  # (R + 1,), last: bias
+
+    @property
+    def present(self) -> Tensor:
+        """Class indices (C',) that are fitted: the others have no images (or, in a matrix, are always or never on)."""
+        return self.loss.present
+
+    @cached_property
+    def single(self) -> Images:
+        """The images in float32, held where memory allows."""
+        return Images(self.rows, self.moments, self.basis, torch.float32, hold=self.hold)
+
+    @cached_property
+    def double(self) -> Images:
+        """The images in float64, made anew at every pass."""
+        return Images(self.rows, self.moments, self.basis, torch.float64, hold=False)
+
+    def others(self, rows: npt.NDArray[np.int64]) -> Images:
+        """Return other images of the same array under this design's statistics and axes, in float32."""
+        return Images(
+            Rows(self.rows.x, rows, self.rows.device), self.moments, self.basis, torch.float32, hold=self.hold
         )
-        self.codes = codes[:, None]  # (N, 1)
-        values, axes = torch.linalg.eigh(self.standardised.T @ self.standardised / self.n)
-        keep = values > RANK * values.amax()  # in the dropped directions the penalised weights are zero anyway
-        self.axes = axes[:, keep]  # (D, R)
-        self.curvature = torch.cat([values[keep], values.new_ones(1)])  # (R+1,), last: bias
-
-    @cached_property
-    def rotated64(self) -> Tensor:
-        """Images on principal axes and a column of ones for the bias, (N, R+1)."""
-        return self.augment(self.standardised)
-
-    @cached_property
-    def rotated32(self) -> Tensor:
-        """The same in float32."""
-        return self.augment(self.standardised).float()
-
-    def augment(self, standardised: Tensor) -> Tensor:
-        """Rotate standardised images (n, D) and append the bias column: (n, R+1)."""
-        return torch.cat([standardised @ self.axes, standardised.new_ones(len(standardised), 1)], dim=1)
-
-    def standardise(self, x: npt.NDArray[np.floating]) -> Tensor:
-        """Apply the training statistics to other images (n, D)."""
-        return (torch.as_tensor(np.asarray(x), device=self.mean.device).double() - self.mean) / self.std
 
     def unrotate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Turn rotated parameters (C', R+1) into weights (C', D) on standardised features and biases (C',)."""
-        return theta[:, :-1] @ self.axes.to(theta.dtype).T, theta[:, -1]
+        return theta[:, :-1] @ self.basis.axes.to(theta.dtype).T, theta[:, -1]
 
-    def largest(self, gradient: Tensor) -> float:
-        """Return the largest absolute entry of a rotated gradient (C', R+1), seen on standardised features."""
-        weight, bias = self.unrotate(gradient)
-        return max(float(weight.abs().amax()), float(bias.abs().amax()))
+    def largest(self, gradient: Tensor, target: float = float("inf")) -> float:
+        """Return the largest absolute entry of a rotated gradient (C', R+1), seen on standardised features.
+
+        Where it must be above ``target`` a bound that needs no rotation is returned instead.
+        """
+        bias = float(gradient[:, -1].abs().amax())
+        bound = float(gradient[:, :-1].square().sum(1).amax().sqrt()) / float(np.sqrt(self.rows.width))
+        if max(bound, bias) > target:
+            return max(bound, bias)
+        return max(float(self.unrotate(gradient)[0].abs().amax()), bias)
 
     def zeros(self) -> Tensor:
         """Return the start of a path, (C', R+1)."""
         return self.curvature.new_zeros(len(self.present), len(self.curvature))
 
-    def exact_gradient(self, theta: Tensor, strength: float) -> float:
-        """Return the largest absolute gradient entry in float64, from the unrotated images."""
-        weight, bias = self.unrotate(theta.double())
-        logits = self.standardised @ weight.T + bias
-        excess = torch.softmax(logits, dim=1).scatter_add(1, self.codes, -torch.ones_like(logits[:, :1])) / self.n
-        gradient = excess.T @ self.standardised + strength * weight
-        return max(float(gradient.abs().amax()), float(excess.sum(0).abs().amax()))
+
+def requirement(features: int, classes: int) -> tuple[int, int]:
+    """Return the bytes of a fit that do not grow with the images, and those of holding one image.
+
+    The first counts the eigenvectors with what LAPACK works in (4 matrices (D, D) in float64, and copies that stay),
+    the parameters (``MEMORY`` steps and gradient differences in float64, and a dozen temporaries) and what is made of
+    a block.
+    """
+    parameters = 8 * classes * (features + 1) * (2 * MEMORY + 12)
+    return 8 * 6 * features**2 + parameters + (128 << 20), 4 * (features + 32)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at some parameters."""
+
+    loss: float  # summed in float64
+    gradient: Tensor  # (C', R+1)
+    spread: Tensor  # (C',) mean of p (1 - p), where asked for
 
 
 @dataclass(frozen=True)
@@ -147,76 +183,76 @@ def minimise(
         raise SlmlpError(f"a probe's strength must be above 0 (--probe.strengths), found {strength}")
     theta = design.zeros() if start is None else start
     target = max(tolerance, FLOAT32_FLOOR)
-    theta, norm, used = _lbfgs(design, design.rotated32, theta.float(), strength, target, max_iterations, STALL)
+    theta, norm, used = _lbfgs(design, design.single, theta.float(), strength, target, max_iterations, STALL)
     if exact or norm > tolerance:
         left = max_iterations - used
-        theta, norm, more = _lbfgs(design, design.rotated64, theta.double(), strength, tolerance, left, left)
+        theta, norm, more = _lbfgs(design, design.double, theta.double(), strength, tolerance, left, left)
         used += more
     return Solution(theta.double(), norm, used, norm <= tolerance)
 
 
+def evaluate(images: Images, loss: Loss, theta: Tensor, penalty: Tensor, *, spread: bool = False) -> Point:
+    """Read every image once: the objective and its gradient at ``theta`` (C', R+1), in the precision of the images."""
+    weight, bias = images.outward(theta)
+    total = theta.new_zeros((), dtype=torch.float64)
+    slope = torch.zeros_like(weight, dtype=torch.float64)
+    offset, spreads = torch.zeros_like(bias, dtype=torch.float64), torch.zeros_like(bias)
+    for at, x in images.blocks(len(theta)):
+        p = torch.addmm(bias, x, weight.T)  # logits (n, C')
+        total += loss.probabilities(p, at)
+        if spread:
+            spreads += (p - p * p).sum(0)
+        loss.subtract_labels(p, at)
+        slope += p.T @ x
+        offset += p.sum(0)
+    n = len(images)
+    gradient = torch.cat([images.inward(slope.to(theta.dtype)), offset.to(theta.dtype)[:, None]], dim=1) / n
+    value = float(total / n + 0.5 * (penalty * theta * theta).sum(dtype=torch.float64))
+    return Point(value, gradient.add_(penalty * theta), spreads / n)
+
+
 def _lbfgs(
-    design: Design, x: Tensor, theta: Tensor, strength: float, target: float, max_iterations: int, patience: int
+    design: Design, images: Images, theta: Tensor, strength: float, target: float, max_iterations: int, patience: int
 ) -> tuple[Tensor, float, int]:
-    """Run preconditioned L-BFGS in the precision of ``x``; return parameters, gradient norm and iterations."""
-    rounding = 10 * torch.finfo(x.dtype).eps  # relative, of a mean over images
-    penalty = x.new_full((x.shape[1],), strength)
+    """Run preconditioned L-BFGS in the precision of ``images``; return parameters, gradient norm and iterations."""
+    rounding = 10 * torch.finfo(images.dtype).eps  # relative, of a mean over images
+    penalty = theta.new_full((theta.shape[1],), strength)
     penalty[-1] = 0.0  # the bias is free
-    logits = x @ theta.T  # (N, C')
-    loss, norms = _loss(logits, theta, design.codes, penalty)
-    p = torch.exp(logits - norms)
-    diagonal = _diagonal(p, design, penalty)
-    gradient = _gradient(x, p, theta, design, penalty)
+    now = evaluate(images, design.loss, theta, penalty, spread=True)
+    diagonal = _diagonal(now.spread, design, penalty)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # (step, gradient difference, 1 / their product)
     best, best_at = float("inf"), 0
     for iteration in range(max_iterations):
-        norm = design.largest(gradient)
+        norm = design.largest(now.gradient, target)
         if norm < best:
             best, best_at = norm, iteration
         if norm <= target or iteration - best_at > patience:
-            return theta, norm, iteration
-        direction = _direction(gradient, pairs, diagonal)
-        moved = x @ direction.T  # how the logits move along the line
-        slope, step = float((gradient * direction).sum()), 1.0
+            return theta, design.largest(now.gradient), iteration
+        direction = _direction(now.gradient, pairs, diagonal)
+        slope, step = float((now.gradient * direction).sum()), 1.0
         while step > SMALLEST_STEP:
-            new_theta, new_logits = theta + step * direction, logits + step * moved
-            new_loss, norms = _loss(new_logits, new_theta, design.codes, penalty)
-            if new_loss <= loss + 1e-4 * step * slope + rounding * abs(loss):
+            moved = theta + step * direction
+            new = evaluate(images, design.loss, moved, penalty)
+            if new.loss <= now.loss + 1e-4 * step * slope + rounding * abs(now.loss):
                 break
             step /= 2
         else:
             if not pairs:
-                return theta, norm, iteration  # this precision has no more to give
+                return theta, design.largest(now.gradient), iteration  # this precision has no more to give
             pairs = []  # forget the curvature that led here, and measure it anew
-            diagonal = _diagonal(torch.softmax(logits, dim=1), design, penalty)
+            diagonal = _diagonal(evaluate(images, design.loss, theta, penalty, spread=True).spread, design, penalty)
             continue
-        p = torch.exp(new_logits - norms)
-        new_gradient = _gradient(x, p, new_theta, design, penalty)
-        change, bend = new_theta - theta, new_gradient - gradient
+        change, bend = moved - theta, new.gradient - now.gradient
         product = (change * bend).sum()
         if product > 0:  # always, up to rounding: the objective is convex
             pairs = [*pairs[1 - MEMORY :], (change, bend, 1 / product)]
-        theta, logits, loss, gradient = new_theta, new_logits, new_loss, new_gradient
-    return theta, design.largest(gradient), max_iterations
+        theta, now = moved, new
+    return theta, design.largest(now.gradient), max_iterations
 
 
-def _loss(logits: Tensor, theta: Tensor, codes: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
-    """Return the objective, summed in float64, and log sum exp of the logits (N, 1)."""
-    norms = torch.logsumexp(logits, dim=1, keepdim=True)
-    data = (norms - logits.gather(1, codes)).double().mean()
-    return float(data + 0.5 * (penalty * theta * theta).double().sum()), norms
-
-
-def _diagonal(p: Tensor, design: Design, penalty: Tensor) -> Tensor:
-    """Return the diagonal (C', R+1) that stands for the Hessian at probabilities ``p`` (N, C')."""
-    spread = (p.mean(0) - (p * p).mean(0)).clamp(min=1e-7)  # (C',) mean of p (1 - p)
-    return spread[:, None] * design.curvature.to(p.dtype) + penalty
-
-
-def _gradient(x: Tensor, p: Tensor, theta: Tensor, design: Design, penalty: Tensor) -> Tensor:
-    """Return the gradient (C', R+1); overwrites the probabilities ``p`` (N, C')."""
-    p.scatter_add_(1, design.codes, p.new_full((len(p), 1), -1.0))  # probability minus one at the label
-    return p.T @ x / design.n + penalty * theta
+def _diagonal(spread: Tensor, design: Design, penalty: Tensor) -> Tensor:
+    """Return the diagonal (C', R+1) that stands for the Hessian where the mean of p (1 - p) is ``spread`` (C',)."""
+    return spread.clamp(min=1e-7)[:, None] * design.curvature.to(spread.dtype) + penalty
 
 
 def _direction(gradient: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]], diagonal: Tensor) -> Tensor:

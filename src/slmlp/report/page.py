@@ -27,6 +27,11 @@ def write(folder: Path) -> Path:
 
 def render(inputs: Inputs) -> str:
     """Return the page as HTML."""
+    return fill("page.html.j2", _content(inputs))
+
+
+def fill(template: str, content: dict[str, Any]) -> str:
+    """Return a template of this folder filled in; all text of the content is escaped."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -40,8 +45,8 @@ def render(inputs: Inputs) -> str:
     )
     style, script = ((HERE / f"page.{kind}").read_text() for kind in ("css", "js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
-        **_content(inputs),
+    return environment.get_template(template).render(
+        **content,
         style=Markup(style),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         script_hash=f"sha256-{digest}",  # the only script the page's own policy lets run
@@ -59,6 +64,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
     return {
         "study": study,
         "title": study["title"],
+        "version": study["versions"].get("slmlp"),
         "sentences": inputs.verdict.get("sentences") or ["No verdict was written for this study."],
         "note": inputs.verdict.get("note"),
         "warnings": study.get("warnings") or [],
@@ -89,7 +95,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
         "data_rows": _data(inputs.data),
         "split_rows": _split(study["split"]),
         "settings": list(words.flat(study["settings"])),
-        "machine_rows": _machine(study),
+        "machine_rows": machine_rows(study),
         "limits": words.limits(inputs),
         "winners": [display(m) for m in inputs.methods if m in inputs.better()],
         "day": words.day(study.get("finished") or study.get("started")),
@@ -145,7 +151,7 @@ def _split(split: dict[str, Any]) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in rows if value not in (None, "")]
 
 
-def _machine(study: dict[str, Any]) -> list[tuple[str, str]]:
+def machine_rows(study: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what the study ran on as (name, value)."""
     machine = study["machine"]
     processor = f"{machine.get('cpu', 'unknown')}, {words.plural(machine.get('cores', 1), 'core')}"

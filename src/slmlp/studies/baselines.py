@@ -7,8 +7,9 @@ import numpy as np
 from slmlp import files
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import choose_stem
-from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Subject, encoder_hashes
+from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, encoder_hashes
 from slmlp.features import Features, calibrate_norms
+from slmlp.ledger import Subject
 from slmlp.pretraining import initial_encoder
 from slmlp.studies.context import Context
 

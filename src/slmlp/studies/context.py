@@ -14,8 +14,9 @@ from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, Subject, encoder_hashes
+from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
 from slmlp.job import Job
+from slmlp.ledger import Subject
 from slmlp.pretraining import choose_image_size, run_job
 from slmlp.progress import say
 from slmlp.run import Run
@@ -130,6 +131,7 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes"):
         values["training"].pop(key)
+    values["probe"].pop("memory_limit_gb")
     for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir"):
         values["data"].pop(key)
     return values

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from slmlp import results
-from slmlp.evaluation import UNSEEN, VALIDATION, Subject, encoder_hashes
+from slmlp.evaluation import UNSEEN, VALIDATION, encoder_hashes
 from slmlp.features import Features
+from slmlp.ledger import Subject
 from slmlp.pretraining import Prepared, prepare
 from slmlp.probes.linear import evaluate as probe_on_test
 from slmlp.results import Result

@@ -1,0 +1,190 @@
+"""slmlp data: what data sets there are, fetching one, and the doctor."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from slmlp import config
+from slmlp.errors import SlmlpError
+
+COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
+
+
+@dataclass(frozen=True)
+class DataCommand:
+    """List the data sets that are known, download one, or check a copy for damage.
+
+    `slmlp data list --domains DIR` also shows which of them lie in DIR. `slmlp data get NAME` downloads into DIR where
+    licence and checksums allow it, and else says what to fetch by hand. `slmlp data check NAME PATH` examines a copy of
+    a known data set, `slmlp data check PATH` any folder or tar of images; exit code 1 says that something is wrong.
+
+    Example: `slmlp data get EuroSAT --domains my-domains`, then `slmlp data check EuroSAT my-domains/EuroSAT`
+    """
+
+    action: Annotated[Literal["list", "get", "check"], tyro.conf.Positional]
+    """What to do."""
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """A data set by name; for `check` also a path alone, or `folder` for images of your own."""
+    path: Annotated[str | None, tyro.conf.Positional] = None
+    """What to check: a folder or a tar."""
+    domains: str | None = None
+    """Folder of data sets: what `list` looks through, and where `get` puts them (default there: `domains`)."""
+    accept_terms: bool = False
+    """For `get`: agree to the terms of a data set that is not under an open licence."""
+    quick: bool = False
+    """For `check`: names and first bytes only, not the contents of the files."""
+    json: bool = False
+    """Print JSON."""
+    markdown: bool = False
+    """For `list`: print all that is known of each, as the documentation has it."""
+    cache_dir: str | None = None
+    """Where compressed tars are unpacked, and torchvision's files lie; default: a private folder in the temporary one,
+    and ~/.cache/slmlp."""
+
+    def run(self) -> int:
+        """Do it."""
+        if self.action == "list":
+            return self._list()
+        if self.name is None:
+            expected = "slmlp data get NAME" if self.action == "get" else "slmlp data check NAME PATH"
+            raise SlmlpError(f"slmlp data {self.action} needs to know what: {expected}; slmlp data list names them")
+        return self._get(self.name) if self.action == "get" else self._check(self.name)
+
+    def _options(self) -> config.DataOptions:
+        return config.DataOptions(cache_dir=self.cache_dir)
+
+    def _list(self) -> int:
+        from slmlp import domains
+        from slmlp.cli.catalogue import show_table
+
+        there = domains.find(self.domains, self._options()) if self.domains is not None else []
+        if self.markdown:
+            print(markdown())
+            return 0
+        if self.json:
+            print(json.dumps({"data_sets": [facts(entry) for entry in domains.ENTRIES.values()], "there": [
+                {"name": d.name, "path": str(d.path), "known": d.entry is not None, "problem": d.problem} for d in there
+            ]}))  # fmt: skip
+            return 0
+        show_table(COLUMNS, overview())
+        run = [entry.name for entry in domains.ENTRIES.values() if entry.run_on_archive]
+        print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/domains.md")
+        if self.domains is None:
+            print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
+            return 0
+        rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in there]
+        show_table((f"in {self.domains}", "", ""), rows)
+        lacking = domains.missing(there)
+        print(f"missing of the twelve: {', '.join(lacking) or 'none'}")
+        return 0
+
+    def _get(self, name: str) -> int:
+        from slmlp import domains
+        from slmlp.domains import fetch
+
+        entry, parent = domains.get(name), Path(self.domains or "domains").expanduser()
+        if entry.fetch is None:
+            print(fetch.by_hand(entry, parent))
+            return 1
+        there = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
+        print(f"{entry.name} is in {there}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
+        return 0
+
+    def _check(self, name: str) -> int:
+        from slmlp import domains
+        from slmlp.domains import doctor
+
+        entry, text = None, self.path
+        if text is None:
+            text = name
+            if domains.known(name) is not None and not Path(name).expanduser().exists():
+                raise SlmlpError(f"slmlp data check {name} needs to know where it is: slmlp data check {name} PATH")
+        elif name != "folder":
+            entry = domains.get(name)
+        path = Path(text).expanduser()
+        if not path.exists():
+            raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
+        found = doctor.examine(path, self._options(), entry, quick=self.quick)
+        print(json.dumps(found.as_json()) if self.json else words(found))
+        return 0 if found.well else 1
+
+
+def words(found: object) -> str:
+    """Return a diagnosis for the terminal."""
+    from slmlp.domains.doctor import SHOWN, Diagnosis
+
+    assert isinstance(found, Diagnosis)
+    train, test = found.parts
+    parts = f"{train:,} train, {test:,} test" if test else "no test part"
+    lines = [f"{found.name} in {found.path}: {found.images:,} images of {found.classes:,} classes, {parts}"]
+    for finding in found.findings:
+        lines.append(f"{finding.level:<6} {finding.check}: {finding.what}")
+        lines += [f"         {example}" for example in finding.examples[:SHOWN]]
+        if len(finding.examples) > SHOWN:
+            lines.append(f"         ... {len(finding.examples):,} in all (--json lists them)")
+        lines.append(f"       do: {finding.do}")
+    lines.append(f"checked: {'; '.join(found.checked)}")
+    lines.append(f"not checked: {'; '.join(found.unchecked)}")
+    wrong = sum(finding.level == "wrong" for finding in found.findings)
+    lines.append("all is well" if found.well else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    return "\n".join(lines)
+
+
+def overview() -> list[tuple[str, ...]]:
+    """Return one row of words for each entry."""
+    from slmlp.domains import ENTRIES
+
+    rows: list[tuple[str, ...]] = []
+    for entry in ENTRIES.values():
+        drawn = entry.drawn()
+        parts = "follow from the draw" if drawn is None else f"{drawn[0]:,} / {drawn[1]:,}"
+        about = (f"{entry.classes:,}", f"{entry.images:,}", parts, entry.protocol, entry.licence, entry.where)
+        rows.append((entry.name, *about))
+    return rows
+
+
+def markdown() -> str:
+    """Return all that the entries say, as the documentation has it: the overview, then each by itself."""
+    from slmlp.domains import ENTRIES
+
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *overview()]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    for entry in ENTRIES.values():
+        run = "yes" if entry.run_on_archive else "no, never"
+        lines += ["", f"### {entry.name}: {entry.title}", ""]
+        lines += [f"- on disk: `{entry.on_disk}`", f"- metric: {entry.metric.replace('_', ' ')}"]
+        lines += [f"- run on the real archive: {run}", f"- sources: {entry.source}"]
+        lines += [f"- note: {note}" for note in entry.notes]
+        if entry.unconfirmed:
+            lines.append(f"- not confirmed by any source at hand: {'; '.join(entry.unconfirmed)}")
+    return "\n".join(lines)
+
+
+def facts(entry: object) -> dict[str, object]:
+    """Return what the list shows of an entry, as plain JSON values."""
+    from slmlp.domains import Entry
+
+    assert isinstance(entry, Entry)
+    names = (
+        "name",
+        "title",
+        "suite",
+        "classes",
+        "images",
+        "on_disk",
+        "protocol",
+        "where",
+        "licence",
+        "source",
+        "metric",
+    )
+    about: dict[str, object] = {name: getattr(entry, name) for name in names}
+    drawn = entry.drawn()
+    about |= {"train": drawn and drawn[0], "test": drawn and drawn[1], "notes": list(entry.notes)}
+    about |= {"unconfirmed": list(entry.unconfirmed), "run_on_archive": entry.run_on_archive}
+    return about | {"download": entry.fetch is not None}
