@@ -181,7 +181,7 @@ def extract_layers(
     reads = processes.first() or not together
     layers.check(encoder, wanted)
     compute = for_features(encoder, device, precision)
-    keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32")
+    keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
     caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
     held: dict[str, FloatArray] = {}
     for name, file in caches.items():

@@ -22,26 +22,25 @@ TOLERANCE = (
 def folded(encoder: Encoder, wanted: Sequence[str]) -> Encoder:
     """Return a copy with the same features at the layers of ``wanted`` to rounding, or the encoder where none can be.
 
-    Which BatchNorm follows which convolution is seen on two images of noise, and so is whether the features stayed the
+    Which BatchNorm follows which convolution is seen on an image of noise, and so is whether the features stayed the
     same: where a convolution's output is read by others too, or its weights are not used as they are, they do not.
     """
     first = next(encoder.parameters(), None)
     if first is None or first.dtype != torch.float32:
         return encoder
     size = encoder.preprocess.size
-    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(first.device)
+    x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(first.device)
     training = encoder.training
     encoder.eval()
     try:
         with torch.inference_mode():
-            before = layers.outputs(encoder, x, wanted)
-            pairs = _pairs(encoder.backbone, x)
-            if not pairs:
-                return encoder
-            try:
-                made = copy.deepcopy(encoder)
-            except Exception:  # a network of others may hold what cannot be copied
-                return encoder
+            before, pairs = _watched(encoder, x, wanted)
+        if not pairs:
+            return encoder
+        try:
+            made = copy.deepcopy(encoder)
+        except Exception:  # a network of others may hold what cannot be copied
+            return encoder
         for conv, norm in pairs:
             _fold(made.backbone, conv, norm)
         with torch.inference_mode():
@@ -52,25 +51,25 @@ def folded(encoder: Encoder, wanted: Sequence[str]) -> Encoder:
     return made if same else encoder
 
 
-def _pairs(backbone: nn.Module, x: Tensor) -> list[tuple[str, str]]:
-    """Return the names of (convolution, BatchNorm) where the one reads the other's output, each used once."""
+def _watched(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Return the features of ``x``, and the (convolution, BatchNorm) where the one feeds the other, each used once."""
     produced: list[tuple[str, Tensor]] = []
     read: list[tuple[str, Tensor]] = []
     handles = []
-    for name, module in backbone.named_modules():
+    for name, module in encoder.backbone.named_modules():
         if isinstance(module, nn.Conv2d):
             handles.append(module.register_forward_hook(lambda m, given, out, name=name: produced.append((name, out))))
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             handles.append(module.register_forward_pre_hook(lambda m, given, name=name: read.append((name, given[0]))))
     try:
-        backbone(x)
+        features = layers.outputs(encoder, x, wanted)
     finally:
         for handle in handles:
             handle.remove()
     made = {id(out): name for name, out in produced}  # the lists keep the tensors alive, so that no number comes twice
     pairs = [(made[id(given)], norm) for norm, given in read if id(given) in made]
     convs, norms = [name for name, _ in produced], [name for name, _ in read]
-    return [(conv, norm) for conv, norm in pairs if convs.count(conv) == norms.count(norm) == 1]
+    return features, [(conv, norm) for conv, norm in pairs if convs.count(conv) == norms.count(norm) == 1]
 
 
 @torch.no_grad()
