@@ -200,14 +200,16 @@ def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, cap
     assert "needs images" in capsys.readouterr().err
 
 
-def test_levels_and_fine_labels_of_a_run_under_a_split(shape_groups, tmp_path):
-    api.split(str(shape_groups), tmp_path / "s.json", config.Split(by="random", unseen_fraction=0.34))
+def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp_path):
+    options = config.DataOptions(groups=str(shape_groups))
+    rule = config.Split(by="random", unseen_fraction=0.34)
+    api.split(str(shapes), tmp_path / "s.json", rule, options)
     run = api.pretrain(
-        str(shape_groups), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json",
-        labels="class_group", progress=False,
+        str(shapes), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json", labels="class_group",
+        options=options, progress=False,
     )  # fmt: skip
-    cfg = dataclasses.replace(QUICK, probe=config.Probe(strengths=(1e-2, 1e-1), folds=3))
-    rows = api.evaluate(run.path, str(shape_groups), task=("unseen", "levels", "source", "fine"), cfg=cfg)
+    cfg = dataclasses.replace(QUICK, probe=config.Probe(strengths=(1e-2, 1e-1), folds=3), data=options)
+    rows = api.evaluate(run.path, str(shapes), task=("unseen", "levels", "source", "fine"), cfg=cfg)
     by_task = {task: {r.metric: r for r in rows if r.task == task} for task in ("unseen", "levels", "source", "fine")}
     levels = by_task["levels"]
     assert sum(r.n for r in levels.values()) == by_task["unseen"]["accuracy"].n

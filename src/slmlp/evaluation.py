@@ -82,7 +82,7 @@ class Evaluation:
         """
         marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
         settings = {task: self._settings(task) for task in tasks}
-        own, copies = self.ledger.known(subject, self.images.name, marks, settings)
+        own, copies = self.ledger.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
         left = [task for task in tasks if (task, "output") not in own]
         for task in [task for task in left if (task, "output") in copies]:
             self.ledger.copy(subject, copies[task, "output"])

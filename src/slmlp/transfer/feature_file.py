@@ -41,7 +41,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     hashes = {"encoder": files.sha256(path.read_bytes()), "data": files.hash_names(rows), "transform": "features"}
     settings = {task: settings_hash(task, cfg) for task in tasks}
     ledger = Ledger(folder)
-    known, _ = ledger.known(subject, path.stem, hashes, settings)
+    known, _ = ledger.known(subject, path.stem, dict.fromkeys(tasks, hashes), settings)
     for task in tasks:
         if (task, "output") not in known:
             say(f"{path.name}: {task}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -75,10 +76,11 @@ class Room:
     def run(self, subject: Subject, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Add what is not in the results file yet; each task's lines are added all at once."""
         settings = {task: settings_hash(task, self.cfg) for task in tasks}
-        hashes = {task: self._hashes(task, encoder) for task in tasks}
+        mark = encoder.hash()
+        hashes = {task: self._hashes(task, encoder, mark) for task in tasks}
         ledger = Ledger(self.folder)
-        known = {place for task in tasks for place in ledger.known(subject, self.name, hashes[task], settings)[0]}
-        left = [task for task in tasks if not {(task, layer) for layer in self._layers(task, encoder)} <= known]
+        known, _ = ledger.known(subject, self.name, hashes, settings)
+        left = [task for task in tasks if not {(task, layer) for layer in self._layers(task, encoder)} <= known.keys()]
         if left:
             say(f"{self.name}: {subject.run}: {', '.join(left)}")
         for task in left:
@@ -144,9 +146,9 @@ class Room:
             return "float32"
         return precision_of(encoder, asked.device, asked.precision)
 
-    def _hashes(self, task: str, encoder: Encoder) -> dict[str, str]:
+    def _hashes(self, task: str, encoder: Encoder, mark: str) -> dict[str, str]:
         transform = transform_id(encoder, self._precision(task, encoder))
-        hashes = {"encoder": encoder.hash(), "data": self.images.hash(), "transform": transform}
+        hashes = {"encoder": mark, "data": self._data_hash, "transform": transform}
         if self.split is not None:
             hashes["split"] = self.split.hash()
         return hashes
@@ -161,6 +163,10 @@ class Room:
         else:
             of = dict(levels.wordnet_levels(self._held.source, self._held.unseen))
         return levels.by_level(read_predictions(self.folder / file), of)
+
+    @cached_property
+    def _data_hash(self) -> str:
+        return self.images.hash()
 
     @property
     def _held(self) -> ConceptSplit:
