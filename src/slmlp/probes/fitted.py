@@ -72,7 +72,7 @@ def linear_fit(design: Design, solution: Solution, strength: float) -> LinearFit
     weight = np.zeros((design.num_classes, design.rows.width))
     present = design.present.cpu().numpy()
     weight[present] = some_weight.cpu().numpy()
-    bias = design.loss.missing_bias.cpu().numpy()  # of the classes that could not be fitted
+    bias = design.loss.missing_bias.cpu().numpy().copy()  # of the classes that could not be fitted
     if design.loss.shared:
         some_bias = some_bias - some_bias.mean()  # a common shift of all logits changes nothing
     bias[present] = some_bias.cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,25 +51,14 @@ class Judgement:
 def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgement]) -> Choice:
     """Fit ``design`` at every strength and choose by what ``judge`` says of the parameters (C', R+1).
 
-    The best score wins; ties go to the lower log-loss, then to the stronger. The path runs from strong to weak, each
-    fit starting on the line through the last two, and ends after ``PATIENCE`` strengths in a row that are clearly worse
-    than the best so far, since weaker ones only overfit further and cost most.
+    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` strengths
+    in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
     """
-    path: list[tuple[float, Tensor]] = []  # log strength and solution of the last two fits
     best: tuple[tuple[float, float, float], Judgement, Solution] | None = None
     scores: dict[float, float] = {}
     unfinished = worse = 0
-    for strength in sorted(set(cfg.strengths), reverse=True):
-        # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
-        solution = minimise(
-            design,
-            strength,
-            tolerance=cfg.tolerance,
-            max_iterations=cfg.max_iterations,
-            start=_extrapolate(path, np.log(strength)),
-            exact=False,
-        )
-        path = [*path[-1:], (np.log(strength), solution.theta)]
+    # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
+    for strength, solution in walk(design, cfg.strengths, cfg.tolerance, cfg.max_iterations, exact=False):
         unfinished += not solution.finished
         judgement = judge(solution.theta)
         scores[strength] = judgement.score
@@ -84,6 +73,20 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
     strength = best[0][2]
     edge = strength in (min(cfg.strengths), max(cfg.strengths))
     return Choice(strength, edge, scores, unfinished, linear_fit(design, best[2], strength), design.basis)
+
+
+def walk(
+    design: Design, strengths: Sequence[float], tolerance: float, max_iterations: int, *, exact: bool
+) -> Iterator[tuple[float, Solution]]:
+    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two."""
+    path: list[tuple[float, Tensor]] = []  # log strength and solution of the last two fits
+    for strength in sorted(set(strengths), reverse=True):
+        start = _extrapolate(path, float(np.log(strength)))
+        solution = minimise(
+            design, strength, tolerance=tolerance, max_iterations=max_iterations, start=start, exact=exact
+        )
+        path = [*path[-1:], (float(np.log(strength)), solution.theta)]
+        yield strength, solution
 
 
 def _extrapolate(path: list[tuple[float, Tensor]], log_strength: float) -> Tensor | None:

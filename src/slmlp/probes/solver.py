@@ -118,7 +118,8 @@ class Design:
 
     def unrotate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Turn rotated parameters (C', R+1) into weights (C', D) on standardised features and biases (C',)."""
-        return theta[:, :-1] @ self.basis.axes.to(theta.dtype).T, theta[:, -1]
+        axes = (self.single if theta.dtype == torch.float32 else self.double).axes
+        return theta[:, :-1] @ axes.T, theta[:, -1]
 
     def largest(self, gradient: Tensor, target: float = float("inf")) -> float:
         """Return the largest absolute entry of a rotated gradient (C', R+1), seen on standardised features.
