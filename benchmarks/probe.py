@@ -217,7 +217,7 @@ def _ours(settings: dict[str, Any]) -> dict[str, Any]:
         cfg = config.Probe(strengths=strengths, **limits)
         design = Design(x, y, classes, rows=inner, beside=len(held))
         choice = follow(design, cfg, judge_labels(design, y, held))
-        probe = fit(x, y, classes, choice.strength, start=choice.start, basis=choice.basis, rows=train, **limits)
+        probe = fit(x, y, classes, choice.strength, start=choice.start, axes=choice.axes, rows=train, **limits)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         accuracy = float((probe.classify(x, test)[0] == y[test]).mean())
         return {
