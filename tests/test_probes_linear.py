@@ -19,7 +19,7 @@ from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
 from slmlp.probes import solver
-from slmlp.probes.fitted import rotated
+from slmlp.probes.fitted import expressed
 from slmlp.probes.linear import choose_strength, evaluate, fit
 from slmlp.probes.solver import Design, minimise
 from slmlp.probes.solver import evaluate as evaluate_objective
@@ -106,10 +106,10 @@ def test_the_gradient_is_the_slope_of_the_objective():
             step[k, j] = 1e-6
             slope = (at(theta + step).loss - at(theta - step).loss) / 2e-6
             assert slope == pytest.approx(float(gradient[k, j]), abs=1e-8)
-    weight, bias = design.unrotate(theta)
+    weight, bias = theta[:, :-1], theta[:, -1]
     scaled = (x.astype(np.float64) - x.mean(0, dtype=np.float64)) / x.std(0, dtype=np.float64)
     assert at(theta).loss == pytest.approx(objective(scaled, y, weight.numpy(), bias.numpy(), 0.3), rel=1e-9)
-    assert design.largest(gradient) == pytest.approx(largest_entry(scaled, y, weight.numpy(), bias.numpy(), 0.3))
+    assert solver.largest(gradient) == pytest.approx(largest_entry(scaled, y, weight.numpy(), bias.numpy(), 0.3))
 
 
 def largest_entry(scaled, y, weight, bias, strength) -> float:
@@ -147,7 +147,7 @@ def test_a_start_from_other_statistics_gives_the_same_logits():
     x, y = blobs(300, 10, 4)
     other = fit(x[:100] * 3 - 2, y[:100], 4, 1e-2, tolerance=1e-6, max_iterations=1000)
     design = Design(x, y, 4)
-    ((_, logits),) = design.double.logits(rotated(design, other))
+    ((_, logits),) = design.double.logits(expressed(design, other))
     np.testing.assert_allclose(logits.numpy(), other.decision(x), rtol=1e-6, atol=1e-6)
 
 

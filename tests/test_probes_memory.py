@@ -20,7 +20,7 @@ from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.probes import images, solver
 from slmlp.probes.crossfit import crossfit
-from slmlp.probes.images import Basis, Moments, Rows
+from slmlp.probes.images import Axes, Moments, Rows
 from slmlp.probes.linear import choose_strength, evaluate, fit
 from slmlp.probes.solver import Design, requirement
 from test_probes_linear import as_features, blobs
@@ -70,13 +70,13 @@ def test_axes_are_orthonormal_and_span_the_images(n, d):
     x[:, 5] = x[:, 4]  # one direction less
     rows = Rows(x, None, CPU)
     moments = Moments.of(rows, correlation=n >= d)
-    basis = Basis.of(rows, moments)
+    axes = Axes.of(rows, moments)
     rank = min(n - 1, d - 1)
-    assert basis.axes.shape == (d, rank)
-    np.testing.assert_allclose(basis.axes.T @ basis.axes, np.eye(rank), atol=1e-12)
+    assert axes.axes.shape == (d, rank)
+    np.testing.assert_allclose(axes.axes.T @ axes.axes, np.eye(rank), atol=1e-12)
     s = moments.standardise(rows.block(slice(0, n)), torch.float64)
-    np.testing.assert_allclose(s @ basis.axes @ basis.axes.T, s, atol=1e-9)
-    np.testing.assert_allclose((s @ basis.axes).square().mean(0), basis.curvature, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(s @ axes.axes @ axes.axes.T, s, atol=1e-9)
+    np.testing.assert_allclose((s @ axes.axes).square().mean(0), axes.curvature, rtol=1e-7, atol=1e-12)
 
 
 @pytest.mark.parametrize("strength", [1e-1, 1e-4])
@@ -182,22 +182,22 @@ def test_the_peak_is_under_the_setting(tmp_path, n, streams):
 
 def test_axes_of_other_images_lead_to_the_same_minimum():
     x, y = blobs(300, 10, 4)
-    other = Design(x * 3 - 1, y, 4, rows=np.arange(100)).basis
+    other = Design(x * 3 - 1, y, 4, rows=np.arange(100)).axes
     mine = fit(x, y, 4, 1e-3, tolerance=1e-9, max_iterations=1000)
-    theirs = fit(x, y, 4, 1e-3, tolerance=1e-9, max_iterations=1000, basis=other)
-    assert Design(x, y, 4, basis=other).basis is other
+    theirs = fit(x, y, 4, 1e-3, tolerance=1e-9, max_iterations=1000, axes=other)
+    assert Design(x, y, 4, axes=other).axes is other
     np.testing.assert_allclose(mine.weight, theirs.weight, atol=1e-6)
-    few = Design(x, y, 4, rows=np.arange(6)).basis  # spans less than these images: of no use
-    assert Design(x, y, 4, basis=few).basis is not few
+    few = Design(x, y, 4, rows=np.arange(6)).axes  # spans less than these images: of no use
+    assert Design(x, y, 4, axes=few).axes is not few
     np.testing.assert_allclose(
-        fit(x, y, 4, 1e-3, tolerance=1e-9, max_iterations=1000, basis=few).weight, mine.weight, atol=1e-6
+        fit(x, y, 4, 1e-3, tolerance=1e-9, max_iterations=1000, axes=few).weight, mine.weight, atol=1e-6
     )
 
 
 def test_axes_are_found_once_for_choice_and_fit(monkeypatch):
     found = []
-    original = Basis.of.__func__
-    monkeypatch.setattr(Basis, "of", classmethod(lambda cls, *words: found.append(1) or original(cls, *words)))
+    original = Axes.of.__func__
+    monkeypatch.setattr(Axes, "of", classmethod(lambda cls, *words: found.append(1) or original(cls, *words)))
     features = as_features(*blobs(300, 10, 4))
     evaluate(features, features, config.Probe())
     assert len(found) == 1

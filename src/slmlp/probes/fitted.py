@@ -67,12 +67,12 @@ class LinearFit:
 
 
 def linear_fit(design: Design, solution: Solution, strength: float) -> LinearFit:
-    """Carry a rotated solution (C', R+1) back to all classes and features."""
-    some_weight, some_bias = design.unrotate(solution.theta)
+    """Carry a solution (C', D+1) back to all classes."""
+    some_weight, some_bias = solution.theta[:, :-1], solution.theta[:, -1]
     weight = np.zeros((design.num_classes, design.rows.width))
     present = design.present.cpu().numpy()
     weight[present] = some_weight.cpu().numpy()
-    bias = design.loss.missing_bias.cpu().numpy()  # of the classes that could not be fitted
+    bias = design.loss.missing_bias.cpu().numpy().copy()  # of the classes that could not be fitted
     if design.loss.shared:
         some_bias = some_bias - some_bias.mean()  # a common shift of all logits changes nothing
     bias[present] = some_bias.cpu().numpy()
@@ -83,11 +83,11 @@ def linear_fit(design: Design, solution: Solution, strength: float) -> LinearFit
     )
 
 
-def rotated(design: Design, start: LinearFit) -> Tensor:
-    """Express a fit made with other training statistics in the rotated parameters (C', R+1) of ``design``."""
+def expressed(design: Design, start: LinearFit) -> Tensor:
+    """Express a fit made with other training statistics in the parameters (C', D+1) of ``design``."""
     present = design.present.cpu().numpy()
     raw = start.weight[present] / start.std  # (C', D) on features as they came
     bias = start.bias[present] + raw @ (design.moments.mean.cpu().numpy() - start.mean)
     bias = np.where(np.isfinite(bias), bias, 0.0)
-    weight = torch.as_tensor(raw, device=design.moments.mean.device) * design.moments.std
-    return torch.cat([weight @ design.basis.axes, torch.as_tensor(bias, device=weight.device)[:, None]], dim=1)
+    weight = torch.as_tensor(raw, device=design.moments.mean.device) * design.moments.std * design.moments.varies
+    return design.axes.on_axes(torch.cat([weight, torch.as_tensor(bias, device=weight.device)[:, None]], dim=1))

@@ -1,8 +1,8 @@
 """The images of a fit, read block by block: from an array in memory, or from a file that is larger than memory.
 
-Letters: N images, D features, R principal axes. One pass gives mean, standard deviation and covariance; every further
-pass hands out blocks of standardised images. What is kept of all images is the caller's array, and no more than
-``Images`` is allowed to hold.
+Letters: N images, D features, K principal axes. One pass gives mean, standard deviation and, for narrow features, the
+correlations; every further pass hands out blocks of standardised images. What is kept of all images is the caller's
+array, and no more than ``Images`` is allowed to hold.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ Integers = npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 
 CONSTANT = 1e-7  # a feature whose std is below this share of its largest entry is rounding noise of float32
 RANK = 1e-14  # an axis whose share of the largest variance is below this is rounding noise of float64
+NARROW = 512  # features up to which all principal axes are found: a tenth of a second, against 2 s for 2,048
+AXES = 256  # the leading axes that are found for wider features
+SKETCHED = 4096  # of these images
+LEAST = 1e-4  # variance that is at least assumed off the leading axes: rounding noise there is not blown up
 BLOCK = 2 << 20  # entries of the widest matrix that is made of a block of images (8 MB in float32)
 ROWS = 4096  # most images of a block on a CPU: what is made of them stays in its caches
 ALIASED = (
@@ -135,75 +139,75 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Basis:
-    """Principal axes of some images; zero on the features that do not vary."""
+class Axes:
+    """Principal axes of images: along them the solver scales its steps. They decide its speed, not where it ends."""
 
-    axes: Tensor  # (D, R), orthonormal, float64
-    curvature: Tensor  # (R,) variance of the images on each axis
+    axes: Tensor  # (D, K), orthonormal, float64
+    curvature: Tensor  # (K,) variance of the images on each axis
+    rest: float | None  # mean variance in the directions off the axes; None: the images do not vary there
     varies: Tensor  # (D,)
 
     def serves(self, moments: Moments) -> bool:
-        """Whether the axes span all that these images can vary in.
+        """Whether they may be used for other images: where steps stay on the axes, these must be all there are."""
+        complete = self.axes.shape[1] == int(self.varies.sum()) and torch.equal(self.varies, moments.varies)
+        return complete or self.rest is not None
 
-        Then they need not be these images' own: a rotation changes neither the loss nor the penalty.
-        """
-        return self.axes.shape[1] == int(self.varies.sum()) and torch.equal(self.varies, moments.varies)
+    def on_axes(self, theta: Tensor) -> Tensor:
+        """Take from parameters (C, D + 1) what no image sees: the penalty would, but no step leads there."""
+        if self.rest is not None:
+            return theta
+        return torch.cat([theta[:, :-1] @ self.axes @ self.axes.T, theta[:, -1:]], dim=1)
 
     @classmethod
-    def of(cls, rows: Rows, moments: Moments) -> Basis:
-        """Return the axes on which the images vary; the penalised weights along the others are zero anyway."""
-        if moments.correlation is not None:
-            values, axes = torch.linalg.eigh(moments.correlation)
-            keep = values > RANK * values.amax()
-            return cls(axes[:, keep].mul_(moments.varies[:, None]), values[keep], moments.varies)
-        # Fewer images than features: the products of the images with one another have the same eigenvalues, and
-        # their eigenvectors, carried over, the same span. QR makes these exactly orthonormal.
-        images = torch.cat([moments.standardise(rows.block(at), torch.float64) for at in rows.slices()])
-        values, vectors = torch.linalg.eigh(images @ images.T / len(images))
-        keep = torch.flip(values > RANK * values.amax(), [0])
-        carried = images.T @ torch.flip(vectors, [1])[:, keep]
-        return cls(torch.linalg.qr(carried)[0], torch.flip(values, [0])[keep], moments.varies)
+    def of(cls, rows: Rows, moments: Moments) -> Axes:
+        """Find all axes on which narrow images vary, or the leading ones of wide images."""
+        if moments.correlation is None:
+            return cls._sketched(rows, moments)
+        values, axes = torch.linalg.eigh(moments.correlation)
+        keep = values > RANK * values.amax()
+        return cls(axes[:, keep].mul_(moments.varies[:, None]), values[keep], None, moments.varies)
+
+    @classmethod
+    def _sketched(cls, rows: Rows, moments: Moments) -> Axes:
+        """Find the leading axes of evenly spread images by subspace iteration (Halko et al. 2011, algorithm 4.4)."""
+        places = np.arange(0, len(rows), max(1, -(-len(rows) // SKETCHED)))
+        some = Rows(rows.x, places if rows.index is None else rows.index[places], rows.device)
+        images = torch.cat([moments.standardise(some.block(at), torch.float32) for at in some.slices()])  # (n, D)
+        start = torch.randn(rows.width, min(AXES, len(images)), generator=torch.Generator().manual_seed(0))
+        found = start.to(rows.device)
+        for _ in range(3):
+            found = torch.linalg.qr(images.T @ (images @ found))[0]
+        on = images @ found  # (n, K)
+        values, turn = torch.linalg.eigh((on.T @ on).double() / len(images))
+        off = float(images.square().sum(dtype=torch.float64)) / len(images) - float(values.sum())
+        rest = max(off / (rows.width - len(values)), LEAST)
+        return cls(found.double() @ turn, values.clamp(min=0.0), rest, moments.varies)
 
 
 class Images:
-    """Standardised images in one precision: rotated once and held, or read and standardised at every pass.
+    """Standardised images in one precision: made once and held, or read and standardised anew at every pass."""
 
-    Parameters are rotated ones (C, R + 1), the last column being the bias. Where the images are not held it is the
-    parameters that are rotated at each pass, which costs as much as D more images.
-    """
-
-    def __init__(self, rows: Rows, moments: Moments, basis: Basis, dtype: torch.dtype, *, hold: bool) -> None:
-        """Rotate the images now if they are to be held."""
+    def __init__(self, rows: Rows, moments: Moments, dtype: torch.dtype, *, hold: bool) -> None:
+        """Standardise the images now if they are to be held."""
         self.rows, self.moments, self.dtype = rows, moments, dtype
-        self.axes = basis.axes.to(dtype)  # (D, R)
         self.held: Tensor | None = None
         if hold:
-            wide = self.axes.shape[1]
-            room = wide + (32 if wide % ALIASED == 0 else 0)
-            self.held = torch.empty(len(rows), room, dtype=dtype, device=rows.device)[:, :wide]  # (N, R)
+            room = rows.width + (32 if rows.width % ALIASED == 0 else 0)
+            self.held = torch.empty(len(rows), room, dtype=dtype, device=rows.device)[:, : rows.width]  # (N, D)
             for at in rows.slices():
-                torch.mm(moments.standardise(rows.block(at), dtype), self.axes, out=self.held[at])
+                self.held[at] = moments.standardise(rows.block(at), dtype)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.rows)
 
     def blocks(self, classes: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block stands and its images (n, R) or, where they are not held, (n, D)."""
+        """Yield where a block stands and its images (n, D)."""
         for at in self.rows.slices(classes):
             yield at, self.moments.standardise(self.rows.block(at), self.dtype) if self.held is None else self.held[at]
 
-    def outward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weights for ``blocks`` (C, R or D) and the biases (C,) of parameters (C, R + 1)."""
-        weight = theta[:, :-1]
-        return weight.contiguous() if self.held is not None else weight @ self.axes.T, theta[:, -1]
-
-    def inward(self, slope: Tensor) -> Tensor:
-        """Turn a gradient over the weights of ``outward`` into one over rotated weights (C, R)."""
-        return slope if self.held is not None else slope.to(self.dtype) @ self.axes
-
     def logits(self, theta: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block stands and its logits (n, C)."""
-        weight, bias = self.outward(theta.to(self.dtype))
+        """Yield where a block stands and its logits (n, C) under parameters (C, D + 1), the last column the bias."""
+        theta = theta.to(self.dtype)
         for at, block in self.blocks(len(theta)):
-            yield at, torch.addmm(bias, block, weight.T)
+            yield at, torch.addmm(theta[:, -1], block, theta[:, :-1].T)

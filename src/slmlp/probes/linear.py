@@ -12,9 +12,9 @@ import torch
 from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
-from slmlp.probes.fitted import LinearFit, linear_fit, rotated
-from slmlp.probes.images import Array, Basis, Integers, Rows, check_finite
-from slmlp.probes.path import Choice, follow, judge_labels
+from slmlp.probes.fitted import LinearFit, expressed, linear_fit
+from slmlp.probes.images import Array, Axes, Integers, Rows, check_finite
+from slmlp.probes.path import Choice, descend, follow, judge_labels
 from slmlp.probes.scores import calibration_error
 from slmlp.probes.solver import Design, minimise
 from slmlp.results import Predictions
@@ -53,23 +53,27 @@ def fit(
     max_iterations: int,
     start: LinearFit | None = None,
     rows: Places | None = None,
-    basis: Basis | None = None,
+    axes: Axes | None = None,
     memory_limit_gb: float = config.Probe.memory_limit_gb,
     device: torch.device | str = "cpu",
 ) -> LinearFit:
     """Fit features (N, D) to labels (N,) at one strength, to a largest gradient entry of ``tolerance`` in float64.
 
+    It starts from the fit ``start``, of similar images, or else comes from stronger penalties (``path.descend``).
     Labels that are a 0/1 matrix (N, C) get a logistic regression a class. ``x`` may be memory-mapped; ``rows`` takes
-    some of the images; ``basis``, of other such images, saves finding the principal axes where it serves.
+    some of the images; ``axes``, of other such images, saves finding them where they serve.
 
     >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> probe = fit(x, np.array([0, 0, 1, 1]), 2, 0.01, tolerance=1e-8, max_iterations=100)
     >>> probe.predict(np.array([[-1.0], [4.0]])).tolist(), probe.gradient_norm <= 1e-8
     ([0, 1], True)
     """
-    design = Design(x, y, num_classes, device, rows=rows, basis=basis, memory_limit_gb=memory_limit_gb)
-    theta = None if start is None else rotated(design, start)
-    solution = minimise(design, strength, tolerance=tolerance, max_iterations=max_iterations, start=theta)
+    design = Design(x, y, num_classes, device, rows=rows, axes=axes, memory_limit_gb=memory_limit_gb)
+    if start is None:
+        solution = descend(design, strength, tolerance=tolerance, max_iterations=max_iterations)
+    else:
+        theta = expressed(design, start)
+        solution = minimise(design, strength, tolerance=tolerance, max_iterations=max_iterations, start=theta)
     return linear_fit(design, solution, strength)
 
 
@@ -170,7 +174,7 @@ def train_probe(
         max_iterations=cfg.max_iterations,
         start=choice.start,
         rows=rows,
-        basis=choice.basis,
+        axes=choice.axes,
         memory_limit_gb=cfg.memory_limit_gb,
         device=device,
     )

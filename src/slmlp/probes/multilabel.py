@@ -90,7 +90,7 @@ def evaluate(
         tolerance=cfg.tolerance,
         max_iterations=cfg.max_iterations,
         start=choice.start,
-        basis=choice.basis,
+        axes=choice.axes,
         memory_limit_gb=cfg.memory_limit_gb,
         device=device,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from slmlp import config
 from slmlp.probes.fitted import LinearFit, linear_fit
-from slmlp.probes.images import Basis
-from slmlp.probes.solver import Design, Solution, minimise
+from slmlp.probes.images import Axes
+from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_strength, minimise
 
 CLEARLY = 2.0  # standard errors, paired over what is judged, by which a strength must lose to count as worse
+STRONG = 10.0  # where weights are nearly zero: the start of a path
+PINNED = 10.0  # see ``is_pinned``
 PATIENCE = 2  # clearly worse strengths in a row that end a path
 
 
@@ -26,8 +28,8 @@ class Choice:
     at_edge: bool  # chosen at the end of the grid: a wider one (--probe.strengths) might do better
     scores: dict[float, float]  # strength -> validation score, of those tried (a path stops early)
     unfinished: int  # fits of the path that hit max_iterations
-    start: LinearFit | None = None  # the fit at that strength on the inner training images; None if no choice
-    basis: Basis | None = None  # their principal axes, which the final fit may use
+    start: LinearFit | None = None  # where the final fit starts: that of the inner training images, if it is pinned
+    axes: Axes | None = None  # their principal axes, which the final fit may use
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,16 @@ class Judgement:
 
 
 def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgement]) -> Choice:
-    """Fit ``design`` at every strength and choose by what ``judge`` says of the parameters (C', R+1).
+    """Fit ``design`` at every strength and choose by what ``judge`` says of the parameters (C', D+1).
 
-    The best score wins; ties go to the lower log-loss, then to the stronger. The path runs from strong to weak, each
-    fit starting on the line through the last two, and ends after ``PATIENCE`` strengths in a row that are clearly worse
-    than the best so far, since weaker ones only overfit further and cost most.
+    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` strengths
+    in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
     """
-    path: list[tuple[float, Tensor]] = []  # log strength and solution of the last two fits
     best: tuple[tuple[float, float, float], Judgement, Solution] | None = None
     scores: dict[float, float] = {}
     unfinished = worse = 0
-    for strength in sorted(set(cfg.strengths), reverse=True):
-        # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
-        solution = minimise(
-            design,
-            strength,
-            tolerance=cfg.tolerance,
-            max_iterations=cfg.max_iterations,
-            start=_extrapolate(path, np.log(strength)),
-            exact=False,
-        )
-        path = [*path[-1:], (np.log(strength), solution.theta)]
+    # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
+    for strength, solution in walk(design, cfg.strengths, cfg.tolerance, cfg.max_iterations, exact=False):
         unfinished += not solution.finished
         judgement = judge(solution.theta)
         scores[strength] = judgement.score
@@ -83,15 +74,56 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
     assert best is not None, "there is a strength"
     strength = best[0][2]
     edge = strength in (min(cfg.strengths), max(cfg.strengths))
-    return Choice(strength, edge, scores, unfinished, linear_fit(design, best[2], strength), design.basis)
+    fit = linear_fit(design, best[2], strength)
+    start = fit if is_pinned(fit, cfg.tolerance) else None
+    return Choice(strength, edge, scores, unfinished, start, design.axes)
 
 
-def _extrapolate(path: list[tuple[float, Tensor]], log_strength: float) -> Tensor | None:
-    """Return where the line through the last two solutions stands at a strength; saves a quarter of the iterations."""
+def walk(
+    design: Design, strengths: Sequence[float], tolerance: float, max_iterations: int, *, exact: bool
+) -> Iterator[tuple[float, Solution]]:
+    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two."""
+    for strength in strengths:
+        check_strength(strength)
+    path: list[tuple[float, Tensor]] = []  # the last two strengths and their solutions
+    for strength in sorted(set(strengths), reverse=True):
+        start = _extrapolate(path, strength)
+        solution = minimise(
+            design, strength, tolerance=tolerance, max_iterations=max_iterations, start=start, exact=exact
+        )
+        path = [*path[-1:], (strength, solution.theta)]
+        yield strength, solution
+
+
+def descend(design: Design, strength: float, *, tolerance: float, max_iterations: int) -> Solution:
+    """Fit one strength exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
+
+    It takes hardly more passes than the fit from zero, and ends nearer the minimum: where the penalty is weak, what the
+    tolerance lets through depends on where one comes from (docs/statistics.md).
+    """
+    check_strength(strength)
+    above = [strength * 10.0**k for k in range(1, 40) if strength * 10.0**k <= STRONG]
+    loose = max(tolerance, FLOAT32_FLOOR)
+    *_, (_, near) = walk(design, [strength, *above], loose, max_iterations, exact=False)
+    left = max_iterations - near.iterations
+    last = minimise(design, strength, tolerance=tolerance, max_iterations=left, start=near.theta)
+    return replace(last, iterations=near.iterations + last.iterations)
+
+
+def is_pinned(fit: LinearFit, tolerance: float) -> bool:
+    """Whether the tolerance sees the penalty: its gradient at these weights is ``PINNED`` times the tolerance.
+
+    Where it does not, any weights that get the training images right pass for a minimum.
+    """
+    return fit.strength * float(np.abs(fit.weight).max()) >= PINNED * tolerance
+
+
+def _extrapolate(path: Sequence[tuple[float, Tensor]], strength: float) -> Tensor | None:
+    """Return where the line through the last two solutions, over log strength, stands; saves many iterations."""
     if len(path) < 2:
         return path[0][1] if path else None
     (before, old), (now, new) = path
-    return new + (new - old) * ((log_strength - now) / (now - before))
+    return new + (new - old) * float(np.log(strength / now) / np.log(now / before))
 
 
 def judge_labels(
