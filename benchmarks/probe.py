@@ -230,12 +230,12 @@ def _ours(settings: dict[str, Any]) -> dict[str, Any]:
         }
     design = Design(x, y, classes, rows=train)
     strengths = [penalty / len(train) for penalty in settings["penalties"]]
-    found = [
+    fitted = [
         linear_fit(design, solution, strength)
         for strength, solution in walk(design, strengths, tolerance, MOST, exact=True)
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
-    fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
+    fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in fitted]
     return {"seconds": seconds, "cpu": cpu, "fits": fits}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 from slmlp import processes
 from slmlp.config import DataOptions
+from slmlp.progress import EVERY, say
 
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds of silence before a progress bar appears
@@ -24,16 +26,17 @@ def cores() -> int:
 
 
 def track(items: Iterable[T], total: int | None, words: str, *, show: bool = True) -> Iterator[T]:
-    """Yield ``items``; when that takes more than ``PATIENCE`` seconds, show a progress bar on stderr."""
+    """Yield ``items``; when that takes more than ``PATIENCE`` seconds, show a bar on a terminal, else a line at times."""
     due = time.monotonic() + PATIENCE
+    bar = sys.stderr.isatty()
     with contextlib.ExitStack() as stack:
         advance: Callable[[int], None] | None = None
         for done, item in enumerate(items, 1):
             yield item
             if show and processes.first() and time.monotonic() > due:
-                advance = advance or _bar(stack, total, words)
+                advance = advance or (_bar(stack, total, words) if bar else _lines(total, words))
                 advance(done)
-                due = time.monotonic() + 0.1
+                due = time.monotonic() + (0.1 if bar else EVERY)
 
 
 def _bar(stack: contextlib.ExitStack, total: int | None, words: str) -> Callable[[int], None]:
@@ -44,6 +47,10 @@ def _bar(stack: contextlib.ExitStack, total: int | None, words: str) -> Callable
     progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
     task = progress.add_task(words, total=total)
     return lambda completed: progress.update(task, completed=completed)
+
+
+def _lines(total: int | None, words: str) -> Callable[[int], None]:
+    return lambda done: say(f"{words}: {done:,}" + ("" if total is None else f" of {total:,}"))
 
 
 def in_threads(
