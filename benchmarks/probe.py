@@ -229,10 +229,10 @@ def _ours(settings: dict[str, Any]) -> dict[str, Any]:
             "unfinished": choice.unfinished + (not probe.finished),
         }
     design = Design(x, y, classes, rows=train)
-    strengths = [penalty / len(train) for penalty in settings["penalties"]]
+    asked = [penalty / len(train) for penalty in settings["penalties"]]
     fitted = [
         linear_fit(design, solution, strength)
-        for strength, solution in walk(design, strengths, tolerance, MOST, exact=True)
+        for strength, solution in walk(design, asked, tolerance, MOST, exact=True)
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in fitted]

@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def track(items: Iterable[T], total: int | None, words: str, *, show: bool = True) -> Iterator[T]:
-    """Yield ``items``; when that takes more than ``PATIENCE`` seconds, show a bar on a terminal, else a line at times."""
+    """Yield ``items``; when that takes more than ``PATIENCE`` seconds, show a bar, or lines in a log."""
     due = time.monotonic() + PATIENCE
     bar = sys.stderr.isatty()
     with contextlib.ExitStack() as stack:
