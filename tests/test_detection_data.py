@@ -108,6 +108,7 @@ def _set(key, place, name, value):
         (_set("annotations", 1, "bbox", [1, 2, -3, 4]), "1 boxes are not [left, top, width, height]"),
         (_set("annotations", 1, "bbox", [1, 2, 3, float("nan")]), "1 boxes are not [left, top, width, height]"),
         (_set("annotations", 1, "bbox", [1, 2, 300, 4]), "1 boxes reach more than 2 pixels out of their images: 1 ([1"),
+        (_set("annotations", -1, "segmentation", {"size": [9, 9], "counts": [81]}), "1 masks are of another height"),
         (_set("images", 2, "file_name", "gone.png"), "1 image files are not in"),
         (_set("images", 2, "width", 500), "annotated as 500 x 96"),
         (_set("images", 2, "height", "96"), "1 images have no width and height in whole pixels: 12"),

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from detection_data import QUICK, data_set, encoder, packed, settings
-from dist_launch import ended, started, told
+from dist_launch import ended, started
 from slmlp import cli, device, results
 from slmlp.config import Training
 from slmlp.detection import detect, model, predict, train
@@ -168,9 +168,6 @@ def test_two_processes_train_one_detector(place, tmp_path):
     assert len({row.metric for row in rows}) == len(rows) > 4
     about = json.loads((tmp_path / "run" / "detectors" / "a" / "config.json").read_text())
     assert about["machine"]["processes"] == 2
-    odd = ended(started(2, *[3 if word == "4" else word for word in words[:-1]], "--controls"))
-    assert [code for code, _, _ in odd] == [2, 2]
-    assert len(told(odd[0][2] + odd[1][2])) == 1
 
 
 @pytest.mark.parametrize(
@@ -181,6 +178,7 @@ def test_two_processes_train_one_detector(place, tmp_path):
         (["vit"], "coco", {}, "no stages that an FPN can stand on"),
         (["a"], "gone", {}, "no data at"),
         (["a"], "coco", {"evaluate": ("test",)}, "no annotations of the test part"),
+        (["a", "small"], "coco", {}, "small-image stem"),
         (["a"], "coco", {"batch_size": 7}, "--batch-size 7 is more than the 6 training images"),
         (["a", "a"], "coco", {}, "have one name"),
     ],

@@ -178,7 +178,7 @@ def _check_ids(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
 def _check_boxes(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
     sizes: dict[Any, tuple[int, int]] = {}
     for row in rows["images"]:
-        size = row.get("width"), row.get("height")
+        size: Any = row.get("width"), row.get("height")
         sizes[row["id"]] = size if all(type(v) is int and v > 0 for v in size) else (0, 0)
     _refuse(
         where, "images have no width and height in whole pixels", [key for key, size in sizes.items() if not size[0]]
@@ -186,7 +186,9 @@ def _check_boxes(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
     _refuse(
         where, "images have no file_name", [r["id"] for r in rows["images"] if not isinstance(r.get("file_name"), str)]
     )
-    odd, outside = [], []
+    odd: list[str] = []
+    outside: list[str] = []
+    unlike: list[str] = []
     for a in rows["annotations"]:
         box = a.get("bbox")
         numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
@@ -198,6 +200,10 @@ def _check_boxes(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
         over = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
         if over > SLACK:
             outside.append(f"{a.get('id')} ({box} in {width} x {height})")
+        mask = a.get("segmentation")
+        if isinstance(mask, dict) and list(mask.get("size") or ()) != [height, width]:
+            unlike.append(f"{a.get('id')} ({mask.get('size')} for {height} x {width})")
+    _refuse(where, "masks are of another height and width than their images", unlike)
     _refuse(where, "boxes are not [left, top, width, height] in pixels, sizes 0 or more", odd)
     _refuse(where, f"boxes reach more than {SLACK:g} pixels out of their images", outside)
 

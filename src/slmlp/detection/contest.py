@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from slmlp import config, device, dist, files, results
+from slmlp import config, device, dist, files, processes, results
 from slmlp.agreement import by_first
 from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
@@ -140,12 +140,13 @@ class Contest:
         """Train the detector, or load what a finished training left."""
         place = self.place(entrant)
         weights = place / "detector.safetensors"
-        if by_first(weights.exists):
-            detector.load_state_dict(load_file(weights), strict=True)
+        saved = by_first(lambda: load_file(weights) if weights.exists() else None)
+        if saved is not None:
+            detector.load_state_dict(saved, strict=True)
             return
         cfg, data = self.cfg, self.parts["train"]
         plan = Plan(data.usable(), cfg.batch_size, about["resolved"]["steps"], cfg.seed)
-        samples = Samples(data, plan, cfg, self.with_masks, dist.batch_part(cfg.batch_size))
+        samples = Samples(data, plan, cfg, self.with_masks, share(cfg))
         state = train.start(detector, cfg)
         say(
             f"{entrant.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
@@ -154,6 +155,8 @@ class Contest:
         )
         train.record(place, entrant.run, state, samples, cfg, compute, progress=True)
         by_first(lambda: _save(detector, place, entrant))
+        if processes.many():  # statistics that were not shared are a process's own until now
+            detector.load_state_dict(by_first(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))
 
     def _known(
         self, entrant: Entrant, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
@@ -218,6 +221,11 @@ def drawn(truth: dict[str, Any], found: predict.Found, kind: Any, count: int) ->
     return {
         f"{kind}_{name}": Drawn(float(values[0]), values[1:]) for name, values in weighted(matches, weights).items()
     }
+
+
+def share(cfg: config.Detection) -> slice:
+    """Return the part of every batch that is this process's."""
+    return dist.batch_part(cfg.batch_size) if processes.many() else slice(None)
 
 
 def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:

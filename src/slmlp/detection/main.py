@@ -11,8 +11,9 @@ import torch
 from slmlp import config, dist
 from slmlp.agreement import agreed, by_first, in_turn
 from slmlp.detection import summary
+from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet, load, same_categories
-from slmlp.detection.contest import Contest
+from slmlp.detection.contest import Contest, share
 from slmlp.detection.entrants import entrants
 from slmlp.detection.layout import PARTS, places
 from slmlp.errors import SlmlpError
@@ -50,9 +51,12 @@ def detect(
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     with dist.joined():
-        dist.batch_part(cfg.batch_size) if cfg.batch_size > 1 else None
+        share(cfg)  # refuses a batch that cannot be shared
         with agreed():
             rows = entrants(encoders, cfg.controls)
+            for row in rows:
+                if not row.random:
+                    stages(row.open())  # refuses what has none, before another encoder is trained for hours
         parts = in_turn(lambda: _parts(data, given or {}, cfg))
         for part in parts.values():
             say(part.describe())
