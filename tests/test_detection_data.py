@@ -15,6 +15,7 @@ from PIL import Image
 from detection_data import data_set, packed, settings
 from slmlp.detection.coco import learnable, load, same_categories
 from slmlp.detection.layout import places
+from slmlp.detection.main import _with_masks
 from slmlp.detection.samples import Plan, Samples, image_tensor, mask, size_of, target
 from slmlp.errors import SlmlpError
 
@@ -206,3 +207,16 @@ def test_resizing_smooths_as_detectron2_does():
     board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     small = np.array(Image.fromarray(board).resize((16, 16), Image.Resampling.BILINEAR))
     assert abs(small.astype(int) - 127).max() < 20
+
+
+def test_objects_without_masks_are_boxes_alone_or_one_line(edited, folder):
+    def some(content):
+        del content["annotations"][0]["segmentation"]
+
+    val = load(places(str(folder), {})["val"])
+    whole = load(places(str(folder), {})["train"])
+    part = edited(some)
+    assert _with_masks({"train": whole, "val": val}, settings())
+    assert not _with_masks({"train": part, "val": val}, settings(boxes_only=True))
+    with pytest.raises(SlmlpError, match=r"1 of \d+ objects have no mask; .*--boxes-only"):
+        _with_masks({"train": part, "val": val}, settings())
