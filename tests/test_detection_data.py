@@ -220,3 +220,15 @@ def test_objects_without_masks_are_boxes_alone_or_one_line(edited, folder):
     assert not _with_masks({"train": part, "val": val}, settings(boxes_only=True))
     with pytest.raises(SlmlpError, match=r"1 of \d+ objects have no mask; .*--boxes-only"):
         _with_masks({"train": part, "val": val}, settings())
+
+
+def test_worker_processes_give_the_same_batches_from_a_tar(folder, tmp_path):
+    part = load(places(str(packed(folder, tmp_path / "x.tar")), {})["train"])
+    plan = Plan(part.usable(), 2, 3, 0)
+    here, there = (
+        list(Samples(part, plan, settings(workers=n), True, slice(None)).iterate(1)) for n in (0, 1)
+    )  # the steps that are left after one
+    assert len(here) == len(there) == 2
+    for (images, targets), (images_2, targets_2) in zip(here, there, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(images, images_2, strict=True))
+        assert all(torch.equal(a[k], b[k]) for a, b in zip(targets, targets_2, strict=True) for k in a)

@@ -14,6 +14,7 @@ from slmlp.detection import pictures, predict
 from slmlp.detection.comparison import Difference, Drawn, compare, spread
 from slmlp.detection.contest import Contest, drawn
 from slmlp.detection.entrants import RANDOM, Entrant
+from slmlp.names import display
 from slmlp.report import detection as page
 from slmlp.results import Result
 from slmlp.run import commit, versions
@@ -61,7 +62,7 @@ def write(contest: Contest, rows: Sequence[Entrant], told: Sequence[dict[str, An
         ),
     }
     files.write_json(folder / "verdict.json", verdict)
-    shown = {name: next(found[r.run] for r in rows if r.name == name) for name in names}
+    shown = {display(name): next(found[r.run] for r in rows if r.name == name) for name in names}
     drawings = pictures.draw(folder / "pictures", data, shown, contest.cfg.pictures)
     files.write_json(folder / "detect.json", _about(contest, rows, told, lines, drawings))
     return page.write(folder)
