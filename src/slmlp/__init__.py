@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from slmlp.analysis.redundancy import feature_redundancy
     from slmlp.api import evaluate, pretrain
     from slmlp.comparison import compare
-    from slmlp.config import Study, Training
+    from slmlp.config import Detection, Study, Training
+    from slmlp.detection import detect
     from slmlp.encoders import Encoder
     from slmlp.errors import SlmlpError
     from slmlp.studies import study
 
 # name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
 _PUBLIC = {
+    "Detection": "slmlp.config",
     "Encoder": "slmlp.encoders",
     "SlmlpError": "slmlp.errors",
     "Study": "slmlp.config",
     "Training": "slmlp.config",
     "compare": "slmlp.comparison",
+    "detect": "slmlp.detection",
     "discriminative_ratio": "slmlp.analysis.ratio",
     "evaluate": "slmlp.api",
     "feature_mixtureness": "slmlp.analysis.mixtureness",
@@ -39,11 +42,13 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Detection",
     "Encoder",
     "SlmlpError",
     "Study",
     "Training",
     "compare",
+    "detect",
     "discriminative_ratio",
     "evaluate",
     "feature_mixtureness",

@@ -15,6 +15,7 @@ NAMES = {
     "t-rex-star": "t-ReX*",
     "raw-pixels": "raw pixels",
     "random-init": "untrained encoder",
+    "random-frozen": "untrained encoder, frozen",
     "starting-encoder": "starting encoder",
 }
 

@@ -56,7 +56,7 @@ def alone_only(what: str) -> None:
     if many():
         raise SlmlpError(
             f"{what} runs as one process, found WORLD_SIZE={size()}: start it without torchrun (a study starts "
-            "processes of its own); only pretrain, features and evaluate share their work between processes"
+            "processes of its own); only pretrain, features, evaluate and detect share their work between processes"
         )
 
 

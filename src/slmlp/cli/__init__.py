@@ -28,9 +28,10 @@ COMMANDS = {
         "list published rows with the number to expect; one's settings",
     ),
     "data": ("slmlp.cli.datasets", "DataCommand", "list the data sets, fetch one, check a copy of one"),
+    "detect": ("slmlp.cli.detecting", "DetectCommand", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
     "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
 }
-SHARED = ("pretrain", "evaluate", "features")  # several processes share their work
+SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes share their work
 
 HELP = """usage: slmlp COMMAND ... [--debug]
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders import Encoder, build
-from slmlp.encoders.sources import kind, open_encoder
+from slmlp.encoders import Encoder
+from slmlp.encoders.sources import kind, open_encoder, open_untrained
 from slmlp.errors import SlmlpError
 from slmlp.job import Job
 from slmlp.ledger import Subject
 from slmlp.run import Run
-from slmlp.seeds import seeded
 
 RANDOM = "random-init"
 NAMED = re.compile(r"([\w. +-]+)=(.+)")  # NAME=ENCODER
@@ -36,16 +35,8 @@ class Contestant:
 
     def open(self, overrides: PreprocessFlags) -> Encoder:
         """Return the encoder; an untrained one still needs BatchNorm statistics (``features.calibrate_norms``)."""
-        if not self.untrained:
-            return open_encoder(self.source, overrides=overrides, seed=self.seed)
-        where = kind(self.source)
-        if where != "run":
-            return open_encoder(f"{self.source.partition('@')[0]}@random", overrides=overrides, seed=self.seed)
-        trained = open_encoder(self.source, overrides=overrides)
-        with seeded(self.seed, "encoder"):
-            encoder = build(trained.spec.name, trained.spec.image_size, trained.spec.stem)
-        encoder.preprocess = trained.preprocess
-        return encoder.eval()
+        opener = open_untrained if self.untrained else open_encoder
+        return opener(self.source, overrides=overrides, seed=self.seed)
 
     def subject(self, encoder: Encoder) -> Subject:
         """Return what all lines of this encoder share."""

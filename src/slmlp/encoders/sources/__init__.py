@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders.build import build
 from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources import preparing
 from slmlp.errors import SlmlpError
+from slmlp.seeds import seeded
 
 EXPECTED = (
     "expected a run's folder, an encoder file, timm:NAME[@FILE], torchvision:NAME[@FILE], FILE.onnx[#OUTPUT], or "
@@ -61,6 +64,24 @@ def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed:
     module = importlib.import_module(OPENERS[kind(source)])
     opener: Opener = module.open_source
     return opener(source, overrides, seed)
+
+
+def open_untrained(source: str, *, overrides: PreprocessFlags | None = None, seed: int = 0) -> Encoder:
+    """Return the network of ``source`` with random weights by ``seed``, in evaluation mode.
+
+    Its BatchNorm statistics are still those of no images: see ``features.calibrate_norms``. ONNX files and functions
+    have no untrained form.
+    """
+    where = kind(source)
+    if where in ("onnx", "function"):
+        raise SlmlpError(f"{source} has no untrained form: only runs, timm: and torchvision: are built here")
+    if where != "run":
+        return open_encoder(f"{source.partition('@')[0]}@random", overrides=overrides, seed=seed)
+    trained = open_encoder(source, overrides=overrides)
+    with seeded(seed, "encoder"):
+        encoder = build(trained.spec.name, trained.spec.image_size, trained.spec.stem)
+    encoder.preprocess, encoder.origin = trained.preprocess, Origin(f"{source}, untrained", trained.origin.values)
+    return encoder.eval()
 
 
 def kind(source: str) -> str:

@@ -1,0 +1,73 @@
+"""slmlp detect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from slmlp import config
+from slmlp.cli.pretraining import Flat
+from slmlp.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class DetectCommand:
+    """Does an encoder carry over to detection: Mask R-CNN on it (Faster R-CNN on boxes alone), COCO's AP, one page.
+
+    Example: `slmlp detect sl-run sl-mlp-run COCO --schedule 1x --out my-detection`;
+    on a CPU: `slmlp detect my-run tinycoco.tar --schedule short --batch-size 4 --short-side 192 --norm group --rois 128
+    --out small`.
+    Runs of one method are its seeds; the first encoder is the baseline. The same command goes on where it was stopped.
+    """
+
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER... DATA")]
+    """Runs' folders or encoder files, each also as NAME=ENCODER; then a folder or tar in COCO's layout (left away where
+    --train-json names the data)."""
+    out: str
+    """Folder of results, predictions, pictures and page; what it holds already is not done again."""
+    train_json: str | None = None
+    """Annotations of the training part, for data kept in another way."""
+    train_images: str | None = None
+    """Folder of their images; default: the folder of the annotations."""
+    val_json: str | None = None
+    """Annotations of the validation part."""
+    val_images: str | None = None
+    """Folder of their images."""
+    test_json: str | None = None
+    """Annotations of the test part."""
+    test_images: str | None = None
+    """Folder of their images."""
+    detection: Annotated[config.Detection, Flat] = field(default_factory=config.Detection)
+    """Settings."""
+
+    def run(self) -> int:
+        """Do it and print table, verdict and the page's name."""
+        from pathlib import Path
+
+        from slmlp import files, processes
+        from slmlp.detection import detect
+        from slmlp.progress import say
+
+        given = {
+            "train": (self.train_json, self.train_images),
+            "val": (self.val_json, self.val_images),
+            "test": (self.test_json, self.test_images),
+        }
+        words, data = list(self.words), None
+        if self.train_json is None:
+            if len(self.words) < 2:
+                raise SlmlpError("slmlp detect needs an encoder and data: slmlp detect ENCODER... DATA --out DIR")
+            data = words.pop()
+        say("starting: loading libraries and annotations")
+        page = detect(words, data, self.out, given=given, cfg=self.detection)
+        if processes.first():
+            verdict = files.read_json(Path(self.out) / "verdict.json")
+            for key, mean in verdict["means"].items():
+                ends = "" if mean["low"] is None else f" (95 % CI {mean['low']:.1f} to {mean['high']:.1f})"
+                print(f"{key}: {mean['mean']:.2f} %{ends}")
+            for sentence in verdict["sentences"]:
+                print(sentence)
+            print(f"report: {page}")
+        return 0

@@ -1,0 +1,241 @@
+"""One entrant after the other: its detector trained where that is not done, and its numbers added to the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from slmlp import config, device, dist, files, processes, results
+from slmlp.agreement import by_first
+from slmlp.detection import model, predict, train
+from slmlp.detection.backbone import stages
+from slmlp.detection.coco import DetectionSet
+from slmlp.detection.comparison import Drawn, spread
+from slmlp.detection.entrants import Entrant
+from slmlp.detection.evaluate import average_precision
+from slmlp.detection.resample import draws, match, weighted
+from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
+from slmlp.encoders import Encoder
+from slmlp.errors import SlmlpError
+from slmlp.ledger import Ledger, Subject, slug
+from slmlp.progress import say
+from slmlp.results import Result
+from slmlp.run import commit, versions
+from slmlp.syncnorm import synchronise
+
+CALIBRATED = 64  # training images that give a random backbone its BatchNorm statistics, in batches of 8
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What all entrants share."""
+
+    name: str  # of the data
+    parts: Mapping[str, DetectionSet]  # the training part, and those that AP is measured on
+    main: str  # the part of the task "detect"; others are "detect-train" ...
+    cfg: config.Detection
+    folder: Path
+    with_masks: bool
+
+    @property
+    def judged(self) -> list[str]:
+        """Parts that AP is measured on, the main one first."""
+        return [self.main, *(part for part in self.cfg.evaluate if part != self.main)]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is judged."""
+        return ("box", "mask") if self.with_masks else ("box",)
+
+    def task(self, part: str) -> str:
+        """Return the task's name in the results file."""
+        return "detect" if part == self.main else f"detect-{part}"
+
+    def place(self, entrant: Entrant) -> Path:
+        """Return the folder of an entrant's detector."""
+        return self.folder / "detectors" / slug(entrant.run)
+
+    def enter(self, entrant: Entrant) -> dict[str, Any]:
+        """Train and judge one entrant, as far as that is not done; return what is to be told of it."""
+        encoder = entrant.open()
+        cfg, data, place = self.cfg, self.parts["train"], self.place(entrant)
+        identity = {
+            "encoder": encoder.hash(),
+            "data": data.hash(),
+            "settings": files.hash_json([cfg.deciding(), entrant.freeze, self.with_masks]),
+        }
+        about = by_first(lambda: self._open(place, entrant, encoder, identity))
+        wanted: list[tuple[str, int | None]] = [(part, None) for part in self.judged]
+        if cfg.evaluate_start:
+            wanted += [(part, 0) for part in self.judged]
+        left = [(part, epoch) for part, epoch in wanted if not self._known(entrant, encoder, identity, part, epoch)]
+        if not left:
+            say(f"{entrant.run} is done already")
+            return about
+        compute = device.choose(config.Training(device=cfg.device, precision=cfg.precision), encoder)
+        detector = model.build(encoder, len(data.categories), self.with_masks, cfg, cfg.freeze or entrant.freeze)
+        device.place(detector, compute)
+        dist.connect(compute.device)
+        if cfg.norm == "sync":
+            synchronise(detector, compute.device)
+        if entrant.random and (cfg.freeze or entrant.freeze or cfg.norm in ("frozen", "group")):
+            model.calibrate(detector, self._some(compute))
+        for part, _ in [one for one in left if one[1] == 0]:
+            self._judge(detector, compute, entrant.subject(encoder, 0), identity, part)
+        if any(epoch is None for _, epoch in left):
+            self._fit(detector, compute, entrant, about)
+        for part, _ in [one for one in left if one[1] is None]:
+            self._judge(detector, compute, entrant.subject(encoder), identity, part)
+        return about
+
+    def _open(self, place: Path, entrant: Entrant, encoder: Encoder, identity: dict[str, str]) -> dict[str, Any]:
+        file = place / "config.json"
+        if file.exists():
+            about: dict[str, Any] = files.read_json(file)
+            differing = [key for key, value in identity.items() if about["identity"].get(key) != value]
+            if differing:
+                raise SlmlpError(
+                    f"{place} holds another detector (it differs in {', '.join(differing)}); choose another --out, or "
+                    "remove it"
+                )
+            return about
+        data, cfg = self.parts["train"], self.cfg
+        total = cfg.total(len(data.usable()))
+        Plan(data.usable(), cfg.batch_size, total, cfg.seed)  # refuses a batch that is too large: nothing is written
+        widths = stages(encoder).widths
+        about = {
+            "schema": 1, "identity": identity, "run": entrant.run, "name": entrant.name, "seed": entrant.seed,
+            "role": entrant.role, "source": entrant.source, "encoder": encoder.spec.name, "random": entrant.random,
+            "frozen": cfg.freeze or entrant.freeze, "stage_widths": list(widths),
+            "preprocess": {"mean": list(encoder.preprocess.mean), "std": list(encoder.preprocess.std)},
+            "settings": dataclasses.asdict(cfg),
+            "resolved": {
+                "steps": total, "warmup_steps": cfg.warmup_steps(total), "peak_lr": cfg.peak_lr, "sides": cfg.sides,
+                "masks": self.with_masks, "training_images": len(data.usable()),
+            },
+            "versions": versions(), "commit": commit(), "machine": device.describe(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }  # fmt: skip
+        files.write_json(file, about)
+        return about
+
+    def _some(self, compute: device.Compute) -> Any:
+        """Yield images of the training part, as they are tested on, in batches of 8."""
+        data = self.parts["train"]
+        usable = data.usable()[:CALIBRATED]
+        for first in range(0, len(usable), 8):
+            pictures = [data.pictures[i] for i in usable[first : first + 8]]
+            sizes = [size_of(p.height, p.width, self.cfg.short_side, self.cfg.long_side) for p in pictures]
+            yield [image_tensor(data, p, s).to(compute.device) for p, s in zip(pictures, sizes, strict=True)]
+
+    def _fit(self, detector: model.Detector, compute: device.Compute, entrant: Entrant, about: dict[str, Any]) -> None:
+        """Train the detector, or load what a finished training left."""
+        place = self.place(entrant)
+        weights = place / "detector.safetensors"
+        saved = by_first(lambda: load_file(weights) if weights.exists() else None)
+        if saved is not None:
+            detector.load_state_dict(saved, strict=True)
+            return
+        cfg, data = self.cfg, self.parts["train"]
+        plan = Plan(data.usable(), cfg.batch_size, about["resolved"]["steps"], cfg.seed)
+        samples = Samples(data, plan, cfg, self.with_masks, share(cfg))
+        state = train.start(detector, cfg)
+        say(
+            f"{entrant.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
+            f"{len(plan.indices):,} images, {plan.total:,} steps, peak learning rate {cfg.peak_lr:.4g}, "
+            f"{compute.precision} on {compute.device}"
+        )
+        train.record(place, entrant.run, state, samples, cfg, compute, progress=True)
+        by_first(lambda: _save(detector, place, entrant))
+        if processes.many():  # statistics that were not shared are a process's own until now
+            detector.load_state_dict(by_first(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))
+
+    def _known(
+        self, entrant: Entrant, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
+    ) -> bool:
+        marks = self._hashes(identity, part)
+        settings = {self.task(part): self._settings_hash(part)}
+        subject = entrant.subject(encoder, epoch)
+
+        def look() -> bool:
+            own, _ = Ledger(self.folder).known(subject, self.name, dict.fromkeys(settings, marks), settings)
+            return bool(own)
+
+        return by_first(look)
+
+    def _hashes(self, identity: dict[str, str], part: str) -> dict[str, str]:
+        return {"encoder": identity["encoder"], "data": self.parts[part].hash(), "detector": files.hash_json(identity)}
+
+    def _settings_hash(self, part: str) -> str:
+        return files.hash_json([self.task(part), self.cfg.deciding(), self.cfg.resamples])[:16]
+
+    def _judge(
+        self, detector: model.Detector, compute: device.Compute, subject: Subject, identity: dict[str, str], part: str
+    ) -> None:
+        """Predict on a part together, then let the first process keep predictions and numbers."""
+        data = self.parts[part]
+        found = predict.predict(detector, data, self.cfg, compute, subject.run)
+        by_first(lambda: self._keep(found, subject, identity, part))
+
+    def _keep(self, found: predict.Found, subject: Subject, identity: dict[str, str], part: str) -> None:
+        data = self.parts[part]
+        file = subject.file(self.task(part), self.name).removesuffix(".csv") + ".json.gz"
+        predict.write(self.folder / file, found)
+        truth, rows = data.truth(), []
+        for kind in self.kinds:
+            values = average_precision(truth, found, kind)  # type: ignore[arg-type]
+            intervals = drawn(truth, found, kind, self.cfg.resamples)
+            for metric, value in values.items():
+                held = intervals.get(metric)
+                rows.append(
+                    Result(
+                        run=subject.run, method=subject.method, encoder=subject.encoder, seed=subject.seed,
+                        task=self.task(part), data=self.name, metric=metric, value=value, n=len(data),
+                        role=subject.role, epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels,
+                        interval=_finite(spread([held], len(data)).interval) if held else None,
+                        hashes=self._hashes(identity, part), predictions=file,
+                        extra={
+                            "settings": self._settings_hash(part), "part": part, "detect_seed": self.cfg.seed,
+                            "predictions": len(found),
+                        },
+                    )
+                )  # fmt: skip
+        if not rows:
+            raise SlmlpError(f"{data.source}: no object to be found in any image, so AP is not defined on it")
+        results.append(Ledger(self.folder).file, *rows)
+        say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
+
+
+def drawn(truth: dict[str, Any], found: predict.Found, kind: Any, count: int) -> dict[str, Drawn]:
+    """Return AP and AP50 of a kind with their values on ``count`` draws of the images."""
+    matches, images = match(truth, found, kind), len(truth["images"])
+    weights = np.concatenate([np.ones((1, images)), draws(images, count)])
+    return {
+        f"{kind}_{name}": Drawn(float(values[0]), values[1:]) for name, values in weighted(matches, weights).items()
+    }
+
+
+def share(cfg: config.Detection) -> slice:
+    """Return the part of every batch that is this process's."""
+    return dist.batch_part(cfg.batch_size) if processes.many() else slice(None)
+
+
+def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
+    low, high = interval
+    return (max(0.0, low), min(1.0, high)) if high < float("inf") else None
+
+
+def _save(detector: model.Detector, place: Path, entrant: Entrant) -> None:
+    state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
+    with files.atomic(place / "detector.safetensors") as temporary:
+        save_file(state, temporary, metadata={"slmlp": json.dumps({"format": "slmlp-detector-1", "run": entrant.run})})
+    for file in (place / "checkpoints").glob("step-*.ckpt"):
+        file.unlink()

@@ -1,0 +1,189 @@
+"""Where a COCO data set keeps the annotations and the images of its parts: a folder or a tar, in COCO's own layout."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from slmlp.config import DataOptions
+from slmlp.data import archive
+from slmlp.errors import SlmlpError
+
+PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+PROBES = 50  # images of a part by which its folder is found
+
+
+class Store(Protocol):
+    """Files by name."""
+
+    source: str
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all files, with / between folders."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content."""
+        ...
+
+
+class FolderStore:
+    """The files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.source = root, str(root)
+
+    def names(self) -> list[str]:
+        """Return the names of all files below the folder."""
+        return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content."""
+        return (self.root / name).read_bytes()
+
+
+class TarStore:
+    """The files in a tar, read in place; opened for every read, so that workers may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.source = str(path)
+        self.plain = archive.plain(path, DataOptions())
+        members, _ = archive.index(self.plain, path)
+        self.members = {member.name: (member.offset, member.size) for member in members}
+
+    def names(self) -> list[str]:
+        """Return the names of all files in the tar."""
+        return sorted(self.members)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content."""
+        if name not in self.members:
+            raise FileNotFoundError(2, "no such file in the tar", name)
+        offset, size = self.members[name]
+        with self.plain.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one part is."""
+
+    part: str
+    annotations: str  # as a person finds it
+    content: dict[str, Any]  # the annotations file, parsed
+    store: Store
+    folder: str  # of the images, in the store; "" is its root
+    names: frozenset[str]  # of all files in the store
+
+
+def open_store(source: str) -> Store:
+    """Return the files of a folder or a tar."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return FolderStore(path)
+    if path.is_file():
+        return TarStore(path)
+    raise SlmlpError(
+        f"no data at {source}: expected a folder or a tar with annotations/instances_train*.json, "
+        "instances_val*.json and their images"
+    )
+
+
+def places(source: str | None, given: Mapping[str, tuple[str | None, str | None]]) -> dict[str, Place]:
+    """Return the parts that a data set has; ``given`` may name (annotations, folder of images) of a part on disk."""
+    found: dict[str, Place] = {}
+    if source is not None:
+        store = open_store(source)
+        names = store.names()
+        for part in PARTS:
+            if given.get(part, (None, None))[0] is None:
+                place = _found(part, store, names)
+                if place is not None:
+                    found[part] = place
+    for part, (file, folder) in given.items():
+        if file is not None:
+            found[part] = _given(part, Path(file).expanduser(), folder)
+        elif folder is not None:
+            raise SlmlpError(f"--{part}-images {folder} needs --{part}-json: the annotations of those images")
+    if "train" not in found:
+        raise SlmlpError(
+            f"{source or 'no DATA'} has no training annotations: expected a JSON file named instances_train*.json (or "
+            "one in a folder named train); name another with --train-json FILE --train-images FOLDER"
+        )
+    return found
+
+
+def _given(part: str, annotations: Path, folder: str | None) -> Place:
+    if not annotations.is_file():
+        raise SlmlpError(f"--{part}-json {annotations}: no such file")
+    root = Path(folder).expanduser() if folder else annotations.parent
+    if not root.is_dir():
+        raise SlmlpError(f"--{part}-images {root}: no such folder")
+    store = FolderStore(root)
+    names = store.names()
+    content = _parsed(annotations.read_bytes(), str(annotations))
+    return Place(part, str(annotations), content, store, _image_folder(content, names, part), frozenset(names))
+
+
+def _found(part: str, store: Store, names: Sequence[str]) -> Place | None:
+    """Return the part of a data set in COCO's layout, or of one with a folder a part; None where it has none."""
+    files = [name for name in names if name.endswith(".json") and part in _parts_of(name)]
+    instances = [name for name in files if posixpath.basename(name).startswith("instances")]
+    files = instances or files
+    opened = [(name, _parsed(store.read(name), f"{store.source}: {name}")) for name in files]
+    annotated = [(name, content) for name, content in opened if "annotations" in content]  # COCO's test has none
+    if not annotated:
+        return None
+    if len(annotated) > 1:
+        raise SlmlpError(
+            f"{store.source} has {len(annotated)} annotation files for {part} "
+            f"({', '.join(name for name, _ in annotated[:4])}): name one with --{part}-json FILE --{part}-images FOLDER"
+        )
+    name, content = annotated[0]
+    return Place(part, f"{store.source}: {name}", content, store, _image_folder(content, names, part), frozenset(names))
+
+
+def _parts_of(name: str) -> set[str]:
+    """Return the parts that an annotations file is of by its own name, or where that says none by its folder's."""
+    folder, base = posixpath.split(name)
+    for text in (posixpath.splitext(base)[0], posixpath.basename(folder)):
+        tokens = {re.sub(r"\d+$", "", token) for token in re.split(r"[^a-z0-9]+", text.lower())}
+        found = {part for part, words in PARTS.items() if tokens & set(words)}
+        if found:
+            return found
+    return set()
+
+
+def _image_folder(content: dict[str, Any], names: Sequence[str], part: str) -> str:
+    """Return the folder that holds most of the first images; of several alike, the one named like the part."""
+    rows = content.get("images")
+    wanted = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)] if rows else []
+    known = set(names)
+    folders = {""}
+    for name in names:
+        folder = posixpath.dirname(name)
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = posixpath.dirname(folder)
+
+    def score(folder: str) -> tuple[int, bool, int]:
+        hits = sum(posixpath.join(folder, name) in known for name in wanted)
+        return hits, part in _parts_of(folder + "/x"), -len(folder)
+
+    return max(sorted(folders), key=score)
+
+
+def _parsed(content: bytes, shown: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise SlmlpError(f"{shown} is no valid JSON ({error}): download or write it again") from error
+    if not isinstance(parsed, dict):
+        raise SlmlpError(f"{shown} is no COCO file: expected an object with images, annotations and categories")
+    return parsed

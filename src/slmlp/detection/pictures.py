@@ -1,0 +1,98 @@
+"""Pictures of what was found beside the truth: one PNG an image, a panel for the truth and one for each row."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from slmlp import files
+from slmlp.data import decode
+from slmlp.detection.coco import DetectionSet, Picture
+from slmlp.detection.predict import Found
+from slmlp.detection.samples import mask
+
+PANEL = 320  # pixels, the long side of a panel
+HEAD = 18  # pixels above a panel for its name
+GAP = 6
+VEIL = 0.4  # opacity of a mask
+
+
+def draw(folder: Path, data: DetectionSet, found: Mapping[str, Found], count: int) -> list[dict[str, str]]:
+    """Write up to ``count`` pictures; return each one's file name and words that say what it shows.
+
+    Images are taken at even distances through the part. Of each row's predictions as many are drawn as the image has
+    objects, the surest first: a short training gives low scores, so a fixed threshold would show nothing.
+    """
+    number = min(count, len(data))
+    chosen = sorted({round(i * (len(data) - 1) / max(1, number - 1)) for i in range(number)})
+    written = []
+    for index in chosen:
+        picture = data.pictures[index]
+        objects = sum(not a["iscrowd"] for a in picture.annotations)
+        panels = [("truth", [dict(a) for a in picture.annotations if not a["iscrowd"]])]
+        for name, rows in found.items():
+            mine = sorted((row for row in rows if row["image_id"] == picture.id), key=lambda row: -row["score"])
+            panels.append((name, mine[:objects]))
+        name = f"{Path(picture.name).stem}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.atomic(folder / name) as temporary:
+            _sheet(data, picture, panels).save(temporary, format="PNG")
+        shown = ", ".join(f"{len(rows)} of {row_name}" for row_name, rows in panels[1:])
+        written.append(
+            {"file": name, "words": f"{Path(picture.name).name}: {objects} objects; predictions shown: {shown}"}
+        )
+    return written
+
+
+def _sheet(data: DetectionSet, picture: Picture, panels: Sequence[tuple[str, list[dict[str, Any]]]]) -> Image.Image:
+    scale = PANEL / max(picture.width, picture.height)
+    size = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
+    pixels = Image.fromarray(decode.decode(data.store.read(picture.name))).resize(size[::-1])
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    width, height = size[1] + GAP, size[0] + HEAD + GAP
+    sheet = Image.new("RGB", (across * width - GAP, down * height - GAP), "white")
+    for number, (name, rows) in enumerate(panels):
+        left, top = number % across * width, number // across * height
+        ImageDraw.Draw(sheet).text((left, top + 3), name, fill="black", font=_font())
+        sheet.paste(_panel(pixels, data, picture, rows, size), (left, top + HEAD))
+    return sheet
+
+
+def _panel(
+    pixels: Image.Image, data: DetectionSet, picture: Picture, rows: Sequence[dict[str, Any]], size: tuple[int, int]
+) -> Image.Image:
+    names = dict(data.categories)
+    order = {key: i for i, key in enumerate(names)}
+    drawn = np.array(pixels, dtype=np.float32)
+    colours = [_colour(order[row["category_id"]], len(order)) for row in rows]
+    for row, colour in zip(rows, colours, strict=True):
+        if row.get("segmentation"):
+            inside = mask(row["segmentation"], picture, size).astype(bool)
+            drawn[inside] = (1 - VEIL) * drawn[inside] + VEIL * np.array(colour, dtype=np.float32)
+    panel = Image.fromarray(drawn.round().astype(np.uint8))
+    pen = ImageDraw.Draw(panel)
+    scale = size[1] / picture.width
+    for row, colour in zip(rows, colours, strict=True):
+        left, top, width, height = (v * scale for v in row["bbox"])
+        pen.rectangle((left, top, max(left, left + width), max(top, top + height)), outline=colour, width=2)
+        words = names[row["category_id"]] + (f" {row['score']:.2f}" if "score" in row else "")
+        box = pen.textbbox((left + 2, top + 1), words, font=_font())
+        pen.rectangle(box, fill=colour)
+        pen.text((left + 2, top + 1), words, fill="white", font=_font())
+    return panel
+
+
+def _colour(index: int, count: int) -> tuple[int, int, int]:
+    """Return a colour of its own for each class, dark enough for white letters."""
+    red, green, blue = colorsys.hsv_to_rgb(index / max(count, 1), 0.85, 0.72)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _font() -> Any:
+    return ImageFont.load_default(size=11)

@@ -1,0 +1,145 @@
+"""Average precision: faster-coco-eval's numbers are pycocotools', and so are those of draws of the images."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from detection_data import data_set, noisy
+from slmlp.detection.coco import load
+from slmlp.detection.comparison import Drawn, compare, spread
+from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
+from slmlp.detection.layout import places
+from slmlp.detection.resample import draws, match, weighted
+
+KINDS = ("box", "mask")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    truth = load(places(str(data_set(tmp_path_factory.mktemp("coco"))), {})["val"]).truth()
+    return truth, noisy(truth, 0, masks=True)
+
+
+def reference(truth, found, kind) -> dict[str, float]:
+    """COCO's own evaluation, in pycocotools."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        objects = COCO()
+        objects.dataset = copy.deepcopy(truth if kind == "mask" else with_boxes_only(truth))
+        objects.createIndex()
+        judge = COCOeval(objects, objects.loadRes(of_kind(found, kind)), "segm" if kind == "mask" else "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {f"{kind}_{name}": float(v) for name, v in zip(METRICS, judge.stats, strict=False) if v >= 0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ap_is_that_of_pycocotools(made, kind):
+    truth, found = made
+    expected = reference(truth, found, kind)
+    values = average_precision(truth, found, kind)
+    own = weighted(match(copy.deepcopy(truth), found, kind), np.ones((1, 5)))
+    assert own["ap"][0] == pytest.approx(values[f"{kind}_ap"], abs=1e-12)
+    assert own["ap50"][0] == pytest.approx(values[f"{kind}_ap50"], abs=1e-12)
+    assert 0.05 < values[f"{kind}_ap"] < 0.95
+    assert f"{kind}_ap_large" not in values  # nothing of 96 x 96 pixels is there
+    assert values == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("data", ["tinycoco", "bccd"])
+def test_ap_on_real_annotations_is_that_of_pycocotools(data):
+    if "SLMLP_DATA" not in os.environ:
+        pytest.skip("SLMLP_DATA names no folder of real data")
+    part = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / f"{data}.tar"), {})["val"])
+    truth = part.truth()
+    found = noisy(truth, 1, masks=part.masks)
+    for kind in KINDS if part.masks else KINDS[:1]:
+        assert average_precision(truth, found, kind) == pytest.approx(reference(truth, found, kind), abs=1e-12)
+
+
+def test_an_annotation_of_id_0_counts(made):
+    truth, _ = made
+    perfect = [
+        {k: row[k] for k in ("image_id", "category_id", "bbox")} | {"score": 1.0} for row in truth["annotations"]
+    ]
+    perfect = [row for row, a in zip(perfect, truth["annotations"], strict=True) if not a["iscrowd"]]
+    assert average_precision(truth, perfect, "box")["box_ap"] == pytest.approx(1)
+    assert weighted(match(truth, perfect, "box"), np.ones((1, 5)))["ap"][0] == pytest.approx(1)
+
+
+def test_nothing_found_is_an_ap_of_zero(made):
+    truth, _ = made
+    assert average_precision(truth, [], "mask")["mask_ap"] == 0
+    assert weighted(match(truth, [], "mask"), np.ones((1, 5)))["ap"].tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_draw_of_images_is_the_evaluation_of_the_images_drawn(made, kind):
+    """The second form: every image as often as it was drawn, under ids of its own, through COCO's evaluation."""
+    truth, found = made
+    found = [{**row, "score": row["score"] + i * 1e-6} for i, row in enumerate(found)]  # equal scores have no order
+    matches = match(copy.deepcopy(truth), found, kind)
+    weights = np.concatenate([np.ones((1, 5)), draws(5, 6)])
+    values = weighted(matches, weights)
+    ids = sorted(row["id"] for row in truth["images"])
+    for r, row in enumerate(weights):
+        copies = [(ids[i], 100 * ids[i] + c) for i, count in enumerate(row) for c in range(int(count))]
+        drawn = {
+            "images": [{**im, "id": new} for old, new in copies for im in truth["images"] if im["id"] == old],
+            "annotations": [
+                {**a, "image_id": new} for old, new in copies for a in truth["annotations"] if a["image_id"] == old
+            ],
+            "categories": truth["categories"],
+        }
+        drawn["annotations"] = [{**a, "id": i} for i, a in enumerate(drawn["annotations"], start=1)]
+        guesses = [{**f, "image_id": new} for old, new in copies for f in found if f["image_id"] == old]
+        expected = average_precision(drawn, guesses, kind)
+        assert values["ap"][r] == pytest.approx(expected[f"{kind}_ap"], abs=1e-9)
+        assert values["ap50"][r] == pytest.approx(expected[f"{kind}_ap50"], abs=1e-9)
+
+
+def test_draws_are_the_same_for_every_encoder_and_of_as_many_images():
+    first, again = draws(7, 50), draws(7, 50)
+    np.testing.assert_array_equal(first, again)
+    assert (first.sum(axis=1) == 7).all()
+    assert len(np.unique(first, axis=0)) > 40
+
+
+def test_the_interval_of_a_plain_mean_is_the_usual_one():
+    """For a statistic whose interval is known, draws of the images give it."""
+    values = np.random.default_rng(0).normal(0.4, 0.1, 60)
+    weights = draws(60, 4000)
+    mean = spread([Drawn(float(values.mean()), weights @ values / 60)], 60)
+    assert mean.standard_error == pytest.approx(values.std(ddof=1) / 60**0.5, rel=0.04)
+    assert mean.degrees == 59
+    two = [Drawn(float(values.mean()) + shift, weights @ values / 60 + shift) for shift in (-0.05, 0.05)]
+    assert spread(two, 60).variance == pytest.approx(mean.variance + 0.05**2, rel=1e-6)
+
+
+def test_paired_differences_are_narrower_and_find_the_better_one(made):
+    truth, _ = made
+    weak = noisy(truth, 3, masks=False)
+    strong = [{**row, "score": 1.0} for row in noisy(truth, 4, masks=False)] + [
+        {k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 2.0} for a in truth["annotations"]
+    ]
+    rows = {}
+    weights = np.concatenate([np.ones((1, 5)), draws(5, 300)])
+    for name, found in (("weak", weak), ("again", weak), ("strong", strong)):
+        values = weighted(match(copy.deepcopy(truth), found, "box"), weights)["ap"]
+        rows[name] = {0: Drawn(float(values[0]), values[1:])}
+    same, better = compare(rows, [("weak", "again"), ("weak", "strong")], "box_ap", 5)
+    assert same.mean.value == same.mean.variance == 0
+    assert same.winner is None
+    assert better.winner == "strong"
+    assert better.mean.interval[0] > 0
+    assert "strong beats weak" in better.sentence
+    assert "one seed: images only, 5 images" in better.sentence

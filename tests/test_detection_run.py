@@ -1,0 +1,208 @@
+"""The whole way: trained, judged, kept, gone on with after a kill, compared, shown; on one process and on two."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from detection_data import QUICK, data_set, encoder, packed, settings
+from dist_launch import ended, started
+from slmlp import cli, device, results
+from slmlp.config import Training
+from slmlp.detection import detect, model, predict, train
+from slmlp.detection.coco import load
+from slmlp.detection.evaluate import average_precision
+from slmlp.detection.layout import places
+from slmlp.detection.samples import Plan, Samples
+from slmlp.errors import SlmlpError
+
+KILLED = """
+import os, signal, sys
+from slmlp import cli
+from slmlp.detection import train
+steps = train.lr_at
+def until(step, *rest):
+    if step == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return steps(step, *rest)
+train.lr_at = until
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def flags(**other) -> list[str]:
+    words = []
+    for key, value in {**QUICK, **other}.items():
+        words += [f"--{key.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return words
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with data (a folder and a tar, with masks; another with boxes) and two encoders."""
+    root = tmp_path_factory.mktemp("detect")
+    (root / "coco").mkdir()
+    (root / "boxes").mkdir()
+    packed(data_set(root / "coco"), root / "coco.tar")
+    data_set(root / "boxes", masks=False)
+    for name, seed in (("a", 1), ("b", 2)):
+        encoder(seed).save(root / f"{name}.safetensors")
+    return root
+
+
+def both(place: Path, out: Path) -> list[str]:
+    """Two encoders and both controls, judged on two parts."""
+    words = ["detect", f"{place}/a.safetensors", f"{place}/b.safetensors", f"{place}/coco.tar", "--out", str(out)]
+    return [*words, *flags(evaluate=("val", "train"), controls=("random", "random-frozen"))]
+
+
+@pytest.fixture(scope="module")
+def straight(place):
+    out = place / "straight"
+    assert cli.main(both(place, out)) == 0
+    return out
+
+
+def test_every_row_has_its_numbers_predictions_and_detector(place, straight):
+    rows = results.read(straight / "results.jsonl")
+    names = {"a", "b", "random-init", "random-frozen"}
+    assert {row.method for row in rows} == names
+    assert {row.task for row in rows} == {"detect", "detect-train"}
+    truth = load(places(str(place / "coco"), {})["val"]).truth()
+    for name in names:
+        mine = {row.metric: row for row in rows if row.method == name and row.task == "detect"}
+        assert {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50"} <= set(mine)
+        line = mine["mask_ap"]
+        assert (line.data, line.n, line.encoder) == ("coco", 5, "test_resnet")
+        assert line.role == ("final" if name in "ab" else "baseline")
+        assert set(line.hashes) == {"encoder", "data", "detector"}
+        found = predict.read(straight / line.predictions)
+        again = average_precision(truth, found, "mask") | average_precision(truth, found, "box")
+        assert {metric: row.value for metric, row in mine.items()} == pytest.approx(again)
+        folder = straight / "detectors" / name
+        assert (folder / "detector.safetensors").exists()
+        assert not list((folder / "checkpoints").glob("*.ckpt"))
+        logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in logged] == [1, 2, 3]
+    start = encoder(0)  # the random controls have seed 0, as the files that name no run
+    frozen = load_file(straight / "detectors" / "random-frozen" / "detector.safetensors")
+    moved = load_file(straight / "detectors" / "random-init" / "detector.safetensors")
+    key = "layer1.0.conv1.weight"
+    assert torch.equal(frozen[f"network.backbone.body.{key}"], start.weights()[key])
+    assert not torch.equal(moved[f"network.backbone.body.{key}"], start.weights()[key])
+
+
+def test_the_page_shows_table_differences_and_pictures(straight):
+    page = (straight / "report.html").read_text()
+    verdict = json.loads((straight / "verdict.json").read_text())
+    assert [(c["a"], c["b"]) for c in verdict["comparisons"]][:5] == [
+        ("a", "b"), ("random-init", "a"), ("random-frozen", "a"), ("random-init", "b"), ("random-frozen", "b")
+    ]  # fmt: skip
+    assert verdict["note"].startswith("one seed an encoder")
+    pictures = sorted((straight / "pictures").glob("*.png"))
+    assert [p.name for p in pictures] == ["000.png", "004.png"]
+    assert page.count('<img src="data:image/jpeg;base64,') == 2
+    for words in ("mask AP50", "untrained encoder, frozen", "A short training.", "Few images.", "pycocotools"):
+        assert words in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
+    before = (straight / "results.jsonl").read_bytes()
+    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(predict, "predict", None)
+    assert cli.main(both(place, straight)) == 0
+    assert (straight / "results.jsonl").read_bytes() == before
+    assert "a box_ap:" in capsys.readouterr().out
+    with pytest.raises(SlmlpError, match=r"holds another detector \(it differs in settings"):
+        detect([f"{place}/a.safetensors"], f"{place}/coco.tar", straight, cfg=settings(rois=32))
+
+
+def test_killed_it_goes_on_and_ends_bit_for_bit_the_same(place, straight, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    words = ["detect", f"{place}/a.safetensors", f"{place}/coco.tar", "--out", str(tmp_path / "run"),
+             *flags(evaluate=("val", "train"), checkpoint_minutes=0)]  # fmt: skip
+    words += ["--controls"]  # none
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    kept = tmp_path / "run" / "detectors" / "a"
+    assert [p.name for p in sorted((kept / "checkpoints").iterdir())] == ["step-000000001.ckpt", "step-000000002.ckpt"]
+    assert not (tmp_path / "run" / "results.jsonl").exists()
+    assert cli.main(words) == 0
+    found, expected = (load_file(p / "detector.safetensors") for p in (kept, straight / "detectors" / "a"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    gone = [json.loads(line) for line in (kept / "metrics.jsonl").read_text().splitlines()]
+    whole = [json.loads(line) for line in (straight / "detectors" / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in gone] == [row["loss"] for row in whole]
+
+
+def test_ap_before_training_and_boxes_alone(place, tmp_path):
+    cfg = settings(evaluate_start=True, norm="sync", controls=())
+    detect([f"x={place}/a.safetensors"], str(place / "boxes"), tmp_path / "out", cfg=cfg)
+    rows = results.read(tmp_path / "out" / "results.jsonl")
+    assert {row.metric.split("_")[0] for row in rows} == {"box"}
+    assert {(row.role, row.epoch) for row in rows} == {("curve", 0), ("final", None)}
+    assert {row.method for row in rows} == {"x"}
+    assert "Faster R-CNN on boxes" in (tmp_path / "out" / "report.html").read_text()
+    assert "before training" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_two_processes_train_one_detector(place, tmp_path):
+    words = ["-m", "slmlp", "detect", f"{place}/a.safetensors", f"{place}/coco.tar", "--out", tmp_path / "run",
+             *flags(norm="sync", batch_size=4, steps=2), "--controls"]  # fmt: skip
+    outcome = ended(started(2, *words))
+    assert [code for code, _, _ in outcome] == [0, 0], outcome[0][2] + outcome[1][2]
+    assert outcome[0][1].count("report: ") == 1
+    assert outcome[1][1] == ""
+    rows = results.read(tmp_path / "run" / "results.jsonl")
+    assert len({row.metric for row in rows}) == len(rows) > 4
+    about = json.loads((tmp_path / "run" / "detectors" / "a" / "config.json").read_text())
+    assert about["machine"]["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("encoders", "data", "more", "said"),
+    [
+        (["gone"], "coco", {}, "no encoder at gone"),
+        (["small"], "coco", {}, "small-image stem"),
+        (["vit"], "coco", {}, "no stages that an FPN can stand on"),
+        (["a"], "gone", {}, "no data at"),
+        (["a"], "coco", {"evaluate": ("test",)}, "no annotations of the test part"),
+        (["a", "small"], "coco", {}, "small-image stem"),
+        (["a"], "coco", {"batch_size": 7}, "--batch-size 7 is more than the 6 training images"),
+        (["a", "a"], "coco", {}, "have one name"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, encoders, data, more, said):
+    for name, stem, network in (("small", "small", "test_resnet"), ("vit", "standard", "test_vit")):
+        encoder(0, network, stem).save(tmp_path / f"{name}.safetensors")
+    where = {"a": place / "a.safetensors", "small": tmp_path / "small.safetensors", "vit": tmp_path / "vit.safetensors"}
+    words = ["detect", *(str(where.get(name, name)) for name in encoders), str(place / data)]
+    assert cli.main([*words, "--out", str(tmp_path / "out"), *flags(**more)]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("slmlp: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_loss_falls_on_four_real_images():
+    if "SLMLP_DATA" not in os.environ:
+        pytest.skip("SLMLP_DATA names no folder of real data")
+    data = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
+    cfg = settings(batch_size=4, steps=24, rois=64, warmup=4, base_lr=0.04)
+    detector = model.build(encoder(0), len(data.categories), True, cfg, False)
+    samples = Samples(data, Plan(data.usable()[:4], 4, 24, 0), cfg, True, slice(None))
+    compute = device.choose(Training(device="cpu", precision="float32"), detector)
+    losses = [row["loss"] for row in train.train(train.start(detector, cfg), samples, cfg, compute)]
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
