@@ -37,11 +37,29 @@ class Compute:
 
 def choose(cfg: Training, encoder: nn.Module) -> Compute:
     """Return the device by what is there, bfloat16 where the hardware computes in it, channels last for convnets."""
-    device = _device(cfg.device)
+    device = resolve(cfg.device)
     bfloat16 = computes_bfloat16(device) if cfg.precision == "auto" else cfg.precision == "bfloat16"
-    convolutions = sum(isinstance(m, nn.Conv2d) for m in encoder.modules())
-    channels_last = convolutions > 1 if cfg.channels_last is None else cfg.channels_last
+    channels_last = is_convnet(encoder) if cfg.channels_last is None else cfg.channels_last
     return Compute(device, bfloat16, channels_last)
+
+
+def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
+    """Return where and how features are computed: ``precision`` is auto, float32 or bf16, ``name`` a device or auto.
+
+    A network without weights of torch's (an ONNX file) computes on the CPU in its own precision.
+    """
+    if next(encoder.parameters(), None) is None:
+        if precision == "bf16":
+            raise SlmlpError("--precision bf16: this encoder's file has its own precision; leave it auto, or float32")
+        return Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
+    device = resolve(name)
+    bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bf16"
+    return Compute(device, bfloat16, is_convnet(encoder))
+
+
+def is_convnet(module: nn.Module) -> bool:
+    """Return whether a network's convolutions are more than its patches."""
+    return sum(isinstance(m, nn.Conv2d) for m in module.modules()) > 1
 
 
 def place(module: nn.Module, compute: Compute) -> None:
@@ -63,7 +81,8 @@ def computes_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _device(name: str) -> torch.device:
+def resolve(name: str) -> torch.device:
+    """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU."""
     if processes.many():
         name = _of_this_process(name)
     if name == "auto":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from torch import nn
 from slmlp import agreement, dist, files, processes
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet, IntArray
-from slmlp.encoders import Encoder
+from slmlp.device import for_features
+from slmlp.encoders import Encoder, layers
 from slmlp.errors import SlmlpError
+from slmlp.forward import BATCH, FloatArray, forward
 
-BATCH = 256
+OVERHEAD = 4096  # bytes of a cache file beside its numbers
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,14 @@ class Features:
         )
 
 
-def transform_id(encoder: Encoder) -> str:
+def transform_id(encoder: Encoder, precision: str = "float32") -> str:
     """Return the name of the encoder's evaluation transform: what is written beside every number."""
-    return f"{encoder.preprocess.id}-float32"
+    return f"{encoder.preprocess.id}-{precision}"
+
+
+def precision_of(encoder: Encoder, device: str, precision: str) -> str:
+    """Return ``float32`` or ``bf16``: what features are computed in where ``precision`` may be ``auto``."""
+    return "bf16" if for_features(encoder, device, precision).bfloat16 else "float32"
 
 
 def extract(
@@ -86,39 +95,108 @@ def extract(
     cache: Path | None = None,
     device: str = "cpu",
     *,
+    layer: str = layers.OUTPUT,
+    precision: str = "float32",
+    batch_size: int = BATCH,
     together: bool = False,
 ) -> Features:
-    """Return the features of ``images`` in float32.
+    """Return the features of ``images`` at one layer; see ``extract_layers``."""
+    found = extract_layers(
+        encoder, corpus, images, cache, device, (layer,), precision, batch_size=batch_size, together=together
+    )
+    return found[layer]
 
-    With ``cache`` they are kept there under a hash of weights, images and transform, and a file is used only if the
-    key written inside it is the one asked for. With ``together``, which all of several processes must then ask for,
-    each computes a contiguous share; the first returns and caches all, the others return those of no image.
+
+def extract_layers(
+    encoder: Encoder,
+    corpus: Corpus,
+    images: ImageSet,
+    cache: Path | None,
+    device: str,
+    wanted: Sequence[str],
+    precision: str = "float32",
+    *,
+    batch_size: int = BATCH,
+    together: bool = False,
+) -> dict[str, Features]:
+    """Return the features of ``images`` at each layer of ``wanted``, all from one forward pass.
+
+    ``precision`` is ``float32``, ``bf16`` (autocast; features are kept as float32 numbers), or ``auto``: bf16 where the
+    hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under a hash of weights,
+    images, transform and precision, and a file is used only if the key written inside it is the one asked for. With
+    ``together``, which all of several processes must then ask for, each computes a contiguous share; the first returns
+    and caches all, the others return those of no image.
+
+    Raises:
+        SlmlpError: an unknown layer, features that are not finite, a disk too small for the cache (before any work).
     """
     together = together and processes.many()
     reads = processes.first() or not together
-    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder)])
-    file = cache / f"{key[:32]}.npz" if cache else None
-    held = _cached(file, key) if file is not None and reads and file.exists() else None
-    known = held is not None
-    if agreement.anyone(known) if together else known:
-        return _features(held, images)
-    with agreement.agreed() if together else contextlib.nullcontext():
-        rows = corpus.rows(images)
-        x = _forward(encoder, corpus, rows[dist.share_of(len(rows))] if together else rows, device)
-        if not np.isfinite(x).all():
+    layers.check(encoder, wanted)
+    compute = for_features(encoder, device, precision)
+    keys = _keys(encoder, images, wanted, "bf16" if compute.bfloat16 else "float32")
+    caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
+    held: dict[str, FloatArray] = {}
+    for name, file in caches.items():
+        known = _cached(file, keys[name]) if reads and file.exists() else None
+        if known is not None:
+            held[name] = known
+    missing = [name for name in wanted if not (agreement.anyone(name in held) if together else name in held)]
+    if missing:
+        with agreement.agreed() if together else contextlib.nullcontext():
+            encoder.to(compute.device)
+            if cache is not None and reads:
+                _check_room(cache, len(images), layers.widths(encoder, missing))
+            rows = corpus.rows(images)
+            share = rows[dist.share_of(len(rows))] if together else rows
+            made = forward(encoder, corpus, share, compute, missing, batch_size, images.name)
+            _check_finite(made, encoder, images)
+        if together:
+            made = {name: dist.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in made.items()}
+        with agreement.agreed() if together else contextlib.nullcontext():
+            for name in missing if reads else ():
+                held[name] = made[name]
+                if name in caches:
+                    with files.atomic(caches[name]) as temporary, temporary.open("wb") as opened:
+                        np.savez(opened, x=made[name], key=np.array(keys[name]))
+    return {name: _features(held.get(name), images) for name in wanted}
+
+
+def _keys(encoder: Encoder, images: ImageSet, wanted: Sequence[str], precision: str) -> dict[str, str]:
+    """Return what the features of each layer depend on, hashed; the output in float32 has the key it always had."""
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder, precision)]
+    return {
+        name: files.hash_json(
+            parts if name == layers.OUTPUT else [*parts, name, *layers.projector_marks(encoder, name)]
+        )
+        for name in wanted
+    }
+
+
+def _check_room(cache: Path, count: int, widths: Mapping[str, int]) -> None:
+    """Refuse to compute what the disk of the cache has no room for."""
+    needed = sum(count * width * 4 + OVERHEAD for width in widths.values())
+    folder = next(path for path in (cache, *cache.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise SlmlpError(
+            f"{cache}: the features of {count:,} images need {needed / 1e9:,.2f} GB ({len(widths)} layers of "
+            f"{', '.join(map(str, widths.values()))} numbers), and {free / 1e9:,.2f} GB are free there; free space, or "
+            "choose another folder for the cache"
+        )
+
+
+def _check_finite(made: Mapping[str, FloatArray], encoder: Encoder, images: ImageSet) -> None:
+    for name, x in made.items():
+        bad = int((~np.isfinite(x)).any(axis=1).sum())
+        if bad:
             raise SlmlpError(
-                f"the encoder gives features that are not finite for {images.name}; its training has diverged"
+                f"the encoder {encoder.origin.source} gives features that are not finite for {bad:,} of {len(x):,} "
+                f"images of {images.name} (layer {name}); its training has diverged, or its weights are damaged"
             )
-    if together:
-        x = dist.collect(torch.from_numpy(x), len(rows)).numpy()
-    with agreement.agreed() if together else contextlib.nullcontext():
-        if file is not None and reads:
-            with files.atomic(file) as temporary, temporary.open("wb") as opened:
-                np.savez(opened, x=x, key=np.array(key))
-    return _features(x if reads else None, images)
 
 
-def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
+def _cached(file: Path, key: str) -> FloatArray | None:
     """Return the features of a cache file, or None where it is damaged or another's."""
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
@@ -127,20 +205,10 @@ def _cached(file: Path, key: str) -> npt.NDArray[np.float32] | None:
         return None
 
 
-def _features(x: npt.NDArray[np.float32] | None, images: ImageSet) -> Features:
+def _features(x: FloatArray | None, images: ImageSet) -> Features:
     if x is None:
         x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
     return Features(x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_))
-
-
-def _forward(encoder: Encoder, corpus: Corpus, rows: IntArray, device: str) -> npt.NDArray[np.float32]:
-    """Return features (len(rows), D), batch by batch."""
-    encoder.to(device)
-    x = np.empty((len(rows), encoder.dim), dtype=np.float32)
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        x[start : start + BATCH] = encoder.features(corpus.squares(part, encoder.preprocess.side))
-    return x
 
 
 def calibrate_norms(encoder: Encoder, corpus: Corpus, images: ImageSet, batches: int = 32) -> None:

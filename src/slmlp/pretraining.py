@@ -20,6 +20,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.data.parts import stratified_holdout
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.errors import SlmlpError
+from slmlp.heads import save_projector
 from slmlp.job import Job
 from slmlp.labelling import Labelling, labelling
 from slmlp.methods.fit import Facts, fit
@@ -139,7 +140,8 @@ def _run_job(
 
 
 def _finish(run: Run, job: Job, state: State) -> None:
-    """Save the encoder; checkpoints are not needed any more."""
+    """Save the projector, then the encoder, which says that the run is done; checkpoints are not needed any more."""
+    save_projector(run.path, state.method, state.method.encoder.dim)
     state.method.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
     for file in (run.path / "checkpoints").glob("step-*.ckpt"):
         file.unlink()

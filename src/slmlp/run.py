@@ -6,6 +6,7 @@ RUN/metrics.jsonl          one line every few steps
 RUN/checkpoints/           the last two, all of the state
 RUN/epochs/0010.safetensors  kept encoders (--keep-every)
 RUN/encoder.safetensors    the finished encoder, without projector
+RUN/projector.safetensors  the projector, which no use of the encoder needs: for a look at the layers behind it
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ The sentence under a field is its help text on the command line. Each default is
 changes a config after parsing, and what is derived from it gets a name of its own (``base_lr`` -> ``peak_lr``).
 """
 
+from slmlp.config.encoders import PreprocessFlags
 from slmlp.config.methods import (
     BYOL,
     METHOD_CONFIGS,
@@ -25,7 +26,7 @@ from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
     "BYOL", "DEMO", "METHOD_CONFIGS", "METHOD_SOURCES", "SL", "Centroid", "DataOptions", "Extraction", "FewShot",
-    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "Probe", "Projector", "ProjectorFlags", "SimCLR",
-    "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width", "from_dict", "identity",
+    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "PreprocessFlags", "Probe", "Projector", "ProjectorFlags",
+    "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width", "from_dict", "identity",
     "method_config",
 ]  # fmt: skip

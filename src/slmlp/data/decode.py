@@ -1,4 +1,4 @@
-"""Bytes of an image file -> RGB pixels, by rules that never look at other images and never stretch one.
+"""Bytes of an image file -> RGB pixels, by rules that never look at other images, and stretch one only if asked to.
 
 | in the file | becomes |
 |---|---|
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,32 @@ SUFFIXES = frozenset(
 SIGNATURE = 16  # bytes that ``signature_problem`` wants to see
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF87a", b"GIF89a")
 
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
 Image.preinit()
 
 # Pillow says so once per odd image, which buries everything else; what cannot be decoded raises anyway
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Square:
+    """How an image becomes a square of pixels."""
+
+    side: int  # pixels
+    interpolation: str = "bicubic"  # or "bilinear", both with antialiasing
+    squash: bool = False  # the whole image is stretched to the square; else its centre square is taken
+
+    @classmethod
+    def of(cls, square: int | Square) -> Square:
+        """Return a square as it is; a number is the side of the usual one, the centre by bicubic filtering."""
+        return square if isinstance(square, Square) else cls(square)
+
+    @property
+    def marks(self) -> list[str]:
+        """Return what tells it from the usual square of its side: for keys of caches, nothing for the usual one."""
+        return [] if self == Square(self.side) else [self.interpolation, "squash" if self.squash else "centre"]
 
 
 def signature_problem(head: bytes) -> str | None:
@@ -64,9 +86,10 @@ def decode(content: bytes, short_side: int | None = None) -> ByteArray:
     return np.array(_opened(content, short_side))  # a copy: asarray would be read-only, which torch warns of
 
 
-def decode_square(content: bytes, side: int) -> ByteArray:
-    """Return ``resize_square(decode(content, side), side)``, a fifth faster for small images."""
-    return np.array(_square(_opened(content, side), side))
+def decode_square(content: bytes, square: int | Square) -> ByteArray:
+    """Return ``resize_square(decode(content, side), square)``, a fifth faster for small images."""
+    square = Square.of(square)
+    return np.array(_square(_opened(content, square.side), square))
 
 
 def _opened(content: bytes, short_side: int | None) -> Image.Image:
@@ -86,19 +109,21 @@ def _opened(content: bytes, short_side: int | None) -> Image.Image:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def resize_square(image: ByteArray, side: int) -> ByteArray:
+def resize_square(image: ByteArray, square: int | Square) -> ByteArray:
     """Return the centre square of an image (H, W, 3) at ``side`` x ``side`` pixels, by antialiased bicubic filtering.
 
     The same as resizing the short side to ``side`` and cropping the centre, without rounding the crop to whole pixels.
+    A ``Square`` may ask for bilinear filtering, or for the whole image stretched to the square.
     """
-    return np.array(_square(Image.fromarray(image), side))
+    return np.array(_square(Image.fromarray(image), Square.of(square)))
 
 
-def _square(image: Image.Image, side: int) -> Image.Image:
+def _square(image: Image.Image, square: Square) -> Image.Image:
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
-    box = (left, top, left + short, top + short)
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    box = (0, 0, image.width, image.height) if square.squash else (left, top, left + short, top + short)
+    how = RESAMPLING[square.interpolation]
+    return image.resize((square.side, square.side), how, box=box, reducing_gap=3.0)
 
 
 def to_rgb(image: Image.Image | npt.NDArray[Any]) -> ByteArray:

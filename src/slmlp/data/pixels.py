@@ -1,4 +1,4 @@
-"""Every image decoded once: centre squares as one array, in memory or in a memory-mapped file, kept between runs.
+"""Every image decoded once: squares as one array, in memory or in a memory-mapped file, kept between runs.
 
 A cache file is the pixels, then a trailer: JSON (key, shape, unreadable files, CRC of the pixels), its length in 8
 bytes, and 8 bytes of magic. It appears whole or not at all; one whose trailer does not say what is wanted is made anew.
@@ -23,6 +23,7 @@ from slmlp import files
 from slmlp.config import DataOptions
 from slmlp.data import decode, work
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
+from slmlp.data.decode import Square
 from slmlp.data.readers import read_square
 from slmlp.data.table import drop
 
@@ -67,41 +68,51 @@ def _place(images: ImageSet, side: int, options: DataOptions) -> Place:
 
 
 def decode_all(
-    images: ImageSet, side: int, *, options: DataOptions = _DEFAULT, cache: Path | None = None, progress: bool = True
+    images: ImageSet,
+    square: int | Square,
+    *,
+    options: DataOptions = _DEFAULT,
+    cache: Path | None = None,
+    progress: bool = True,
 ) -> tuple[Pixels | None, ImageSet]:
-    """Decode every image to its centre square at ``side`` pixels, once; return the pixels and the images behind them.
+    """Decode every image to its square, once; return the pixels and the images behind them.
+
+    A number is the side of the usual square: the centre, by bicubic filtering.
 
     Row i of the pixels is image i of the returned set, which is without the files that turned out unreadable. Files in
     the folder ``cache`` spare later runs the work. Data too large for a cache is only checked, and the pixels are
     None: then decode each image when it is needed, with ``read_square``, to the very same pixels. Raises SlmlpError
     when more than 1 % of all files are unreadable (unless allowed), and when the cache cannot be written.
     """
-    place, key = _place(images, side, options), _key(images, side)
-    path = None if cache is None else cache / f"pixels-{side}-{key[:16]}.{'json' if place == 'stream' else 'bin'}"
+    square = Square.of(square)
+    place, key = _place(images, square.side, options), _key(images, square)
+    path = (
+        None if cache is None else cache / f"pixels-{square.side}-{key[:16]}.{'json' if place == 'stream' else 'bin'}"
+    )
     if place == "stream":
-        return None, drop(images, _check(images, side, path, key, progress), options, cache)
-    known = None if path is None else _read(path, key, len(images), side, place)
+        return None, drop(images, _check(images, square, path, key, progress), options, cache)
+    known = None if path is None else _read(path, key, len(images), square.side, place)
     if known is None:
-        known = _decode(images, side, path, key, place, options, progress)
+        known = _decode(images, square, path, key, place, options, progress)
     data, problems = known
     images = drop(images, problems, options, cache)
     return Pixels(data, images.positions), images
 
 
-def _key(images: ImageSet, side: int) -> str:
+def _key(images: ImageSet, square: Square) -> str:
     """Return what the pixels depend on; the fingerprint tells files apart that changed without changing size."""
-    parts = [images.hash(), images.fingerprint, side, decode.VERSION, PIL.__version__]
+    parts = [images.hash(), images.fingerprint, square.side, decode.VERSION, PIL.__version__, *square.marks]
     return files.hash_json(parts)
 
 
-def _attempt(images: ImageSet, index: int, side: int) -> ByteArray | str:
+def _attempt(images: ImageSet, index: int, square: Square) -> ByteArray | str:
     try:
-        return read_square(images, index, side)
+        return read_square(images, index, square)
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _check(images: ImageSet, side: int, path: Path | None, key: str, progress: bool) -> dict[int, str]:
+def _check(images: ImageSet, square: Square, path: Path | None, key: str, progress: bool) -> dict[int, str]:
     """Return index -> reason of the unreadable images; that list is all that is kept of this pass."""
     if path is not None and path.exists():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -110,7 +121,7 @@ def _check(images: ImageSet, side: int, path: Path | None, key: str, progress: b
                 return {int(i): str(reason) for i, reason in content["unreadable"].items()}
 
     def job(index: int) -> str | None:
-        found = _attempt(images, index, side)
+        found = _attempt(images, index, square)
         return found if isinstance(found, str) else None
 
     results = work.in_threads(job, len(images), f"checking {images.name}", show=progress)
@@ -121,9 +132,9 @@ def _check(images: ImageSet, side: int, path: Path | None, key: str, progress: b
 
 
 def _decode(
-    images: ImageSet, side: int, path: Path | None, key: str, place: Place, options: DataOptions, progress: bool
+    images: ImageSet, square: Square, path: Path | None, key: str, place: Place, options: DataOptions, progress: bool
 ) -> tuple[ByteArray, dict[int, str]]:
-    shape = (len(images), side, side, 3)
+    shape = (len(images), square.side, square.side, 3)
     if path is None:
         if place == "memory":
             data = np.empty(shape, dtype=np.uint8)
@@ -133,20 +144,20 @@ def _decode(
             # without a name, so that the disk is free again when the array is
             with tempfile.TemporaryFile(dir=folder) as file:
                 data = _mapped(file, shape)
-        problems = _fill(data, images, side, progress)
+        problems = _fill(data, images, square, progress)
         return data[: len(images) - len(problems)], problems
     _sweep(path.parent)
     with files.atomic(path) as temporary:
         if place == "memory":
             data = np.empty(shape, dtype=np.uint8)
-            problems = _fill(data, images, side, progress)
+            problems = _fill(data, images, square, progress)
             data = data[: len(images) - len(problems)]
             with temporary.open("wb") as file:
                 data.tofile(file)
         else:
             with temporary.open("wb+") as file:
                 data = _mapped(file, shape)
-            problems = _fill(data, images, side, progress)
+            problems = _fill(data, images, square, progress)
             data = data[: len(images) - len(problems)]
             data.flush()  # type: ignore[attr-defined] # a memmap
             os.truncate(temporary, data.nbytes)
@@ -165,11 +176,11 @@ def _mapped(file: Any, shape: tuple[int, ...]) -> ByteArray:
     return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
 
 
-def _fill(data: ByteArray, images: ImageSet, side: int, progress: bool) -> dict[int, str]:
+def _fill(data: ByteArray, images: ImageSet, square: Square, progress: bool) -> dict[int, str]:
     """Decode into the rows of ``data``, moved up over the gaps of unreadable images; return index -> reason."""
 
     def job(index: int) -> str | None:
-        found = _attempt(images, index, side)
+        found = _attempt(images, index, square)
         if isinstance(found, str):
             return found
         data[index] = found

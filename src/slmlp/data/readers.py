@@ -16,6 +16,7 @@ import numpy.typing as npt
 from slmlp import files
 from slmlp.data import decode
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
+from slmlp.data.decode import Square
 
 
 class BytesReader(ABC):
@@ -103,15 +104,15 @@ def stamp(path: Path) -> str:
     return f"{about.st_size}.{about.st_mtime_ns}"
 
 
-def read_square(images: ImageSet, index: int, side: int) -> ByteArray:
-    """Return image ``index`` as the cache of pixels holds it: its centre square at ``side`` pixels, (side, side, 3).
+def read_square(images: ImageSet, index: int, square: int | Square) -> ByteArray:
+    """Return image ``index`` as the cache of pixels holds it: its square, (side, side, 3).
 
     Raises OSError or ValueError when the image cannot be read.
     """
     position, reader = int(images.positions[index]), images.reader
     if isinstance(reader, BytesReader):
-        return decode.decode_square(reader.raw(position), side)
-    return decode.resize_square(reader(position), side)
+        return decode.decode_square(reader.raw(position), square)
+    return decode.resize_square(reader(position), square)
 
 
 def content(images: ImageSet, index: int) -> bytes:

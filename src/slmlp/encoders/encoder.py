@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slmlp import files
-from slmlp.encoders.preprocess import Preprocess
+from slmlp.config import from_dict
+from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.errors import SlmlpError
 
 FORMAT = "slmlp-encoder-1"
@@ -28,7 +29,7 @@ class EncoderSpec:
     """What is needed to build the same network again and to prepare images for it."""
 
     name: str
-    stem: str
+    stem: str  # small or standard; "own" for a network that slmlp does not build by its name
     image_size: int
     dim: int
     normalisation: str = "imagenet"  # channel means and deviations; the only one so far
@@ -40,11 +41,19 @@ class Encoder(nn.Module):
     ``state_dict`` has the backbone's own key names (torchvision's for ResNets), so that other tools read it.
     """
 
-    def __init__(self, backbone: nn.Module, spec: EncoderSpec, preprocess: Preprocess | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        spec: EncoderSpec,
+        preprocess: Preprocess | None = None,
+        origin: Origin | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.spec = spec
         self.preprocess = preprocess or Preprocess.ours(spec.image_size)
+        self.origin = origin or Origin(spec.name, {})
+        self.projector: nn.Module | None = None  # of the run it came from, where that was asked for: see ``layers``
         self.dim = spec.dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,27 +79,35 @@ class Encoder(nn.Module):
             if k in state and own[k].shape != state[k].shape
         ]
         problems = [
-            f"{word} {len(keys)} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
+            f"{word} {len(keys)} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
             for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
             if keys
         ]
         if problems:
+            stem = "" if self.spec.stem == "own" else f" with the {self.spec.stem} stem"
             raise SlmlpError(
-                f"weights of {source} do not fit encoder {self.spec.name} with the {self.spec.stem} stem at "
-                f"{self.spec.image_size} px: keys {'; '.join(problems)}; nothing was loaded"
+                f"weights of {source} do not fit encoder {self.spec.name}{stem} at {self.spec.image_size} px: keys "
+                f"{'; '.join(problems)}; nothing was loaded"
             )
         self.backbone.load_state_dict(state, strict=True)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write weights and spec as safetensors, atomically."""
+        """Write weights and spec as safetensors, atomically, with the preprocessing where it is not slmlp's own."""
+        if self.spec.stem == "own":
+            raise SlmlpError(
+                f"{self.origin.source} is a network that slmlp does not build itself, so a file of its weights could "
+                "not be opened again; keep the file that it came from"
+            )
         about = {"format": FORMAT, "spec": dataclasses.asdict(self.spec), **(extra or {})}
+        if self.preprocess != Preprocess.ours(self.spec.image_size):
+            about["preprocess"] = dataclasses.asdict(self.preprocess)
         with files.atomic(path) as temporary:
             save_file(self.weights(), temporary, metadata={"slmlp": json.dumps(about, sort_keys=True)})
 
     def hash(self) -> str:
-        """Return the SHA-256 over spec, key names and weights."""
+        """Return the SHA-256 over spec, key names and weights, and over what the origin adds."""
         spec = json.dumps(dataclasses.asdict(self.spec), sort_keys=True).encode()
-        chunks = [spec]
+        chunks = [spec, *(part.encode() for part in self.origin.identity)]
         for key, value in sorted(self.weights().items()):
             chunks += [key.encode(), str(value.dtype).encode(), str(tuple(value.shape)).encode()]
             chunks.append(value.reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -128,6 +145,8 @@ class Encoder(nn.Module):
         spec = EncoderSpec(**about["spec"])
         encoder = build(spec.name, spec.image_size, spec.stem)
         encoder.load_weights(state, str(file))
+        if "preprocess" in about:
+            encoder.preprocess = from_dict(Preprocess, about["preprocess"])
         return encoder.eval()
 
     def transform(
@@ -135,22 +154,23 @@ class Encoder(nn.Module):
     ) -> npt.NDArray[np.float32]:
         """Return features, float32 (N, D), of images: paths, PIL images, or uint8 arrays (H, W[, 3]).
 
-        Each is decoded as training decoded it, resized to the encoder's size (short side, centre crop) and normalised.
+        Each is decoded as training decoded it, and prepared as ``preprocess`` says.
         The encoder is used in evaluation mode and left in the mode it was in.
         """
         from slmlp.data.decode import resize_square
         from slmlp.encoders.images import as_rgb
 
-        side = self.preprocess.side
+        square = self.preprocess.square
         parts = []
         for start in range(0, len(images), batch_size):
-            squares = [resize_square(as_rgb(image), side) for image in images[start : start + batch_size]]
+            squares = [resize_square(as_rgb(image), square) for image in images[start : start + batch_size]]
             parts.append(self.features(torch.from_numpy(np.stack(squares))))
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
 
     def features(self, pixels: Tensor) -> npt.NDArray[np.float32]:
         """Return features, float32 (N, D), of uint8 squares (N, S, S, 3) with S = preprocess.side."""
-        device = next(self.parameters()).device
+        first = next(self.parameters(), None)  # an ONNX file has none
+        device = torch.device("cpu") if first is None else first.device
         training = self.training
         self.eval()
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from slmlp.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
+from slmlp.data.decode import Square
 
 Triple = tuple[float, float, float]
 
@@ -29,6 +31,11 @@ class Preprocess:
         return cls(size, evaluation_side(size))
 
     @property
+    def square(self) -> Square:
+        """Return how an image becomes the square that the centre is cut from."""
+        return Square(self.side, self.interpolation, self.squash)
+
+    @property
     def id(self) -> str:
         """Return the name that stands beside every number and in the key of every cache."""
         resize = ("squash" if self.squash else "square") + str(self.side)
@@ -40,10 +47,19 @@ class Preprocess:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return float32 (N, 3, size, size) of uint8 squares (N, side, side, 3)."""
         top = (pixels.shape[1] - self.size) // 2
-        centre = pixels[:, top : top + self.size, top : top + self.size].permute(0, 3, 1, 2).float() / 255
+        centre = pixels[:, top : top + self.size, top : top + self.size].permute(0, 3, 1, 2).float()
         mean = torch.tensor(self.mean, device=centre.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=centre.device).view(1, 3, 1, 1)
-        return (centre - mean) / std
+        return centre.div_(255).sub_(mean).div_(std)  # in place: a batch of these is a hundred megabytes and more
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an encoder and each value of its preprocessing came from."""
+
+    source: str  # as the user typed it
+    values: Mapping[str, str]  # field of ``Preprocess`` -> who says so
+    identity: tuple[str, ...] = ()  # what its weights do not tell, and its hash must: a file's hash, a module's text
 
 
 def _join(values: Triple) -> str:

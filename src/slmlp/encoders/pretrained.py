@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import timm
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from slmlp.encoders import weights
 from slmlp.errors import SlmlpError, unknown
 
 
-def timm_weights(source: str, encoder: str) -> dict[str, Tensor]:
-    """Return the weights of ``timm:NAME`` or ``timm:NAME@FILE`` without their classifier.
+def timm_weights(source: str, encoder: str, option: str = "--init ") -> dict[str, Tensor]:
+    """Return the weights of ``timm:NAME`` or ``timm:NAME@FILE`` without their classifier, for the encoder so named.
 
-    Files are safetensors, or pickles read with ``weights_only=True``; the classifier's two tensors are the only keys
-    that may be left over.
+    ``option`` stands before the source in errors.
     """
     name, _, file = source.removeprefix("timm:").partition("@")
+    known(name)
+    if name.split(".")[0] != encoder.split(".")[0]:
+        raise SlmlpError(f"{option}{source} holds weights of {name}, but --encoder is {encoder}; the two must agree")
+    if file:
+        return weights.without(weights.read(file, option + source), classifiers(name))
+    try:
+        return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+    except Exception as error:  # the hub's client raises many kinds
+        raise weights.undownloaded(option + source, error, f"{option}timm:{name}@FILE") from error
+
+
+def known(name: str) -> None:
+    """Refuse a name that timm does not have, offering the nearest."""
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
-    if name.split(".")[0] != encoder:
-        raise SlmlpError(f"--init {source} holds weights of {name}, but --encoder is {encoder}; the two must agree")
-    if not file:
-        try:
-            return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
-        except Exception as error:  # the hub's client raises many kinds
-            first = " ".join(str(error).split())[:160]
-            raise SlmlpError(
-                f"--init {source}: the weights cannot be downloaded ({first}); fetch the file elsewhere and give "
-                f"--init timm:{name}@FILE"
-            ) from error
-    path = Path(file)
-    if not path.is_file():
-        raise SlmlpError(f"--init {source}: no file {file}")
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # safetensors, pickle and zip errors alike mean a file that is no weights file
-        first = " ".join(str(error).split())[:160]
-        raise SlmlpError(f"--init {source}: {file} cannot be read as weights ({first})") from error
-    held = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
-    head = str((timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).classifier or "fc")
-    return {k: v for k, v in dict(held or {}).items() if k.rpartition(".")[0] != head}
+
+
+def classifiers(name: str) -> tuple[str, ...]:
+    """Return the names of a timm model's classifiers: one, or two of a distilled model."""
+    found = (timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).classifier or "fc"
+    return (found,) if isinstance(found, str) else tuple(found)

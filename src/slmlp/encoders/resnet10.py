@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, downsample_conv
 from torch import Tensor, nn
 
@@ -21,18 +20,24 @@ class ResNet10(nn.Module):
         width = WIDTHS[0]
         self.conv1 = nn.Conv2d(3, width, 3, stride=1 if small_stem else 2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small_stem else nn.MaxPool2d(3, stride=2, padding=1)
         for stage, (planes, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True), start=1):
             shortcut = downsample_conv(width, planes, 1, stride) if stride != 1 or planes != width else None
             self.add_module(f"layer{stage}", nn.Sequential(BasicBlock(width, planes, stride, shortcut)))
             width = planes
+        # in the words of timm: where the stages end
+        self.feature_info = [{"module": "act1", "num_chs": WIDTHS[0], "reduction": 1 if small_stem else 2}] + [
+            {"module": f"layer{stage}", "num_chs": planes, "reduction": (1 if small_stem else 4) * 2 ** (stage - 1)}
+            for stage, planes in enumerate(WIDTHS, start=1)
+        ]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return pooled features (N, 256)."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)
         return x.mean(dim=(2, 3))

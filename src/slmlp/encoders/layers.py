@@ -1,0 +1,177 @@
+"""Features from any depth of an encoder: its stages or blocks, its output, and the projector a run has kept.
+
+| name | what | becomes a vector by |
+|---|---|---|
+| ``stage1`` ... | stages of a convnet or a Swin; of a ResNet its stem and four layers | mean over the map |
+| ``block1`` ... | blocks of a ViT | class token where the network reads its feature from one, else mean over tokens |
+| ``output`` | the encoder's own feature | |
+| ``projector.hidden`` | what the last Linear of the projector reads | |
+| ``projector.output`` | the embedding that the loss saw | |
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slmlp.encoders.encoder import Encoder
+from slmlp.errors import SlmlpError, unknown
+
+OUTPUT, HIDDEN, EMBEDDING = "output", "projector.hidden", "projector.output"
+PROJECTOR = (HIDDEN, EMBEDDING)
+TORCHVISION_CHILDREN = ("encoder.layers", "features")  # of its ViTs, and of its other networks
+CHANNELS_LAST = ("SwinTransformer", "SwinTransformerV2", "MambaOut")  # networks whose maps are (N, H, W, C)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place inside a backbone."""
+
+    module: str  # the submodule whose output is taken
+    tokens: bool  # whether it is a block of a network of tokens (N, T, C)
+
+
+def names(encoder: Encoder) -> tuple[str, ...]:
+    """Return the layers that features can be taken from, first to last."""
+    behind: tuple[str, ...] = ()
+    if isinstance(encoder.projector, nn.Sequential):
+        behind = PROJECTOR if _last_linear(encoder.projector) else (EMBEDDING,)
+    return (*_taps(encoder.backbone), OUTPUT, *behind)
+
+
+def outputs(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
+    """Return the features (N, D_k) of normalised images (N, 3, S, S) at each layer asked for, in one forward pass."""
+    check(encoder, wanted)
+    taken: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as stack:
+        taps = _taps(encoder.backbone)
+        for name in wanted:
+            if name in taps:
+                stack.enter_context(_hook(encoder.backbone, taps[name], name, taken))
+        taken[OUTPUT] = h = encoder(x)
+        if set(wanted) & set(PROJECTOR):
+            assert isinstance(encoder.projector, nn.Sequential)
+            last = _last_linear(encoder.projector)
+            inside = encoder.projector[:last] if last else encoder.projector
+            taken[HIDDEN] = hidden = inside(h)
+            taken[EMBEDDING] = encoder.projector[last:](hidden) if last else hidden
+    return {name: taken[name] for name in wanted}
+
+
+def check(encoder: Encoder, wanted: Sequence[str]) -> None:
+    """Refuse layers that the encoder does not have, offering the nearest."""
+    known = names(encoder)
+    for name in wanted:
+        if name in known:
+            continue
+        if name in PROJECTOR and encoder.projector is None:
+            raise SlmlpError(
+                f"layer {name}: {encoder.origin.source} keeps no projector (plain SL has none, and runs finished by "
+                f"slmlp 0.1 and networks from elsewhere keep none); its layers are {', '.join(known)}"
+            )
+        raise unknown(f"layer of {encoder.origin.source}", name, known)
+
+
+def widths(encoder: Encoder, wanted: Sequence[str]) -> dict[str, int]:
+    """Return the number of features of each layer, by a pass over one grey image where it is not known."""
+    if set(wanted) <= {OUTPUT}:
+        return dict.fromkeys(wanted, encoder.dim)
+    first = next(encoder.parameters(), torch.zeros(0))
+    size, training = encoder.preprocess.size, encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            found = outputs(encoder, torch.zeros(1, 3, size, size, device=first.device), wanted)
+    finally:
+        encoder.train(training)
+    return {name: int(h.shape[1]) for name, h in found.items()}
+
+
+def pooling(encoder: Encoder, name: str) -> str:
+    """Return how a layer becomes a vector, in words."""
+    tap = _taps(encoder.backbone).get(name)
+    if tap is None:
+        return "as it is"
+    if not tap.tokens:
+        return "mean over the map"
+    return "class token" if _class_token(encoder.backbone) else "mean over tokens"
+
+
+def projector_marks(encoder: Encoder, name: str) -> list[str]:
+    """Return what a layer's features depend on beside the encoder: the projector's weights, for keys of caches."""
+    if name not in PROJECTOR or encoder.projector is None:
+        return []
+    from slmlp import files
+
+    state = sorted(encoder.projector.state_dict().items())
+    return [files.sha256(v.detach().cpu().contiguous().numpy().tobytes() for _, v in state)]
+
+
+def _taps(backbone: nn.Module) -> dict[str, Tap]:
+    """Return the places by name, first to last; nothing for a network whose parts cannot be told."""
+    info = getattr(backbone, "feature_info", None)
+    modules = dict(backbone.named_modules())
+    entries = [entry for entry in info if entry.get("module") in modules] if isinstance(info, list) else []
+    if entries:  # timm's, and resnet10's
+        # a network of one resolution throughout (ViT, MLP-Mixer) is blocks, one that shrinks its maps is stages
+        tokens = len(entries) > 1 and len({entry.get("reduction") for entry in entries}) == 1
+        return _numbered("block" if tokens else "stage", [entry["module"] for entry in entries], tokens)
+    if isinstance(modules.get("layer4"), nn.Sequential) and "relu" in modules:  # torchvision's ResNets
+        return _numbered("stage", ["relu", "layer1", "layer2", "layer3", "layer4"], False)
+    for name in TORCHVISION_CHILDREN:
+        if isinstance(modules.get(name), nn.Sequential):
+            tokens = name == "encoder.layers"
+            children = [f"{name}.{child}" for child, _ in modules[name].named_children()]
+            return _numbered("block" if tokens else "stage", children, tokens)
+    return {}
+
+
+def _numbered(word: str, modules: Sequence[str], tokens: bool) -> dict[str, Tap]:
+    return {f"{word}{i}": Tap(module, tokens) for i, module in enumerate(modules, start=1)}
+
+
+def _class_token(backbone: nn.Module) -> bool:
+    """Return whether the network reads its feature from a class token: timm says so, torchvision's ViTs all do."""
+    if hasattr(backbone, "global_pool") and hasattr(backbone, "num_prefix_tokens"):
+        return getattr(backbone, "cls_token", None) is not None and bool(backbone.global_pool == "token")
+    return hasattr(backbone, "class_token")
+
+
+@contextlib.contextmanager
+def _hook(backbone: nn.Module, tap: Tap, name: str, taken: dict[str, Tensor]) -> Iterator[None]:
+    """Pool a submodule's output as soon as it is there, before a later layer can write over it."""
+
+    def keep(module: nn.Module, given: object, found: object) -> None:
+        out = found[0] if isinstance(found, tuple) else found
+        assert isinstance(out, Tensor)
+        taken[name] = _pool(backbone, out)
+
+    handle = backbone.get_submodule(tap.module).register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _pool(backbone: nn.Module, x: Tensor) -> Tensor:
+    """Return float32 (N, C) of a square map (N, C, S, S) or (N, S, S, C), or of tokens (N, T, C)."""
+    if x.ndim == 4:
+        _, a, b, c = x.shape
+        # only a map as deep as it is wide does not tell its own layout
+        last = a == b and (b != c or type(backbone).__name__ in CHANNELS_LAST)
+        return x.mean(dim=(1, 2) if last else (2, 3), dtype=torch.float32)
+    if x.ndim == 3:
+        if _class_token(backbone):
+            return x[:, 0].float()
+        return x[:, int(getattr(backbone, "num_prefix_tokens", 0)) :].mean(dim=1, dtype=torch.float32)
+    return x.float()
+
+
+def _last_linear(projector: nn.Sequential) -> int:
+    """Return the position of a projector's last layer where that is a Linear behind others, else 0."""
+    last = len(projector) - 1
+    return last if last > 0 and isinstance(projector[last], nn.Linear) else 0

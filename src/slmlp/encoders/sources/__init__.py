@@ -1,0 +1,90 @@
+"""Encoders of any origin, ready to be evaluated: opened, checked, with the preprocessing that belongs to them."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Protocol
+
+from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.sources import preparing
+from slmlp.errors import SlmlpError
+
+EXPECTED = (
+    "expected a run's folder, an encoder file, timm:NAME[@FILE], torchvision:NAME[@FILE], FILE.onnx[#OUTPUT], or "
+    "module:function of a torch.nn.Module"
+)
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+
+class Opener(Protocol):
+    """Opens one kind of source."""
+
+    def __call__(self, source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:
+        """Return the encoder that ``source`` names."""
+        ...
+
+
+OPENERS: dict[str, str] = {
+    "run": "slmlp.encoders.sources.run",
+    "timm": "slmlp.encoders.sources.timm_model",
+    "torchvision": "slmlp.encoders.sources.torchvision_model",
+    "onnx": "slmlp.encoders.sources.onnx_file",
+    "function": "slmlp.encoders.sources.function",
+}  # kind -> module with a function ``open_source``
+
+
+def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed: int = 0) -> Encoder:
+    """Return the encoder that ``source`` names, in evaluation mode on the CPU.
+
+    ``source`` is one of
+
+    - a run's folder or an encoder file of slmlp;
+    - ``timm:NAME``, weights from timm's hub; ``timm:NAME@FILE``; ``timm:NAME@random`` (its BatchNorm statistics are
+      those of an untrained network: see ``features.calibrate_norms``);
+    - ``torchvision:NAME``, ``torchvision:NAME@FILE``, ``torchvision:NAME@IMAGENET1K_V1``, ``torchvision:NAME@random``;
+    - ``FILE.onnx``, or ``FILE.onnx#OUTPUT`` where it has several outputs;
+    - ``module:function``, which returns a ``torch.nn.Module`` from images (N, 3, S, S) to features (N, D).
+
+    Preprocessing is the encoder's own (``describe`` says which, and who says so), less ``overrides``. Weight keys that
+    are missing or left over are an error that lists them; a classifier's may be left over. ``seed`` is of random
+    weights.
+
+    Raises:
+        SlmlpError: one line for everything that is wrong with the source.
+
+    >>> encoder = open_encoder("timm:test_resnet@random", overrides=PreprocessFlags(size=32))
+    >>> encoder.dim, encoder.preprocess.id
+    (96, 'square33-centre32-mean0.5,0.5,0.5-std0.5,0.5,0.5')
+    """
+    module = importlib.import_module(OPENERS[kind(source)])
+    opener: Opener = module.open_source
+    return opener(source, overrides, seed)
+
+
+def kind(source: str) -> str:
+    """Return which of ``OPENERS`` opens a source; what exists as a file or a folder is never a function's name."""
+    for prefix in ("timm", "torchvision"):
+        if source.startswith(f"{prefix}:"):
+            return prefix
+    file = Path(source.partition("#")[0])
+    if file.suffix == ".onnx":
+        return "onnx"
+    if Path(source).exists():
+        if file.suffix in PICKLES:
+            raise SlmlpError(
+                f"{source} holds weights without a network: name it, timm:NAME@{source} or torchvision:NAME@{source}"
+            )
+        return "run"
+    if ":" in source:
+        return "function"
+    raise SlmlpError(f"no encoder at {source}: {EXPECTED}")
+
+
+def describe(encoder: Encoder) -> str:
+    """Return one line: name, width, parameters, and each value of the preprocessing with who says so."""
+    count = sum(parameter.numel() for parameter in encoder.backbone.parameters())
+    size = f", {count / 1e6:.3g} M parameters" if count else ""
+    words = preparing.line(encoder.preprocess, encoder.origin.values)
+    return f"encoder {encoder.origin.source}: {encoder.dim} features{size}; preprocessing: {words}"

@@ -1,0 +1,32 @@
+"""What every network from elsewhere must do: images of its size in, features (N, D) out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from slmlp.encoders.encoder import Encoder, EncoderSpec
+from slmlp.encoders.preprocess import Origin
+from slmlp.encoders.sources.preparing import Prepared
+from slmlp.errors import SlmlpError
+
+
+def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, identity: tuple[str, ...] = ()) -> Encoder:
+    """Return the encoder around a network that slmlp did not build, its width found by a pass over one grey image."""
+    size = prepared.preprocess.size
+    try:
+        with torch.inference_mode():
+            found = backbone.eval()(torch.zeros(2, 3, size, size))
+    except Exception as error:  # whatever a stranger's network raises
+        first = " ".join(str(error).split())[:200]
+        raise SlmlpError(
+            f"{source} cannot take images of {size} pixels ({type(error).__name__}: {first}); give --size"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise SlmlpError(f"{source} returns a {type(found).__name__}, expected a tensor of features (N, D)")
+    if found.ndim != 2 or len(found) != 2:
+        shape = ", ".join(["N", *map(str, found.shape[1:])]) if len(found) == 2 else tuple(found.shape)
+        hint = "; average it over height and width" if found.ndim == 4 else ""
+        raise SlmlpError(f"{source} returns a tensor of shape ({shape}), expected features (N, D){hint}")
+    spec = EncoderSpec(name=name, stem="own", image_size=size, dim=int(found.shape[1]))
+    return Encoder(backbone, spec, prepared.preprocess, Origin(source, prepared.values, identity)).eval()

@@ -1,0 +1,123 @@
+"""``FILE.onnx``: a network of any origin, run by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slmlp import files
+from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.sources.check import checked
+from slmlp.encoders.sources.preparing import plain
+from slmlp.errors import SlmlpError
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+class OnnxNetwork(nn.Module):
+    """Images (N, 3, S, S) -> one output of an ONNX session. Has no weights of torch's, and no gradient."""
+
+    def __init__(self, session: Any, output: str) -> None:
+        super().__init__()
+        (given,) = session.get_inputs()
+        self.session, self.input, self.output = session, given.name, output
+        self.dtype = TYPES[given.type]
+        self.batch = given.shape[0] if isinstance(given.shape[0], int) else None  # images that it takes, and no others
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output (N, ...) in float32; a file made for a fixed number of images gets that many at a time."""
+        images = x.detach().cpu().numpy().astype(self.dtype, copy=False)
+        step = self.batch or max(len(images), 1)
+        parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
+        return torch.from_numpy(np.concatenate(parts).astype(np.float32, copy=False))
+
+    def _run(self, images: Any) -> Any:
+        missing = (self.batch or len(images)) - len(images)
+        if missing:  # the last few: filled up, and what comes of the filling dropped
+            images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        (found,) = self.session.run([self.output], {self.input: np.ascontiguousarray(images)})
+        return found[: len(found) - missing]
+
+
+def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:
+    """Return the encoder around an ONNX file with one input (N, 3, S, S) and an output (N, D).
+
+    The input's shape tells the size, where it is a number; a file tells nothing of normalisation, so that it is
+    ImageNet's unless it is overridden.
+    """
+    name, _, output = source.partition("#")
+    path = Path(name)
+    session = _session(path, source)
+    side = _input_side(session, source)
+    prepared = plain(side, "the file's input").override(overrides)
+    if side not in (None, prepared.preprocess.size):
+        raise SlmlpError(f"{source} takes images of {side} pixels only, found size {prepared.preprocess.size}")
+    chosen = _chosen(session, output, prepared.preprocess.size, source)
+    digest = files.sha256(path.read_bytes())
+    return checked(OnnxNetwork(session, chosen), f"onnx:{path.name}", prepared, source, (digest, chosen))
+
+
+def _session(path: Path, source: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SlmlpError(f"{source} needs ONNX Runtime: pip install 'slmlp[onnx]'") from error
+    if not path.is_file():
+        raise SlmlpError(f"{source}: no file {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors; they reach the user as exceptions
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common class
+        first = " ".join(str(error).split())[:160]
+        raise SlmlpError(f"{source}: {path} cannot be read as an ONNX model ({first})") from error
+
+
+def _input_side(session: Any, source: str) -> int | None:
+    """Return the side of the images that the session takes, None for any."""
+    inputs = session.get_inputs()
+    channels = inputs[0].shape[1] if inputs and len(inputs[0].shape) == 4 else 0  # a text where any number goes
+    told = ", ".join(f"{given.name} {_shape(given.shape)} {given.type}" for given in inputs)
+    if len(inputs) != 1 or inputs[0].type not in TYPES or not (channels in (3, None) or isinstance(channels, str)):
+        raise SlmlpError(f"{source}: expected one input of images (N, 3, S, S), found {told}; export it so")
+    height, width = (side if isinstance(side, int) else None for side in inputs[0].shape[2:])
+    if height is not None and width is not None and height != width:
+        raise SlmlpError(f"{source} takes images of {height} x {width} pixels; slmlp feeds squares")
+    return height or width
+
+
+def _chosen(session: Any, output: str, size: int, source: str) -> str:
+    """Return the output asked for, or the only one that is (N, D)."""
+    names = [given.name for given in session.get_outputs()]
+    if output and output not in names:
+        raise SlmlpError(f"{source}: no output {output!r}; the file has {', '.join(names)}")
+    shapes = {name: _found(session, name, size, source) for name in ([output] if output else names)}
+    fitting = [name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == 2]
+    if len(fitting) == 1:
+        return fitting[0]
+    told = ", ".join(f"{name} {_shape(['N', *shape[1:]])}" for name, shape in shapes.items())
+    if fitting:
+        file = source.partition("#")[0]
+        raise SlmlpError(f"{source} has several outputs (N, D): choose {' or '.join(f'{file}#{n}' for n in fitting)}")
+    if output and len(names) > 1:
+        told += f" (others: {', '.join(n for n in names if n != output)})"
+    raise SlmlpError(f"{source}: expected an output of features (N, D), found {told}; export the pooled features")
+
+
+def _found(session: Any, output: str, size: int, source: str) -> tuple[int, ...]:
+    """Return the shape of an output for two grey images."""
+    try:
+        return tuple(OnnxNetwork(session, output)(torch.zeros(2, 3, size, size)).shape)
+    except Exception as error:  # its exceptions have no common class
+        first = " ".join(str(error).split())[:200]
+        raise SlmlpError(f"{source} cannot take images of {size} pixels ({first}); give --size") from error
+
+
+def _shape(shape: Any) -> str:
+    return f"({', '.join(str(side) for side in shape)})"

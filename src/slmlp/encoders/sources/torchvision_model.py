@@ -1,0 +1,103 @@
+"""``torchvision:NAME``, ``torchvision:NAME@FILE``, ``torchvision:NAME@IMAGENET1K_V1``, ``torchvision:NAME@random``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+
+from slmlp import seeds
+from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders import weights
+from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.preprocess import Preprocess
+from slmlp.encoders.sources.check import checked
+from slmlp.encoders.sources.preparing import Prepared, plain
+from slmlp.errors import SlmlpError, unknown
+
+# its two Inception networks have classifiers at half depth, and normalise once more by themselves
+OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": False},
+}
+HALFWAY = ("aux1.", "aux2.", "AuxLogits.")
+INTERPOLATIONS = {InterpolationMode.BICUBIC: "bicubic", InterpolationMode.BILINEAR: "bilinear"}
+
+
+def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:
+    """Return a torchvision classification network that ends before its last linear layer.
+
+    Preprocessing is that of the weights: of the entry of torchvision whose file has the name of the one given, or of
+    the newest entry.
+    """
+    name, _, asked = source.removeprefix("torchvision:").partition("@")
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise unknown("torchvision model", name, names)
+    entries = list(torchvision.models.get_model_weights(name))
+    entry = _entry(entries, asked)
+    prepared = _prepared(entry, source).override(overrides)
+    options = OPTIONS.get(name, {})
+    if name.startswith("vit_"):  # its position embedding is made for one size
+        options = {"image_size": prepared.preprocess.size}
+    with seeds.seeded(seed, "encoder"):
+        backbone: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    classifier = _classifier(backbone, source)
+    parent, _, leaf = classifier.rpartition(".")
+    setattr(backbone.get_submodule(parent), leaf, nn.Identity())
+    encoder = checked(backbone, f"torchvision:{name}", prepared, source)
+    if asked != "random":
+        state = weights.without(_state(source, entry, asked), [classifier])
+        if name in OPTIONS:
+            state = {key: value for key, value in state.items() if not key.startswith(HALFWAY)}
+        encoder.load_weights(state, source)
+    return encoder
+
+
+def _entry(entries: list[Any], asked: str) -> Any:
+    """Return torchvision's entry of the weights asked for: by its name, by its file's name, else the newest."""
+    for entry in entries:
+        if asked in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == Path(asked).name:
+            return entry
+    return type(entries[0]).DEFAULT if entries else None
+
+
+def _prepared(entry: Any, source: str) -> Prepared:
+    """Return what the transform of an entry does, with its name."""
+    if entry is None:
+        return plain(None, "default")
+    transform = entry.transforms()
+    interpolation = INTERPOLATIONS.get(transform.interpolation)
+    if interpolation is None:
+        raise SlmlpError(f"{source}: the interpolation {transform.interpolation} of its weights is not known")
+    (size,), (side,) = transform.crop_size, transform.resize_size
+    made = Preprocess(int(size), int(side), tuple(transform.mean), tuple(transform.std), interpolation)
+    who = f"torchvision's transform of {entry.name}"
+    return Prepared(made, dict.fromkeys(("size", "side", "mean", "std", "interpolation", "squash"), who))
+
+
+def _state(source: str, entry: Any, asked: str) -> dict[str, Tensor]:
+    if asked and entry is not None and asked.rpartition(".")[2] != entry.name and not Path(asked).is_file():
+        names = ", ".join(e.name for e in type(entry))
+        raise SlmlpError(f"{source}: no file {asked}, and torchvision's weights of it are {names}")
+    if Path(asked).is_file() or entry is None:
+        return weights.read(asked, source)
+    try:
+        return dict(entry.get_state_dict(progress=False, check_hash=True))
+    except Exception as error:  # many kinds, by what is wrong with the network
+        raise weights.undownloaded(source, error, f"{source.partition('@')[0]}@FILE") from error
+
+
+def _classifier(backbone: nn.Module, source: str) -> str:
+    """Return the name of the last linear layer, which makes a score of each class."""
+    linear = [(name, module) for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
+    name, last = linear[-1] if linear else ("", None)
+    if last is None or last.out_features != 1000:
+        raise SlmlpError(
+            f"{source} does not end in a linear classifier of 1,000 classes, so that its features cannot be told; take "
+            "another network, or write module:function"
+        )
+    return name

@@ -1,0 +1,84 @@
+"""Squares other than the usual one: their pixels, and that no cache mistakes one for another."""
+
+from __future__ import annotations
+
+import PIL
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_images import encoded, photo, two_classes, write
+from slmlp import files
+from slmlp.config import DataOptions
+from slmlp.corpus import Corpus
+from slmlp.data import decode_all, load, read_square
+from slmlp.data.decode import VERSION, Square, decode_square, resize_square
+from slmlp.encoders.preprocess import Preprocess
+
+STREAMED = DataOptions(stream_above_gb=0.0)
+
+
+@pytest.fixture
+def images(tmp_path):
+    return load(str(write(tmp_path / "pets", two_classes(each=6))))
+
+
+def test_squash_stretches_the_whole_image_and_bilinear_is_pillows():
+    image = photo(3, 90, 40)
+    for name, how in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
+        whole = np.asarray(Image.fromarray(image).resize((20, 20), how))
+        np.testing.assert_array_equal(resize_square(image, Square(20, name, squash=True)), whole)
+        centre = np.asarray(Image.fromarray(image).resize((45, 20), how))
+        small = resize_square(image, Square(20, name)).astype(int)
+        # 12.5 pixels lie left of the centre square: it is cut without rounding, which lies between these two cuts
+        low, high = (centre[:, start : start + 20].astype(int) for start in (12, 13))
+        assert np.abs(small - (low + high) / 2).mean() < 2.0
+    np.testing.assert_array_equal(resize_square(image, Square(20)), resize_square(image, 20))
+    png = encoded(image, "PNG")
+    for square in (Square(20, "bilinear"), Square(20, squash=True)):
+        np.testing.assert_array_equal(decode_square(png, square), resize_square(image, square))
+    assert not np.array_equal(resize_square(image, Square(20, "bilinear")), resize_square(image, 20))
+
+
+def test_caches_are_keyed_by_the_square_and_the_usual_ones_key_is_what_it_was(images, tmp_path):
+    usual, squash, bilinear = Square(12), Square(12, squash=True), Square(12, "bilinear")
+    for square in (usual, squash, bilinear):
+        found, _ = decode_all(images, square, cache=tmp_path / "cache", progress=False)
+        np.testing.assert_array_equal(found.data[5], read_square(images, 5, square))
+    names = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert len(names) == 3
+    key = files.hash_json([images.hash(), images.fingerprint, 12, VERSION, PIL.__version__])
+    assert f"pixels-12-{key[:16]}.bin" in names
+    again, _ = decode_all(images, 12, cache=tmp_path / "cache", progress=False)
+    np.testing.assert_array_equal(again.data[5], read_square(images, 5, usual))
+
+
+@pytest.mark.parametrize("options", [DataOptions(), DataOptions(memory_limit_gb=0.0), STREAMED])
+def test_a_corpus_gives_any_square_and_batches_are_its_rows_in_order(images, tmp_path, options):
+    corpus = Corpus(images, options, tmp_path / "cache", Square(12, "bilinear"), progress=False)
+    rows = np.array([7, 2, 2, 11, 0, 5, 9])
+    for square in (Square(12, "bilinear"), Square(10, squash=True), 8):
+        alone = np.stack([read_square(images, int(row), square) for row in rows])
+        np.testing.assert_array_equal(corpus.squares(rows, square).numpy(), alone)
+        parts = list(corpus.batches(rows, square, 2))
+        assert [len(part) for part in parts] == [2, 2, 2, 1]
+        np.testing.assert_array_equal(np.concatenate(parts), alone)
+    assert list(corpus.batches(rows[:0], 8, 2)) == []
+
+
+def test_batches_may_be_left_before_the_end(images):
+    corpus = Corpus(images, STREAMED, None, 12, progress=False)
+    batches = corpus.batches(np.arange(12), 12, 2)
+    assert next(batches).shape == (2, 12, 12, 3)
+    batches.close()
+
+
+def test_preprocessing_names_its_square_and_normalises_in_place_of_nothing(images):
+    made = Preprocess(8, 10, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bilinear", squash=True)
+    assert made.square == Square(10, "bilinear", squash=True)
+    pixels = Corpus(images, DataOptions(), None, made.square, progress=False).squares(np.arange(3), made.square)
+    before = pixels.clone()
+    x = made(pixels)
+    assert (pixels == before).all()
+    wanted = (pixels.numpy()[:, 1:9, 1:9] / 255.0 - np.array(made.mean)) / np.array(made.std)
+    np.testing.assert_allclose(x.numpy().transpose(0, 2, 3, 1), wanted, atol=1e-6)
