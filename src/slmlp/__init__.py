@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from slmlp.config import Study, Training
     from slmlp.encoders import Encoder
     from slmlp.errors import SlmlpError
+    from slmlp.exports import export
+    from slmlp.grafting import add_projector, remove_projector
     from slmlp.studies import study
 
 # name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
 _PUBLIC = {
+    "add_projector": "slmlp.grafting",
     "Encoder": "slmlp.encoders",
     "SlmlpError": "slmlp.errors",
     "Study": "slmlp.config",
@@ -32,9 +35,11 @@ _PUBLIC = {
     "compare": "slmlp.comparison",
     "discriminative_ratio": "slmlp.analysis.ratio",
     "evaluate": "slmlp.api",
+    "export": "slmlp.exports",
     "feature_mixtureness": "slmlp.analysis.mixtureness",
     "feature_redundancy": "slmlp.analysis.redundancy",
     "pretrain": "slmlp.api",
+    "remove_projector": "slmlp.grafting",
     "study": "slmlp.studies",
 }
 
@@ -43,13 +48,16 @@ __all__ = [
     "SlmlpError",
     "Study",
     "Training",
+    "add_projector",
     "compare",
     "discriminative_ratio",
     "evaluate",
+    "export",
     "feature_mixtureness",
     "feature_redundancy",
     "pretrain",
     "recipes",
+    "remove_projector",
     "study",
 ]
 

@@ -27,6 +27,7 @@ COMMANDS = {
         "list published rows with the number to expect; one's settings",
     ),
     "data": ("slmlp.cli.datasets", "DataCommand", "list the data sets, fetch one, check a copy of one"),
+    "export": ("slmlp.cli.exporting", "Export", "write an encoder for another tool, and prove it"),
     "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
 }
 SHARED = ("pretrain", "evaluate", "features")  # several processes share their work
