@@ -110,7 +110,7 @@ def find_classifier(model: nn.Module) -> str:
         if callable(get):
             head = get()
             if isinstance(head, nn.Linear):
-                return next(name for name, module in model.named_modules() if module is head)
+                return str(next(name for name, module in model.named_modules() if module is head))
     found = []
     for child, module in model.named_children():
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]

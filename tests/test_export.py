@@ -1,0 +1,301 @@
+"""Exports: the other tool's loader gives the same features, what does not fit is refused, and nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+import slmlp
+from data_images import photo
+from export_files import images, out, saved
+from slmlp.encoders import Encoder
+from slmlp.errors import SlmlpError
+from slmlp.exports import TARGETS, placing, proof, timm_config, timm_file
+from slmlp.exports.parcel import open_parcel
+
+N = 4
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return encoder files by (name, size, stem), each made once."""
+    folder, held = tmp_path_factory.mktemp("encoders"), {}
+
+    def get(name: str, size: int = 32, stem: str = "standard") -> Path:
+        if (name, size, stem) not in held:
+            held[name, size, stem] = saved(folder, name, size, stem)
+        return held[name, size, stem]
+
+    return get
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refused(folder: Path, run: Path, to: str, words: list[str], **options) -> str:
+    with pytest.raises(SlmlpError) as caught:
+        slmlp.export(run, to, options.pop("out", out(folder, to)), images=N, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+    return text
+
+
+# ---- round trips, read here once more without slmlp
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("classes", [None, 5])
+def test_torchvision_takes_its_state_dict_strictly(made, tmp_path, name, classes):
+    encoder, path = Encoder.load(made(name)), out(tmp_path, "torchvision")
+    done = slmlp.export(made(name), "torchvision", path, images=N, classifier=classes)
+    assert [d.output for d in done.differences] == ["features"]
+    assert done.differences[0].relative < 1e-6
+    model = torchvision.models.get_model(name, num_classes=classes or 1000)
+    head = "fc" if name == "resnet18" else "classifier"
+    if classes is None:
+        setattr(model, head, torch.nn.Identity())
+    model.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    setattr(model.eval(), head, torch.nn.Identity())
+    x = images(encoder)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), encoder(x))
+
+
+@pytest.mark.parametrize(("name", "stem"), [("efficientnet_b0", "standard"), ("test_vit", "small")])
+@pytest.mark.parametrize("classes", [None, 5])
+def test_timm_takes_file_and_config(made, tmp_path, name, stem, classes):
+    run, path = made(name, 32, stem), out(tmp_path, "timm")
+    slmlp.export(run, "timm", path, images=N, classifier=classes)
+    about = json.loads(Path(f"{path}.json").read_text())
+    model = timm.create_model(name, num_classes=classes or 0, checkpoint_path=path, **about["model_args"]).eval()
+    encoder, x = Encoder.load(run), images(Encoder.load(run))
+    with torch.inference_mode():
+        assert model(x).shape == (3, classes or encoder.dim)
+        model.reset_classifier(0)
+        torch.testing.assert_close(model(x), encoder(x))
+
+
+def test_a_vits_small_stem_is_an_argument_of_timm(made):
+    small, standard = (Encoder.load(made("test_vit", 32, stem)) for stem in ("small", "standard"))
+    assert timm_config.arguments(small) == {"img_size": 32, "patch_size": 4}
+    assert timm_config.arguments(standard) == {"img_size": 32}
+
+
+def test_the_folder_is_one_of_timm_and_of_transformers(made, tmp_path):
+    path = out(tmp_path, "hf")
+    done = slmlp.export(made("resnet18"), "hf", path, images=N)
+    assert left(path) == ["README.md", "config.json", "model.safetensors"]
+    assert done.card == path / "README.md"
+    encoder, x = Encoder.load(made("resnet18")), images(Encoder.load(made("resnet18")))
+    with torch.inference_mode():
+        torch.testing.assert_close(timm.create_model(f"local-dir:{path}", pretrained=True).eval()(x), encoder(x))
+        transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+        wrapped = transformers.TimmWrapperModel.from_pretrained(path).eval()
+        torch.testing.assert_close(wrapped(x).pooler_output, encoder(x))
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_timm_prepares_images_as_the_config_says(made, tmp_path, size):
+    encoder = Encoder.load(made("resnet18", size))
+    slmlp.export(made("resnet18", size), "hf", tmp_path / "folder", images=N)
+    model = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    picture = Image.fromarray(photo(120, 120))
+    theirs = transform(picture)
+    pixels = torch.from_numpy(__import__("numpy").array(picture))
+    from slmlp.data.decode import resize_square
+
+    ours = encoder.preprocess(torch.from_numpy(resize_square(pixels.numpy(), encoder.preprocess.square))[None])[0]
+    assert theirs.shape == (3, size, size)
+    torch.testing.assert_close(theirs, ours, atol=0.02, rtol=0)  # one level of 255 is 0.018
+
+
+@pytest.mark.parametrize(("name", "stem"), [("resnet10", "small"), ("test_vit", "standard")])
+def test_safetensors_holds_the_backbones_names(made, tmp_path, name, stem):
+    run, path = made(name, 32, stem), out(tmp_path, "safetensors")
+    slmlp.export(run, "safetensors", path, images=N)
+    encoder = Encoder.load(run)
+    assert load_file(path).keys() == encoder.weights().keys()
+    assert Encoder.load(path).hash() == encoder.hash()
+
+
+def test_an_exported_program_takes_any_batch(made, tmp_path):
+    path = out(tmp_path, "exported-program")
+    done = slmlp.export(made("resnet10", 32, "small"), "exported-program", path, images=N)
+    assert [d.output for d in done.differences] == ["features", "features of one image"]
+    encoder, module = Encoder.load(made("resnet10", 32, "small")), torch.export.load(path).module()
+    with torch.inference_mode():
+        for n in (1, 2, 7):
+            torch.testing.assert_close(module(images(encoder, n)), encoder(images(encoder, n)))
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_onnx_says_its_opset_and_takes_any_batch(made, tmp_path, opset):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    path = out(tmp_path, "onnx")
+    slmlp.export(made("resnet10", 32, "small"), "onnx", path, images=N, opset=opset)
+    assert left(tmp_path) == ["made.onnx", "made.onnx.md"]  # weights are inside
+    model = onnx.load(path)
+    assert {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")} == {opset}
+    assert {p.key: p.value for p in model.metadata_props}["slmlp.preprocess"] == "square32-centre32-imagenet"
+    encoder, session = Encoder.load(made("resnet10", 32, "small")), onnxruntime.InferenceSession(path)
+    for n in (1, 5):
+        x = images(encoder, n)
+        (found,) = session.run(["features"], {"images": x.numpy()})
+        with torch.inference_mode():
+            torch.testing.assert_close(torch.from_numpy(found), encoder(x), atol=1e-5, rtol=1e-4)
+
+
+# ---- what a target cannot hold
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "to", "words"),
+    [
+        (
+            "resnet10",
+            "small",
+            "torchvision",
+            ["slmlp's own network", "safetensors, onnx, exported-program can hold it"],
+        ),
+        ("resnet10", "standard", "timm", ["slmlp's own network"]),
+        ("resnet10", "small", "hf", ["slmlp's own network"]),
+        ("resnet18", "small", "torchvision", ["small stem", "--stem standard"]),
+        ("resnet18", "small", "timm", ["small stem", "--stem standard"]),
+        ("resnet18", "small", "detectron2", ["small stem", "strides", "--stem standard"]),
+        ("efficientnet_b0", "small", "timm", ["small stem"]),  # its weights would fit timm's network of stride 2
+        ("test_vit", "standard", "detectron2", ["depth 18, 34, 50", "timm, safetensors, onnx, hf"]),
+        ("test_vit", "standard", "torchvision", ["no network that is known to be timm's test_vit", "resnet50"]),
+    ],
+)
+def test_what_a_target_cannot_hold_is_refused_with_the_reason(made, tmp_path, name, stem, to, words):
+    refused(tmp_path, made(name, 32, stem), to, words)
+    assert left(tmp_path) == []
+
+
+def test_classifiers_go_only_where_networks_have_one(made, tmp_path):
+    for to in ("safetensors", "onnx", "exported-program", "detectron2"):
+        refused(
+            tmp_path,
+            made("resnet18"),
+            to,
+            ["leave --classifier away", "torchvision, timm, hf can hold it"],
+            classifier=3,
+        )
+    refused(tmp_path, made("resnet18"), "timm", ["at least 1 class, found 0"], classifier=0)
+
+
+def test_wrong_words_are_one_line(made, tmp_path):
+    run = made("resnet18")
+    refused(tmp_path, run, "tensorrt", ["unknown export target 'tensorrt'", "onnx"], out=tmp_path / "x.trt")
+    refused(tmp_path, run, "onnx", ["ends in .onnx"], out=tmp_path / "x.pth")
+    refused(tmp_path, run, "hf", ["is a folder"], out=tmp_path / "x.safetensors")
+    refused(tmp_path, tmp_path / "none", "onnx", ["no encoder at"])
+    refused(tmp_path, run, "timm", ["keeps no projector"], with_projector=True)
+    refused(tmp_path, run, "timm", ["does not exist"], data=str(tmp_path / "none"))
+    with pytest.raises(SlmlpError, match="--images must be at least 2"):
+        slmlp.export(run, "timm", out(tmp_path, "timm"), images=1)
+    assert left(tmp_path) == []
+
+
+# ---- an export that is not true
+
+
+def _changed(change):
+    real = timm_file.state
+
+    def state(parcel):
+        held = real(parcel)
+        change(held)
+        return held
+
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("layer3.0.bn1.bias"), ["does not take the export", "layer3.0.bn1.bias"]),
+        (
+            lambda s: s.update({"projector.0.weight": torch.zeros(2)}),
+            ["does not take the export", "projector.0.weight"],
+        ),
+        (lambda s: s["layer4.1.bn2.running_mean"].add_(0.5), ["features differ from the encoder's by", "another one"]),
+        (lambda s: s["conv1.weight"].mul_(torch.nan), ["not finite"]),
+    ],
+)
+def test_a_missing_a_left_over_and_a_wrong_tensor_refuse_the_export(made, tmp_path, monkeypatch, change, words):
+    monkeypatch.setattr(timm_file, "state", _changed(change))
+    text = refused(tmp_path, made("resnet18"), "timm", words)
+    assert "nothing was written" in text
+    assert left(tmp_path) == []
+
+
+def test_what_is_there_is_never_overwritten(made, tmp_path):
+    path = out(tmp_path, "timm")
+    for held in (path, Path(f"{path}.json"), Path(f"{path}.md")):
+        held.write_text("mine")
+        refused(tmp_path, made("resnet18"), "timm", ["exists already", held.name])
+        assert held.read_text() == "mine"
+        held.unlink()
+    (tmp_path / "made").mkdir()
+    refused(tmp_path, made("resnet18"), "hf", ["exists already"])
+    assert left(tmp_path) == ["made"]
+
+
+def test_files_appear_together_or_not_at_all(tmp_path):
+    with placing.staged(tmp_path / "x") as stage:
+        files = [stage / name for name in ("a", "b", "c")]
+        for file in files:
+            file.write_text("new")
+        real = placing._move
+
+        def fails(path, there):
+            if path.name == "c":
+                there.write_text("of another process")
+            real(path, there)
+
+        placing._move = fails
+        try:
+            with pytest.raises(SlmlpError, match="exists already"):
+                placing.place(files, tmp_path)
+        finally:
+            placing._move = real
+        assert left(tmp_path) == [stage.name, "c"]
+    assert left(tmp_path) == ["c"]
+    assert (tmp_path / "c").read_text() == "of another process"
+
+
+def test_the_comparison_judges():
+    a = torch.tensor([[1.0, -4.0], [2.0, 3.0]])
+    (row,) = proof.compare({"features": (a, a + torch.tensor([[0.0, 2e-4], [0.0, 0.0]]))}, "t")
+    assert row.largest == pytest.approx(2e-4, rel=1e-2)
+    assert row.relative == pytest.approx(5e-5, rel=1e-2)
+    for wrong, words in [
+        (a + 1e-3, "differ from the encoder's by 0.001"),
+        (a[:1], r"came back as \(1, 2\), expected \(2, 2\)"),
+        (a * torch.nan, "not finite"),
+    ]:
+        with pytest.raises(SlmlpError, match=words):
+            proof.compare({"features": (a, wrong)}, "t")
+    with pytest.raises(SlmlpError, match="the same for all images"):
+        proof.compare({"features": (a[:1].repeat(3, 1), a[:1].repeat(3, 1))}, "t")
+
+
+def test_every_target_has_the_contract(made):
+    parcel = open_parcel(made("resnet18"), with_projector=False, classes=None, opset=18, license_name="mit")
+    for name in TARGETS:
+        target = slmlp.exports._target(name)
+        assert target.refusal(parcel) is None
+        assert "made" in target.usage(parcel, "made")
+        assert isinstance(target.TOOL, str)
