@@ -299,3 +299,23 @@ def test_every_target_has_the_contract(made):
         assert target.refusal(parcel) is None
         assert "made" in target.usage(parcel, "made")
         assert isinstance(target.TOOL, str)
+
+
+@pytest.mark.parametrize("to", ["torchvision", "timm", "safetensors", "onnx", "hf", "exported-program"])
+def test_the_code_on_the_card_runs(made, tmp_path, monkeypatch, to):
+    import safetensors.torch
+
+    names = {"json": json, "torch": torch, "timm": timm, "torchvision": torchvision, "slmlp": slmlp}
+    names |= {"safetensors": safetensors, "images": images(Encoder.load(made("resnet18")))}
+    if to == "onnx":
+        names["onnxruntime"] = pytest.importorskip("onnxruntime")
+        names["images"] = names["images"].numpy()
+    path = out(tmp_path, to)
+    done = slmlp.export(made("resnet18"), to, path, images=2)
+    assert f"```\n{done.usage}\n```" in done.card.read_text()
+    monkeypatch.chdir(tmp_path)
+    exec(done.usage, names)
+    if "model" in names and to != "exported-program":
+        assert names["model"].state_dict().keys() == Encoder.load(made("resnet18")).weights().keys()
+    if "features" in names:
+        assert names["features"].shape == (3, 512)
