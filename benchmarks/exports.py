@@ -1,8 +1,8 @@
 """Every export of four encoders, read again by the other tool, as a table: ``python benchmarks/exports.py``.
 
 Weights are random, with normalisation statistics taken from the images and every normalisation layer doing something;
-``--encoders`` and ``--image-size`` make it smaller. A cell is the largest difference of features on real images over the
-largest feature, or why the target cannot hold the encoder.
+``--encoders`` and ``--image-size`` make it smaller. Relative is the largest difference of an output on real images over
+its largest value; refused is a target that cannot hold the encoder, with the reason below the table.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def main() -> None:
                     continue
                 largest, relative = max(d.largest for d in rows), max(d.relative for d in rows)
                 seconds = time.perf_counter() - began
-                print(f"| {name} | {target} | {len(rows)} | {largest:.2g} | {relative:.2g} | {seconds:.1f} |", flush=True)
+                print(
+                    f"| {name} | {target} | {len(rows)} | {largest:.2g} | {relative:.2g} | {seconds:.1f} |", flush=True
+                )
     print("\n" + "\n".join(f"{i}. {reason}" for i, reason in enumerate(reasons, start=1)))
 
 
@@ -67,7 +69,8 @@ def lively(name: str, size: int) -> Encoder:
         norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
         for module in encoder.modules():
             if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
+                last = not module.weight.any()  # of a residual branch, which begins at zero and stays small in training
+                nn.init.uniform_(module.weight, *((0.1, 0.5) if last else (0.5, 1.5)))
                 nn.init.normal_(module.bias, std=0.1)
     for norm in norms:
         norm.momentum = None  # the mean over all batches

@@ -200,6 +200,7 @@ def test_wrong_words_are_one_line(made, tmp_path):
     refused(tmp_path, run, "tensorrt", ["unknown export target 'tensorrt'", "onnx"], out=tmp_path / "x.trt")
     refused(tmp_path, run, "onnx", ["ends in .onnx"], out=tmp_path / "x.pth")
     refused(tmp_path, run, "hf", ["is a folder"], out=tmp_path / "x.safetensors")
+    refused(tmp_path, run, "onnx", ["no quotes"], out=tmp_path / 'x".onnx')
     refused(tmp_path, tmp_path / "none", "onnx", ["no encoder at"])
     refused(tmp_path, run, "timm", ["keeps no projector"], with_projector=True)
     refused(tmp_path, run, "timm", ["does not exist"], data=str(tmp_path / "none"))

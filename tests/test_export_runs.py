@@ -105,6 +105,13 @@ def test_the_cards_results_are_of_these_weights_with_intervals(run, tmp_path):
     assert "None are kept" in kept.card.read_text()  # the numbers are of the last epoch
 
 
+def test_an_encoder_file_beside_another_tools_config_is_no_run(run, tmp_path):
+    (tmp_path / "encoder.safetensors").write_bytes((run.path / "encoder.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text('{"architecture": "resnet10"}')
+    done = slmlp.export(tmp_path / "encoder.safetensors", "safetensors", tmp_path / "a.safetensors", images=4)
+    assert "without its run's folder" in done.card.read_text()
+
+
 def test_text_from_elsewhere_stays_text(run, tmp_path):
     card = slmlp.export(run.path, "safetensors", out(tmp_path, "safetensors"), images=4).card.read_text()
     assert "<img" not in card

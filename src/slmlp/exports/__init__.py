@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,9 @@ def export(
         beside = list(target.write(parcel, made))
         differences = proof.compare(_pairs(target, parcel, made, x, to), to)
         usage = target.usage(parcel, path.name)
+        loader = f"{target.LOADER} ({target.TOOL} {importlib.metadata.version(target.TOOL)})"
         about = made / "README.md" if folder else stage / f"{path.name}.md"
-        files.write_text(
-            about, card(parcel, path.name, to, target.TOOL, usage, differences, compared, front_matter=folder)
-        )
+        files.write_text(about, card(parcel, path.name, to, loader, usage, differences, compared, front_matter=folder))
         beside += [] if folder else [about]
         placing.place([*beside, made], path.parent)
     kept = tuple(path.with_name(file.name) for file in beside)
@@ -138,6 +138,10 @@ def _target(name: str) -> Target:
 def _check_name(to: str, target: Target, path: Path) -> None:
     """Refuse a name of another kind than the target's."""
     suffixes: Sequence[str] = target.SUFFIXES
+    if set(path.name) & set("\"'`\\\n") or not path.name:
+        raise SlmlpError(
+            f"--out {path}: the name stands in code on the card, so that it may hold no quotes and backslashes"
+        )
     if suffixes and path.suffix not in suffixes:
         raise SlmlpError(f"--out {path}: a {to} export is a file that ends in {' or '.join(suffixes)}")
     if not suffixes and path.suffix in (".safetensors", ".pth", ".pt", ".onnx", ".pkl", ".bin"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -32,7 +31,7 @@ def text(value: Any) -> str:
 
 
 def card(
-    parcel: Parcel, name: str, target: str, tool: str, usage: str, differences: Sequence[Difference], images: str, *,
+    parcel: Parcel, name: str, target: str, loader: str, usage: str, differences: Sequence[Difference], images: str, *,
     front_matter: bool,
 ) -> str:  # fmt: skip
     """Return the card of an export called ``name``; ``images`` says what the features were compared on."""
@@ -75,8 +74,8 @@ def card(
         *_results(parcel),
         "## Proof of the export",
         "",
-        f"Loaded again through {text(tool)} {importlib.metadata.version(tool)} and compared with the encoder on "
-        f"{text(images)}. Refused above {TOLERANCE:g} of the largest value, and at any missing or unexpected key.",
+        f"Loaded again by {text(loader)} and compared with the encoder on {text(images)}. "
+        f"Refused above {TOLERANCE:g} of the largest value, and at any missing or unexpected key.",
         "",
         "| output | shape | largest difference | relative to the largest value |",
         "| --- | --- | --- | --- |",
@@ -130,13 +129,13 @@ def _origin(parcel: Parcel) -> list[str]:
          "none: all classes were trained on"),
         ("split hash", identity["split"] or "none"),
         ("method", display(job["method"])),
-        ("recipe", job["recipe"] or "none"),
+        ("recipe", job.get("recipe") or "none"),
         ("seed", job["seed"]),
         ("epoch", parcel.epoch if parcel.epoch is not None else job["training"]["epochs"]),
         ("peak learning rate", f"{resolved['peak_lr']:.4g}"),
         ("steps", f"{resolved['steps']:,}"),
         ("trained with", ", ".join(f"{k} {v}" for k, v in about["versions"].items())),
-        ("slmlp's commit", about["commit"] or "installed"),
+        ("slmlp's commit", about.get("commit") or "installed"),
     ]  # fmt: skip
     settings = {f"training.{k}": v for k, v in job["training"].items() if k not in LEFT_OUT}
     settings["training.init"] = _name(str(settings["training.init"]))

@@ -22,7 +22,8 @@ from slmlp.errors import SlmlpError
 from slmlp.exports import detectron2_network as network
 from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
 
-TOOL = "torch"  # what the committed reader computes with
+TOOL = "torch"  # what the reader computes with
+LOADER = "slmlp's reader of Detectron2's names, since Detectron2 itself is not on PyPI"
 SUFFIXES = (".pkl",)
 DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101, "resnet152": 152}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slmlp.exports.parcel import Parcel, no_room_for
 
-TOOL = "torch"
+TOOL, LOADER = "torch", "torch.export.load"
 SUFFIXES = (".pt2",)
 
 

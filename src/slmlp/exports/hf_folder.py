@@ -17,9 +17,9 @@ from slmlp.exports.parcel import FEATURES, Parcel
 from slmlp.exports.timm_config import refusal
 from slmlp.exports.timm_file import features, state
 
-__all__ = ["SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
 
-TOOL = "timm"
+TOOL, LOADER = "timm", "timm.create_model('local-dir:...', pretrained=True)"
 SUFFIXES: tuple[str, ...] = ()  # a folder
 
 

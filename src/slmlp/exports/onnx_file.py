@@ -17,9 +17,9 @@ from slmlp.errors import SlmlpError
 from slmlp.exports.exported_program import program, refusal
 from slmlp.exports.parcel import Parcel
 
-__all__ = ["SUFFIXES", "TOOL", "pairs", "refusal", "session", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "session", "usage", "write"]
 
-TOOL = "onnxruntime"
+TOOL, LOADER = "onnxruntime", "onnxruntime.InferenceSession"
 SUFFIXES = (".onnx",)
 INPUT = "images"
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from slmlp import files
 from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
 from slmlp.heads import load_projector
@@ -74,6 +75,7 @@ class Target(Protocol):
     """A module of this room: one kind of file or folder that another tool reads."""
 
     TOOL: str  # the package whose loader proves the export, as pip knows it
+    LOADER: str  # that loader in words
     SUFFIXES: tuple[str, ...]  # of the file; none where it is a folder
 
     def refusal(self, parcel: Parcel) -> str | None:
@@ -111,14 +113,16 @@ def open_parcel(
 
 def _run_of(path: Path) -> tuple[Run | None, int | None]:
     """Return the run that an encoder came from, and the epoch where it is not the finished one."""
-    if path.is_dir():
-        return (Run(path), None) if (path / "config.json").is_file() else (None, None)
-    folder = path.resolve().parent
-    if path.name == "encoder.safetensors" and (folder / "config.json").is_file():
-        return Run(folder), None
-    if folder.name == "epochs" and path.stem.isdigit() and (folder.parent / "config.json").is_file():
-        return Run(folder.parent), int(path.stem)
-    return None, None
+    place = path.resolve()
+    folder, epoch = place if place.is_dir() else place.parent, None
+    if place.is_file() and folder.name == "epochs" and place.stem.isdigit():
+        folder, epoch = folder.parent, int(place.stem)
+    elif place.is_file() and place.name != "encoder.safetensors":
+        return None, None
+    file = folder / "config.json"
+    held = files.read_json(file) if file.is_file() else {}
+    whole = isinstance(held, dict) and {"job", "resolved", "identity"} <= held.keys()  # and not another tool's config
+    return (Run(folder), epoch) if whole else (None, None)
 
 
 def told(encoder: Encoder) -> str:

@@ -15,7 +15,7 @@ from slmlp.encoders import build
 from slmlp.exports.parcel import EMBEDDING, FEATURES, Parcel, no_room_for
 from slmlp.methods.base import projector
 
-TOOL = "safetensors"
+TOOL, LOADER = "safetensors", "safetensors.torch.load_file, into a network built anew"
 SUFFIXES = (".safetensors",)
 PREFIX = "projector."
 

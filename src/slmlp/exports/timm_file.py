@@ -15,9 +15,9 @@ from slmlp.exports import timm_config, weights_file
 from slmlp.exports.parcel import FEATURES, Parcel
 from slmlp.exports.timm_config import refusal
 
-__all__ = ["SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
 
-TOOL = "timm"
+TOOL, LOADER = "timm", "timm.create_model(checkpoint_path=...), strict"
 SUFFIXES = weights_file.SUFFIXES
 
 

@@ -18,7 +18,7 @@ from slmlp.errors import SlmlpError
 from slmlp.exports import weights_file
 from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
 
-TOOL = "torchvision"
+TOOL, LOADER = "torchvision", "load_state_dict(strict=True) of torchvision's own network"
 SUFFIXES = weights_file.SUFFIXES
 SAME_NAMES = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",

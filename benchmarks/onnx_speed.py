@@ -1,37 +1,32 @@
-"""Images a second of one network in ONNX Runtime and in PyTorch, in turn: ``python benchmarks/onnx.py``.
+"""Images a second of one network in ONNX Runtime and in PyTorch, in turn: ``python benchmarks/onnx_speed.py``.
 
-An encoder with random weights is exported by ``slmlp export --to onnx`` (which proves the features equal), then run on the
-CPU on the same batch:
+An encoder with random weights is exported by ``slmlp export --to onnx`` (which proves the features equal), then run on
+the CPU on the same batch:
 
 - ``onnxruntime float32``: the exported file;
 - ``pytorch float32``: the encoder in evaluation mode, in the usual layout;
 - ``slmlp as it is``: the encoder as ``slmlp evaluate`` runs it, in the precision and layout chosen for this machine.
 
-The three take turns, ``--rounds`` times after a round that does not count; the median and the range of each are printed,
-and the median of the ratios within a round.
+The three take turns, ``--rounds`` times after a round that does not count; the median and the range of each are
+printed, and the median of the ratios within a round.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-# beside a file called onnx.py, `import onnx` would find this one
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+import onnxruntime
+import torch
 
-import onnxruntime  # noqa: E402
-import torch  # noqa: E402
-
-from slmlp import config, device, seeds  # noqa: E402
-from slmlp.encoders import Encoder, build  # noqa: E402
-from slmlp.exports import export  # noqa: E402
-from slmlp.exports.onnx_file import INPUT, session  # noqa: E402
+from slmlp import device, seeds
+from slmlp.encoders import Encoder, build
+from slmlp.exports import export
+from slmlp.exports.onnx_file import INPUT, session
 
 
 def main() -> None:
@@ -53,7 +48,7 @@ def main() -> None:
         runners = _runners(encoder, made.path, given.batch_size, given.threads)
     print(
         f"{given.encoder}, {given.image_size} px, batch {given.batch_size}, {given.threads} threads, "
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}; "
+        f"{device.describe()['cpu']}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}; "
         f"features differ by {made.differences[0].relative:.1e} of the largest"
     )
     seconds: dict[str, list[float]] = {name: [] for name in runners}
@@ -63,12 +58,12 @@ def main() -> None:
             for _ in range(given.batches):
                 run()
             seconds[name].append(time.perf_counter() - began)
-    count, names = given.batches * given.batch_size, list(runners)
+    count, names, width = given.batches * given.batch_size, list(runners), max(map(len, runners)) + 2
     for name in names:
         speeds = sorted(count / s for s in seconds[name][1:])
         ratio = statistics.median(b / a for a, b in zip(seconds[name][1:], seconds["pytorch float32"][1:], strict=True))
         print(
-            f"{name:<22}{statistics.median(speeds):>8.1f} images/s ({speeds[0]:.1f} to {speeds[-1]:.1f}), "
+            f"{name:<{width}}{statistics.median(speeds):>8.1f} images/s ({speeds[0]:.1f} to {speeds[-1]:.1f}), "
             f"{ratio:.2f} times pytorch float32"
         )
 
@@ -80,10 +75,10 @@ def _runners(encoder: Encoder, path: Path, batch: int, threads: int) -> dict[str
     pixels, opened = x.numpy(), session(path, threads)
     theirs = build(encoder.spec.name, size, "standard").eval()
     theirs.load_weights(encoder.weights(), "the same")
-    chosen = device.choose(config.Training(), theirs)
-    device.place(theirs, chosen)
+    chosen = device.for_features(theirs, "cpu", "auto")
     layout = torch.channels_last if chosen.channels_last else torch.contiguous_format
     ours = x.to(memory_format=layout)
+    theirs.to(memory_format=layout)
 
     def onnx() -> object:
         return opened.run(None, {INPUT: pixels})
