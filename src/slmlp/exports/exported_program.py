@@ -53,4 +53,4 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
 
 def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the program."""
-    return f'model = torch.export.load("{name}").module()\n{", ".join(parcel.outputs)} = model(images)'
+    return f'import torch\n\nmodel = torch.export.load("{name}").module()\n{", ".join(parcel.outputs)} = model(images)'

@@ -40,6 +40,7 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
 def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the folder."""
     return (
+        "import timm\n\n"
         f'model = timm.create_model("local-dir:{name}", pretrained=True)  # or hf-hub:OWNER/NAME\n'
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
     )

@@ -67,6 +67,7 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
 def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the file."""
     return (
+        "import onnxruntime\n\n"
         f'session = onnxruntime.InferenceSession("{name}")\n'
         f'{", ".join(parcel.outputs)}, = session.run(None, {{"{INPUT}": images}})  # opset {parcel.opset}, any batch'
     )

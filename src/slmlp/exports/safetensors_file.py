@@ -54,9 +54,10 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
 
 def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the file."""
+    read = f'import safetensors.torch\n\nstate = safetensors.torch.load_file("{name}")'
     if parcel.projector is not None:
-        return f'state = safetensors.torch.load_file("{name}")  # the projector is below "{PREFIX}"'
-    return f'state = safetensors.torch.load_file("{name}")\nencoder = slmlp.Encoder.load("{name}")  # or with slmlp'
+        return f'{read}  # the projector is below "{PREFIX}"'
+    return f'{read}\n\nimport slmlp  # or with slmlp\n\nencoder = slmlp.Encoder.load("{name}")'
 
 
 def _fresh_projector(parcel: Parcel) -> nn.Sequential:

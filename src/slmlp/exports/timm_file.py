@@ -43,7 +43,8 @@ def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the file."""
     words = "".join(f", {key}={value!r}" for key, value in timm_config.arguments(parcel.encoder).items())
     return (
-        f'config = json.load(open("{name}.json"))\n'
+        "import json, pathlib, timm\n\n"
+        f'config = json.loads(pathlib.Path("{name}.json").read_text())\n'
         f'model = timm.create_model("{parcel.encoder.spec.name}", num_classes={parcel.classes or 0}{words},\n'
         f'                          pretrained_cfg=config["pretrained_cfg"], checkpoint_path="{name}")\n'
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"

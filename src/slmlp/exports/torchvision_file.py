@@ -75,14 +75,14 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
 
 def usage(parcel: Parcel, name: str) -> str:
     """Return the lines that load the file."""
-    kind, classes = parcel.encoder.spec.name, parcel.classes
-    read = (
-        f'safetensors.torch.load_file("{name}")' if name.endswith(weights_file.SAFE) else
-        f'torch.load("{name}", weights_only=True)'
-    )  # fmt: skip
-    head = "fc" if kind in SAME_NAMES else "classifier"
-    lines = [f"model = torchvision.models.{kind}(num_classes={classes})" if classes else
-             f"model = torchvision.models.{kind}()\nmodel.{head} = torch.nn.Identity()"]  # fmt: skip
+    kind, head = parcel.encoder.spec.name, "fc" if parcel.encoder.spec.name in SAME_NAMES else "classifier"
+    safe = name.endswith(weights_file.SAFE)
+    read = f'safetensors.torch.load_file("{name}")' if safe else f'torch.load("{name}", weights_only=True)'
+    lines = ["import safetensors.torch, torch, torchvision" if safe else "import torch, torchvision", ""]
+    if parcel.classes is None:
+        lines += [f"model = torchvision.models.{kind}()", f"model.{head} = torch.nn.Identity()"]
+    else:
+        lines += [f"model = torchvision.models.{kind}(num_classes={parcel.classes})"]
     return "\n".join([*lines, f"model.load_state_dict({read}, strict=True)"])
 
 
