@@ -52,3 +52,8 @@ def images(encoder: Encoder, n: int = 3) -> torch.Tensor:
     """Return drawn input (N, 3, S, S)."""
     size = encoder.preprocess.size
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def left(folder: Path) -> list[str]:
+    """Return the names in a folder."""
+    return sorted(path.name for path in folder.iterdir())
