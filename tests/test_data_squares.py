@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import PIL
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 

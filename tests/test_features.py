@@ -83,3 +83,26 @@ def test_features_that_are_not_finite_are_an_error(corpus):
     next(encoder.parameters()).data.fill_(float("nan"))
     with pytest.raises(SlmlpError, match="not finite"):
         extract(encoder, corpus, corpus.images)
+
+
+def test_labels_of_features_files_are_whole_numbers_or_names(tmp_path):
+    x = np.zeros((4, 2), dtype=np.float32)
+    for arrays, words in (
+        ({"y": np.array([0.0, 1.0, 0.5, 1.0])}, r"whole numbers or names of classes, found 0.5 \(row 2\)"),
+        ({"y": np.array([0.0, np.nan, 0.5, 1.0])}, r"found nan \(row 1\)"),
+        ({"y": np.array([0, 1, 2, 1]), "classes": np.array(["a", "b"])}, r"must be 0 to 1, .* found 0 to 2"),
+        ({"y": np.array(["a", "b", "a", "b"]), "classes": np.array(["a", "b"])}, r"indices into them; found <U1"),
+        ({"y": np.zeros(4, dtype=np.complex64)}, r"names of classes, found complex64"),
+        ({"y": np.zeros((4, 2), dtype=np.int64)}, r"y \(N,\), found \(4, 2\) and \(4, 2\)"),
+        ({"y": np.zeros(4, dtype=np.int64), "ids": np.array(["a"])}, r"ids and units must be \(4,\)"),
+        ({"y": np.zeros(4, dtype=np.int64), "x": np.full((4, 2), "a")}, r"x must be numbers"),
+    ):
+        np.savez(tmp_path / "f.npz", **{"x": x, **arrays})
+        with pytest.raises(SlmlpError, match=words):
+            Features.load(tmp_path / "f.npz")
+    np.savez(tmp_path / "f.npz", x=x, y=np.array([0.0, 3.0, 0.0, 3.0]))
+    made = Features.load(tmp_path / "f.npz")
+    assert (made.classes, made.y.tolist()) == (("0", "3"), [0, 1, 0, 1])
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(SlmlpError, match=r"cannot be read as a features file"):
+        Features.load(tmp_path / "x.npy")

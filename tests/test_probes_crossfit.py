@@ -44,9 +44,9 @@ def test_every_image_is_predicted_once_outside_its_own_fold():
 def test_a_probe_is_trained_on_the_other_folds_and_all_of_them(monkeypatch):
     trained = []
 
-    def spy(train, *args, **kwargs):
-        trained.append(set(train.ids))
-        return original(train, *args, **kwargs)
+    def spy(train, *args, rows, **kwargs):
+        trained.append(set(train.ids[rows]))
+        return original(train, *args, rows=rows, **kwargs)
 
     original = module.train_probe
     monkeypatch.setattr(module, "train_probe", spy)

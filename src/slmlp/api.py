@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, data, dist, processes, recipes, results
+from slmlp import config, data, dist, processes, recipes
 from slmlp.agreement import by_first, exchange, in_turn, same
 from slmlp.concepts import split as concepts
+from slmlp.concepts.other_data import warn_of_other_data
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
-from slmlp.encoders import Encoder
+from slmlp.encoders import Encoder, layers
+from slmlp.encoders.sources import open_encoder
 from slmlp.errors import SlmlpError
-from slmlp.evaluation import Evaluation, encoder_hashes
 from slmlp.features import Features, extract
 from slmlp.job import Job
-from slmlp.ledger import Subject
 from slmlp.pretraining import run_job
-from slmlp.progress import say
 from slmlp.results import Result
 from slmlp.run import Run
 from slmlp.studies import leaks
@@ -90,7 +90,7 @@ def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> Concept
     """Return the split that a job is to be trained under, said where it was made for other files."""
     held = split if isinstance(split, ConceptSplit) or split is None else ConceptSplit.load(Path(split))
     if held is not None:
-        _warn_of_other_data(held, data.load(job.data, job.options, seed=held.seed))
+        warn_of_other_data(held, data.load(job.data, job.options, seed=held.seed))
     return held
 
 
@@ -136,119 +136,104 @@ def split(
 
 
 def evaluate(
-    run: str | Path,
-    data_source: str,
+    encoder: str | Path,
+    data_source: str | None = None,
     *,
-    split: str | Path | None = None,
-    task: str = "unseen",
+    task: str | Sequence[str] = (),
+    domains: str | None = None,
+    split: str | Path | ConceptSplit | None = None,
     out: str | Path | None = None,
-    probe: config.Probe | None = None,
-    options: config.DataOptions | None = None,
+    cfg: config.TaskSettings | None = None,
 ) -> list[Result]:
-    """Probe a run's frozen features and return the result lines, which are also added to ``out/results.jsonl``.
+    """Ask an encoder's frozen features and return the result lines, which are also added to ``out/results.jsonl``.
 
-    ``task`` is ``unseen`` (5-fold cross-fitting on the held-out classes) or ``source`` (train and test part of the
-    source classes). ``out`` defaults to ``RUN/evaluation``.
+    Args:
+        encoder: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``,
+            or an .npz file of features, which needs no data.
+        data_source: the images.
+        task: one or several of ``transfer.room.SETTINGS``; default ``unseen`` under a split (5-fold cross-fitting on
+            the held-out classes), else ``linear``.
+        domains: a folder of data sets, each evaluated.
+        split: default: the run's own, for the tasks that need one.
+        out: default ``RUN/evaluation``, or ``NAME-evaluation`` here.
+        cfg: the tasks' settings; its ``tasks`` are not read.
+
+    Raises:
+        SlmlpError: bad input.
 
     >>> import numpy as np, tempfile
     >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
     >>> x, y = rng.integers(0, 255, (72, 16, 16, 3), dtype=np.uint8), np.repeat(np.arange(6), 12)
     >>> np.savez(f"{folder}/images.npz", x=x, y=y)
-    >>> held = split(f"{folder}/images.npz", f"{folder}/split.json", config.Split(by="random", unseen_fraction=0.5))
+    >>> held = split(f"{folder}/images.npz", f"{folder}/s.json", config.Split(by="random", unseen_fraction=0.5))
     >>> small = config.Training(encoder="resnet10", image_size=16, batch_size=12, epochs=1)
     >>> run = pretrain(f"{folder}/images.npz", f"{folder}/run", split=held, training=small, progress=False)
     >>> [(row.metric, row.n) for row in evaluate(run.path, f"{folder}/images.npz")]
     [('accuracy', 36), ('mean_class_accuracy', 36)]
     """
-    opened = Run(Path(run))
-    folder = Path(out) if out else opened.path / "evaluation"
-    with dist.joined():
-        encoder, (images, held) = in_turn(lambda: (opened.encoder(), _images(opened, data_source, split, options)))
-        if held is None:
-            raise SlmlpError(f"{run} was trained without a split: give one with --split, so that classes are held out")
-        corpus = _decoded(images, encoder, folder / "cache", options)
-        room = Evaluation(corpus, corpus.images, held, folder, probe or config.Probe(), config.Measures())
-        hashes, transform = encoder_hashes(encoder)
-        same({**hashes, "data": images.hash(), "split": held.hash()})
-        if processes.many():  # the features are everybody's work, what is made of them the first one's
-            for part in room.images_of(task):
-                extract(encoder, corpus, part, room.features_cache, together=True)
+    from slmlp.transfer import single
 
-        def probed() -> list[Result]:
-            job = Job.from_json(opened.config["job"], str(opened.path / "config.json"))
-            subject = Subject(
-                opened.name, job.method, job.training.encoder, job.seed, "final", None, job.training.base_lr, job.labels
-            )
-            room.run(subject, room.extractor(encoder), hashes, (task,), transform)
-            lines = results.read(room.results_file)
-            return [line for line in lines if line.task == task and line.hashes["encoder"] == hashes["encoder"]]
-
-        return by_first(probed)
+    tasks = (task,) if isinstance(task, str) else tuple(task)
+    return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.TaskSettings())
 
 
-def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions | None) -> Corpus:
+def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> Corpus:
     """Return the images as the encoder is evaluated on them, decoded once on each machine."""
-    taken = shared_memory(options or config.DataOptions())
-    return in_turn(lambda: Corpus(images, taken, cache, encoder.preprocess.side, True))
+    return in_turn(lambda: Corpus(images, shared_memory(options), cache, encoder.preprocess.square, True))
 
 
 def features(
-    run: str | Path,
+    encoder: str | Path,
     data_source: str,
     *,
     classes: str = "all",
     part: str = "all",
     split: str | Path | None = None,
-    options: config.DataOptions | None = None,
+    layer: str = "output",
+    cfg: config.TaskSettings | None = None,
 ) -> Features:
-    """Return the features of a run (or an encoder file) on images of one side of its split and one part.
+    """Return an encoder's features of the images of one side of a split and one part.
 
-    Several processes share the work; the first returns all features, the others those of no image.
+    ``encoder`` is what ``evaluate`` takes, or an encoder file; ``layer`` is one of ``encoders.layers.names``; of
+    ``cfg`` the settings of data, preprocessing and extraction are read. Several processes share the work; the first
+    returns all features, the others those of no image.
     """
-    path = Path(run)
+    cfg = cfg or config.TaskSettings()
     with dist.joined(), tempfile.TemporaryDirectory() as folder:
-        encoder, images = in_turn(lambda: _asked(path, data_source, classes, part, split, options))
-        same({"encoder": encoder.hash(), "data": images.hash()})
+        opened, images = in_turn(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
+        same({"encoder": opened.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read
         cache = Path(exchange(folder)[processes.rank() - processes.local_rank()])
-        corpus = _decoded(images, encoder, cache, options)
-        return extract(encoder, corpus, corpus.images, together=True)
+        corpus = _decoded(images, opened, cache, cfg.data)
+        asked = cfg.extraction
+        return extract(
+            opened, corpus, corpus.images, None, asked.device, layer=layer, precision=asked.precision,
+            batch_size=asked.batch_size, together=True,
+        )  # fmt: skip
 
 
 def _asked(
-    path: Path, data_source: str, classes: str, part: str, split: str | Path | None, options: config.DataOptions | None
+    source: str,
+    data_source: str,
+    classes: str,
+    part: str,
+    split: str | Path | None,
+    layer: str,
+    cfg: config.TaskSettings,
 ) -> tuple[Encoder, ImageSet]:
     """Return an encoder and the images whose features are asked for."""
-    encoder = Encoder.load(path)
-    images, held = _images(Run(path), data_source, split, options)
+    encoder = open_encoder(source, overrides=cfg.preprocess)
+    layers.check(encoder, [layer])
+    held = ConceptSplit.load(Path(split)) if split else Run(Path(source)).split if Path(source).is_dir() else None
+    images = data.load(data_source, cfg.data, seed=held.seed if held else 0)
+    if held is not None:
+        warn_of_other_data(held, images)
+        images = concepts.apply(held, images)
     if classes != "all":
         if held is None:
-            raise SlmlpError(f"--classes {classes} needs a split, and {path} has none; give --split FILE")
+            raise SlmlpError(f"--classes {classes} needs a split, and {source} has none; give --split FILE")
         images = images.of_classes(held.source if classes == "source" else held.unseen)
     images = images.of_part(part)
     if not len(images):
         raise SlmlpError(f"{data_source} has no images in the {part} part")
     return encoder, images
-
-
-def _images(
-    run: Run, source: str, split: str | Path | None, options: config.DataOptions | None
-) -> tuple[ImageSet, ConceptSplit | None]:
-    """Return the images under the given split, else the run's own, and that split."""
-    held = ConceptSplit.load(Path(split)) if split else run.split if run.path.is_dir() else None
-    images = data.load(source, options or config.DataOptions(), seed=held.seed if held else 0)
-    if held is None:
-        return images, None
-    _warn_of_other_data(held, images)
-    return concepts.apply(held, images), held
-
-
-def _warn_of_other_data(held: ConceptSplit, images: ImageSet) -> None:
-    """Say when a split's classes are there but not the very files it was made for; missing classes are an error."""
-    held.check(images, strict=False)
-    found = images.of_classes((*held.source, *held.unseen)).hash()
-    if found != held.data_hash:
-        say(
-            f"warning: the split was made for data hash {held.data_hash[:12]}, {images.source} has {found[:12]}: the "
-            "classes agree, the files do not; numbers pair only with runs on the same files"
-        )

@@ -44,16 +44,18 @@ def choose(cfg: Training, encoder: nn.Module) -> Compute:
 
 
 def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
-    """Return where and how features are computed: ``precision`` is auto, float32 or bf16, ``name`` a device or auto.
+    """Return where and how features are computed; ``precision`` and ``name``, a device, may be auto.
 
     A network without weights of torch's (an ONNX file) computes on the CPU in its own precision.
     """
     if next(encoder.parameters(), None) is None:
-        if precision == "bf16":
-            raise SlmlpError("--precision bf16: this encoder's file has its own precision; leave it auto, or float32")
+        if precision == "bfloat16":
+            raise SlmlpError(
+                "--extraction.precision bfloat16: this encoder's file has its own precision; leave it auto, or float32"
+            )
         return Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
     device = resolve(name)
-    bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bf16"
+    bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Compute(device, bfloat16, is_convnet(encoder))
 
 

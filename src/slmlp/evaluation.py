@@ -82,7 +82,7 @@ class Evaluation:
         """
         marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
         settings = {task: self._settings(task) for task in tasks}
-        own, copies = self.ledger.known(subject, self.images.name, marks, settings)
+        own, copies = self.ledger.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
         left = [task for task in tasks if (task, "output") not in own]
         for task in [task for task in left if (task, "output") in copies]:
             self.ledger.copy(subject, copies[task, "output"])
@@ -107,8 +107,10 @@ class Evaluation:
         return self._measures(extract_), self.images
 
     def _settings(self, task: str) -> str:
-        """Return the hash of the settings that a task reads."""
-        return files.hash_json(dataclasses.asdict(self.measures if task == MEASURES else self.probe))[:16]
+        """Return the hash of the settings that a task reads and that change its numbers."""
+        settings = dataclasses.asdict(self.measures if task == MEASURES else self.probe)
+        settings.pop("memory_limit_gb", None)
+        return files.hash_json(settings)[:16]
 
     def _measures(self, extract_: Extract) -> list[Score]:
         """Measure source test images against unseen images, and the ratio on the images trained on."""

@@ -13,6 +13,7 @@ from slmlp.data import work
 from slmlp.data.dataset import IntArray
 from slmlp.device import Compute
 from slmlp.encoders import Encoder, layers
+from slmlp.encoders.fold import folded
 
 BATCH = 256
 FloatArray = npt.NDArray[np.float32]
@@ -33,13 +34,14 @@ def forward(
     mode it was in, on the device of ``compute``.
     """
     encoder.to(compute.device)
+    net = folded(encoder, wanted) if compute.channels_last else encoder
     if compute.channels_last:
-        encoder.to(memory_format=torch.channels_last)
+        net.to(memory_format=torch.channels_last)
     made = {
         name: np.empty((len(rows), width), dtype=np.float32) for name, width in layers.widths(encoder, wanted).items()
     }
     training = encoder.training
-    encoder.eval()
+    net.eval()
     batches = corpus.batches(rows, encoder.preprocess.square, batch_size)
     count = -(-len(rows) // batch_size)
     try:
@@ -49,7 +51,7 @@ def forward(
                 x = encoder.preprocess(pixels.to(compute.device, non_blocking=True))
                 if not compute.channels_last:
                     x = x.contiguous()  # preprocessing leaves channels last, as the pixels were
-                for name, h in layers.outputs(encoder, x, wanted).items():
+                for name, h in layers.outputs(net, x, wanted).items():
                     made[name][at : at + len(pixels)] = h.float().cpu().numpy()
                 at += len(pixels)
     finally:

@@ -52,12 +52,12 @@ class Ledger:
         return self.folder / "results.jsonl"
 
     def known(
-        self, subject: Subject, data: str, marks: Mapping[str, str], settings: Mapping[str, str]
+        self, subject: Subject, data: str, marks: Mapping[str, Mapping[str, str]], settings: Mapping[str, str]
     ) -> tuple[dict[Place, list[Result]], dict[Place, list[Result]]]:
         """Return the lines of a subject that may be trusted, by task and layer: its own, and those to be copied.
 
-        A line counts with the same hashes ``marks`` (encoder, split or data ...), the same settings of its task
-        (``settings``: task -> hash), and its predictions still there. Lines of the same weights under another role or
+        A line counts with the same hashes ``marks`` of its task (task -> encoder, split or data ...), the same
+        ``settings`` (task -> hash), and its predictions still there. Lines of the same weights under another role or
         epoch are those to be copied: the encoder kept after the last epoch is the final one.
         """
         own: dict[Place, list[Result]] = {}
@@ -65,8 +65,8 @@ class Ledger:
         for row in results.read(self.file):
             if (
                 (row.run, row.data) == (subject.run, data)
-                and all(row.hashes.get(name) == value for name, value in marks.items())
                 and row.task in settings
+                and all(row.hashes.get(name) == value for name, value in marks[row.task].items())
                 and row.extra.get("settings") == settings[row.task]
                 and (row.predictions is None or (self.folder / row.predictions).exists())
             ):

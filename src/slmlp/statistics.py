@@ -6,6 +6,7 @@ something between G and N independent draws. The cluster-robust variance needs n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,7 @@ def share_interval(correct: npt.NDArray[np.floating], units: npt.NDArray[np.str_
 
 @dataclass(frozen=True)
 class CrossedMean:
-    """A mean over S seeds and the same N images in each."""
+    """A mean over S seeds, R draws of the training images where there were several, and the same N images in each."""
 
     value: float
     variance: float  # of the mean, for other seeds and other images
@@ -101,14 +102,26 @@ def crossed_mean(values: npt.NDArray[np.floating], units: npt.NDArray[np.str_]) 
     Var = s^2 of the S seed means / S  +  cluster-robust variance over units of the images' means over seeds.
     Noise of single images that differs between seeds is in both terms, so the interval errs on the wide side (in
     simulations 0.95 to 0.99 for a nominal 0.95, see docs/statistics.md). With one seed only the second term exists.
+    ``values`` (S, R, N) are of R draws of the training images, whose s^2 / R is added in the same way.
     """
-    images = clustered_mean(values.mean(axis=0), units)
-    between = float(values.mean(axis=1).var(ddof=1)) / len(values) if len(values) > 1 else 0.0
-    variance = between + images.variance
-    if between == 0:
-        return CrossedMean(images.value, variance, images.units - 1)
-    degrees = variance**2 / (between**2 / (len(values) - 1) + images.variance**2 / (images.units - 1))
-    return CrossedMean(images.value, variance, degrees)
+    factors = values.ndim - 1
+    images = clustered_mean(values.mean(axis=tuple(range(factors))), units)
+    parts = [(images.variance, images.units - 1)]
+    for axis in range(factors):
+        means = values.mean(axis=tuple(other for other in range(values.ndim) if other != axis))
+        if len(means) > 1:
+            parts.append((float(means.var(ddof=1)) / len(means), len(means) - 1))
+    return CrossedMean(images.value, *added(parts))
+
+
+def added(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the sum of independent variances and its degrees of freedom (Welch-Satterthwaite), from theirs."""
+    largest = max(variance for variance, _ in parts)
+    if largest == 0 or not np.isfinite(largest):
+        return largest, parts[0][1]
+    variance = sum(variance for variance, _ in parts)
+    share = sum((part / variance) ** 2 / degrees for part, degrees in parts if part > 0)
+    return variance, 1 / share
 
 
 def holm(p: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Paired differences between methods -> intervals -> words.
 
 Two methods are compared on the same images under the same seeds: what is averaged is, for each seed and image, whether
-method B was right minus whether method A was. The interval covers other seeds and other images (``statistics``).
+method B was right minus whether method A was. The interval covers other seeds and other images (``statistics``), and
+other draws of the training images where a task made several.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Comparison:
     images: int
     units: int
     seed_differences: tuple[float, ...]  # points, one a seed
+    draws: int = 1  # of the training images, the same for both methods
 
     @property
     def winner(self) -> str | None:
@@ -61,13 +63,13 @@ class Comparison:
         low, high = self.interval
         if self.winner == self.method_a:
             gain, low, high = -self.difference, -high, -low
-            words = f"{a} beats {b} by {_points(gain, plus=True)} points ({self._basis(low, high)})"
+            words = f"{a} beats {b} by {points(gain, plus=True)} points ({self._basis(low, high)})"
         elif self.winner == self.method_b:
-            words = f"{b} beats {a} by {_points(self.difference, plus=True)} points ({self._basis(low, high)})"
+            words = f"{b} beats {a} by {points(self.difference, plus=True)} points ({self._basis(low, high)})"
         else:
             words = (
-                f"no difference found between {b} and {a}: {_points(self.difference, plus=True)} points "
-                f"({self._basis(low, high)}); this study could have found {_points(self.detectable)} points"
+                f"no difference found between {b} and {a}: {points(self.difference, plus=True)} points "
+                f"({self._basis(low, high)}); this study could have found {points(self.detectable)} points"
             )
         if self.changed_by_correction:
             words += (
@@ -77,9 +79,11 @@ class Comparison:
         return words
 
     def _basis(self, low: float, high: float) -> str:
-        seeds = "one seed: images only" if self.seeds == 1 else f"{self.seeds} seeds"
+        alone = "one seed: images only" if self.draws == 1 else "one seed"
+        seeds = alone if self.seeds == 1 else f"{self.seeds} seeds"
+        seeds += f", {self.draws} draws of the training images" if self.draws > 1 else ""
         images = f"{self.images:,} images" + (f" of {self.units:,} units" if self.units < self.images else "")
-        return f"95 % CI {_points(low)} to {_points(high)}, {seeds}, {images}"
+        return f"95 % CI {points(low)} to {points(high)}, {seeds}, {images}"
 
 
 @dataclass(frozen=True)
@@ -107,10 +111,8 @@ def compare(name_a: str, name_b: str, pairs: Sequence[tuple[Predictions, Predict
     """Compare two methods over one pair (A, B) of predictions a seed, all of the same images in the same order."""
     if not pairs:
         raise SlmlpError(f"no seed has predictions of both {display(name_a)} and {display(name_b)}")
-    images = _same_images([rows for pair in pairs for rows in pair])
-    right_a = np.stack([a.correct for a, _ in pairs])  # (S, N)
-    right_b = np.stack([b.correct for _, b in pairs])
-    mean = crossed_mean(right_b - right_a, images.units)
+    right_a, right_b, units = paired(pairs)
+    mean = crossed_mean(right_b - right_a, units)
     low, high = mean.interval
     return Comparison(
         method_a=name_a,
@@ -126,10 +128,22 @@ def compare(name_a: str, name_b: str, pairs: Sequence[tuple[Predictions, Predict
         comparisons=1,
         detectable=100 * mean.detectable,
         seeds=len(pairs),
-        images=len(images.ids),
-        units=len(np.unique(images.units)),
-        seed_differences=tuple((100 * (right_b - right_a).mean(axis=1)).tolist()),
+        images=len(units),
+        units=len(np.unique(units)),
+        seed_differences=tuple((100 * (right_b - right_a).mean(axis=(1, 2))).tolist()),
+        draws=right_a.shape[1],
     )
+
+
+def paired(
+    pairs: Sequence[tuple[Predictions, Predictions]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.str_]]:
+    """Return who was right of A and of B, (S, R, N) each for seeds, draws and images, and the units (N,)."""
+    images = _same_images([rows for pair in pairs for rows in pair])
+    draws = _draws(images)
+    right_a, right_b = (np.stack([pair[side].correct for pair in pairs]) for side in (0, 1))
+    shape = (len(pairs), draws, -1)
+    return right_a.reshape(shape), right_b.reshape(shape), images.units[: len(images.units) // draws]
 
 
 def judge(runs: Mapping[str, Mapping[int, Predictions]], baseline: str) -> Verdict:
@@ -176,12 +190,11 @@ def mean_interval(runs: Sequence[Predictions]) -> Accuracy:
     """Return the accuracy of one method over its runs (one a seed, the same images) with its 95 % interval."""
     if not runs:
         raise SlmlpError("no predictions to average")
-    images = _same_images(runs)
-    mean: CrossedMean = crossed_mean(np.stack([rows.correct for rows in runs]), images.units)
+    right, _, units = paired([(rows, rows) for rows in runs])
+    mean: CrossedMean = crossed_mean(right, units)
     low, high = mean.interval
-    units = len(np.unique(images.units))
     interval = (max(0.0, low), min(1.0, high))
-    return Accuracy(mean.value, interval, mean.standard_error, len(runs), len(images.ids), units)
+    return Accuracy(mean.value, interval, mean.standard_error, len(runs), len(units), len(np.unique(units)))
 
 
 def _together(baseline: str, comparisons: Sequence[Comparison]) -> str:
@@ -203,6 +216,19 @@ def _together(baseline: str, comparisons: Sequence[Comparison]) -> str:
         f"taken together ({len(comparisons)} comparisons, Holm-corrected at 5 %): {'; '.join(parts)}; "
         "each interval is for its comparison alone"
     )
+
+
+def _draws(rows: Predictions) -> int:
+    """Return how many draws of the training images predicted the same images, one draw after the other; 1 if not so.
+
+    Folds of cross-fitting hold different images, and so do few-shot episodes.
+    """
+    draws = len(np.unique(rows.folds))
+    if draws == 1 or len(rows.ids) % draws:
+        return 1
+    ids, folds = rows.ids.reshape(draws, -1), rows.folds.reshape(draws, -1)
+    again = bool((ids == ids[0]).all() and (folds == folds[:, :1]).all())
+    return draws if again else 1
 
 
 def _same_images(runs: Sequence[Predictions]) -> Predictions:
@@ -229,7 +255,7 @@ def _same(kind: str, a: npt.NDArray[np.str_], b: npt.NDArray[np.str_], ids: npt.
         )
 
 
-def _points(value: float, *, plus: bool = False) -> str:
+def points(value: float, *, plus: bool = False) -> str:
     """Format points with one decimal, or two where one would hide which side of 0 they are on."""
     digits = 2 if 0 < abs(value) < 0.05 else 1
     return f"{round(value, digits) + 0.0:{'+' if plus else ''}.{digits}f}"  # + 0.0 turns -0.0 into 0.0

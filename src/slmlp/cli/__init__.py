@@ -17,8 +17,9 @@ COMMANDS = {
     "study": ("slmlp.cli.main_job", "StudyCommand", "split -> rates -> pretrain -> evaluate -> page, on your images"),
     "split": ("slmlp.cli.parts", "SplitCommand", "hold classes out and write which"),
     "pretrain": ("slmlp.cli.pretraining", "Pretrain", "pretrain one encoder"),
-    "evaluate": ("slmlp.cli.parts", "Evaluate", "probe a run's frozen features"),
-    "features": ("slmlp.cli.parts", "FeaturesCommand", "write a run's features to .npz"),
+    "evaluate": ("slmlp.cli.transfer", "Evaluate", "ask any encoder's frozen features what they know"),
+    "suite": ("slmlp.cli.transfer", "SuiteCommand", "many encoders on many data sets: verdict and page"),
+    "features": ("slmlp.cli.parts", "FeaturesCommand", "write an encoder's features to .npz"),
     "measure": ("slmlp.cli.parts", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
     "methods": ("slmlp.cli.catalogue", "MethodsCommand", "list the methods; one method's settings"),
     "recipes": (

@@ -42,52 +42,15 @@ class SplitCommand:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Probe a run's frozen features: a linear classifier on classes that pretraining never saw, or on its own.
-
-    Example: `slmlp evaluate my-run MY_IMAGES --task unseen`
-    """
-
-    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a finished run."""
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """The images."""
-    split: str | None = None
-    """Split file; default: the run's own."""
-    task: Literal["unseen", "source"] = "unseen"
-    """`unseen`: cross-fitted on the held-out classes; `source`: train and test part of the source classes."""
-    out: str | None = None
-    """Folder of results.jsonl and predictions; default: RUN/evaluation."""
-    probe: config.Probe = field(default_factory=config.Probe)
-    """The probe."""
-    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
-    """How the images are taken in."""
-
-    def run(self) -> int:
-        """Evaluate and print the numbers."""
-        from slmlp import api
-
-        rows = api.evaluate(
-            self.run_folder, self.data, split=self.split, task=self.task, out=self.out, probe=self.probe,
-            options=self.options,
-        )  # fmt: skip
-        for row in rows:
-            interval = f" (95 % CI {100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})" if row.interval else ""
-            print(f"{row.task} {row.metric}: {100 * row.value:.2f} %{interval}, {row.n} images")
-            if row.extra.get("at_grid_edge") and row.metric == "accuracy":
-                print("warning: a strength at the edge of the grid was chosen; widen --probe.strengths")
-        return 0
-
-
-@dataclass(frozen=True)
 class FeaturesCommand:
-    """Write a run's features to .npz: x (N, D) float32, y (N,), classes, ids, units.
+    """Write an encoder's features to .npz: x (N, D) float32, y (N,), classes, ids, units, parts.
 
-    Example: `slmlp features my-run MY_IMAGES --classes unseen --out features.npz`
+    Example: `slmlp features my-run MY_IMAGES --classes unseen --out features.npz`;
+    `slmlp features timm:resnet50 MY_IMAGES --layer stage4 --out stage4.npz`
     """
 
-    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a finished run, or an encoder file."""
+    encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
+    """A run's folder or encoder file, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, .onnx file, `module:function`."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """The images."""
     out: str
@@ -98,6 +61,13 @@ class FeaturesCommand:
     """Part of the images."""
     split: str | None = None
     """Split file; default: the run's own."""
+    layer: str = "output"
+    """Where the features are taken: `output`, `stage1` to `stage5`, `block1` ..., `projector.hidden`,
+    `projector.output`."""
+    extraction: config.Extraction = field(default_factory=config.Extraction)
+    """How features are computed."""
+    preprocess: config.PreprocessFlags = field(default_factory=config.PreprocessFlags)
+    """Overrides of the encoder's own preprocessing."""
     options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
     """How the images are taken in."""
 
@@ -107,8 +77,9 @@ class FeaturesCommand:
 
         if Path(self.out).exists():
             raise SlmlpError(f"{self.out} exists already; choose another --out")
+        cfg = config.TaskSettings(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
         features = api.features(
-            self.run_folder, self.data, classes=self.classes, part=self.part, split=self.split, options=self.options
+            self.encoder, self.data, classes=self.classes, part=self.part, split=self.split, layer=self.layer, cfg=cfg
         )
         if not processes.first():  # the first one has the features
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -9,6 +10,20 @@ import tyro
 
 from slmlp import config
 from slmlp.cli.pretraining import Flat
+
+
+@dataclass(frozen=True)
+class TaskSettings(config.TaskSettings):
+    """Those of ``evaluate``, whose data options have flags of their own."""
+
+    data: tyro.conf.Suppress[config.DataOptions] = field(default_factory=config.DataOptions)
+
+
+@dataclass(frozen=True)
+class Suite(config.Suite):
+    """Those of ``suite``, whose data options have flags of their own."""
+
+    data: tyro.conf.Suppress[config.DataOptions] = field(default_factory=config.DataOptions)
 
 
 @dataclass(frozen=True)
@@ -21,8 +36,8 @@ class Evaluate:
     """
 
     encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
-    """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file of
-    features."""
+    """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
+    of features."""
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
     """The images; a file of features needs none."""
     domains: str | None = None
@@ -35,8 +50,10 @@ class Evaluate:
     """Split file; default: the run's own."""
     out: str | None = None
     """Folder of results.jsonl and predictions; default: RUN/evaluation, or NAME-evaluation for other encoders."""
-    suite: Annotated[config.Suite, Flat, tyro.conf.OmitArgPrefixes] = field(default_factory=config.Suite)
+    settings: Annotated[TaskSettings, Flat] = field(default_factory=TaskSettings)
     """Settings of the tasks."""
+    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
+    """How the images are taken in."""
 
     def run(self) -> int:
         """Evaluate and print the numbers."""
@@ -44,7 +61,7 @@ class Evaluate:
 
         rows = api.evaluate(
             self.encoder, self.data, domains=self.domains, task=self.task, split=self.split, out=self.out,
-            cfg=self.suite,
+            cfg=dataclasses.replace(self.settings, data=self.options),
         )  # fmt: skip
         several = len({row.data for row in rows}) > 1
         for row in rows if processes.first() else []:
@@ -76,8 +93,10 @@ class SuiteCommand:
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
     """Split file, for the tasks unseen, levels, source and fine."""
-    suite: Annotated[config.Suite, Flat, tyro.conf.OmitArgPrefixes] = field(default_factory=config.Suite)
+    suite: Annotated[Suite, Flat] = field(default_factory=Suite)
     """Tasks and their settings."""
+    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
+    """How the images are taken in."""
 
     def run(self) -> int:
         """Do the suite and print table, verdict and the page's name."""
@@ -89,13 +108,12 @@ class SuiteCommand:
         from slmlp import files, transfer
         from slmlp.report.suite_tables import print_tables
 
+        cfg = dataclasses.replace(self.suite, data=self.options)
         page = transfer.suite(
-            self.encoders, self.out, domains_folder=self.domains, sources=self.also, split=self.split, cfg=self.suite
+            self.encoders, self.out, domains_folder=self.domains, sources=self.also, split=self.split, cfg=cfg
         )
         print_tables(Path(self.out))
         for sentence in files.read_json(Path(self.out) / "verdict.json")["sentences"]:
             print(sentence)
         print(f"report: {page}")
         return 0
-
-

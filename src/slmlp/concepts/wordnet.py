@@ -93,6 +93,11 @@ def ancestors(synset: str) -> frozenset[str]:
     return frozenset({synset}).union(*(ancestors(parent) for parent in _parents(synset)))
 
 
+def hypernyms() -> dict[str, tuple[str, ...]]:
+    """Return every synset -> those directly above it."""
+    return {synset: _parents(synset) for synset in _synsets()}
+
+
 def cut(classes: Sequence[str], n: int, senses: Sequence[str] = ()) -> dict[str, str]:
     """Return class -> group name: classes cut into ``n`` groups along WordNet, from the top down.
 

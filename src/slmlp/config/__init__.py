@@ -21,12 +21,13 @@ from slmlp.config.methods import (
 from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector, ProjectorFlags, Width
 from slmlp.config.study import DEMO, Measures, Probe, Split, Study
+from slmlp.config.suite import Suite, TaskSettings
 from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, Labels
 from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
     "BYOL", "DEMO", "METHOD_CONFIGS", "METHOD_SOURCES", "SL", "Centroid", "DataOptions", "Extraction", "FewShot",
-    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "PreprocessFlags", "Probe", "Projector", "ProjectorFlags",
-    "SimCLR", "Split", "Study", "StudyTraining", "SupCon", "SwAV", "TReX", "Training", "Width", "from_dict", "identity",
-    "method_config",
+    "Finetune", "Knn", "Labels", "Measures", "MethodConfig", "MoCo", "PreprocessFlags", "Probe", "Projector",
+    "ProjectorFlags", "SimCLR", "Split", "Study", "StudyTraining", "Suite", "SupCon", "SwAV", "TReX", "TaskSettings",
+    "Training", "Width", "from_dict", "identity", "method_config",
 ]  # fmt: skip

@@ -11,12 +11,9 @@ from slmlp.config.training import DataOptions
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Many encoders on many data sets, the same tasks for all of them."""
+class TaskSettings:
+    """Settings of everything that an encoder may be asked."""
 
-    tasks: tuple[str, ...] = ("linear", "knn", "fewshot")
-    """`linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`; data under a split also `unseen`, `levels`,
-    `source`, `fine`. The first is the one that the verdict speaks of first."""
     probe: Probe = field(default_factory=Probe)
     """The linear probe (linear, labels, stages, unseen, source, fine)."""
     knn: Knn = field(default_factory=Knn)
@@ -35,3 +32,12 @@ class Suite:
     """Overrides of the encoders' own preprocessing."""
     data: DataOptions = field(default_factory=DataOptions)
     """How the images are taken in."""
+
+
+@dataclass(frozen=True)
+class Suite(TaskSettings):
+    """Many encoders on many data sets, the same tasks for all of them."""
+
+    tasks: tuple[str, ...] = ("linear", "knn", "fewshot")
+    """`linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`; data under a split also `unseen`,
+    `levels`, `source`, `fine`. The first is the one that the verdict speaks of first."""

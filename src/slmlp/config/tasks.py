@@ -37,7 +37,8 @@ class FewShot:
     episodes: int = 600
     """Episodes; the same ones for every encoder."""
     classifier: Literal["logistic", "centroid"] = "logistic"
-    """`logistic`: L2-normalised features, multinomial logistic regression at C = 1; `centroid`: nearest class mean."""
+    """`logistic`: L2-normalised features, multinomial logistic regression at C = 1; `centroid`: nearest class mean,
+    by Euclidean distance on features as they come."""
     seed: int = 0
     """Seed of the episodes."""
 
@@ -80,8 +81,8 @@ class Finetune:
 class Extraction:
     """How features are computed."""
 
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`auto`: bf16 where the hardware has it; the numbers name it, and pair only with numbers of the same."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """`auto`: bfloat16 where the hardware has it; the numbers name it, and pair only with numbers of the same."""
     batch_size: int = 256
     """Images a forward pass."""
     device: str = "auto"

@@ -7,6 +7,18 @@ from __future__ import annotations
 
 from slmlp.domains.entry import Draw, Entry
 from slmlp.domains.registry import ENTRIES, get, known
-from slmlp.domains.suite import Domain, find, missing, open_domain, open_found
+from slmlp.domains.suite import TEST_SHARE, Domain, find, missing, open_domain, open_found
 
-__all__ = ["ENTRIES", "Domain", "Draw", "Entry", "find", "get", "known", "missing", "open_domain", "open_found"]
+__all__ = [
+    "ENTRIES",
+    "TEST_SHARE",
+    "Domain",
+    "Draw",
+    "Entry",
+    "find",
+    "get",
+    "known",
+    "missing",
+    "open_domain",
+    "open_found",
+]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 
 from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
+from slmlp.probes.images import Rows, check_finite
 from slmlp.probes.linear import ProbeResult, check_units, summarise, train_probe
 
 
@@ -20,21 +19,15 @@ def crossfit(features: Features, cfg: config.Probe, *, device: torch.device | st
     if cfg.folds < 2:
         raise SlmlpError(f"--probe.folds must be at least 2, found {cfg.folds}")
     check_units(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
+    check_finite(Rows(features.x, None, torch.device("cpu")))
     folds = np.asarray(stratified_folds(features.y, features.units, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
-    predicted = np.full(len(features), -1, dtype=np.int64)
+    predicted, confidence = np.full(len(features), -1, dtype=np.int64), np.zeros(len(features))
     probes, choices = [], []
     for fold in range(cfg.folds):
-        inside = folds == fold
-        probe, choice = train_probe(take(features, ~inside), cfg, ("crossfit", fold), device=device)
-        predicted[inside] = probe.predict(features.x[inside])
+        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        probe, choice = train_probe(features, cfg, ("crossfit", fold), rows=outside, device=device)
+        predicted[inside], confidence[inside] = probe.classify(features.x, inside, device)
         probes.append(probe)
         choices.append(choice)
     assert (predicted >= 0).all(), "every image is in one fold"
-    return summarise(features, predicted, folds, probes, choices)
-
-
-def take(features: Features, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Features:
-    """Return the images where ``rows`` (N,) is true."""
-    return dataclasses.replace(
-        features, x=features.x[rows], y=features.y[rows], ids=features.ids[rows], units=features.units[rows]
-    )
+    return summarise(features, predicted, confidence, folds, probes, choices)

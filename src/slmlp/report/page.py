@@ -95,7 +95,7 @@ def _content(inputs: Inputs) -> dict[str, Any]:
         "data_rows": _data(inputs.data),
         "split_rows": _split(study["split"]),
         "settings": list(words.flat(study["settings"])),
-        "machine_rows": _machine(study),
+        "machine_rows": machine_rows(study),
         "limits": words.limits(inputs),
         "winners": [display(m) for m in inputs.methods if m in inputs.better()],
         "day": words.day(study.get("finished") or study.get("started")),
@@ -151,7 +151,7 @@ def _split(split: dict[str, Any]) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in rows if value not in (None, "")]
 
 
-def _machine(study: dict[str, Any]) -> list[tuple[str, str]]:
+def machine_rows(study: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what the study ran on as (name, value)."""
     machine = study["machine"]
     processor = f"{machine.get('cpu', 'unknown')}, {words.plural(machine.get('cores', 1), 'core')}"

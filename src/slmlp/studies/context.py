@@ -131,6 +131,7 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes"):
         values["training"].pop(key)
+    values["probe"].pop("memory_limit_gb")
     for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir"):
         values["data"].pop(key)
     return values

@@ -27,8 +27,10 @@ from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
 from slmlp.methods.base import Method
+from slmlp.probes.scores import calibration_error
 from slmlp.progress import Steps, say
-from slmlp.tasks.score import Score, of_predictions
+from slmlp.tasks.common import accuracy_scores, predictions
+from slmlp.tasks.score import Score
 from slmlp.train import State, to_device, train
 
 GRID_SHARE = 5  # a point of the grid is trained for one part in this many of the final run's steps
@@ -91,7 +93,9 @@ def finetune(
     ids = np.array(test_images.ids, dtype=np.str_)
     nothing = np.empty((len(test_images), 0), dtype=np.float32)
     images = Features(nothing, test_images.labels, test_images.classes, ids, test_images.units.astype(np.str_))
-    return of_predictions(images, logits.argmax(dim=1).numpy(), confidence, extra)
+    rows = predictions(images, logits.argmax(dim=1).numpy(), confidence)
+    scores = accuracy_scores(rows, extra)
+    return [*scores, Score("ece", calibration_error(confidence, rows.correct), len(images), extra=extra)]
 
 
 def _scored(
@@ -179,7 +183,7 @@ class _Session:
         prepare = self.start.preprocess
         with torch.inference_mode():
             for first in range(0, len(rows), BATCH):
-                x = prepare(self.corpus.squares(rows[first : first + BATCH], prepare.side))
+                x = prepare(self.corpus.squares(rows[first : first + BATCH], prepare.square))
                 h = method.encoder(to_device(x, self.compute))
                 parts.append(method.logits(method.projector(h)).float().cpu())  # type: ignore[operator]  # of sl
         return torch.cat(parts)

@@ -34,10 +34,10 @@ class Contestant:
     base_lr: float | None = None
     untrained: bool = False  # the network of ``source`` with random weights
 
-    def open(self, overrides: PreprocessFlags, *, projector: bool = False) -> Encoder:
+    def open(self, overrides: PreprocessFlags) -> Encoder:
         """Return the encoder; an untrained one still needs BatchNorm statistics (``features.calibrate_norms``)."""
         if not self.untrained:
-            return open_encoder(self.source, overrides=overrides, seed=self.seed, projector=projector)
+            return open_encoder(self.source, overrides=overrides, seed=self.seed)
         where = kind(self.source)
         if where != "run":
             return open_encoder(f"{self.source.partition('@')[0]}@random", overrides=overrides, seed=self.seed)

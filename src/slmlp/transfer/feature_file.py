@@ -11,7 +11,7 @@ from slmlp import config, files
 from slmlp.data.parts import stratified_holdout
 from slmlp.domains import TEST_SHARE
 from slmlp.errors import SlmlpError
-from slmlp.features import Features, load_parts
+from slmlp.features import Features
 from slmlp.ledger import Ledger, Subject
 from slmlp.progress import say
 from slmlp.results import Result, read
@@ -20,7 +20,7 @@ from slmlp.transfer.room import answer, settings_hash
 TASKS = ("linear", "knn", "centroid", "fewshot", "labels")
 
 
-def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Suite) -> list[Result]:
+def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.TaskSettings) -> list[Result]:
     """Do the tasks on an .npz file of x (N, D) and y (N,), and return the lines, which are added to ``folder``.
 
     ``parts`` (N,) of "train" and "test" in the file are used; without them 30 % of each class are drawn as test part.
@@ -28,7 +28,8 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Su
     for task in tasks:
         if task not in TASKS:
             raise SlmlpError(f"--task {task} needs images, and {path} is a file of features; choose {', '.join(TASKS)}")
-    features, parts = load_parts(path)
+    features = Features.load(path)
+    parts = features.parts
     if parts is None:
         held = stratified_holdout(np.array(features.classes)[features.y], features.units, TEST_SHARE, 0, "test part")
         say(f"{path.name} names no parts: {held.sum():,} of {len(held):,} images drawn as test part, by class")
@@ -40,7 +41,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Su
     hashes = {"encoder": files.sha256(path.read_bytes()), "data": files.hash_names(rows), "transform": "features"}
     settings = {task: settings_hash(task, cfg) for task in tasks}
     ledger = Ledger(folder)
-    known, _ = ledger.known(subject, path.stem, hashes, settings)
+    known, _ = ledger.known(subject, path.stem, dict.fromkeys(tasks, hashes), settings)
     for task in tasks:
         if (task, "output") not in known:
             say(f"{path.name}: {task}")
@@ -56,5 +57,3 @@ def _check_parts(path: Path, sets: list[Features]) -> None:
     for part, one in zip(("train", "test"), sets, strict=True):
         if not len(one):
             raise SlmlpError(f'{path}: parts must hold both "train" and "test", found no image of "{part}"')
-
-

@@ -52,7 +52,7 @@ def suite(
         encoders: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``
             (``encoders.sources``), each as it is or as NAME=ENCODER. Runs of one method are its seeds. The first one's
             name is the baseline of every difference.
-        out: folder of results.jsonl, predictions, verdict.json and report.html; what is there already is not done again.
+        out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
         domains_folder: folder of data sets: folders or tars, known ones under their protocol.
         sources: data sets beside those, each as ``data.load`` takes it.
         split: file of held-out classes, for the tasks that need one; data sets without its classes are refused.
@@ -84,7 +84,8 @@ def suite(
                 say(f"{entrant.run}: {described[entrant.run]}")
             prepare(entrant, encoder, room)
             room.run(entrant.subject(encoder), encoder, cfg.tasks)
-    summary.write(folder, cfg, entrants, described, facts, missing, started)
+    command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
+    summary.write(folder, cfg, entrants, described, facts, missing, started, command)
     return report.write_suite(folder)
 
 
@@ -114,9 +115,7 @@ def data_sets(
     return found, missing
 
 
-def open_room(
-    one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, split: ConceptSplit | None
-) -> Room:
+def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, split: ConceptSplit | None) -> Room:
     """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
     images = one.open(cfg.data)
     if split is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder, layers
 from slmlp.errors import SlmlpError, unknown
 from slmlp.evaluation import probe_scores
-from slmlp.features import Features, extract_layers, resolve_precision, transform_id
+from slmlp.features import Features, extract_layers, precision_of, transform_id
 from slmlp.ledger import Ledger, Subject, slug
 from slmlp.probes.crossfit import crossfit
 from slmlp.progress import say
@@ -25,7 +26,7 @@ from slmlp.tasks import Score, levels
 from slmlp.tasks import find as find_task
 from slmlp.tasks.finetune import finetune
 
-# task -> the fields of config.Suite that decide its numbers
+# task -> the fields of config.TaskSettings that decide its numbers
 SETTINGS: dict[str, tuple[str, ...]] = {
     "linear": ("probe",),
     "knn": ("knn",),
@@ -52,7 +53,7 @@ def check_tasks(tasks: Sequence[str]) -> None:
             raise unknown("task", task, SETTINGS)
 
 
-def settings_hash(task: str, cfg: config.Suite) -> str:
+def settings_hash(task: str, cfg: config.TaskSettings) -> str:
     """Return the hash of the settings that decide a task's numbers."""
     values = {name: dataclasses.asdict(getattr(cfg, name)) for name in SETTINGS[task]}
     for held in values.values():
@@ -69,26 +70,24 @@ class Room:
     images: ImageSet
     corpus: Corpus
     folder: Path
-    cfg: config.Suite
+    cfg: config.TaskSettings
     split: ConceptSplit | None = None
 
     def run(self, subject: Subject, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Add what is not in the results file yet; each task's lines are added all at once."""
-        precision = resolve_precision(self.cfg.extraction)
-        hashes = {"encoder": encoder.hash(), "data": self.images.hash(), "transform": transform_id(encoder, precision)}
-        if self.split is not None:
-            hashes["split"] = self.split.hash()
         settings = {task: settings_hash(task, self.cfg) for task in tasks}
+        mark = encoder.hash()
+        hashes = {task: self._hashes(task, encoder, mark) for task in tasks}
         ledger = Ledger(self.folder)
         known, _ = ledger.known(subject, self.name, hashes, settings)
-        left = [task for task in tasks if not self._done(task, encoder, {layer for t, layer in known if t == task})]
+        left = [task for task in tasks if not {(task, layer) for layer in self._layers(task, encoder)} <= known.keys()]
         if left:
             say(f"{self.name}: {subject.run}: {', '.join(left)}")
         for task in left:
             for layer in self._layers(task, encoder):
                 if (task, layer) not in known:
                     scores = self._scores(task, layer, subject, encoder)
-                    ledger.add(subject, task, self.name, scores, hashes, settings[task], layer, below_data=True)
+                    ledger.add(subject, task, self.name, scores, hashes[task], settings[task], layer, below_data=True)
 
     def image_sets(self, task: str) -> list[ImageSet]:
         """Return the images whose features a task reads, one set a call of the extractor."""
@@ -106,9 +105,6 @@ class Room:
         if len(found) < 2:
             raise SlmlpError(f"{encoder.origin.source} shows no stages inside: leave stages out of --tasks for it")
         return found
-
-    def _done(self, task: str, encoder: Encoder, known: set[str]) -> bool:
-        return bool(known) and set(self._layers(task, encoder)) <= known
 
     def _scores(self, task: str, layer: str, subject: Subject, encoder: Encoder) -> list[Score]:
         cfg = self.cfg
@@ -134,14 +130,28 @@ class Room:
             for images in self.image_sets(task):
                 self.features(encoder, images, task, together=True)
 
-    def features(
-        self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False
-    ) -> dict[str, Features]:
+    def features(self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False) -> dict[str, Features]:
         """Return features by layer, cached."""
         cache = self.folder / "cache" / "features"
+        wanted, asked = self._layers(task, encoder), self.cfg.extraction
         return extract_layers(
-            encoder, self.corpus, images, self._layers(task, encoder), cache, self.cfg.extraction, together=together
-        )
+            encoder, self.corpus, images, cache, asked.device, wanted, self._precision(task, encoder),
+            batch_size=asked.batch_size, together=together,
+        )  # fmt: skip
+
+    def _precision(self, task: str, encoder: Encoder) -> str:
+        """Return the precision of a task's features: as asked, but the main job's own tasks as a study has them."""
+        asked = self.cfg.extraction
+        if asked.precision == "auto" and task in OF_A_SPLIT:
+            return "float32"
+        return precision_of(encoder, asked.device, asked.precision)
+
+    def _hashes(self, task: str, encoder: Encoder, mark: str) -> dict[str, str]:
+        transform = transform_id(encoder, self._precision(task, encoder))
+        hashes = {"encoder": mark, "data": self._data_hash, "transform": transform}
+        if self.split is not None:
+            hashes["split"] = self.split.hash()
+        return hashes
 
     def _levels(self, subject: Subject, encoder: Encoder) -> list[Score]:
         """Cut the predictions of the task ``unseen``, which comes first, into levels of semantic distance."""
@@ -154,6 +164,10 @@ class Room:
             of = dict(levels.wordnet_levels(self._held.source, self._held.unseen))
         return levels.by_level(read_predictions(self.folder / file), of)
 
+    @cached_property
+    def _data_hash(self) -> str:
+        return self.images.hash()
+
     @property
     def _held(self) -> ConceptSplit:
         if self.split is None:
@@ -165,7 +179,7 @@ class Room:
         return self.images.of_classes(self._held.unseen)
 
 
-def answer(task: str, sets: Sequence[Features], cfg: config.Suite) -> list[Score]:
+def answer(task: str, sets: Sequence[Features], cfg: config.TaskSettings) -> list[Score]:
     """Return the numbers of a task that reads features alone: a training and a test part, or one set."""
     if task == "unseen":
         return probe_scores(crossfit(sets[0], cfg.probe))

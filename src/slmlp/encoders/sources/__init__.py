@@ -56,7 +56,7 @@ def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed:
 
     >>> encoder = open_encoder("timm:test_resnet@random", overrides=PreprocessFlags(size=32))
     >>> encoder.dim, encoder.preprocess.id
-    (96, 'square33-centre32-mean0.5,0.5,0.5-std0.5,0.5,0.5')
+    (96, 'square33-bilinear-centre32-mean0.5,0.5,0.5-std0.5,0.5,0.5')
     """
     module = importlib.import_module(OPENERS[kind(source)])
     opener: Opener = module.open_source

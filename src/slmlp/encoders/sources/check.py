@@ -20,7 +20,8 @@ def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, ide
     except Exception as error:  # whatever a stranger's network raises
         first = " ".join(str(error).split())[:200]
         raise SlmlpError(
-            f"{source} cannot take images of {size} pixels ({type(error).__name__}: {first}); give --size"
+            f"{source} cannot take images of {size} pixels ({type(error).__name__}: {first}); override the size "
+            "of its preprocessing"
         ) from error
     if not isinstance(found, Tensor):
         raise SlmlpError(f"{source} returns a {type(found).__name__}, expected a tensor of features (N, D)")

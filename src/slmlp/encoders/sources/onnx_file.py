@@ -116,7 +116,9 @@ def _found(session: Any, output: str, size: int, source: str) -> tuple[int, ...]
         return tuple(OnnxNetwork(session, output)(torch.zeros(2, 3, size, size)).shape)
     except Exception as error:  # its exceptions have no common class
         first = " ".join(str(error).split())[:200]
-        raise SlmlpError(f"{source} cannot take images of {size} pixels ({first}); give --size") from error
+        raise SlmlpError(
+            f"{source} cannot take images of {size} pixels ({first}); override the size of its preprocessing"
+        ) from error
 
 
 def _shape(shape: Any) -> str:

@@ -70,7 +70,7 @@ def from_timm(config: Mapping[str, Any], who: str, source: str, flags: Preproces
         values["side"] = told
     mode = config.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
-        raise SlmlpError(f"{source}: crop_mode {mode!r} of its config is not known; give --squash or --no-squash")
+        raise SlmlpError(f"{source}: crop_mode {mode!r} of its config is not known (center, squash); override squash")
     found: dict[str, Any] = {"squash": mode == "squash"}
     if config.get("crop_mode"):
         values["squash"] = who
@@ -80,7 +80,7 @@ def from_timm(config: Mapping[str, Any], who: str, source: str, flags: Preproces
             values[key] = who
     if found.get("interpolation", "bicubic") not in INTERPOLATIONS:
         raise SlmlpError(
-            f"{source}: interpolation {found['interpolation']!r} of its config is not known; give --interpolation "
+            f"{source}: interpolation {found['interpolation']!r} of its config is not known; override it with "
             + " or ".join(INTERPOLATIONS)
         )
     prepared = Prepared(Preprocess(chosen, math.floor(chosen / (crop or CROP_PCT)), **found), values)

@@ -1,0 +1,236 @@
+"""Images a second of feature extraction, against a plain timm loop: ``python benchmarks/extraction.py``.
+
+Contenders take turns, on the same encoder, weights, batch and images:
+
+- ``ours, float32`` and ``ours, out of the box`` (precision auto: bfloat16 where the hardware has it);
+- ``timm``: timm's model without classifier, channels_last, in inference mode, float32.
+
+From JPEG files: ours reads a folder of classes with no cache, from the first byte to the features; timm's loop is a
+DataLoader with worker processes over an ImageFolder with timm's own evaluation transform. From memory: ours starts from
+decoded uint8 squares, timm's loop from float tensors that are normalised already.
+
+Images are random photos-like gradients written once as JPEG; only their number of pixels matters for the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+
+from slmlp import config, data
+from slmlp.corpus import Corpus
+from slmlp.encoders import Encoder
+from slmlp.encoders.sources import describe, open_encoder
+from slmlp.features import extract, precision_of
+
+CLASSES = 4
+Contender = Callable[[], float]  # -> images a second
+AIMS = {"float32": "1.0", "out of the box": "1.5"}
+
+
+def main() -> None:
+    """Time the contenders in turn; print medians, ratios and the peak memory of each."""
+    given = arguments()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    if given.memory_of:
+        print(peak(contenders(given, Path(given.folder))[given.memory_of]()))
+        return
+    encoder = opened(given)
+    print(describe(encoder))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(given.folder) if given.folder else write_images(Path(made), given)
+        print(
+            f"{torch.get_num_threads()} threads, {sum(1 for _ in folder.glob('*/*'))} files, batch "
+            f"{given.batch_size}, out of the box: {precision_of(encoder, 'auto', 'auto')}"
+        )
+        runs = {name: make() for name, make in contenders(given, folder).items()}
+        speeds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(given.rounds + 1):
+            for name, run in runs.items():
+                speed = run()
+                if turn:  # the first is a warm-up
+                    speeds[name].append(speed)
+        tell(speeds)
+        for name in runs if given.memory else ():
+            command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder), "--memory-of", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            print(f"peak memory of {name}: {float(done.stdout.split()[-1]):.0f} MB, its workers included")
+
+
+def tell(speeds: dict[str, list[float]]) -> None:
+    """Print medians, and the ratios that have an aim."""
+    for name, values in speeds.items():
+        print(f"{name:24} {statistics.median(values):8.1f} images/s ({min(values):.1f} to {max(values):.1f})")
+    for place in ("files", "memory"):
+        for how, aim in AIMS.items():
+            pairs = zip(speeds[f"{place}, {how}"], speeds[f"{place}, timm"], strict=True)
+            ratios = [ours / theirs for ours, theirs in pairs]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"{place}, {how} / timm: {statistics.median(ratios):.2f} ({spread}); aim {aim}")
+
+
+def arguments() -> argparse.Namespace:
+    """Return the sizes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="resnet50", help="a timm name; weights are random")
+    parser.add_argument("--weights", help="its weights file, where they shall be real")
+    parser.add_argument("--folder", help="class folders of JPEG files; default: made for the run")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--pixels", type=int, default=500, help="short side of the JPEG files; the long one is 4/3")
+    parser.add_argument("--size", type=int, help="side that the encoder sees; default: its own")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of timm's DataLoader")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure it too")
+    parser.add_argument("--memory-of", help="only print the peak memory of one contender, in MB")
+    return parser.parse_args()
+
+
+def opened(given: argparse.Namespace) -> Encoder:
+    """Return the encoder as slmlp opens it."""
+    source = f"timm:{given.encoder}@{given.weights or 'random'}"
+    return open_encoder(source, overrides=config.PreprocessFlags(size=given.size))
+
+
+def write_images(folder: Path, given: argparse.Namespace) -> Path:
+    """Write JPEG files in folders of classes, smooth with some noise as photos are, and return the folder."""
+    rng = np.random.default_rng(0)
+    height, width = given.pixels, given.pixels * 4 // 3
+    for i in range(given.images):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.float32)
+        noisy = np.clip(smooth + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8)
+        path = folder / "images" / f"class{i % CLASSES}" / f"{i:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy).save(path, quality=90)
+    return folder / "images"
+
+
+def contenders(given: argparse.Namespace, folder: Path) -> dict[str, Callable[[], Contender]]:
+    """Return what makes each of those that take turns, by name."""
+    encoder = opened(given)
+    square = encoder.preprocess.square
+
+    def read() -> Corpus:
+        return Corpus(data.load(str(folder)), config.DataOptions(), None, square, progress=False)
+
+    def ours(precision: str, held: Corpus | None) -> Contender:
+        def run() -> float:
+            began = time.perf_counter()
+            corpus = held or read()
+            found = extract(
+                encoder, corpus, corpus.images, None, "auto", precision=precision, batch_size=given.batch_size
+            )
+            return len(found) / (time.perf_counter() - began)
+
+        return run
+
+    return {
+        "files, timm": lambda: _timm_files(encoder, folder, given),
+        "files, float32": lambda: ours("float32", None),
+        "files, out of the box": lambda: ours("auto", None),
+        "memory, timm": lambda: _timm_memory(encoder, read(), given),
+        "memory, float32": lambda: ours("float32", read()),
+        "memory, out of the box": lambda: ours("auto", read()),
+    }
+
+
+def _timm(encoder: Encoder, given: argparse.Namespace) -> nn.Module:
+    """Return timm's own model with the same weights, as its users set it up for evaluation."""
+    fixed = timm.get_pretrained_cfg(given.encoder).fixed_input_size
+    size = {"img_size": encoder.preprocess.size} if fixed else {}
+    model: nn.Module = timm.create_model(given.encoder, num_classes=0, **size)
+    model.load_state_dict(encoder.weights())
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def _timm_files(encoder: Encoder, folder: Path, given: argparse.Namespace) -> Contender:
+    """Return the plain loop over files: ImageFolder, timm's evaluation transform, worker processes."""
+    model = _timm(encoder, given)
+    made = encoder.preprocess
+    transform = timm.data.create_transform(
+        input_size=(3, made.size, made.size), is_training=False, interpolation=made.interpolation, mean=made.mean,
+        std=made.std, crop_pct=made.size / made.side,
+    )  # fmt: skip
+    loader = torch.utils.data.DataLoader(
+        torchvision.datasets.ImageFolder(str(folder), transform),
+        given.batch_size,
+        num_workers=given.workers,
+        persistent_workers=given.workers > 0,
+    )
+
+    def run() -> float:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            parts = [model(x.contiguous(memory_format=torch.channels_last)) for x, _ in loader]
+        return len(torch.cat(parts)) / (time.perf_counter() - began)
+
+    return run
+
+
+def _timm_memory(encoder: Encoder, corpus: Corpus, given: argparse.Namespace) -> Contender:
+    """Return the plain loop over normalised float tensors."""
+    model = _timm(encoder, given)
+    rows = corpus.rows(corpus.images)
+    x: Tensor = encoder.preprocess(corpus.squares(rows, encoder.preprocess.square)).contiguous()
+
+    def run() -> float:
+        began = time.perf_counter()
+        with torch.inference_mode():
+            batches = torch.split(x, given.batch_size)
+            parts = [model(part.contiguous(memory_format=torch.channels_last)) for part in batches]
+        return len(torch.cat(parts)) / (time.perf_counter() - began)
+
+    return run
+
+
+def peak(run: Contender) -> float:
+    """Return the most memory in MB that this process and its workers hold while a contender runs."""
+    most, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            most[0] = max(most[0], _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return max(most[0], _resident())
+
+
+def _resident() -> float:
+    """Return the proportional set size of this process and its children in MB: shared pages count once."""
+    pids = ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    total = 0
+    for pid in pids:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except OSError:
+            continue  # a worker that has just ended
+        total += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return total / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The probe for images of several labels: a logistic regression a class, one strength for all, chosen by mAP.
+
+Letters: N images, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slmlp import config
+from slmlp.errors import SlmlpError
+from slmlp.features import filled, read_arrays
+from slmlp.probes.fitted import LinearFit
+from slmlp.probes.images import Array, Integers, Rows, check_finite
+from slmlp.probes.linear import Places, fit, refuse_empty, refuse_other_width
+from slmlp.probes.path import Choice, Judgement, follow
+from slmlp.probes.scores import average_precision
+from slmlp.probes.solver import Design
+
+SCORES = 4 << 20  # scores of images on classes that are held at once; more classes are taken in turns
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Features of N images of any number of labels each."""
+
+    x: Array  # (N, D); may be memory-mapped
+    y: Integers  # (N, C) of 0 and 1
+    classes: tuple[str, ...]
+    ids: npt.NDArray[np.str_]  # (N,)
+    units: npt.NDArray[np.str_]  # (N,)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.y)
+
+    @classmethod
+    def load(cls, path: Path) -> MultiLabel:
+        """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in."""
+        arrays = read_arrays(path)
+        x, y = arrays["x"], arrays["y"]
+        if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
+            raise SlmlpError(f"{path}: x must be (N, D) and y a 0/1 matrix (N, C), found {x.shape} and {y.shape}")
+        if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
+            raise SlmlpError(f"{path}: y must be a matrix of 0 and 1, a column a class; it holds other values")
+        names = arrays.get("classes", np.arange(y.shape[1]))
+        if len(names) != y.shape[1]:
+            raise SlmlpError(f"{path}: {len(names)} classes are named and y has {y.shape[1]} columns")
+        ids, units = filled(path, arrays)
+        return cls(x.astype(np.float32), y.astype(np.bool_), tuple(map(str, names)), ids, units)
+
+
+@dataclass(frozen=True)
+class MultiLabelResult:
+    """What the probe found on test images."""
+
+    areas: npt.NDArray[np.float64]  # (C,) average precision; NaN for a class without a test image
+    points: npt.NDArray[np.float64]  # (C,) its 11-point form
+    probe: LinearFit
+    choice: Choice
+
+
+def evaluate(
+    train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
+) -> MultiLabelResult:
+    """Choose the strength inside ``train``, refit on all of it, and read ``test`` once."""
+    if train.classes != test.classes:
+        raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
+    refuse_other_width(train.x, test.x)
+    trained, tested = (np.asarray(part.y, dtype=np.bool_).any(axis=0) for part in (train, test))
+    if (tested & ~trained).any():
+        names = ", ".join(train.classes[i] for i in np.flatnonzero(tested & ~trained)[:5])
+        raise SlmlpError(f"{(tested & ~trained).sum()} classes of the test images have no training image: {names}")
+    if not tested.any():
+        raise SlmlpError("no test image has a label: average precision needs images of a class to find")
+    check_finite(Rows(test.x, None, torch.device("cpu")))
+    choice = choose_strength(train, cfg, device=device)
+    probe = fit(
+        train.x,
+        train.y,
+        len(train.classes),
+        choice.strength,
+        tolerance=cfg.tolerance,
+        max_iterations=cfg.max_iterations,
+        start=choice.start,
+        axes=choice.axes,
+        memory_limit_gb=cfg.memory_limit_gb,
+        device=device,
+    )
+    found = []
+    for group in _groups(len(test), len(test.classes)):
+        parts = [logits.cpu().numpy() for _, logits in probe.logits(test.x, None, device, classes=group)]
+        found += _precisions(np.concatenate(parts), np.asarray(test.y[:, group], dtype=np.bool_))
+    areas, points = np.array(found).T
+    return MultiLabelResult(areas, points, probe, choice)
+
+
+def choose_strength(train: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu") -> Choice:
+    """Choose among ``cfg.strengths`` by mAP on an inner split that keeps units whole; see ``path.follow``.
+
+    The split is stratified by the rarest label of each image, so that rare classes are on both sides. The mean is over
+    classes with images on both sides.
+    """
+    from slmlp.data.parts import stratified_holdout
+
+    if len(cfg.strengths) == 1:
+        return Choice(cfg.strengths[0], at_edge=False, scores={}, unfinished=0)
+    on = np.asarray(train.y, dtype=np.bool_)
+    for index in np.flatnonzero(on.any(axis=0)):
+        if len(np.unique(train.units[on[:, index]])) < 2:
+            raise SlmlpError(
+                f"class {train.classes[index]!r} has images of 1 unit (images that belong together), fewer than the 2 "
+                "that the inner split of the probe needs: add images of other units or remove the class"
+            )
+    held = stratified_holdout(strata(on, train.units), train.units, cfg.inner_fraction, cfg.seed, "multilabel")
+    refuse_empty(held, train.units, cfg)
+    check_finite(Rows(train.x, np.flatnonzero(held), torch.device("cpu")))
+    design = Design(
+        train.x,
+        train.y,
+        len(train.classes),
+        device,
+        rows=np.flatnonzero(~held),
+        memory_limit_gb=cfg.memory_limit_gb,
+        beside=int(held.sum()),
+    )
+    return follow(design, cfg, _judge(design, on, np.flatnonzero(held)))
+
+
+def strata(on: npt.NDArray[np.bool_], units: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the rarest label (N,) of each image of a 0/1 matrix (N, C); C for those that have none.
+
+    Strata of a single unit cannot be split: they join those that have none, and these the largest.
+    """
+    classes = on.shape[1]
+    sizes = on.sum(axis=0)
+    rarest = np.where(on, sizes, len(on) + 1).argmin(axis=1)
+    found: npt.NDArray[np.int64] = np.where(on.any(axis=1), rarest, classes).astype(np.int64)
+    for stratum in [*range(classes), classes]:
+        mine = found == stratum
+        if mine.any() and len(np.unique(units[mine])) < 2:
+            found[mine] = classes if stratum < classes else np.bincount(found[~mine]).argmax() if (~mine).any() else 0
+    return found
+
+
+def _judge(design: Design, on: npt.NDArray[np.bool_], held: Places) -> Callable[[Tensor], Judgement]:
+    """Return the judge of matrices: the average precision of each class, on images ``held`` of the design's array."""
+    images = design.others(held)
+    present = design.present.cpu().numpy()
+    truth = on[np.ix_(held, present)]  # (n, C')
+    if not truth.any():
+        raise SlmlpError(
+            "no class has images on both sides of the probe's inner split: add images, raise --probe.inner-fraction, "
+            "or give one value of --probe.strengths"
+        )
+
+    def judge(theta: Tensor) -> Judgement:
+        areas, total = [], 0.0
+        for group in _groups(*truth.shape):
+            scores = np.concatenate([logits.double().cpu().numpy() for _, logits in images.logits(theta[group])])
+            there = truth[:, group]
+            total += float(np.logaddexp(0.0, np.where(there, -scores, scores)).sum())
+            areas += [area for area, _ in _precisions(scores, there) if not np.isnan(area)]
+        return Judgement(torch.tensor(areas, dtype=torch.float64), total / truth.size)
+
+    return judge
+
+
+def _groups(images: int, classes: int) -> Iterator[slice]:
+    """Yield slices of the classes, so many that the scores of all images on them may be held."""
+    step = max(1, SCORES // max(images, 1))
+    for start in range(0, classes, step):
+        yield slice(start, min(start + step, classes))
+
+
+def _precisions(scores: Array, on: npt.NDArray[np.bool_]) -> list[tuple[float, float]]:
+    """Return average precision and its 11-point form of each column of scores (N, c)."""
+    return [average_precision(scores[:, k], on[:, k]) for k in range(scores.shape[1])]

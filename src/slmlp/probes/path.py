@@ -1,0 +1,151 @@
+"""The path of strengths: from strong to weak, each fit starting near the last ones, ending when weaker only lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slmlp import config
+from slmlp.probes.fitted import LinearFit, linear_fit
+from slmlp.probes.images import Axes
+from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_strength, minimise
+
+CLEARLY = 2.0  # standard errors, paired over what is judged, by which a strength must lose to count as worse
+STRONG = 10.0  # where weights are nearly zero: the start of a path
+PINNED = 10.0  # see ``is_pinned``
+PATIENCE = 2  # clearly worse strengths in a row that end a path
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strength that validation images chose."""
+
+    strength: float
+    at_edge: bool  # chosen at the end of the grid: a wider one (--probe.strengths) might do better
+    scores: dict[float, float]  # strength -> validation score, of those tried (a path stops early)
+    unfinished: int  # fits of the path that hit max_iterations
+    start: LinearFit | None = None  # where the final fit starts: that of the inner training images, if it is pinned
+    axes: Axes | None = None  # their principal axes, which the final fit may use
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good a fit is on validation images."""
+
+    values: Tensor  # (m,) of each image, whether it is right; or of each class, its average precision
+    log_loss: float
+
+    @property
+    def score(self) -> float:
+        """The mean, which a strength is chosen by."""
+        return float(self.values.double().mean())
+
+    def clearly_worse(self, best: Judgement) -> bool:
+        """Whether the mean is lower by ``CLEARLY`` standard errors of the paired differences, and log-loss higher."""
+        apart = best.values.double() - self.values.double()
+        return float(apart.sum()) > CLEARLY * float(apart.square().sum().sqrt()) and self.log_loss > best.log_loss
+
+
+def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgement]) -> Choice:
+    """Fit ``design`` at every strength and choose by what ``judge`` says of the parameters (C', D+1).
+
+    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` strengths
+    in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
+    """
+    best: tuple[tuple[float, float, float], Judgement, Solution] | None = None
+    scores: dict[float, float] = {}
+    unfinished = worse = 0
+    # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
+    for strength, solution in walk(design, cfg.strengths, cfg.tolerance, cfg.max_iterations, exact=False):
+        unfinished += not solution.finished
+        judgement = judge(solution.theta)
+        scores[strength] = judgement.score
+        rank = (scores[strength], -judgement.log_loss, strength)
+        if best is None or rank > best[0]:
+            best, worse = (rank, judgement, solution), 0
+            continue
+        worse = worse + 1 if judgement.clearly_worse(best[1]) else 0
+        if worse == PATIENCE:
+            break
+    assert best is not None, "there is a strength"
+    strength = best[0][2]
+    edge = strength in (min(cfg.strengths), max(cfg.strengths))
+    fit = linear_fit(design, best[2], strength)
+    start = fit if is_pinned(fit, cfg.tolerance) else None
+    return Choice(strength, edge, scores, unfinished, start, design.axes)
+
+
+def walk(
+    design: Design, strengths: Sequence[float], tolerance: float, max_iterations: int, *, exact: bool
+) -> Iterator[tuple[float, Solution]]:
+    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two."""
+    for strength in strengths:
+        check_strength(strength)
+    path: list[tuple[float, Tensor]] = []  # the last two strengths and their solutions
+    for strength in sorted(set(strengths), reverse=True):
+        start = _extrapolate(path, strength)
+        solution = minimise(
+            design, strength, tolerance=tolerance, max_iterations=max_iterations, start=start, exact=exact
+        )
+        path = [*path[-1:], (strength, solution.theta)]
+        yield strength, solution
+
+
+def descend(design: Design, strength: float, *, tolerance: float, max_iterations: int) -> Solution:
+    """Fit one strength exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
+
+    It takes hardly more passes than the fit from zero, and ends nearer the minimum: where the penalty is weak, what the
+    tolerance lets through depends on where one comes from (docs/statistics.md).
+    """
+    check_strength(strength)
+    above = [strength * 10.0**k for k in range(1, 40) if strength * 10.0**k <= STRONG]
+    loose = max(tolerance, FLOAT32_FLOOR)
+    *_, (_, near) = walk(design, [strength, *above], loose, max_iterations, exact=False)
+    left = max_iterations - near.iterations
+    last = minimise(design, strength, tolerance=tolerance, max_iterations=left, start=near.theta)
+    return replace(last, iterations=near.iterations + last.iterations)
+
+
+def is_pinned(fit: LinearFit, tolerance: float) -> bool:
+    """Whether the tolerance sees the penalty: its gradient at these weights is ``PINNED`` times the tolerance.
+
+    Where it does not, any weights that get the training images right pass for a minimum.
+    """
+    return fit.strength * float(np.abs(fit.weight).max()) >= PINNED * tolerance
+
+
+def _extrapolate(path: Sequence[tuple[float, Tensor]], strength: float) -> Tensor | None:
+    """Return where the line through the last two solutions, over log strength, stands; saves many iterations."""
+    if len(path) < 2:
+        return path[0][1] if path else None
+    (before, old), (now, new) = path
+    return new + (new - old) * float(np.log(strength / now) / np.log(now / before))
+
+
+def judge_labels(
+    design: Design, y: np.ndarray[tuple[int], np.dtype[np.int64]], held: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Callable[[Tensor], Judgement]:
+    """Return the judge of one label an image, on the images ``held`` of the design's array with labels ``y`` (M,).
+
+    The log-loss is of those whose class was trained on.
+    """
+    images = design.others(held)
+    labels = torch.as_tensor(y[held], device=design.rows.device)
+    known = torch.isin(labels, design.present)
+    codes = torch.searchsorted(design.present, labels).clamp(max=len(design.present) - 1)[:, None]
+
+    def judge(theta: Tensor) -> Judgement:
+        right = torch.empty(len(held), dtype=torch.bool, device=labels.device)
+        total = theta.new_zeros(())
+        for at, logits in images.logits(theta):
+            right[at] = design.present[logits.argmax(dim=1)] == labels[at]
+            wide = logits.double()
+            losses = torch.logsumexp(wide, dim=1) - wide.gather(1, codes[at])[:, 0]
+            total += losses[known[at]].sum()
+        return Judgement(right, float(total / known.sum()))
+
+    return judge

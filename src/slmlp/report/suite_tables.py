@@ -1,0 +1,109 @@
+"""The tables of a transfer suite, one a task: encoders down, data sets across, the mean at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from slmlp.names import display
+from slmlp.report import words
+from slmlp.report.suite_inputs import SuiteInputs, read
+from slmlp.report.tables import NOTHING, Cell, Grid, Row
+
+TITLES = {
+    "linear": "Linear probe",
+    "knn": "Nearest neighbours",
+    "centroid": "Nearest class mean",
+    "fewshot": "Few-shot episodes",
+    "labels": "Few labels",
+    "stages": "Linear probe at every depth",
+    "finetune": "Fine-tuning",
+    "unseen": "Classes that pretraining never saw",
+    "levels": "Unseen classes by semantic distance",
+    "source": "Classes of pretraining",
+    "fine": "Fine labels after pretraining on groups",
+}
+OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number
+
+
+def grid(inputs: SuiteInputs, task: str, metric: str) -> Grid:
+    """Return the table of one number over encoders and data sets."""
+    sets = inputs.sets
+    held = (inputs.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
+    columns = [*((name, "%") for name in sets)]
+    if len(sets) > 1:
+        columns += [("mean", "%"), ("mean log-odds", "")]
+    rows = []
+    for method in inputs.methods:
+        seeds = len({r.seed for r in inputs.rows if r.method == method})
+        cells = [_cell(inputs, task, metric, method, name) for name in sets]
+        if len(sets) > 1:
+            mean = (held.get("means") or {}).get(method)
+            cells += [
+                Cell(words.number(mean["accuracy"])) if mean else NOTHING,
+                Cell(words.number(mean["log_odds"], 2)) if mean else NOTHING,
+            ]
+        note = "untrained" if method in inputs.untrained else f"{seeds} seeds" if seeds > 1 else ""
+        better = method in (held.get("better") or [])
+        rows.append(Row(method, display(method), note, better, method in inputs.untrained, tuple(cells)))
+    return Grid(tuple(columns), tuple(rows), _note(inputs))
+
+
+def _cell(inputs: SuiteInputs, task: str, metric: str, method: str, data: str) -> Cell:
+    found = inputs.spread(task, metric, method, data)
+    if found is None:
+        return NOTHING
+    low, high = (None if v is None else 100 * v for v in (found.low, found.high))
+    return Cell(words.number(100 * found.mean), words.span(low, high))
+
+
+def _note(inputs: SuiteInputs) -> str:
+    seeds = max((len({r.seed for r in inputs.rows if r.method == m}) for m in inputs.methods), default=1)
+    what = "Ranges: 95 % interval over images"
+    note = what + ("; of several seeds, lowest to highest." if seeds > 1 else ", this encoder only.")
+    if len(inputs.sets) > 1:
+        note += " Means count every data set alike; log-odds, ln(p / (1 - p)), weigh a point near the top more."
+    if inputs.about["missing"]:
+        note += f" Not in these means, because not there: {', '.join(inputs.about['missing'])}."
+    return note
+
+
+def headline(inputs: SuiteInputs, task: str) -> Sequence[str]:
+    """Return the metrics of a task that get a table of their own."""
+    metrics = inputs.metrics(task)
+    return [m for m in metrics if m not in OTHER_METRICS] if "accuracy" not in metrics else ["accuracy"]
+
+
+def print_tables(folder: Path) -> None:
+    """Print a table for every task with one number for each encoder and data set."""
+    inputs = read(folder)
+    console = Console()
+    if not console.is_terminal:  # a file or pipe has no width of its own
+        console = Console(width=160)
+    for task in inputs.tasks:
+        if task == "stages":
+            continue  # a curve, on the page
+        for metric in headline(inputs, task):
+            console.print(as_rich(grid(inputs, task, metric), title(task, metric)))
+
+
+def title(task: str, metric: str) -> str:
+    """Return what a table or figure is of."""
+    return TITLES.get(task, task) + ("" if metric == "accuracy" else f": {words.metric(metric)}")
+
+
+def as_rich(shown: Grid, heading: str) -> Table:
+    """Return a table for the terminal."""
+    table = Table(title=Text(heading), caption=Text(shown.note), caption_justify="left")
+    table.add_column("encoder")
+    for name, unit in shown.columns:
+        table.add_column(Text(f"{name}, {unit}" if unit else name), justify="right")
+    for row in shown.rows:
+        style = "bold" if row.better else "dim" if row.baseline else ""
+        cells = [Text(f"{c.value}\n{c.range}".strip()) for c in row.cells]
+        table.add_row(Text(f"{row.label}\n{row.note}".strip()), *cells, style=style)
+    return table

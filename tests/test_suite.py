@@ -1,0 +1,284 @@
+"""The transfer suite end to end: any encoders, folders of data, resumed, judged, on a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from conftest import CLASSES, draw
+from slmlp import api, config, files, results, transfer
+from slmlp.errors import SlmlpError
+from slmlp.transfer.contestants import contestants, untrained
+from slmlp.transfer.room import SETTINGS
+
+QUICK = config.Suite(
+    tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"),
+    probe=config.Probe(strengths=(1e-3, 1e-1)),
+    knn=config.Knn(neighbours=5),
+    fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
+    labels=config.Labels(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
+    extraction=config.Extraction(precision="float32"),
+)
+TRAINING = config.Training(
+    encoder="resnet10", image_size=16, batch_size=24, epochs=2, augment="crop", precision="float32", base_lr=0.05
+)
+
+
+@pytest.fixture(scope="module")
+def runs(shapes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    made = []
+    for method in ("sl", "sl-mlp"):
+        for seed in (0, 1):
+            out = folder / f"{method}-seed{seed}"
+            api.pretrain(str(shapes), out, method=method, seed=seed, training=TRAINING, progress=False)
+            made.append(str(out))
+    return made
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory):
+    """Two data sets of a user's own: one with parts, one without."""
+    root = tmp_path_factory.mktemp("domains")
+    rng = np.random.default_rng(1)
+    for name, parts in (("grey-shapes", ("train", "test")), ("plain", ("",))):
+        for part in parts:
+            for label in CLASSES[:4]:
+                folder = root / name / part / label
+                folder.mkdir(parents=True)
+                for i in range(12):
+                    image = draw(label, rng)
+                    (image.convert("L") if name == "grey-shapes" else image).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def done(runs, domains, tmp_path_factory):
+    out = tmp_path_factory.mktemp("suite") / "out"
+    page = transfer.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
+    assert page == out / "report.html"
+    return out
+
+
+def test_every_encoder_is_asked_every_task_on_every_data_set(done):
+    rows = results.read(done / "results.jsonl")
+    asked = {(row.method, row.seed, row.data, row.task) for row in rows}
+    methods = {("sl", 0), ("sl", 1), ("sl-mlp", 0), ("sl-mlp", 1), ("timm:test_resnet@random", 0)}
+    methods |= {("random-init:resnet10", 0), ("random-init:test_resnet", 0)}
+    assert asked == {(*who, data, task) for who in methods for data in ("grey-shapes", "plain") for task in QUICK.tasks}
+    for row in rows:
+        assert row.predictions is None or (done / row.predictions).exists()
+    stages = [r.layer for r in rows if (r.run, r.data, r.task, r.metric) == ("sl-seed0", "plain", "stages", "accuracy")]
+    assert stages == ["stage1", "stage2", "stage3", "stage4", "stage5", "output"]
+    last, whole = (
+        next(r.value for r in rows if (r.run, r.data, r.task, r.layer, r.metric) == ("sl-seed0", "plain", *key))
+        for key in (("stages", "output", "accuracy"), ("linear", "output", "accuracy"))
+    )
+    assert last == whole
+
+
+def test_a_number_is_that_of_the_task_on_the_features(done, runs, domains):
+    """The suite's line against the same task on features written by the other command."""
+    from slmlp import data
+    from slmlp.tasks import find
+
+    cfg = dataclasses.replace(config.Suite(), extraction=QUICK.extraction)
+    folder = str(domains / "grey-shapes")
+    train, test = (api.features(runs[2], folder, part=part, cfg=cfg) for part in ("train", "test"))
+    expected = find("knn")(train, test, QUICK.knn)[0]
+    [line] = [
+        row
+        for row in results.read(done / "results.jsonl")
+        if (row.run, row.data, row.task, row.metric) == ("sl-mlp-seed0", "grey-shapes", "knn", "accuracy")
+    ]
+    assert (line.value, line.n) == (expected.value, len(test))
+    held = results.read_predictions(done / line.predictions)
+    np.testing.assert_array_equal(held.predictions, expected.predictions.predictions)
+    assert line.hashes["data"] == data.load(folder).hash()
+
+
+def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
+    verdict = files.read_json(done / "verdict.json")
+    assert verdict["headline"] == "linear accuracy"
+    compared = [c["b"] for c in verdict["tasks"]["linear accuracy"]["comparisons"]]
+    assert compared == ["sl-mlp", "timm:test_resnet@random", "random-init:resnet10", "random-init:test_resnet"]
+    first = verdict["tasks"]["linear accuracy"]["comparisons"][0]
+    assert first["a"] == "sl"
+    assert [(one["name"], one["seeds"]) for one in first["sets"]] == [("grey-shapes", 2), ("plain", 2)]
+    rows = results.read(done / "results.jsonl")
+
+    def mean(method, data):
+        return np.mean(
+            [r.value for r in rows if (r.method, r.data, r.task, r.metric) == (method, data, "linear", "accuracy")]
+        )
+
+    for one in first["sets"]:
+        assert one["difference"] == pytest.approx(100 * (mean("sl-mlp", one["name"]) - mean("sl", one["name"])))
+    assert first["difference"] == pytest.approx(np.mean([one["difference"] for one in first["sets"]]))
+    assert {"knn accuracy", "fewshot accuracy", "labels accuracy_at_1_shots"} <= verdict["tasks"].keys()
+
+
+def test_the_page_holds_the_answer_and_loads_nothing(done):
+    page = (done / "report.html").read_text()
+    for words in ("grey-shapes", "Linear probe at every depth", "untrained encoder (resnet10)", "Few-shot episodes"):
+        assert words in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert page.count('<svg class="chart') == 2 * 4 + 2 * 2 + 2  # forests wide and narrow, label and stage panels
+    sentences = files.read_json(done / "verdict.json")["sentences"]
+    assert len(sentences) >= 4
+
+
+def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, domains, monkeypatch):
+    from slmlp.transfer import room
+
+    before = (done / "results.jsonl").read_bytes()
+    monkeypatch.setattr(room, "extract_layers", None)  # would fail if any feature were asked for
+    transfer.suite([*runs, "timm:test_resnet@random"], done, domains_folder=str(domains), cfg=QUICK)
+    assert (done / "results.jsonl").read_bytes() == before
+
+
+def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, domains, tmp_path):
+    """Killed after some lines, by a signal that cannot be caught; the end is byte for byte the straight one's."""
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "slmlp", "suite", *runs, "timm:test_resnet@random", "--domains", str(domains)]
+    words += ["--out", str(out), "--tasks", *QUICK.tasks, "--probe.strengths", "1e-3", "1e-1", "--knn.neighbours", "5"]
+    words += ["--fewshot.ways", "3", "--fewshot.shots", "2", "--fewshot.queries", "4", "--fewshot.episodes", "20"]
+    words += ["--labels.fractions", "0.1", "1.0", "--labels.shots", "1", "4", "--labels.draws", "2"]
+    words += ["--extraction.precision", "float32"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("grey-shapes: sl-mlp-seed0"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    part = (out / "results.jsonl").read_bytes()
+    whole = (done / "results.jsonl").read_bytes()
+    assert 0 < len(part) < len(whole)
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (out / "results.jsonl").read_bytes() == whole
+    assert f"report: {out / 'report.html'}" in ended.stdout
+    assert "Linear probe" in ended.stdout
+
+
+def test_one_encoder_on_its_own(runs, domains, tmp_path, capsys):
+    from slmlp.cli import main
+
+    words = ["evaluate", runs[0], str(domains / "plain"), "--task", "centroid", "knn", "--knn.neighbours", "3"]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "centroid accuracy:" in said
+    assert "knn accuracy:" in said
+    rows = results.read(tmp_path / "one" / "results.jsonl")
+    assert {(row.task, row.data) for row in rows} == {("centroid", "plain"), ("knn", "plain")}
+    assert main(["evaluate", runs[0], "--domains", str(domains), "--task", "knn", "--out", str(tmp_path / "all")]) == 0
+    assert "grey-shapes: knn accuracy:" in capsys.readouterr().out
+
+
+def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, capsys):
+    from slmlp.cli import main
+
+    folder, file = str(domains / "grey-shapes"), tmp_path / "f.npz"
+    assert main(["features", runs[0], folder, "--out", str(file), "--extraction.precision", "float32"]) == 0
+    assert main(["evaluate", str(file), "--task", "knn", "--knn.neighbours", "5", "--out", str(tmp_path / "o")]) == 0
+    [row] = [r for r in results.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
+    [line] = [
+        r
+        for r in results.read(done / "results.jsonl")
+        if (r.run, r.data, r.task, r.metric) == ("sl-seed0", "grey-shapes", "knn", "accuracy")
+    ]
+    assert row.value == line.value
+    capsys.readouterr()
+    assert main(["evaluate", str(file), "--task", "stages"]) == 2
+    assert "needs images" in capsys.readouterr().err
+
+
+def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp_path):
+    options = config.DataOptions(groups=str(shape_groups))
+    rule = config.Split(by="random", unseen_fraction=0.34)
+    api.split(str(shapes), tmp_path / "s.json", rule, options)
+    run = api.pretrain(
+        str(shapes), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json", labels="class_group",
+        options=options, progress=False,
+    )  # fmt: skip
+    cfg = dataclasses.replace(QUICK, probe=config.Probe(strengths=(1e-2, 1e-1), folds=3), data=options)
+    rows = api.evaluate(run.path, str(shapes), task=("unseen", "levels", "source", "fine"), cfg=cfg)
+    by_task = {task: {r.metric: r for r in rows if r.task == task} for task in ("unseen", "levels", "source", "fine")}
+    levels = by_task["levels"]
+    assert sum(r.n for r in levels.values()) == by_task["unseen"]["accuracy"].n
+    weighed = sum(r.n * r.value for r in levels.values()) / by_task["unseen"]["accuracy"].n
+    assert weighed == pytest.approx(by_task["unseen"]["accuracy"].value)
+    assert by_task["fine"]["accuracy"].value == by_task["source"]["accuracy"].value
+    assert by_task["fine"]["group_accuracy"].value >= by_task["fine"]["accuracy"].value
+
+
+def test_untrained_networks_are_rows_one_a_network(runs):
+    found = contestants([*runs, "timm:test_resnet@random", "again=timm:test_resnet@random"])
+    rows = untrained(found, config.PreprocessFlags())
+    assert [row.name for row in rows] == ["random-init:resnet10", "random-init:test_resnet"]
+    assert [row.name for row in untrained(found[:2], config.PreprocessFlags())] == ["random-init"]
+    [first] = untrained(found[:1], config.PreprocessFlags())
+    assert first.open(config.PreprocessFlags()).hash() != found[0].open(config.PreprocessFlags()).hash()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["suite", "RUN", "--domains", "DOMAINS", "--tasks", "liner"], "unknown task 'liner': did you mean 'linear'"),
+        (["suite", "RUN", "--out", "OUT"], "no data set to evaluate on"),
+        (["suite", "RUN", "RUN", "--domains", "DOMAINS"], "are both sl with seed 0: give them names of their own"),
+        (["suite", "RUN", "--domains", "DOMAINS", "--tasks", "unseen"], "need --split FILE"),
+        (["suite", "no-such-run", "--domains", "DOMAINS"], "no encoder at no-such-run"),
+        (["evaluate", "RUN", "SHAPES", "--task", "unseen"], "was trained without a split"),
+        (["evaluate", "RUN", "SHAPES", "--task", "knn", "--knn.neighbours", "100000"], "neighbours"),
+    ],
+)
+def test_bad_words_are_one_line(runs, domains, shapes, tmp_path, capsys, words, line):
+    from slmlp.cli import main
+
+    names = {"RUN": runs[0], "DOMAINS": str(domains), "OUT": str(tmp_path / "o"), "SHAPES": str(shapes)}
+    words = [names.get(word, word) for word in words]
+    assert main(words if "--out" in words else [*words, "--out", str(tmp_path / "o")]) == 2
+    said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("slmlp: ")]
+    assert len(said) == 1
+    assert line in said[0]
+
+
+def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
+    shutil.copytree(domains / "plain", tmp_path / "plain")
+    with pytest.raises(SlmlpError, match="are both named plain"):
+        transfer.suite(
+            runs[:1], tmp_path / "o", domains_folder=str(domains), sources=[str(tmp_path / "plain")], cfg=QUICK
+        )
+
+
+def test_every_setting_of_a_task_decides_its_hash():
+    """A setting that changes numbers must make its lines count as others."""
+    from slmlp.transfer.room import settings_hash
+
+    base = config.Suite()
+    for task, names in SETTINGS.items():
+        for name in names:
+            held = getattr(base, name)
+            for field in dataclasses.fields(held):
+                value = getattr(held, field.name)
+                other = {
+                    int: lambda v: v + 1,
+                    float: lambda v: v + 0.5,
+                    str: lambda v: v + "x",
+                    tuple: lambda v: (*v, 1),
+                }
+                changed = (
+                    dataclasses.replace(held, **{field.name: other[type(value)](value)})
+                    if type(value) in other
+                    else held
+                )
+                moved = settings_hash(task, dataclasses.replace(base, **{name: changed})) != settings_hash(task, base)
+                assert moved == (field.name != "memory_limit_gb"), (task, field.name)
