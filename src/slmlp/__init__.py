@@ -18,27 +18,36 @@ if TYPE_CHECKING:
     from slmlp.analysis.redundancy import feature_redundancy
     from slmlp.api import evaluate, pretrain
     from slmlp.comparison import compare
-    from slmlp.config import Detection, Study, Training
+    from slmlp.config import Detection, Study, Suite, TaskSettings, Training
     from slmlp.detection import detect
     from slmlp.encoders import Encoder
     from slmlp.errors import SlmlpError
+    from slmlp.exports import export
+    from slmlp.grafting import add_projector, remove_projector
     from slmlp.studies import study
+    from slmlp.transfer import suite
 
 # name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
 _PUBLIC = {
     "Detection": "slmlp.config",
+    "add_projector": "slmlp.grafting",
     "Encoder": "slmlp.encoders",
     "SlmlpError": "slmlp.errors",
     "Study": "slmlp.config",
+    "Suite": "slmlp.config",
+    "TaskSettings": "slmlp.config",
     "Training": "slmlp.config",
     "compare": "slmlp.comparison",
     "detect": "slmlp.detection",
     "discriminative_ratio": "slmlp.analysis.ratio",
     "evaluate": "slmlp.api",
+    "export": "slmlp.exports",
     "feature_mixtureness": "slmlp.analysis.mixtureness",
     "feature_redundancy": "slmlp.analysis.redundancy",
     "pretrain": "slmlp.api",
+    "remove_projector": "slmlp.grafting",
     "study": "slmlp.studies",
+    "suite": "slmlp.transfer",
 }
 
 __all__ = [
@@ -46,16 +55,22 @@ __all__ = [
     "Encoder",
     "SlmlpError",
     "Study",
+    "Suite",
+    "TaskSettings",
     "Training",
+    "add_projector",
     "compare",
     "detect",
     "discriminative_ratio",
     "evaluate",
+    "export",
     "feature_mixtureness",
     "feature_redundancy",
     "pretrain",
     "recipes",
+    "remove_projector",
     "study",
+    "suite",
 ]
 
 

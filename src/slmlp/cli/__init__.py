@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "data": ("slmlp.cli.datasets", "DataCommand", "list the data sets, fetch one, check a copy of one"),
     "detect": ("slmlp.cli.detecting", "DetectCommand", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
+    "export": ("slmlp.cli.exporting", "Export", "write an encoder for another tool, and prove it"),
     "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
 }
 SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes share their work

@@ -1,0 +1,57 @@
+"""slmlp export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write an encoder for another tool, read it again through that tool's loader, and compare features on real images.
+
+    Example: `slmlp export my-run --to onnx --out encoder.onnx`;
+    `slmlp export my-run --to detectron2 --out r50.pkl`
+    """
+
+    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a finished run, or an encoder file."""
+    to: str
+    """`torchvision`, `timm`, `safetensors`, `onnx`, `detectron2`, `hf` (a folder as on the Hugging Face hub) or
+    `exported-program` (torch.export)."""
+    out: str
+    """The file, or the folder of `hf`; must be new."""
+    data: str = "emoji"
+    """Images to compare features on: anything that DATA can be elsewhere; default: the embedded set."""
+    images: int = 16
+    """How many of them, spread over the set."""
+    with_projector: bool = False
+    """Let the run's projector travel too (safetensors, onnx, exported-program)."""
+    classifier: int | None = None
+    """Add a fresh, untrained classifier of this many classes (torchvision, timm, hf); default: none."""
+    license: str = "unknown"
+    """Licence of the weights for the model card, as the Hugging Face hub names them: `apache-2.0`, `cc-by-nc-4.0`."""
+    opset: int = 18
+    """Opset of the ONNX file."""
+
+    def run(self) -> int:
+        """Export and print the differences."""
+        from slmlp.progress import say
+
+        say("starting: loading libraries and images")
+        from slmlp.exports import export
+
+        made = export(
+            self.run_folder, self.to, self.out, data=self.data, images=self.images,
+            with_projector=self.with_projector, classifier=self.classifier, license=self.license, opset=self.opset,
+        )  # fmt: skip
+        print(f"{made.path}: compared with the encoder on {made.images}")
+        width = max(len(d.output) for d in made.differences)
+        for d in made.differences:
+            print(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
+        for file in made.beside:
+            print(f"beside it: {file}")
+        print(made.usage)
+        return 0

@@ -1,0 +1,148 @@
+"""Encoders for other people's tools: written, read again through the tool's own loader, compared, only then kept."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slmlp.errors import SlmlpError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from slmlp.exports.parcel import Parcel, Target
+    from slmlp.exports.proof import Difference
+
+TARGETS: dict[str, str] = {
+    "torchvision": "slmlp.exports.torchvision_file",
+    "timm": "slmlp.exports.timm_file",
+    "safetensors": "slmlp.exports.safetensors_file",
+    "onnx": "slmlp.exports.onnx_file",
+    "detectron2": "slmlp.exports.detectron2_file",
+    "hf": "slmlp.exports.hf_folder",
+    "exported-program": "slmlp.exports.exported_program",
+}  # name -> module that is a ``parcel.Target``
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export."""
+
+    path: Path
+    beside: tuple[Path, ...]  # what belongs to it: config, card
+    card: Path
+    usage: str  # the code, or the command, that loads it
+    images: str  # what the features were compared on
+    differences: tuple[Difference, ...]
+
+
+def export(
+    run: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    data: str = "emoji",
+    images: int = 16,
+    with_projector: bool = False,
+    classifier: int | None = None,
+    license: str = "unknown",
+    opset: int = 18,
+) -> Exported:
+    """Write an encoder for another tool, and prove it.
+
+    Args:
+        run: a finished run's folder, or an encoder file.
+        to: one of ``TARGETS``.
+        out: the new file, or the new folder for ``hf``.
+        data: the images that features are compared on; what ``slmlp pretrain`` takes as DATA.
+        images: how many of them.
+        with_projector: whether the run's projector travels too.
+        classifier: classes of a fresh, untrained classifier, for targets whose networks have one; None for none.
+        license: of the weights, as the Hugging Face hub names licences.
+        opset: of ONNX.
+
+    Raises:
+        SlmlpError: a target that cannot hold the encoder, a file that exists, a key that is missing or left over, or
+            features that differ; nothing is left behind.
+
+    >>> import tempfile
+    >>> from slmlp.encoders import build
+    >>> folder = tempfile.mkdtemp()
+    >>> build("test_vit", 32, "standard").save(Path(folder, "encoder.safetensors"))
+    >>> made = export(f"{folder}/encoder.safetensors", "timm", f"{folder}/mine.safetensors", images=4)
+    >>> sorted(path.name for path in made.beside), made.differences[0].relative < 1e-4
+    (['mine.safetensors.json', 'mine.safetensors.md'], True)
+    """
+    from slmlp import files
+    from slmlp.exports import placing, proof
+    from slmlp.exports.card import card
+    from slmlp.exports.parcel import open_parcel
+
+    if to not in TARGETS:
+        raise unknown("export target", to, TARGETS)
+    target, path = _target(to), Path(out)
+    _check_name(to, target, path)
+    folder = not target.SUFFIXES
+    names = [path.name] if folder else [path.name, *(f"{path.name}{end}" for end in (".json", ".yaml", ".md"))]
+    placing.free([path.with_name(name) for name in names])
+    parcel = open_parcel(run, with_projector=with_projector, classes=classifier, opset=opset, license_name=license)
+    refuse(parcel, to)
+    x, name = proof.real_images(parcel.encoder, data, images)
+    compared = f"{len(x)} images of {name}"
+    with placing.staged(path) as stage:
+        made = stage / path.name
+        beside = list(target.write(parcel, made))
+        differences = proof.compare(_pairs(target, parcel, made, x, to), to)
+        usage = target.usage(parcel, path.name)
+        loader = f"{target.LOADER} ({target.TOOL} {importlib.metadata.version(target.TOOL)})"
+        about = made / "README.md" if folder else stage / f"{path.name}.md"
+        files.write_text(about, card(parcel, path.name, to, loader, usage, differences, compared, front_matter=folder))
+        beside += [] if folder else [about]
+        placing.place([*beside, made], path.parent)
+    kept = tuple(path.with_name(file.name) for file in beside)
+    return Exported(path, kept, path / "README.md" if folder else kept[-1], usage, compared, tuple(differences))
+
+
+def refuse(parcel: Parcel, to: str) -> None:
+    """Refuse a target that cannot hold the parcel, with the reason and the targets that can."""
+    reason = _target(to).refusal(parcel)
+    if reason is None:
+        return
+    from slmlp.exports.parcel import told
+
+    able = [name for name in TARGETS if _target(name).refusal(parcel) is None]
+    instead = f"; {', '.join(able)} can hold it" if able else ""
+    raise SlmlpError(f"--to {to} cannot hold {told(parcel.encoder)}: {reason}{instead}")
+
+
+def _pairs(target: Target, parcel: Parcel, made: Path, x: Tensor, to: str) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Return expected and found outputs; whatever the other tool's loader objects to is one line."""
+    try:
+        return target.pairs(parcel, made, x)
+    except SlmlpError:
+        raise
+    except Exception as error:  # of another library: keys, shapes, a graph that does not run
+        first = " ".join(str(error).split())[:300]
+        raise SlmlpError(f"{to}: {target.TOOL} does not take the export ({first}); nothing was written") from error
+
+
+def _target(name: str) -> Target:
+    module: Target = importlib.import_module(TARGETS[name])
+    return module
+
+
+def _check_name(to: str, target: Target, path: Path) -> None:
+    """Refuse a name of another kind than the target's."""
+    suffixes: Sequence[str] = target.SUFFIXES
+    if set(path.name) & set("\"'`\\\n") or not path.name:
+        raise SlmlpError(
+            f"--out {path}: the name stands in code on the card, so that it may hold no quotes and backslashes"
+        )
+    if suffixes and path.suffix not in suffixes:
+        raise SlmlpError(f"--out {path}: a {to} export is a file that ends in {' or '.join(suffixes)}")
+    if not suffixes and path.suffix in (".safetensors", ".pth", ".pt", ".onnx", ".pkl", ".bin"):
+        raise SlmlpError(f"--out {path}: a {to} export is a folder; leave the {path.suffix} away")

@@ -1,0 +1,186 @@
+"""The model card: what the weights are, what they were made from, what is known of them, that the export is true."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmlp import results
+from slmlp.exports.parcel import Parcel
+from slmlp.exports.proof import TOLERANCE, Difference
+from slmlp.names import display
+from slmlp.results import Result
+from slmlp.run import versions
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#|~!$])")  # what Markdown would read as more than a letter
+LEFT_OUT = ("threads", "device", "checkpoint_minutes", "cache_dir")  # what decides no weight, or tells of a machine
+PROPORTIONS = ("accuracy", "mean_class_accuracy", "recall", "map", "error")
+
+
+def text(value: Any) -> str:
+    """Return anything as one line of Markdown that shows just its letters.
+
+    >>> print(text("3 < 4").replace("&", "and "))
+    3 and lt; 4
+    """
+    return SPECIAL.sub(r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def card(
+    parcel: Parcel, name: str, target: str, loader: str, usage: str, differences: Sequence[Difference], images: str, *,
+    front_matter: bool,
+) -> str:  # fmt: skip
+    """Return the card of an export called ``name``; ``images`` says what the features were compared on."""
+    spec, prepared = parcel.encoder.spec, parcel.encoder.preprocess
+    lines = _front_matter(parcel) if front_matter else []
+    lines += [
+        f"# {text(name)}",
+        "",
+        f"An image encoder: normalised RGB images (N, 3, {prepared.size}, {prepared.size}) to features "
+        f"(N, {parcel.encoder.dim}). Written by slmlp for {text(target)}.",
+        "",
+        *_table(
+            [
+                ("encoder", f"{spec.name}, {spec.stem} stem"),
+                ("width", parcel.encoder.dim),
+                ("parameters", f"{sum(p.numel() for p in parcel.encoder.parameters()):,}"),
+                ("licence", parcel.license if parcel.license != "unknown" else "not stated"),
+                (
+                    "projector",
+                    "travels with it" if parcel.projector is not None else "left behind, as it is meant to be",
+                ),
+                ("classifier", f"fresh, untrained, {parcel.classes} classes" if parcel.classes else "none"),
+                ("encoder hash", parcel.encoder.hash()),
+            ]
+        ),
+        "",
+        "## Use",
+        "",
+        "```",
+        usage,
+        "```",
+        "",
+        f"Images: {_preparing(parcel)}.",
+        "",
+        "## Where it comes from",
+        "",
+        *_origin(parcel),
+        "## Results",
+        "",
+        *_results(parcel),
+        "## Proof of the export",
+        "",
+        f"Loaded again by {text(loader)} and compared with the encoder on {text(images)}. "
+        f"Refused above {TOLERANCE:g} of the largest value, and at any missing or unexpected key.",
+        "",
+        "| output | shape | largest difference | relative to the largest value |",
+        "| --- | --- | --- | --- |",
+        *(f"| {d.output} | {d.shape} | {d.largest:.3g} | {d.relative:.3g} |" for d in differences),
+        "",
+        "Written with " + ", ".join(f"{k} {v}" for k, v in versions().items()) + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(parcel: Parcel) -> list[str]:
+    """Return the YAML that the Hugging Face hub reads; JSON texts are YAML texts, whatever is in them."""
+    return [
+        "---",
+        f"license: {json.dumps(parcel.license)}",
+        "library_name: timm",
+        "pipeline_tag: image-feature-extraction",
+        "tags: [timm, image-feature-extraction, slmlp]",
+        "---",
+    ]
+
+
+def _table(rows: Iterable[tuple[str, Any]]) -> list[str]:
+    return ["| | |", "| --- | --- |", *(f"| {text(key)} | {text(value)} |" for key, value in rows)]
+
+
+def _preparing(parcel: Parcel) -> str:
+    prepared = parcel.encoder.preprocess
+    how = "stretched to" if prepared.squash else "short side resized to"
+    mean, std = (" ".join(f"{v:g}" for v in values) for values in (prepared.mean, prepared.std))
+    return (
+        f"{how} {prepared.side} px ({prepared.interpolation}, antialiased), centre {prepared.size} px, RGB in 0 to 1, "
+        f"less {mean}, divided by {std}"
+    )
+
+
+def _origin(parcel: Parcel) -> list[str]:
+    """Return what the run's ``config.json`` says: data, split, method, settings, seeds, versions."""
+    if parcel.run is None:
+        return ["An encoder file without its run's folder, so that its data, settings and seed are not known here.", ""]
+    about = parcel.run.config
+    job, resolved, identity = about["job"], about["resolved"], about["identity"]
+    split = parcel.run.split
+    rows: list[tuple[str, Any]] = [
+        ("data", _name(job["data"])),
+        ("training images", f"{resolved['training_images']:,} of {resolved['classes']} classes"),
+        ("labels", job["labels"]),
+        ("data hash", resolved["data_hash"]),
+        ("split", f"{split.rule}; {len(split.source)} source and {len(split.unseen)} held-out classes" if split else
+         "none: all classes were trained on"),
+        ("split hash", identity["split"] or "none"),
+        ("method", display(job["method"])),
+        ("recipe", job.get("recipe") or "none"),
+        ("seed", job["seed"]),
+        ("epoch", parcel.epoch if parcel.epoch is not None else job["training"]["epochs"]),
+        ("peak learning rate", f"{resolved['peak_lr']:.4g}"),
+        ("steps", f"{resolved['steps']:,}"),
+        ("trained with", ", ".join(f"{k} {v}" for k, v in about["versions"].items())),
+        ("slmlp's commit", about.get("commit") or "installed"),
+    ]  # fmt: skip
+    settings = {f"training.{k}": v for k, v in job["training"].items() if k not in LEFT_OUT}
+    settings["training.init"] = _name(str(settings["training.init"]))
+    settings |= {f"method.{k}": v for k, v in resolved["method_settings"].items()}
+    full = _table((k, json.dumps(v, sort_keys=True)) for k, v in sorted(settings.items()))
+    return [*_table(rows), "", "Every setting:", "", *full, ""]
+
+
+def _name(source: str) -> str:
+    """Return a data source or a weights source without the folders it lies in, which are nobody's business."""
+    return source if "/" not in source else Path(source).name
+
+
+def _results(parcel: Parcel) -> list[str]:
+    """Return the numbers that slmlp has of these very weights."""
+    rows = _known(parcel)
+    if not rows:
+        return ["None are kept beside the run: `slmlp evaluate RUN DATA` makes some.", ""]
+    lines = ["| data | task | layer | metric | value | 95 % interval | images |", "| --- " * 7 + "|"]
+    for row in rows:
+        interval = " to ".join(_number(row.metric, v) for v in row.interval) if row.interval else ""
+        cells = (
+            _name(row.data),
+            row.task,
+            row.layer,
+            row.metric,
+            _number(row.metric, row.value),
+            interval,
+            f"{row.n:,}",
+        )
+        lines.append("| " + " | ".join(text(cell) for cell in cells) + " |")
+    return [*lines, "", "Intervals are over the images of the test, for this one run.", ""]
+
+
+def _known(parcel: Parcel) -> list[Result]:
+    """Return result lines whose encoder hash is this encoder's: of the run's evaluation, and of its study."""
+    if parcel.run is None:
+        return []
+    files = [parcel.run.path / "evaluation" / "results.jsonl"]
+    if parcel.run.path.resolve().parent.name == "runs":
+        files.append(parcel.run.path.resolve().parent.parent / "results.jsonl")
+    mine = parcel.encoder.hash()
+    found = [row for file in files if file.is_file() for row in results.read(file)]
+    return [row for row in found if row.hashes.get("encoder") == mine and row.task != "measures" and row.role != "grid"]
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{100 * value:.1f} %" if metric in PROPORTIONS else f"{value:.4g}"

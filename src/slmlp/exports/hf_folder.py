@@ -1,0 +1,46 @@
+"""Hugging Face: a folder of ``config.json``, ``model.safetensors`` and ``README.md``, in the form that timm defines.
+
+timm reads it from disk (``local-dir:``) and from the hub (``hf-hub:``), transformers through its wrapper of timm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import timm
+from torch import Tensor
+
+from slmlp import files
+from slmlp.exports import timm_config, weights_file
+from slmlp.exports.parcel import FEATURES, Parcel
+from slmlp.exports.timm_config import refusal
+from slmlp.exports.timm_file import features, state
+
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
+
+TOOL, LOADER = "timm", "timm.create_model('local-dir:...', pretrained=True)"
+SUFFIXES: tuple[str, ...] = ()  # a folder
+
+
+def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+    """Write the folder, less its card."""
+    path.mkdir()
+    files.write_json(path / "config.json", timm_config.config(parcel))
+    weights_file.write(path / "model.safetensors", state(parcel))
+    return []
+
+
+def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Let timm read the folder as it reads one of the hub, strictly."""
+    network = timm.create_model(f"local-dir:{path}", pretrained=True)
+    return {FEATURES: (parcel.expected(x)[FEATURES], features(network, x))}
+
+
+def usage(parcel: Parcel, name: str) -> str:
+    """Return the lines that load the folder."""
+    return (
+        "import timm\n\n"
+        f'model = timm.create_model("local-dir:{name}", pretrained=True)  # or hf-hub:OWNER/NAME\n'
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
+    )

@@ -1,0 +1,91 @@
+"""ONNX: the network as a graph of a stated opset, any batch, in one file, proved by ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slmlp.errors import SlmlpError
+from slmlp.exports.exported_program import program, refusal
+from slmlp.exports.parcel import Parcel
+
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "session", "usage", "write"]
+
+TOOL, LOADER = "onnxruntime", "onnxruntime.InferenceSession"
+SUFFIXES = (".onnx",)
+INPUT = "images"
+
+
+def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+    """Write the graph, checked by onnx; its properties say how images are prepared."""
+    onnx = _library("onnx")
+    _library("onnxscript")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            made = torch.onnx.export(
+                program(parcel), (), dynamo=True, opset_version=parcel.opset, input_names=[INPUT],
+                output_names=parcel.outputs, verbose=False,
+            )  # fmt: skip
+        except Exception as error:  # of the exporter's many parts
+            first = " ".join(str(error).split())[:200]
+            raise SlmlpError(f"onnx: the network cannot be written at opset {parcel.opset} ({first})") from error
+    assert made is not None
+    model = made.model_proto
+    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if found != parcel.opset:
+        raise SlmlpError(f"onnx: --opset {parcel.opset} was asked for, torch's exporter wrote {found}; ask for {found}")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    prepared = parcel.encoder.preprocess
+    for key, value in {"slmlp.preprocess": prepared.id, "mean": prepared.mean, "std": prepared.std}.items():
+        model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return []
+
+
+def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Run the file in ONNX Runtime on all images at once, then on one alone."""
+    opened, expected = session(path), parcel.expected(x)
+    made: dict[str, tuple[Tensor, Tensor]] = {}
+    both = [opened.run(parcel.outputs, {INPUT: part.numpy()}) for part in (x, x[:1])]
+    for name, many, one in zip(parcel.outputs, *both, strict=True):
+        made[name] = (expected[name], torch.from_numpy(many))
+        # one image beside the rest, so that the comparison is of several
+        made[f"{name} of one image"] = (expected[name], torch.cat([torch.from_numpy(one), torch.from_numpy(many[1:])]))
+    return made
+
+
+def usage(parcel: Parcel, name: str) -> str:
+    """Return the lines that load the file."""
+    return (
+        "import onnxruntime\n\n"
+        f'session = onnxruntime.InferenceSession("{name}")\n'
+        f'{", ".join(parcel.outputs)}, = session.run(None, {{"{INPUT}": images}})  # opset {parcel.opset}, any batch'
+    )
+
+
+def session(path: Path, threads: int | None = None) -> Any:
+    """Return ONNX Runtime's session of a file on the CPU; ``threads`` as torch has them unless given."""
+    onnxruntime = _library("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors; they reach the user as exceptions
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _library(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SlmlpError(f"--to onnx needs the package {name}: pip install 'slmlp[onnx]'") from error

@@ -1,0 +1,139 @@
+"""What is exported: an encoder, what is known of the run it came from, and what was asked to travel with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from slmlp import files
+from slmlp.encoders import Encoder
+from slmlp.errors import SlmlpError
+from slmlp.heads import load_projector
+from slmlp.run import Run
+
+FEATURES, EMBEDDING = "features", "embedding"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An encoder on its way into another tool."""
+
+    encoder: Encoder  # on the CPU, in evaluation mode
+    run: Run | None  # that the encoder came from, where its folder is there
+    epoch: int | None  # of an encoder kept on the way
+    projector: nn.Sequential | None = None  # only where it was asked for
+    classes: int | None = None  # of a fresh classifier, where one was asked for
+    opset: int = 18  # of ONNX
+    license: str = "unknown"  # of the weights
+
+    def expected(self, x: Tensor) -> dict[str, Tensor]:
+        """Return features (N, D), and the embedding (N, P), of normalised images (N, 3, S, S)."""
+        with torch.inference_mode():
+            h = self.encoder(x)
+            made = {FEATURES: h}
+            if self.projector is not None:
+                made[EMBEDDING] = self.projector(h)
+        return made
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that makes one output, or two where the projector travels."""
+        return self.encoder.backbone if self.projector is None else _Both(self.encoder.backbone, self.projector)
+
+    @property
+    def projector_settings(self) -> dict[str, Any]:
+        """Settings of the run's projector, from which it can be built again."""
+        assert self.run is not None
+        settings: dict[str, Any] = self.run.config["resolved"]["method_settings"]["projector"]
+        return settings
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the network's outputs."""
+        return [FEATURES] if self.projector is None else [FEATURES, EMBEDDING]
+
+
+class _Both(nn.Module):
+    """A backbone, and its projector behind it; images -> (features, embedding)."""
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.projector = backbone, projector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (N, D) and embedding (N, P)."""
+        h = self.backbone(images)
+        return h, self.projector(h)
+
+
+class Target(Protocol):
+    """A module of this room: one kind of file or folder that another tool reads."""
+
+    TOOL: str  # the package whose loader proves the export, as pip knows it
+    LOADER: str  # that loader in words
+    SUFFIXES: tuple[str, ...]  # of the file; none where it is a folder
+
+    def refusal(self, parcel: Parcel) -> str | None:
+        """Return why the target cannot hold the parcel, or None where it can."""
+
+    def write(self, parcel: Parcel, path: Path) -> Sequence[Path]:
+        """Write the export to ``path`` and return the files beside it, which are named after it."""
+
+    def pairs(self, parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Load ``path`` through the other tool's loader; return (expected, found) of each output on images ``x``."""
+
+    def usage(self, parcel: Parcel, name: str) -> str:
+        """Return the lines of code that load a file or folder called ``name``."""
+
+
+def open_parcel(
+    source: str | Path, *, with_projector: bool, classes: int | None, opset: int, license_name: str
+) -> Parcel:
+    """Return the parcel of a run's folder, of its encoder file, or of an encoder file that stands alone."""
+    path = Path(source)
+    encoder = Encoder.load(path).eval()
+    run, epoch = _run_of(path)
+    projector = None
+    if with_projector:
+        projector = load_projector(run.path, encoder.dim) if run is not None and epoch is None else None
+        if projector is None:
+            raise SlmlpError(
+                f"--with-projector: {source} keeps no projector (plain SL has none, and neither have encoder files and "
+                "encoders of an epoch before the last); leave it away, or name a finished run's folder"
+            )
+    if classes is not None and classes < 1:
+        raise SlmlpError(f"--classifier must be at least 1 class, found {classes}")
+    return Parcel(encoder, run, epoch, projector, classes, opset, license_name)
+
+
+def _run_of(path: Path) -> tuple[Run | None, int | None]:
+    """Return the run that an encoder came from, and the epoch where it is not the finished one."""
+    place = path.resolve()
+    folder, epoch = place if place.is_dir() else place.parent, None
+    if place.is_file() and folder.name == "epochs" and place.stem.isdigit():
+        folder, epoch = folder.parent, int(place.stem)
+    elif place.is_file() and place.name != "encoder.safetensors":
+        return None, None
+    file = folder / "config.json"
+    held = files.read_json(file) if file.is_file() else {}
+    whole = isinstance(held, dict) and {"job", "resolved", "identity"} <= held.keys()  # and not another tool's config
+    return (Run(folder), epoch) if whole else (None, None)
+
+
+def told(encoder: Encoder) -> str:
+    """Return an encoder in words, for refusals."""
+    return f"{encoder.spec.name} with the {encoder.spec.stem} stem at {encoder.spec.image_size} px"
+
+
+def no_room_for(parcel: Parcel, tool: str, *, projector: bool = False, classifier: bool = False) -> str | None:
+    """Return why a target without a place for a projector, or for a classifier, cannot hold what was asked for."""
+    if parcel.projector is not None and not projector:
+        return f"{tool}'s networks have no place for a projector; leave --with-projector away"
+    if parcel.classes is not None and not classifier:
+        return "it holds features and no classifier; leave --classifier away"
+    return None

@@ -1,0 +1,72 @@
+"""Several files that appear together, or not at all, and never over others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slmlp.errors import SlmlpError
+
+
+@contextlib.contextmanager
+def staged(out: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside ``out``, removed afterwards with what is left in it."""
+    folder = out.parent / f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise SlmlpError(
+            f"cannot write {out}: {error.strerror or error}; free space or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free(paths: Sequence[Path]) -> None:
+    """Refuse where one of the paths exists."""
+    held = [str(path) for path in paths if os.path.lexists(path)]
+    if held:
+        raise SlmlpError(f"{', '.join(held)} exists already and is not overwritten; choose another --out, or remove it")
+
+
+def place(made: Sequence[Path], folder: Path) -> None:
+    """Move finished files and folders, the main one last, into ``folder``; all of them, or none.
+
+    Each file is flushed to disk first. A file takes its name by a hard link, which fails where the name is taken.
+    """
+    for path in made:
+        for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+    free([folder / path.name for path in made])
+    placed: list[Path] = []
+    try:
+        for path in made:
+            there = folder / path.name
+            _move(path, there)
+            placed.append(there)
+    except BaseException as error:
+        for there in placed:
+            shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise SlmlpError(
+                f"{error.filename2 or error.filename} exists already and is not overwritten; choose another --out"
+            ) from error
+        raise
+
+
+def _move(path: Path, there: Path) -> None:
+    if path.is_file():
+        try:
+            os.link(path, there)
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            free([there])
+    path.rename(there)

@@ -1,0 +1,28 @@
+"""Files of tensors by name: safetensors, or ``torch.save``, by their suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SAFE, PICKLES = ".safetensors", (".pth", ".pt")
+SUFFIXES = (SAFE, *PICKLES)
+
+
+def write(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors; contiguous ones on the CPU, as ``Encoder.weights`` gives them."""
+    if path.suffix == SAFE:
+        save_file(dict(state), path, metadata={"format": "pt"})
+    else:
+        torch.save(dict(state), path)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read tensors; a pickle may hold nothing else."""
+    if path.suffix == SAFE:
+        return dict(load_file(path))
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
