@@ -112,12 +112,16 @@ def turn(given: argparse.Namespace, folder: Path, who: str, **settings: Any) -> 
 
 
 def _line(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
-    a, b = ([turn["seconds"] for turn in turns] for turns in (ours, theirs))
-    ratios = [other / mine for mine, other in zip(a, b, strict=True)]
-    return (
-        f"{name:18} ours {statistics.median(a):8.2f} s  scikit-learn {statistics.median(b):8.2f} s  "
-        f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}), aim 5"
-    )
+    """Return seconds of both sides and their ratio, round by round, by the clock and by the CPU time used."""
+    shown = []
+    for kind, word in (("seconds", "s"), ("cpu", "s of CPU")):
+        a, b = ([turn[kind] for turn in turns] for turns in (ours, theirs))
+        ratios = [other / mine for mine, other in zip(a, b, strict=True)]
+        shown.append(
+            f"ours {statistics.median(a):.2f} {word}, scikit-learn {statistics.median(b):.2f}, "
+            f"ratio {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        )
+    return f"{name:5} {'; '.join(shown)}; aim 5"
 
 
 def _sweep(given: argparse.Namespace, folder: Path) -> None:
@@ -134,7 +138,7 @@ def _sweep(given: argparse.Namespace, folder: Path) -> None:
         print(_line(kind, turns["ours"], turns[kind]))
     for name, (first, *_) in turns.items():
         print(
-            f"{name:18} chose {first['chosen']:.3g} an image of {first['tried']} tried, accuracy on "
+            f"{name:5} chose {first['chosen']:.3g} an image of {first['tried']} tried, accuracy on "
             f"{images // 4} test images {100 * first['accuracy']:.2f} %, fits cut off {first['unfinished']}"
         )
 
@@ -229,10 +233,10 @@ def _ours(settings: dict[str, Any]) -> dict[str, Any]:
             "unfinished": choice.unfinished + (not probe.finished),
         }
     design = Design(x, y, classes, rows=train)
-    strengths = [penalty / len(train) for penalty in settings["penalties"]]
+    weaker = [penalty / len(train) for penalty in settings["penalties"]]
     found = [
         linear_fit(design, solution, strength)
-        for strength, solution in walk(design, strengths, tolerance, MOST, exact=True)
+        for strength, solution in walk(design, weaker, tolerance, MOST, exact=True)
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
