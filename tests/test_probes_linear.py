@@ -3,7 +3,7 @@
 The claims: the gradient is that of the stated objective (finite differences); the minimum is scikit-learn's, also on
 badly scaled, separable, unbalanced and fewer-images-than-features data; the start does not matter; a class without
 images is never predicted; the strength is chosen on an inner split that keeps units whole, and a path that stops early
-chooses what the whole path chooses; bad input is named.
+chooses what the whole path chooses; a weak final fit comes down the path; bad input is named.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.features import Features
 from slmlp.probes import solver
-from slmlp.probes.fitted import expressed
+from slmlp.probes.fitted import expressed, linear_fit
 from slmlp.probes.linear import choose_strength, evaluate, fit
+from slmlp.probes.path import is_pinned
 from slmlp.probes.solver import Design, minimise
 from slmlp.probes.solver import evaluate as evaluate_objective
 
@@ -143,6 +144,50 @@ def test_the_start_does_not_matter():
     assert again.iterations <= 3 < cold.iterations / 4  # a start is used, and expressed in the right units
 
 
+def test_fits_of_one_design_do_not_share_arrays():
+    x, y = blobs(100, 5, 3)
+    design = Design(x, y, 4)
+    first = linear_fit(design, minimise(design, 1e-1, tolerance=1e-6, max_iterations=100), 1e-1)
+    before = first.bias.copy(), first.weight.copy()
+    linear_fit(design, minimise(design, 1e-4, tolerance=1e-6, max_iterations=100), 1e-4)
+    np.testing.assert_array_equal(first.bias, before[0])
+    np.testing.assert_array_equal(first.weight, before[1])
+
+
+def test_a_weak_fit_comes_down_the_path_and_ends_nearer_the_minimum():
+    """Where the tolerance does not see the penalty, a fit from zero or from other images stops far from the minimum."""
+    x, y = blobs(400, 60, 8, separation=0.35, seed=1)
+    test, labels = blobs(2000, 60, 8, separation=0.35, seed=2)
+    strength, limits = 1e-6, {"tolerance": 1e-4, "max_iterations": 1000}
+    scaled = (x.astype(np.float64) - x.mean(0, dtype=np.float64)) / x.std(0, dtype=np.float64)
+
+    def excess(probe):
+        return objective(scaled, y, probe.weight, probe.bias, strength)
+
+    exact = fit(x, y, 8, strength, tolerance=1e-10, max_iterations=20000)
+    design = Design(x, y, 8)
+    cold = linear_fit(design, minimise(design, strength, **limits), strength)
+    inner = fit(x[:320], y[:320], 8, strength, **limits)
+    other = fit(x, y, 8, strength, start=inner, **limits)
+    down = fit(x, y, 8, strength, **limits)
+    assert max(p.gradient_norm for p in (cold, other, down)) <= 1e-4
+    assert excess(exact) < excess(down) < min(excess(cold), excess(other))
+    share = {name: (p.predict(test) == labels).mean() for name, p in (("cold", cold), ("down", down), ("exact", exact))}
+    assert share["down"] > share["cold"] + 0.02
+    assert abs(share["down"] - share["exact"]) < 0.03
+    assert is_pinned(fit(x, y, 8, 1e-1, **limits), 1e-4)
+    assert not is_pinned(down, 1e-4)
+
+
+def test_a_choice_offers_its_fit_as_a_start_only_where_it_is_pinned():
+    x, y = blobs(400, 10, 4, separation=0.5)
+    units = np.arange(400).astype(str)
+    strong = choose_strength(x, y, units, 4, config.Probe(strengths=(1.0, 0.3)), ("test",))
+    assert strong.start is not None
+    assert strong.start.strength == strong.strength
+    assert choose_strength(x, y, units, 4, config.Probe(strengths=(1e-7, 1e-8)), ("test",)).start is None
+
+
 def test_a_start_from_other_statistics_gives_the_same_logits():
     x, y = blobs(300, 10, 4)
     other = fit(x[:100] * 3 - 2, y[:100], 4, 1e-2, tolerance=1e-6, max_iterations=1000)
@@ -202,8 +247,6 @@ def test_the_choice_is_the_best_of_the_whole_path(separation):
     for strength, score in choice.scores.items():
         assert score == pytest.approx(accuracy[strength], abs=2 / held.sum())
     assert choice.unfinished == 0
-    assert choice.start is not None
-    assert choice.start.strength == choice.strength
 
 
 def test_a_path_ends_when_weaker_strengths_are_clearly_worse():

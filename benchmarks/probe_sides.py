@@ -1,0 +1,215 @@
+"""The contenders of ``probe.py``; each runs in a process of its own and returns what it found."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+MOST = 20000  # iterations where nothing is to be cut off
+
+
+def split(images: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return positions to train on, to choose on and to test on; of training and choice a fifth is for choice."""
+    order = np.random.default_rng(2).permutation(images)
+    test, rest = np.sort(order[: images // 5]), order[images // 5 :]
+    return np.sort(rest[len(rest) // 5 :]), np.sort(rest[: len(rest) // 5]), test
+
+
+def _load(settings: dict[str, Any]) -> tuple[Array, npt.NDArray[np.int64]]:
+    folder = Path(settings["folder"])
+    return np.load(folder / "x.npy"), np.load(folder / "y.npy")
+
+
+def ours(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fit with slmlp and return seconds, choice, objectives."""
+    import torch
+
+    from slmlp import config
+    from slmlp.probes.fitted import linear_fit
+    from slmlp.probes.linear import fit
+    from slmlp.probes.path import follow, judge_labels, walk
+    from slmlp.probes.solver import Design
+
+    torch.set_num_threads(settings["threads"])
+    x, y = _load(settings)
+    inner, held, test = split(len(y))
+    train = np.sort(np.concatenate([inner, held]))
+    classes, tolerance = int(y.max()) + 1, settings["tolerance"]
+    limits = {"tolerance": tolerance, "max_iterations": MOST}
+    fit(x[:500, :16], y[:500], classes, 1.0, **limits)  # what the first call starts is not timed
+    began, used = time.perf_counter(), time.process_time()
+    if settings["choose"]:
+        strengths = tuple(penalty / len(inner) for penalty in settings["penalties"])
+        cfg = config.Probe(strengths=strengths, **limits)
+        design = Design(x, y, classes, rows=inner, beside=len(held))
+        choice = follow(design, cfg, judge_labels(design, y, held))
+        probe = fit(x, y, classes, choice.strength, start=choice.start, axes=choice.axes, rows=train, **limits)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - used
+        accuracy = float((probe.classify(x, test)[0] == y[test]).mean())
+        return {
+            "seconds": seconds,
+            "cpu": cpu,
+            "chosen": choice.strength,
+            "tried": len(choice.scores),
+            "accuracy": accuracy,
+            "unfinished": choice.unfinished + (not probe.finished),
+        }
+    design = Design(x, y, classes, rows=train)
+    weaker = [penalty / len(train) for penalty in settings["penalties"]]
+    found = [
+        linear_fit(design, solution, strength)
+        for strength, solution in walk(design, weaker, tolerance, MOST, exact=True)
+    ]
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
+    return {"seconds": seconds, "cpu": cpu, "fits": fits}
+
+
+def theirs(settings: dict[str, Any]) -> dict[str, Any]:
+    """Do the same with scikit-learn."""
+    from sklearn.linear_model import LogisticRegression
+
+    warnings.simplefilter("ignore")  # it warns of every fit that its iterations end
+    x, y = _load(settings)
+    if settings.get("wide"):
+        x = x.astype(np.float64)
+    inner, held, test = split(len(y))
+    train = np.sort(np.concatenate([inner, held]))
+
+    def model(penalty: float) -> Any:
+        return LogisticRegression(
+            C=1 / penalty, tol=settings["tolerance"], max_iter=settings["iterations"], warm_start=settings["warm"]
+        )
+
+    model(1.0).fit(x[:500, :16], y[:500])  # what the first call starts is not timed
+    began, used = time.perf_counter(), time.process_time()
+    rows = inner if settings["choose"] else train
+    mean, std = x[rows].mean(0), x[rows].std(0)
+    scaled = (x[rows] - mean) / std
+    validation = (x[held] - mean) / std
+    fits: list[tuple[float, Array, Array, int]] = []
+    probe, best, cut = model(1.0), (-1.0, 0.0), 0
+    for penalty in settings["penalties"]:
+        if not settings["warm"]:
+            probe = model(penalty)
+        probe.C = 1 / penalty
+        probe.fit(scaled, y[rows])
+        iterations = int(probe.n_iter_.max())
+        cut += iterations >= settings["iterations"]
+        fits.append((penalty / len(rows), probe.coef_.copy(), probe.intercept_.copy(), iterations))
+        if settings["choose"]:
+            best = max(best, (float((probe.predict(validation) == y[held]).mean()), penalty / len(inner)))
+    if not settings["choose"]:
+        seconds, cpu = time.perf_counter() - began, time.process_time() - used
+        return {"seconds": seconds, "cpu": cpu, "fits": [_judged(x, y, train, test, *found) for found in fits]}
+    mean, std = x[train].mean(0), x[train].std(0)
+    probe.C = 1 / (best[1] * len(train))
+    if settings["warm"]:  # from the fit at that strength
+        probe.coef_, probe.intercept_ = next(found[1:3] for found in fits if found[0] == best[1])
+    probe.fit((x[train] - mean) / std, y[train])
+    seconds, cpu = time.perf_counter() - began, time.process_time() - used
+    accuracy = float((probe.predict((x[test] - mean) / std) == y[test]).mean())
+    return {
+        "seconds": seconds,
+        "cpu": cpu,
+        "chosen": best[1],
+        "tried": len(fits),
+        "accuracy": accuracy,
+        "unfinished": cut,
+        "iterations": sum(found[3] for found in fits),
+    }
+
+
+def _judged(
+    x: Array,
+    y: npt.NDArray[np.int64],
+    train: npt.NDArray[np.int64],
+    test: npt.NDArray[np.int64],
+    strength: float,
+    weight: npt.NDArray[np.floating],
+    bias: npt.NDArray[np.floating],
+    iterations: int,
+) -> dict[str, float]:
+    """Return the objective over training images, in float64 and by neither side's code, and accuracy on test images."""
+    wide = weight.astype(np.float64)
+    mean, std = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
+    total, right = 0.0, 0
+    for rows in (train, test):
+        for start in range(0, len(rows), 4096):
+            at = rows[start : start + 4096]
+            logits = (x[at] - mean) / std @ wide.T + bias
+            top = logits.max(1)
+            if rows is test:
+                right += int((logits.argmax(1) == y[at]).sum())
+            else:
+                norms = top + np.log(np.exp(logits - top[:, None]).sum(1))
+                total += float((norms - logits[np.arange(len(at)), y[at]]).sum())
+    objective = total / len(train) + strength / 2 * float((wide**2).sum())
+    return {"strength": strength, "objective": objective, "accuracy": right / len(test), "iterations": iterations}
+
+
+def scale(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fit once from the memory-mapped file; return seconds, passes, and how far anonymous memory rose."""
+    import torch
+
+    from slmlp.probes import solver
+    from slmlp.probes.linear import fit
+
+    torch.set_num_threads(settings["threads"])
+    folder = Path(settings["folder"])
+    images, limit = settings["images"], settings["limit"]
+    x, y = np.load(folder / "x.npy", mmap_mode="r")[:images], np.load(folder / "y.npy")[:images]
+    classes = int(y.max()) + 1
+    fit(x[:500, :16], y[:500], classes, 1.0, tolerance=1e-4, max_iterations=5)
+    passes: list[float] = []
+    evaluate = solver.evaluate
+
+    def counted(*words: Any, **named: Any) -> solver.Point:
+        began = time.perf_counter()
+        point = evaluate(*words, **named)
+        passes.append(time.perf_counter() - began)
+        return point
+
+    solver.evaluate = counted
+    held: list[bool] = []
+    design = solver.Design.__init__
+
+    def noted(self: Any, *words: Any, **named: Any) -> None:
+        design(self, *words, **named)
+        held.append(self.hold)
+
+    solver.Design.__init__ = noted  # type: ignore[method-assign]
+    most, over, before = [0], threading.Event(), _anonymous()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            most[0] = max(most[0], _anonymous())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    began = time.perf_counter()
+    fit(x, y, classes, 1e-3, tolerance=settings["tolerance"], max_iterations=MOST, memory_limit_gb=limit)
+    seconds = time.perf_counter() - began
+    over.set()
+    watcher.join()
+    return {
+        "seconds": seconds,
+        "passes": len(passes),
+        "a_pass": statistics.median(passes),
+        "peak": (most[0] - before) / 1e9,
+        "held": held[0],
+    }
+
+
+def _anonymous() -> int:
+    """Return the bytes of this process that no file stands behind."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
