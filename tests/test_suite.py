@@ -200,6 +200,31 @@ def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, cap
     assert "needs images" in capsys.readouterr().err
 
 
+def test_a_file_of_several_labels_an_image_gives_map(tmp_path, capsys):
+    from sklearn.metrics import average_precision_score
+
+    from slmlp.cli import main
+    from slmlp.probes.multilabel import MultiLabel
+    from slmlp.tasks.linear import multilabel
+
+    rng = np.random.default_rng(0)
+    y = rng.random((240, 3)) < 0.4
+    x = (y @ rng.normal(size=(3, 8)) + rng.normal(size=(240, 8))).astype(np.float32)
+    parts = np.where(np.arange(240) < 160, "train", "test")
+    file = tmp_path / "many.npz"
+    np.savez(file, x=x, y=y.astype(np.int64), parts=parts)
+    assert main(["evaluate", str(file), "--out", str(tmp_path / "o")]) == 0
+    assert "linear map:" in capsys.readouterr().out
+    rows = {row.metric: row for row in results.read(tmp_path / "o" / "results.jsonl")}
+    loaded = MultiLabel.load(file)
+    expected = multilabel(loaded.select(parts == "train"), loaded.select(parts == "test"), config.Probe())[0]
+    assert rows["map"].value == expected.value
+    chance = np.mean([average_precision_score(y[160:, k], rng.random(80)) for k in range(3)])
+    assert rows["map"].value > chance + 0.2
+    assert main(["evaluate", str(file), "--task", "knn", "--out", str(tmp_path / "o")]) == 2
+    assert "several labels each" in capsys.readouterr().err
+
+
 def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp_path):
     options = config.DataOptions(groups=str(shape_groups))
     rule = config.Split(by="random", unseen_fraction=0.34)

@@ -6,7 +6,7 @@ Letters: N images, D features, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,10 @@ class MultiLabel:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.y)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> MultiLabel:
+        """Return the images under a mask (N,)."""
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
 
     @classmethod
     def load(cls, path: Path) -> MultiLabel:
