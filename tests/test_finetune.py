@@ -13,6 +13,7 @@ from slmlp.corpus import Corpus
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.errors import SlmlpError
+from slmlp.probes.scores import calibration_error
 from slmlp.tasks import finetune as room
 from slmlp.tasks.finetune import finetune
 
@@ -44,9 +45,13 @@ def tuned(images, corpus, cfg=SMALL, **more):
 def test_all_layers_learn_and_the_starting_encoder_stays(images, corpus):
     start = encoder()
     before = start.hash()
-    accuracy, by_class = tuned(images, corpus, encoder=start)
+    accuracy, by_class, ece = tuned(images, corpus, encoder=start)
     assert accuracy.value > 0.5  # guessing is 1 in 6
     assert (accuracy.n, accuracy.metric, by_class.metric) == (60, "accuracy", "mean_class_accuracy")
+    assert (ece.metric, ece.value) == (
+        "ece",
+        calibration_error(accuracy.predictions.confidence, accuracy.predictions.correct),
+    )
     assert by_class.value == pytest.approx(accuracy.value)  # as many test images in every class
     assert accuracy.predictions.correct.mean() == accuracy.value
     assert start.hash() == before
@@ -56,7 +61,7 @@ def test_all_layers_learn_and_the_starting_encoder_stays(images, corpus):
 
 def test_the_grid_is_chosen_on_validation_and_a_rate_that_diverges_loses(images, corpus):
     cfg = dataclasses.replace(SMALL, rates=(1e-7, 0.03, 1e12), steps=100)
-    accuracy, _ = tuned(images, corpus, cfg)
+    accuracy = tuned(images, corpus, cfg)[0]
     assert accuracy.extra["rate"] == 0.03
     grid = {point["rate"]: point for point in accuracy.extra["grid"]}
     assert grid[1e12]["accuracy"] is None

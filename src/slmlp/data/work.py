@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from slmlp import processes
 from slmlp.config import DataOptions
-from slmlp.progress import EVERY, say
 
 T = TypeVar("T")
+BETWEEN = 10.0  # seconds between lines where stderr is no terminal
 PATIENCE = 2.0  # seconds of silence before a progress bar appears
 
 
@@ -36,7 +36,7 @@ def track(items: Iterable[T], total: int | None, words: str, *, show: bool = Tru
             if show and processes.first() and time.monotonic() > due:
                 advance = advance or (_bar(stack, total, words) if bar else _lines(total, words))
                 advance(done)
-                due = time.monotonic() + (0.1 if bar else EVERY)
+                due = time.monotonic() + (0.1 if bar else BETWEEN)
 
 
 def _bar(stack: contextlib.ExitStack, total: int | None, words: str) -> Callable[[int], None]:
@@ -50,6 +50,8 @@ def _bar(stack: contextlib.ExitStack, total: int | None, words: str) -> Callable
 
 
 def _lines(total: int | None, words: str) -> Callable[[int], None]:
+    from slmlp.progress import say  # brings rich, which a quick command need not wait for
+
     return lambda done: say(f"{words}: {done:,}" + ("" if total is None else f" of {total:,}"))
 
 
