@@ -8,6 +8,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +179,6 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
         passes.append(time.perf_counter() - began)
         return point
 
-    solver.evaluate = counted
     held: list[bool] = []
     design = solver.Design.__init__
 
@@ -186,7 +186,6 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
         design(self, *words, **named)
         held.append(self.hold)
 
-    solver.Design.__init__ = noted  # type: ignore[method-assign]
     most, over, before = [0], threading.Event(), _anonymous()
 
     def watch() -> None:
@@ -196,7 +195,8 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
-    fit(x, y, classes, 1e-3, tolerance=settings["tolerance"], max_iterations=MOST, memory_limit_gb=limit)
+    with mock.patch.object(solver, "evaluate", counted), mock.patch.object(solver.Design, "__init__", noted):
+        fit(x, y, classes, 1e-3, tolerance=settings["tolerance"], max_iterations=MOST, memory_limit_gb=limit)
     seconds = time.perf_counter() - began
     over.set()
     watcher.join()

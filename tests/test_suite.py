@@ -13,9 +13,10 @@ import pytest
 
 from conftest import CLASSES, draw
 from slmlp import api, config, files, results, transfer
+from slmlp.entrants import entrants
 from slmlp.errors import SlmlpError
-from slmlp.transfer.contestants import contestants, untrained
 from slmlp.transfer.room import SETTINGS
+from slmlp.transfer.untrained import untrained
 
 QUICK = config.Suite(
     tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"),
@@ -245,7 +246,7 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp
 
 
 def test_untrained_networks_are_rows_one_a_network(runs):
-    found = contestants([*runs, "timm:test_resnet@random", "again=timm:test_resnet@random"])
+    found = entrants([*runs, "timm:test_resnet@random", "again=timm:test_resnet@random"])
     rows = untrained(found, config.PreprocessFlags())
     assert [row.name for row in rows] == ["random-init:resnet10", "random-init:test_resnet"]
     assert [row.name for row in untrained(found[:2], config.PreprocessFlags())] == ["random-init"]

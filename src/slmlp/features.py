@@ -49,13 +49,13 @@ class Features:
     def save(self, path: Path) -> None:
         """Write ``x``, ``y``, ``classes``, ``ids``, ``units`` and, where known, ``parts`` as .npz, atomically."""
         names = np.array(self.classes, dtype=np.str_)
-        arrays: dict[str, npt.NDArray[Any]] = {
+        arrays: dict[str, Any] = {
             "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "units": self.units
         }  # fmt: skip
         if self.parts is not None:
             arrays["parts"] = self.parts
         with files.atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # its own flag is an argument too
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Features:

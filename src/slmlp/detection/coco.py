@@ -190,12 +190,10 @@ def _check_boxes(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
     outside: list[str] = []
     unlike: list[str] = []
     for a in rows["annotations"]:
-        box = a.get("bbox")
-        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)
-        if not numbers or not all(math.isfinite(v) for v in box) or box[2] < 0 or box[3] < 0:  # type: ignore[union-attr,index]
-            odd.append(f"{a.get('id')} ({box})")
+        box = _box(a.get("bbox"))
+        if box is None:
+            odd.append(f"{a.get('id')} ({a.get('bbox')})")
             continue
-        assert box is not None
         width, height = sizes[a["image_id"]]
         over = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
         if over > SLACK:
@@ -233,3 +231,10 @@ def _refuse(where: str, what: str, found: Sequence[Any]) -> None:
     if found:
         shown = ", ".join(map(str, found[:SHOWN])) + (", ..." if len(found) > SHOWN else "")
         raise SlmlpError(f"{where}: {len(found):,} {what}: {shown}; correct the file, or leave them out of it")
+
+
+def _box(found: Any) -> list[float] | None:
+    """Return x, y, width and height as they stand in the file, or None where they are no box."""
+    if not isinstance(found, list) or len(found) != 4 or not all(isinstance(v, int | float) for v in found):
+        return None
+    return found if all(math.isfinite(v) for v in found) and found[2] >= 0 and found[3] >= 0 else None

@@ -19,11 +19,11 @@ from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.comparison import Drawn, spread
-from slmlp.detection.entrants import Entrant
-from slmlp.detection.evaluate import average_precision
+from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import draws, match, weighted
 from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
 from slmlp.encoders import Encoder
+from slmlp.entrants import Entrant
 from slmlp.errors import SlmlpError
 from slmlp.ledger import Ledger, Subject, slug
 from slmlp.progress import say
@@ -51,7 +51,7 @@ class Contest:
         return [self.main, *(part for part in self.cfg.evaluate if part != self.main)]
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[Kind, ...]:
         """What is judged."""
         return ("box", "mask") if self.with_masks else ("box",)
 
@@ -86,7 +86,7 @@ class Contest:
         dist.connect(compute.device)
         if cfg.norm == "sync":
             synchronise(detector, compute.device)
-        if entrant.random and (cfg.freeze or entrant.freeze or cfg.norm in ("frozen", "group")):
+        if entrant.untrained and (cfg.freeze or entrant.freeze or cfg.norm in ("frozen", "group")):
             model.calibrate(detector, self._some(compute))
         for part, _ in [one for one in left if one[1] == 0]:
             self._judge(detector, compute, entrant.subject(encoder, 0), identity, part)
@@ -113,7 +113,7 @@ class Contest:
         widths = stages(encoder).widths
         about = {
             "schema": 1, "identity": identity, "run": entrant.run, "name": entrant.name, "seed": entrant.seed,
-            "role": entrant.role, "source": entrant.source, "encoder": encoder.spec.name, "random": entrant.random,
+            "role": entrant.role, "source": entrant.source, "encoder": encoder.spec.name, "random": entrant.untrained,
             "frozen": cfg.freeze or entrant.freeze, "stage_widths": list(widths),
             "preprocess": {"mean": list(encoder.preprocess.mean), "std": list(encoder.preprocess.std)},
             "settings": dataclasses.asdict(cfg),
@@ -191,7 +191,7 @@ class Contest:
         predict.write(self.folder / file, found)
         truth, rows = data.truth(), []
         for kind in self.kinds:
-            values = average_precision(truth, found, kind)  # type: ignore[arg-type]
+            values = average_precision(truth, found, kind)
             intervals = drawn(truth, found, kind, self.cfg.resamples)
             for metric, value in values.items():
                 held = intervals.get(metric)

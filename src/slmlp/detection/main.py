@@ -14,8 +14,9 @@ from slmlp.detection import summary
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet, load, same_categories
 from slmlp.detection.contest import Contest, share
-from slmlp.detection.entrants import entrants
+from slmlp.detection.controls import controls_of
 from slmlp.detection.layout import PARTS, places
+from slmlp.entrants import entrants
 from slmlp.errors import SlmlpError
 from slmlp.progress import say
 
@@ -53,9 +54,14 @@ def detect(
     with dist.joined():
         share(cfg)  # refuses a batch that cannot be shared
         with agreed():
-            rows = entrants(encoders, cfg.controls)
+            if not encoders:
+                raise SlmlpError(
+                    "slmlp detect needs an encoder (a run's folder, timm:NAME, torchvision:NAME ...), then DATA"
+                )
+            found = entrants(encoders)
+            rows = (*found, *controls_of(found, cfg.controls))
             for row in rows:
-                if not row.random:
+                if not row.untrained:
                     stages(row.open())  # refuses what has none, before another encoder is trained for hours
         parts = in_turn(lambda: _parts(data, given or {}, cfg))
         for part in parts.values():

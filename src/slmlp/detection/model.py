@@ -45,12 +45,9 @@ class Pyramid(nn.Module):
         return levels
 
 
-class Unresized(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision has no types
-    """Normalises and pads; images come in the size that they are looked at."""
-
-    def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
-        """Return both as they are."""
-        return image, target
+def _as_they_are(image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
+    """Stand for torchvision's resize: images come in the size that they are looked at."""
+    return image, target
 
 
 class Detector(nn.Module):
@@ -109,7 +106,8 @@ def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detectio
         else:
             network = FasterRCNN(**shared)
         _initialise(network)
-    network.transform = Unresized(cfg.short_side, cfg.long_side, list(prepare.mean), list(prepare.std))
+    network.transform = GeneralizedRCNNTransform(cfg.short_side, cfg.long_side, list(prepare.mean), list(prepare.std))
+    network.transform.resize = _as_they_are
     detector = Detector(network, with_masks)
     body.fix(norms=cfg.norm in ("frozen", "group"), everything=freeze)
     return detector.train()

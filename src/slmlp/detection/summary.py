@@ -13,7 +13,8 @@ from slmlp import device, files, results
 from slmlp.detection import pictures, predict
 from slmlp.detection.comparison import Difference, Drawn, compare, spread
 from slmlp.detection.contest import Contest, drawn
-from slmlp.detection.entrants import RANDOM, Entrant
+from slmlp.detection.controls import NAMES
+from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report import detection as page
 from slmlp.results import Result
@@ -80,7 +81,7 @@ def _lines(contest: Contest, rows: Sequence[Entrant]) -> dict[str, list[Result]]
 def _pairs(rows: Sequence[Entrant]) -> list[tuple[str, str]]:
     """Return what is compared: every other row with the first, then every encoder with its random controls."""
     names = list(dict.fromkeys(row.name for row in rows))
-    trained = [name for name in names if name.split(":")[0] not in RANDOM.values()]
+    trained = [name for name in names if name.split(":")[0] not in NAMES.values()]
     first = names[0]
     pairs = [(first, name) for name in trained if name != first]
     controls = [name for name in names if name not in trained]
@@ -116,7 +117,7 @@ def _about(
     drawings: list[dict[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return files.as_json(  # type: ignore[no-any-return]
+    about: dict[str, Any] = files.as_json(
         {
             "schema": 1,
             "title": _title(contest, rows),
@@ -132,7 +133,7 @@ def _about(
             "rows": [
                 {
                     "run": row.run, "name": row.name, "seed": row.seed, "encoder": one["encoder"],
-                    "control": row.random, "frozen": one["frozen"], "source": row.source,
+                    "control": row.untrained, "frozen": one["frozen"], "source": row.source,
                     "metrics": f"detectors/{contest.place(row).name}/metrics.jsonl",
                 }
                 for row, one in zip(rows, told, strict=True)
@@ -145,9 +146,10 @@ def _about(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )  # fmt: skip
+    return about
 
 
 def _title(contest: Contest, rows: Sequence[Entrant]) -> str:
     kind = "Mask R-CNN" if contest.with_masks else "Faster R-CNN"
-    count = len({row.name for row in rows if not row.random})
+    count = len({row.name for row in rows if not row.untrained})
     return f"{count} encoder{'s' * (count > 1)} in {kind} on {contest.name}"

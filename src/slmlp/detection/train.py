@@ -86,7 +86,7 @@ def train(state: State, samples: Samples, cfg: config.Detection, compute: Comput
                     "--warmup; the last good checkpoint is kept"
                 )
             state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
         state.optimizer.step()
         state.step += 1
         now = time.perf_counter()

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from slmlp import files
 from slmlp.errors import SlmlpError
@@ -54,23 +55,22 @@ def write(parcel: Parcel, path: Path) -> Sequence[Path]:
     return [config]
 
 
-_Base: Any = pickle._Pickler  # the one written in Python, since the other lets nobody choose a name
-
-
-class _Pickler(_Base):  # type: ignore[misc]
+class _Pickler(pickle._Pickler):  # the one written in Python, since the other lets nobody choose a name
     """Pickles arrays for any numpy: the name that numpy 2 gives their constructor is not there before numpy 1.26."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         """Write a function by its name; numpy's constructor by the one it has in every version."""
+        above: Any = super()
+        own: Any = self  # the types of the standard library do not tell these methods
         if getattr(obj, "__module__", "") != "numpy._core.multiarray":
-            super().save_global(obj, name)
+            above.save_global(obj, name)
             return
-        self.save("numpy.core.multiarray")
-        self.save(obj.__name__)
-        self.write(pickle.STACK_GLOBAL)
-        self.memoize(obj)
+        own.save("numpy.core.multiarray")
+        own.save(obj.__name__)
+        own.write(pickle.STACK_GLOBAL)
+        own.memoize(obj)
 
-    dispatch: ClassVar[dict[type, Any]] = {**_Base.dispatch, FunctionType: save_global}
+    dispatch: ClassVar[dict[type, Any]] = {**pickle._Pickler.dispatch, FunctionType: save_global}
 
 
 def renamed(key: str) -> str:
@@ -175,7 +175,7 @@ def _maps(backbone: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return the encoder's own maps of its four stages by Detectron2's names, and its feature."""
     made: dict[str, Tensor] = {}
 
-    def keep(name: str) -> object:
+    def keep(name: str) -> RemovableHandle:
         return backbone.get_submodule(f"layer{int(name[3]) - 1}").register_forward_hook(
             lambda module, given, out: made.__setitem__(name, out.clone())
         )
@@ -185,7 +185,7 @@ def _maps(backbone: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         feature: Tensor = backbone(x)
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
     if len(made) != len(network.STAGES):
         raise SlmlpError("detectron2: the encoder has no four stages to compare")
     return made, feature

@@ -57,17 +57,18 @@ def state(parcel: Parcel) -> dict[str, Tensor]:
     if parcel.classes is None:
         return made
     with seeds.seeded(0, "classifier"):
-        fresh: nn.Module = timm.create_model(
+        fresh: Any = timm.create_model(
             parcel.encoder.spec.name, num_classes=parcel.classes, **timm_config.arguments(parcel.encoder)
         )
-    head = str(fresh.pretrained_cfg["classifier"])  # type: ignore[index]
+    head = str(fresh.pretrained_cfg["classifier"])
     mine = {k: v.detach().clone() for k, v in fresh.state_dict().items() if k.rpartition(".")[0] == head}
     return {**made, **mine}
 
 
 def features(network: nn.Module, x: Tensor) -> Tensor:
     """Return the features (N, D) of one of timm's networks, without its classifier."""
-    network.reset_classifier(0)  # type: ignore[operator]
+    reset: Any = network.reset_classifier  # timm's networks have it
+    reset(0)
     with torch.inference_mode():
         found: Tensor = network.eval()(x)
     return found

@@ -14,12 +14,13 @@ from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
+from slmlp.entrants import Entrant, entrants
 from slmlp.errors import SlmlpError
 from slmlp.features import calibrate_norms
 from slmlp.progress import say
 from slmlp.transfer import summary
-from slmlp.transfer.contestants import Contestant, contestants, untrained
 from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks
+from slmlp.transfer.untrained import untrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +70,15 @@ def suite(
     sets, missing = data_sets(domains_folder, sources, cfg.data)
     _check_split(cfg.tasks, split)
     held = ConceptSplit.load(Path(split)) if split else None
-    found = contestants(encoders)
-    entrants = (*found, *untrained(found, cfg.preprocess))
+    found = entrants(encoders)
+    everyone = (*found, *untrained(found, cfg.preprocess))
     described = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts = []
     for one in sets:
-        room = open_room(one, folder, cfg, entrants[0], held)
+        room = open_room(one, folder, cfg, everyone[0], held)
         facts.append(summary.data_facts(room))
-        for entrant in entrants:
+        for entrant in everyone:
             encoder = entrant.open(cfg.preprocess)
             if entrant.run not in described:
                 described[entrant.run] = describe(encoder)
@@ -85,7 +86,7 @@ def suite(
             prepare(entrant, encoder, room)
             room.run(entrant.subject(encoder), encoder, cfg.tasks)
     command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
-    summary.write(folder, cfg, entrants, described, facts, missing, started, command)
+    summary.write(folder, cfg, everyone, described, facts, missing, started, command)
     return report.write_suite(folder)
 
 
@@ -115,7 +116,7 @@ def data_sets(
     return found, missing
 
 
-def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, split: ConceptSplit | None) -> Room:
+def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Entrant, split: ConceptSplit | None) -> Room:
     """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
     images = one.open(cfg.data)
     if split is not None:
@@ -127,7 +128,7 @@ def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contestant, 
     return Room(one.name, corpus.images, corpus, folder, cfg, split)
 
 
-def prepare(entrant: Contestant, encoder: Encoder, room: Room) -> None:
+def prepare(entrant: Entrant, encoder: Encoder, room: Room) -> None:
     """Give an untrained encoder BatchNorm statistics of this data set's training images."""
     if entrant.untrained:
         calibrate_norms(encoder, room.corpus, room.images.of_part("train"))

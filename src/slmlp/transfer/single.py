@@ -13,12 +13,12 @@ from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus, shared_memory
 from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
+from slmlp.entrants import Entrant, entrants
 from slmlp.errors import SlmlpError
 from slmlp.ledger import Ledger, slug
 from slmlp.progress import say
 from slmlp.results import Result
 from slmlp.run import Run
-from slmlp.transfer.contestants import Contestant, contestants
 from slmlp.transfer.feature_file import evaluate_file
 from slmlp.transfer.main import DataSet, data_sets
 from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks
@@ -54,7 +54,7 @@ def evaluate(
 
 
 def _evaluate_on(
-    one: DataSet, entrant: Contestant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
+    one: DataSet, entrant: Entrant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
     folder: Path, cfg: config.TaskSettings,
 ) -> None:  # fmt: skip
     room = in_turn(lambda: _room(one, encoder, split, folder, cfg))
@@ -79,9 +79,9 @@ def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Pa
 
 def _opened(
     source: str, split: str | Path | ConceptSplit | None, cfg: config.TaskSettings
-) -> tuple[Contestant, Encoder, ConceptSplit | None]:
+) -> tuple[Entrant, Encoder, ConceptSplit | None]:
     """Return the encoder, and the split that was given, else the run's own."""
-    [entrant] = contestants([source])
+    [entrant] = entrants([source])
     if isinstance(split, ConceptSplit):
         held: ConceptSplit | None = split
     elif split is not None:
@@ -103,7 +103,7 @@ def _folder(source: str) -> Path:
 
 
 def _lines(
-    folder: Path, entrant: Contestant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str]
+    folder: Path, entrant: Entrant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str]
 ) -> list[Result]:
     found = results.read(Ledger(folder).file)
     mark = encoder.hash()

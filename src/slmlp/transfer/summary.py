@@ -13,11 +13,11 @@ from slmlp import config, device, files
 from slmlp.config.flags import flags
 from slmlp.domain_statistics import Over
 from slmlp.domain_verdict import DomainComparison, DomainVerdict, judge_domains
+from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report.suite_inputs import current
 from slmlp.results import Predictions, Result, read_predictions
 from slmlp.run import commit, versions
-from slmlp.transfer.contestants import Contestant
 from slmlp.transfer.room import Room, settings_hash
 
 SCHEMA = 1
@@ -38,7 +38,7 @@ def data_facts(room: Room) -> dict[str, Any]:
 
 
 def write(
-    folder: Path, cfg: config.Suite, entrants: Sequence[Contestant], described: Mapping[str, str],
+    folder: Path, cfg: config.Suite, entrants: Sequence[Entrant], described: Mapping[str, str],
     facts: Sequence[dict[str, Any]], missing: Sequence[str], started: str, command: str,
 ) -> None:  # fmt: skip
     """Write suite.json and verdict.json."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -57,7 +56,7 @@ def _own(backbone: nn.Module, source: str, overrides: PreprocessFlags | None) ->
 def _function(source: str) -> Any:
     module_name, _, name = source.partition(":")
     before = list(sys.path)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 (a string is what the path holds)
+    sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # an import runs a stranger's code
