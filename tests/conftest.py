@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,19 @@ def shape_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("groups") / "groups.tsv"
     path.write_text("".join(f"{name}\t{group}\n" for name, group in GROUPS.items()))
     return path
+
+
+@pytest.fixture(scope="session")
+def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return small encoder files by (name, size, stem), each made once."""
+    from export_files import saved
+
+    folder = tmp_path_factory.mktemp("encoders")
+    held: dict[tuple[str, int, str], Path] = {}
+
+    def get(name: str, size: int = 32, stem: str = "standard") -> Path:
+        if (name, size, stem) not in held:
+            held[name, size, stem] = saved(folder, name, size, stem)
+        return held[name, size, stem]
+
+    return get

@@ -180,7 +180,7 @@ def test_two_processes_train_one_detector(place, tmp_path):
         (["a"], "coco", {"evaluate": ("test",)}, "no annotations of the test part"),
         (["a", "small"], "coco", {}, "small-image stem"),
         (["a"], "coco", {"batch_size": 7}, "--batch-size 7 is more than the 6 training images"),
-        (["a", "a"], "coco", {}, "have one name"),
+        (["a", "a"], "coco", {}, "are both a with seed 0: give them names of their own"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, encoders, data, more, said):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import slmlp
 from data_images import photo
-from export_files import images, left, out, saved
+from export_files import images, left, out
 from slmlp.encoders import Encoder
 from slmlp.exports import TARGETS, timm_config
 from slmlp.exports.parcel import open_parcel
@@ -22,27 +22,14 @@ from slmlp.exports.parcel import open_parcel
 N = 4
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Return encoder files by (name, size, stem), each made once."""
-    folder, held = tmp_path_factory.mktemp("encoders"), {}
-
-    def get(name: str, size: int = 32, stem: str = "standard") -> Path:
-        if (name, size, stem) not in held:
-            held[name, size, stem] = saved(folder, name, size, stem)
-        return held[name, size, stem]
-
-    return get
-
-
 # ---- round trips, read here once more without slmlp
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
 @pytest.mark.parametrize("classes", [None, 5])
-def test_torchvision_takes_its_state_dict_strictly(made, tmp_path, name, classes):
-    encoder, path = Encoder.load(made(name)), out(tmp_path, "torchvision")
-    done = slmlp.export(made(name), "torchvision", path, images=N, classifier=classes)
+def test_torchvision_takes_its_state_dict_strictly(encoder_file, tmp_path, name, classes):
+    encoder, path = Encoder.load(encoder_file(name)), out(tmp_path, "torchvision")
+    done = slmlp.export(encoder_file(name), "torchvision", path, images=N, classifier=classes)
     assert [d.output for d in done.differences] == ["features"]
     assert done.differences[0].relative < 1e-6
     model = torchvision.models.get_model(name, num_classes=classes or 1000)
@@ -58,8 +45,8 @@ def test_torchvision_takes_its_state_dict_strictly(made, tmp_path, name, classes
 
 @pytest.mark.parametrize(("name", "stem"), [("efficientnet_b0", "standard"), ("test_vit", "small")])
 @pytest.mark.parametrize("classes", [None, 5])
-def test_timm_takes_file_and_config(made, tmp_path, name, stem, classes):
-    run, path = made(name, 32, stem), out(tmp_path, "timm")
+def test_timm_takes_file_and_config(encoder_file, tmp_path, name, stem, classes):
+    run, path = encoder_file(name, 32, stem), out(tmp_path, "timm")
     slmlp.export(run, "timm", path, images=N, classifier=classes)
     about = json.loads(Path(f"{path}.json").read_text())
     model = timm.create_model(name, num_classes=classes or 0, checkpoint_path=path, **about["model_args"]).eval()
@@ -70,18 +57,18 @@ def test_timm_takes_file_and_config(made, tmp_path, name, stem, classes):
         torch.testing.assert_close(model(x), encoder(x))
 
 
-def test_a_vits_small_stem_is_an_argument_of_timm(made):
-    small, standard = (Encoder.load(made("test_vit", 32, stem)) for stem in ("small", "standard"))
+def test_a_vits_small_stem_is_an_argument_of_timm(encoder_file):
+    small, standard = (Encoder.load(encoder_file("test_vit", 32, stem)) for stem in ("small", "standard"))
     assert timm_config.arguments(small) == {"img_size": 32, "patch_size": 4}
     assert timm_config.arguments(standard) == {"img_size": 32}
 
 
-def test_the_folder_is_one_of_timm_and_of_transformers(made, tmp_path):
+def test_the_folder_is_one_of_timm_and_of_transformers(encoder_file, tmp_path):
     path = out(tmp_path, "hf")
-    done = slmlp.export(made("resnet18"), "hf", path, images=N)
+    done = slmlp.export(encoder_file("resnet18"), "hf", path, images=N)
     assert left(path) == ["README.md", "config.json", "model.safetensors"]
     assert done.card == path / "README.md"
-    encoder, x = Encoder.load(made("resnet18")), images(Encoder.load(made("resnet18")))
+    encoder, x = Encoder.load(encoder_file("resnet18")), images(Encoder.load(encoder_file("resnet18")))
     with torch.inference_mode():
         torch.testing.assert_close(timm.create_model(f"local-dir:{path}", pretrained=True).eval()(x), encoder(x))
         transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -90,9 +77,9 @@ def test_the_folder_is_one_of_timm_and_of_transformers(made, tmp_path):
 
 
 @pytest.mark.parametrize("size", [32, 96])
-def test_timm_prepares_images_as_the_config_says(made, tmp_path, size):
-    encoder = Encoder.load(made("resnet18", size))
-    slmlp.export(made("resnet18", size), "hf", tmp_path / "folder", images=N)
+def test_timm_prepares_images_as_the_config_says(encoder_file, tmp_path, size):
+    encoder = Encoder.load(encoder_file("resnet18", size))
+    slmlp.export(encoder_file("resnet18", size), "hf", tmp_path / "folder", images=N)
     model = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     picture = Image.fromarray(photo(120, 120))
@@ -106,34 +93,34 @@ def test_timm_prepares_images_as_the_config_says(made, tmp_path, size):
 
 
 @pytest.mark.parametrize(("name", "stem"), [("resnet10", "small"), ("test_vit", "standard")])
-def test_safetensors_holds_the_backbones_names(made, tmp_path, name, stem):
-    run, path = made(name, 32, stem), out(tmp_path, "safetensors")
+def test_safetensors_holds_the_backbones_names(encoder_file, tmp_path, name, stem):
+    run, path = encoder_file(name, 32, stem), out(tmp_path, "safetensors")
     slmlp.export(run, "safetensors", path, images=N)
     encoder = Encoder.load(run)
     assert load_file(path).keys() == encoder.weights().keys()
     assert Encoder.load(path).hash() == encoder.hash()
 
 
-def test_an_exported_program_takes_any_batch(made, tmp_path):
+def test_an_exported_program_takes_any_batch(encoder_file, tmp_path):
     path = out(tmp_path, "exported-program")
-    done = slmlp.export(made("resnet10", 32, "small"), "exported-program", path, images=N)
+    done = slmlp.export(encoder_file("resnet10", 32, "small"), "exported-program", path, images=N)
     assert [d.output for d in done.differences] == ["features", "features of one image"]
-    encoder, module = Encoder.load(made("resnet10", 32, "small")), torch.export.load(path).module()
+    encoder, module = Encoder.load(encoder_file("resnet10", 32, "small")), torch.export.load(path).module()
     with torch.inference_mode():
         for n in (1, 2, 7):
             torch.testing.assert_close(module(images(encoder, n)), encoder(images(encoder, n)))
 
 
 @pytest.mark.parametrize("opset", [18, 20])
-def test_onnx_says_its_opset_and_takes_any_batch(made, tmp_path, opset):
+def test_onnx_says_its_opset_and_takes_any_batch(encoder_file, tmp_path, opset):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     path = out(tmp_path, "onnx")
-    slmlp.export(made("resnet10", 32, "small"), "onnx", path, images=N, opset=opset)
+    slmlp.export(encoder_file("resnet10", 32, "small"), "onnx", path, images=N, opset=opset)
     assert left(tmp_path) == ["made.onnx", "made.onnx.md"]  # weights are inside
     model = onnx.load(path)
     assert {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")} == {opset}
     assert {p.key: p.value for p in model.metadata_props}["slmlp.preprocess"] == "square32-centre32-imagenet"
-    encoder, session = Encoder.load(made("resnet10", 32, "small")), onnxruntime.InferenceSession(path)
+    encoder, session = Encoder.load(encoder_file("resnet10", 32, "small")), onnxruntime.InferenceSession(path)
     for n in (1, 5):
         x = images(encoder, n)
         (found,) = session.run(["features"], {"images": x.numpy()})
@@ -141,8 +128,8 @@ def test_onnx_says_its_opset_and_takes_any_batch(made, tmp_path, opset):
             torch.testing.assert_close(torch.from_numpy(found), encoder(x), atol=1e-5, rtol=1e-4)
 
 
-def test_every_target_has_the_contract(made):
-    parcel = open_parcel(made("resnet18"), with_projector=False, classes=None, opset=18, license_name="mit")
+def test_every_target_has_the_contract(encoder_file):
+    parcel = open_parcel(encoder_file("resnet18"), with_projector=False, classes=None, opset=18, license_name="mit")
     for name in TARGETS:
         target = slmlp.exports._target(name)
         assert target.refusal(parcel) is None
@@ -151,17 +138,17 @@ def test_every_target_has_the_contract(made):
 
 
 @pytest.mark.parametrize("to", ["torchvision", "timm", "safetensors", "onnx", "hf", "exported-program"])
-def test_the_code_on_the_card_runs(made, tmp_path, monkeypatch, to):
-    x = images(Encoder.load(made("resnet18")))
+def test_the_code_on_the_card_runs(encoder_file, tmp_path, monkeypatch, to):
+    x = images(Encoder.load(encoder_file("resnet18")))
     if to == "onnx":
         pytest.importorskip("onnxruntime")
     names = {"images": x.numpy() if to == "onnx" else x}
     path = out(tmp_path, to)
-    done = slmlp.export(made("resnet18"), to, path, images=2)
+    done = slmlp.export(encoder_file("resnet18"), to, path, images=2)
     assert f"```\n{done.usage}\n```" in done.card.read_text()
     monkeypatch.chdir(tmp_path)
     exec(done.usage, names)
     if "model" in names and to != "exported-program":
-        assert names["model"].state_dict().keys() == Encoder.load(made("resnet18")).weights().keys()
+        assert names["model"].state_dict().keys() == Encoder.load(encoder_file("resnet18")).weights().keys()
     if "features" in names:
         assert names["features"].shape == (3, 512)

@@ -8,24 +8,11 @@ import pytest
 import torch
 
 import slmlp
-from export_files import left, out, saved
+from export_files import left, out
 from slmlp.errors import SlmlpError
 from slmlp.exports import placing, proof, timm_file
 
 N = 4
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Return encoder files by (name, size, stem), each made once."""
-    folder, held = tmp_path_factory.mktemp("encoders"), {}
-
-    def get(name: str, size: int = 32, stem: str = "standard") -> Path:
-        if (name, size, stem) not in held:
-            held[name, size, stem] = saved(folder, name, size, stem)
-        return held[name, size, stem]
-
-    return get
 
 
 def refused(folder: Path, run: Path, to: str, words: list[str], **options) -> str:
@@ -60,25 +47,25 @@ def refused(folder: Path, run: Path, to: str, words: list[str], **options) -> st
         ("test_vit", "standard", "torchvision", ["no network that is known to be timm's test_vit", "resnet50"]),
     ],
 )
-def test_what_a_target_cannot_hold_is_refused_with_the_reason(made, tmp_path, name, stem, to, words):
-    refused(tmp_path, made(name, 32, stem), to, words)
+def test_what_a_target_cannot_hold_is_refused_with_the_reason(encoder_file, tmp_path, name, stem, to, words):
+    refused(tmp_path, encoder_file(name, 32, stem), to, words)
     assert left(tmp_path) == []
 
 
-def test_classifiers_go_only_where_networks_have_one(made, tmp_path):
+def test_classifiers_go_only_where_networks_have_one(encoder_file, tmp_path):
     for to in ("safetensors", "onnx", "exported-program", "detectron2"):
         refused(
             tmp_path,
-            made("resnet18"),
+            encoder_file("resnet18"),
             to,
             ["leave --classifier away", "torchvision, timm, hf can hold it"],
             classifier=3,
         )
-    refused(tmp_path, made("resnet18"), "timm", ["at least 1 class, found 0"], classifier=0)
+    refused(tmp_path, encoder_file("resnet18"), "timm", ["at least 1 class, found 0"], classifier=0)
 
 
-def test_wrong_words_are_one_line(made, tmp_path):
-    run = made("resnet18")
+def test_wrong_words_are_one_line(encoder_file, tmp_path):
+    run = encoder_file("resnet18")
     refused(tmp_path, run, "tensorrt", ["unknown export target 'tensorrt'", "onnx"], out=tmp_path / "x.trt")
     refused(tmp_path, run, "onnx", ["ends in .onnx"], out=tmp_path / "x.pth")
     refused(tmp_path, run, "hf", ["is a folder"], out=tmp_path / "x.safetensors")
@@ -117,22 +104,22 @@ def _changed(change):
         (lambda s: s["conv1.weight"].mul_(torch.nan), ["not finite"]),
     ],
 )
-def test_a_missing_a_left_over_and_a_wrong_tensor_refuse_the_export(made, tmp_path, monkeypatch, change, words):
+def test_a_missing_a_left_over_and_a_wrong_tensor_refuse_the_export(encoder_file, tmp_path, monkeypatch, change, words):
     monkeypatch.setattr(timm_file, "state", _changed(change))
-    text = refused(tmp_path, made("resnet18"), "timm", words)
+    text = refused(tmp_path, encoder_file("resnet18"), "timm", words)
     assert "nothing was written" in text
     assert left(tmp_path) == []
 
 
-def test_what_is_there_is_never_overwritten(made, tmp_path):
+def test_what_is_there_is_never_overwritten(encoder_file, tmp_path):
     path = out(tmp_path, "timm")
     for held in (path, Path(f"{path}.json"), Path(f"{path}.md")):
         held.write_text("mine")
-        refused(tmp_path, made("resnet18"), "timm", ["exists already", held.name])
+        refused(tmp_path, encoder_file("resnet18"), "timm", ["exists already", held.name])
         assert held.read_text() == "mine"
         held.unlink()
     (tmp_path / "made").mkdir()
-    refused(tmp_path, made("resnet18"), "hf", ["exists already"])
+    refused(tmp_path, encoder_file("resnet18"), "hf", ["exists already"])
     assert left(tmp_path) == ["made"]
 
 

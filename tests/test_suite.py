@@ -277,12 +277,32 @@ def test_bad_words_are_one_line(runs, domains, shapes, tmp_path, capsys, words, 
     assert line in said[0]
 
 
+def test_two_runs_in_folders_of_one_name_never_share_their_predictions(runs, tmp_path):
+    """Their predictions' files would bear one name: the second would overwrite the first, and pair with itself."""
+    for method, run in (("a", runs[0]), ("b", runs[2])):
+        shutil.copytree(run, tmp_path / method / "run")
+    with pytest.raises(SlmlpError, match="are both called run: give them names of their own"):
+        entrants([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
+    named = entrants([f"first={tmp_path / 'a' / 'run'}", f"second={tmp_path / 'b' / 'run'}"])
+    assert [one.run for one in named] == ["first-seed0", "second-seed0"]
+
+
 def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
     shutil.copytree(domains / "plain", tmp_path / "plain")
     with pytest.raises(SlmlpError, match="are both named plain"):
         transfer.suite(
             runs[:1], tmp_path / "o", domains_folder=str(domains), sources=[str(tmp_path / "plain")], cfg=QUICK
         )
+
+
+def test_numbers_of_an_earlier_probe_are_not_taken_for_this_ones(monkeypatch):
+    from slmlp.config import study
+    from slmlp.transfer.room import settings_hash
+
+    before = {task: settings_hash(task, config.Suite()) for task in SETTINGS}
+    monkeypatch.setattr(study, "PROBE_VERSION", study.PROBE_VERSION + 1)
+    moved = {task for task in SETTINGS if settings_hash(task, config.Suite()) != before[task]}
+    assert moved == {task for task, names in SETTINGS.items() if "probe" in names}
 
 
 def test_every_setting_of_a_task_decides_its_hash():

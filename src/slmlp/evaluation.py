@@ -108,8 +108,7 @@ class Evaluation:
 
     def _settings(self, task: str) -> str:
         """Return the hash of the settings that a task reads and that change its numbers."""
-        settings = dataclasses.asdict(self.measures if task == MEASURES else self.probe)
-        settings.pop("memory_limit_gb", None)
+        settings = dataclasses.asdict(self.measures) if task == MEASURES else self.probe.deciding()
         return files.hash_json(settings)[:16]
 
     def _measures(self, extract_: Extract) -> list[Score]:

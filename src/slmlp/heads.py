@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from slmlp import config, files
+from slmlp.encoders import stored
 from slmlp.errors import SlmlpError
 from slmlp.methods.base import Method, projector
 
@@ -37,12 +37,7 @@ def load_projector(run: Path, dim: int) -> nn.Sequential | None:
     path = run / FILE
     if not path.is_file() or not (run / "config.json").is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {}).get("slmlp", "{}"))
-            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise SlmlpError(f"{path} cannot be read as safetensors ({error}); restore it, or remove it") from error
+    about, state = stored.read(path, "restore it, or remove it")
     settings = files.read_json(run / "config.json").get("resolved", {}).get("method_settings", {})
     if about.get("format") != FORMAT or about.get("dim") != dim or "projector" not in settings:
         raise SlmlpError(f"{path} is no projector of this run's encoder ({dim} features); restore it, or remove it")

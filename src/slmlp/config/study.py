@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from slmlp.config.training import DataOptions, StudyTraining, Training
+
+PROBE_VERSION = 2  # raised when equal settings give other numbers; 2: fits at weak strengths come down the path
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class Probe:
     """Most memory of a fit in 10^9 bytes, beside the features handed in; images that do not fit are read anew."""
     seed: int = 0
     """Seed of the folds and of the inner split; the same for every run, so that any two lines pair."""
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides the probe's numbers; the memory it may use does not."""
+        values = dataclasses.asdict(self)
+        values.pop("memory_limit_gb")
+        return {**values, "version": PROBE_VERSION}
 
 
 @dataclass(frozen=True)

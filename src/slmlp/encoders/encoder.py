@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slmlp import files
 from slmlp.config import from_dict
+from slmlp.encoders import stored
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.errors import SlmlpError
 
@@ -132,12 +132,7 @@ class Encoder(nn.Module):
                 else "expected a run's folder or an encoder.safetensors file"
             )
             raise SlmlpError(f"no encoder at {source}: {what}")
-        try:
-            with safe_open(file, framework="pt") as opened:
-                about = json.loads((opened.metadata() or {}).get("slmlp", "{}"))
-                state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise SlmlpError(f"{file} cannot be read as safetensors ({error}); restore it or run again") from error
+        about, state = stored.read(file, "restore it or run again")
         if about.get("format") != FORMAT:
             raise SlmlpError(
                 f"{file} was not written by slmlp (found format {about.get('format')!r}, expected {FORMAT!r})"

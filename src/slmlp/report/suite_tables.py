@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from slmlp.names import display
 from slmlp.report import words
 from slmlp.report.suite_inputs import SuiteInputs, read
-from slmlp.report.tables import NOTHING, Cell, Grid, Row
+from slmlp.report.tables import NOTHING, Cell, Grid, Row, as_rich
 
 TITLES = {
     "linear": "Linear probe",
@@ -88,22 +86,9 @@ def print_tables(folder: Path) -> None:
         if task == "stages":
             continue  # a curve, on the page
         for metric in headline(inputs, task):
-            console.print(as_rich(grid(inputs, task, metric), title(task, metric)))
+            console.print(as_rich(grid(inputs, task, metric), title(task, metric), "encoder"))
 
 
 def title(task: str, metric: str) -> str:
     """Return what a table or figure is of."""
     return TITLES.get(task, task) + ("" if metric == "accuracy" else f": {words.metric(metric)}")
-
-
-def as_rich(shown: Grid, heading: str) -> Table:
-    """Return a table for the terminal."""
-    table = Table(title=Text(heading), caption=Text(shown.note), caption_justify="left")
-    table.add_column("encoder")
-    for name, unit in shown.columns:
-        table.add_column(Text(f"{name}, {unit}" if unit else name), justify="right")
-    for row in shown.rows:
-        style = "bold" if row.better else "dim" if row.baseline else ""
-        cells = [Text(f"{c.value}\n{c.range}".strip()) for c in row.cells]
-        table.add_row(Text(f"{row.label}\n{row.note}".strip()), *cells, style=style)
-    return table

@@ -178,9 +178,13 @@ def _read(source: Path | Inputs) -> Inputs:
 def table_text(source: Path | Inputs) -> Table:
     """Return the table for the terminal; ``source`` is a study's folder, or what was read from it."""
     inputs = _read(source)
-    shown = grid(inputs)
-    table = Table(title=Text(str(inputs.study["title"])), caption=Text(shown.note), caption_justify="left")
-    table.add_column("method")
+    return as_rich(grid(inputs), str(inputs.study["title"]), "method")
+
+
+def as_rich(shown: Grid, title: str, who: str) -> Table:
+    """Return a grid for the terminal under its title; ``who`` heads the first column."""
+    table = Table(title=Text(title), caption=Text(shown.note), caption_justify="left")
+    table.add_column(who)
     for heading, unit in shown.columns:
         table.add_column(Text(f"{heading}, {unit}" if unit else heading), justify="right")
     for row in shown.rows:

@@ -41,7 +41,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "fine": ("probe",),
 }
 OF_A_SPLIT = ("unseen", "levels", "source", "fine")
-UNDECIDED = ("memory_limit_gb",)  # settings that decide how long, not what
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
@@ -55,10 +54,10 @@ def check_tasks(tasks: Sequence[str]) -> None:
 
 def settings_hash(task: str, cfg: config.TaskSettings) -> str:
     """Return the hash of the settings that decide a task's numbers."""
-    values = {name: dataclasses.asdict(getattr(cfg, name)) for name in SETTINGS[task]}
-    for held in values.values():
-        for name in UNDECIDED:
-            held.pop(name, None)
+    values = {
+        name: cfg.probe.deciding() if name == "probe" else dataclasses.asdict(getattr(cfg, name))
+        for name in SETTINGS[task]
+    }
     return files.hash_json(values)[:16]
 
 
