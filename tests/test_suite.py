@@ -131,9 +131,11 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
         assert words in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    assert page.count('<svg class="chart') == 2 * 4 + 2 * 2 + 2  # forests wide and narrow, label and stage panels
+    forests, labels, stages = 2 * 2, 2 * 2, 2  # of the trained encoders; forests and labels wide and narrow
+    assert page.count('<svg class="chart') == forests + labels + stages
     sentences = files.read_json(done / "verdict.json")["sentences"]
-    assert len(sentences) >= 4
+    assert len(sentences) == 4 + 1  # one a comparison, and of which task they are
+    assert all(len(sentence) < 160 for sentence in sentences)
 
 
 def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, domains, monkeypatch):
@@ -179,8 +181,12 @@ def test_one_encoder_on_its_own(runs, domains, tmp_path, capsys):
     assert "knn accuracy:" in said
     rows = results.read(tmp_path / "one" / "results.jsonl")
     assert {(row.task, row.data) for row in rows} == {("centroid", "plain"), ("knn", "plain")}
-    assert main(["evaluate", runs[0], "--domains", str(domains), "--task", "knn", "--out", str(tmp_path / "all")]) == 0
+    everywhere = ["evaluate", runs[0], "--domains", str(domains), "--task", "knn", "--out", str(tmp_path / "all")]
+    assert main([*everywhere, "--knn.neighbours", "3"]) == 0
     assert "grey-shapes: knn accuracy:" in capsys.readouterr().out
+    words = ["evaluate", runs[0], str(domains / "plain"), "--task", "knn", "--out", str(tmp_path / "all")]
+    assert main([*words, "--knn.neighbours", "5"]) == 0  # in a folder that holds other data and settings
+    assert capsys.readouterr().out.count("knn accuracy:") == 1
 
 
 def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, capsys):

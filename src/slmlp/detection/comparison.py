@@ -51,6 +51,8 @@ class Difference:
         )
         points = f"{100 * self.mean.value:+.1f} points of {title(self.metric)}"
         a, b = display(self.a), display(self.b)
+        if not self.mean.variance and not self.mean.value:  # most often an AP of 0 each, so neither has learnt
+            return f"nothing tells {b} and {a} apart: on no draw of the images does their {title(self.metric)} differ"
         if self.winner is None:
             least = 100 * self.mean.detectable
             findable = f"; {least:.1f} points could have been found" if np.isfinite(least) else ""

@@ -40,6 +40,7 @@ def content(inputs: SuiteInputs) -> dict[str, Any]:
             *(figures.forest(inputs, width, f"forest-{i}-{width}", c) for width in (WIDE, NARROW)),
         )
         for i, c in enumerate((first or {}).get("comparisons") or [])
+        if c["b"] not in inputs.untrained  # what an encoder has over random weights is in the words and the tables
     ]
     drawn = {"labels": figures.label_curves, "stages": figures.stage_curves}
     tasks = [

@@ -21,7 +21,7 @@ from slmlp.results import Result
 from slmlp.run import Run
 from slmlp.transfer.feature_file import evaluate_file
 from slmlp.transfer.main import DataSet, data_sets
-from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks
+from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks, settings_hash
 
 
 def evaluate(
@@ -48,21 +48,22 @@ def evaluate(
             )
         if domains is None and used is None:
             say(describe(opened))
-        for one in sets:
-            _evaluate_on(one, entrant, opened, used, tasks, folder, cfg)
-        return by_first(lambda: _lines(folder, entrant, opened, tasks, [one.name for one in sets]))
+        names = [_evaluate_on(one, entrant, opened, used, tasks, folder, cfg) for one in sets]
+        return by_first(lambda: _lines(folder, entrant, opened, tasks, names, cfg))
 
 
 def _evaluate_on(
     one: DataSet, entrant: Entrant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
     folder: Path, cfg: config.TaskSettings,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
+    """Do the tasks on one data set; return its name in the results file."""
     room = in_turn(lambda: _room(one, encoder, split, folder, cfg))
     marks = {"encoder": encoder.hash(), "data": room.images.hash()}
     same({**marks, "split": split.hash()} if split else marks)
     if processes.many():  # the features are everybody's work, what is made of them the first one's
         room.extract_together(encoder, tasks)
     by_first(lambda: room.run(entrant.subject(encoder), encoder, tasks))
+    return room.name
 
 
 def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings) -> Room:
@@ -103,8 +104,16 @@ def _folder(source: str) -> Path:
 
 
 def _lines(
-    folder: Path, entrant: Entrant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str]
-) -> list[Result]:
-    found = results.read(Ledger(folder).file)
-    mark = encoder.hash()
-    return [row for row in found if row.task in tasks and row.hashes["encoder"] == mark and row.run == entrant.run]
+    folder: Path, entrant: Entrant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
+    cfg: config.TaskSettings,
+) -> list[Result]:  # fmt: skip
+    """Return the lines of what was asked for just now; the folder may hold those of other data and settings too."""
+    mark, settings = encoder.hash(), {task: settings_hash(task, cfg) for task in tasks}
+    return [
+        row
+        for row in results.read(Ledger(folder).file)
+        if (row.run, row.hashes.get("encoder")) == (entrant.run, mark)
+        and row.data in names
+        and row.task in settings
+        and row.extra.get("settings") == settings[row.task]
+    ]
