@@ -129,8 +129,8 @@ def test_a_file_that_vanishes_while_images_are_streamed_is_named(encoder, shapes
 def test_a_disk_too_small_is_said_before_anything_is_computed(encoder, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "forward", lambda *_, **__: pytest.fail("computed"))
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(SlmlpError, match=r"204 images need 0\.00 GB \(2 layers of 32, 256 numbers\).*are free there"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
+    with pytest.raises(SlmlpError, match=r"204 images \(2 layers of 32, 256 numbers\) need 0\.00 GB.*are free there"):
         extract_layers(encoder, corpus, corpus.images, tmp_path / "new" / "c", "cpu", ("stage1", "output"))
     monkeypatch.setattr(features, "forward", lambda *_, **__: {"stage1": np.zeros((204, 32), np.float32)})
     extract_layers(encoder, corpus, corpus.images, tmp_path / "new" / "c", "cpu", ("stage1",))  # that much fits

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from slmlp.data.dataset import ImageSet, IntArray
 from slmlp.device import for_features
 from slmlp.encoders import Encoder, layers
 from slmlp.errors import SlmlpError
+from slmlp.feature_arrays import filled, in_memory, labels, read_arrays
 from slmlp.forward import BATCH, FloatArray, forward
 
 OVERHEAD = 4096  # bytes of a cache file beside its numbers
@@ -58,71 +58,22 @@ class Features:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Features:
-        """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in."""
-        arrays = read_arrays(path)
+    def load(cls, path: Path, memory_limit_gb: float | None = None) -> Features:
+        """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in.
+
+        With a limit, an ``x`` that is larger stays on the disk; see ``feature_arrays.read_arrays``.
+        """
+        arrays = read_arrays(path, memory_limit_gb)
         x, y = arrays["x"], arrays["y"]
         if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
-        y, names = _labels(path, y, arrays.get("classes"))
+        y, names = labels(path, y, arrays.get("classes"))
         ids, units = filled(path, arrays)
         parts = arrays.get("parts")
         if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
             found = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
             raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {found}')
-        return cls(x.astype(np.float32), y, names, ids, units, None if parts is None else parts.astype(np.str_))
-
-
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a features file, ``x`` of numbers and ``y`` among them."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            arrays = {key: held[key] for key in held.files}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
-    if not {"x", "y"} <= arrays.keys():
-        raise SlmlpError(
-            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)"
-        )
-    if arrays["x"].dtype.kind not in "biuf":
-        raise SlmlpError(f"{path}: x must be numbers, found {arrays['x'].dtype}")
-    return arrays
-
-
-def filled(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]:
-    """Return ids and units (N,) of a features file: by default positions, and each image its own unit."""
-    n = len(arrays["y"])
-    ids = arrays.get("ids", np.arange(n)).astype(np.str_)
-    units = arrays.get("units", ids).astype(np.str_)
-    if ids.shape != (n,) or units.shape != (n,):
-        raise SlmlpError(f"{path}: ids and units must be ({n},) as y is, found {ids.shape} and {units.shape}")
-    return ids, units
-
-
-def _labels(
-    path: Path, y: npt.NDArray[Any], classes: npt.NDArray[Any] | None
-) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Return class indices (N,) and names; ``y`` holds indices into ``classes`` or, without them, what it names."""
-    if y.dtype.kind == "f":
-        wrong = np.flatnonzero(~np.isfinite(y) | (y != np.round(y)))
-        if len(wrong):
-            raise SlmlpError(
-                f"{path}: labels y must be whole numbers or names of classes, found {y[wrong[0]]} (row {wrong[0]})"
-            )
-        y = y.astype(np.int64)
-    if classes is None:
-        if y.dtype.kind not in "biuU":
-            raise SlmlpError(f"{path}: labels y must be whole numbers or names of classes, found {y.dtype}")
-        names, codes = np.unique(y.astype(np.str_), return_inverse=True)
-        return codes.astype(np.int64), tuple(map(str, names))
-    if y.dtype.kind not in "biu":
-        raise SlmlpError(f"{path}: with classes, labels y must be whole numbers, indices into them; found {y.dtype}")
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(classes):
-        raise SlmlpError(
-            f"{path}: labels y must be 0 to {len(classes) - 1}, indices into the {len(classes)} classes; found "
-            f"{y.min()} to {y.max()}"
-        )
-    return y.astype(np.int64), tuple(map(str, classes))
+        return cls(in_memory(x), y, names, ids, units, None if parts is None else parts.astype(np.str_))
 
 
 def transform_id(encoder: Encoder, precision: str = "float32") -> str:
@@ -193,7 +144,7 @@ def extract_layers(
         with agreement.agreed() if together else contextlib.nullcontext():
             encoder.to(compute.device)
             if cache is not None and reads:
-                _check_room(cache, len(images), layers.widths(encoder, missing))
+                _check_room(cache, len(images), layers.widths(encoder, missing).values())
             rows = corpus.rows(images)
             share = rows[dist.share_of(len(rows))] if together else rows
             made = forward(encoder, corpus, share, compute, missing, batch_size, images.name)
@@ -220,17 +171,10 @@ def _keys(encoder: Encoder, images: ImageSet, wanted: Sequence[str], precision: 
     }
 
 
-def _check_room(cache: Path, count: int, widths: Mapping[str, int]) -> None:
+def _check_room(cache: Path, count: int, widths: Collection[int]) -> None:
     """Refuse to compute what the disk of the cache has no room for."""
-    needed = sum(count * width * 4 + OVERHEAD for width in widths.values())
-    folder = next(path for path in (cache, *cache.absolute().parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise SlmlpError(
-            f"{cache}: the features of {count:,} images need {needed / 1e9:,.2f} GB ({len(widths)} layers of "
-            f"{', '.join(map(str, widths.values()))} numbers), and {free / 1e9:,.2f} GB are free there; free space, or "
-            "choose another folder for the cache"
-        )
+    what = f"the features of {count:,} images ({len(widths)} layers of {', '.join(map(str, widths))} numbers)"
+    files.check_room(cache, sum(count * width * 4 + OVERHEAD for width in widths), what)
 
 
 def _check_finite(made: Mapping[str, FloatArray], encoder: Encoder, images: ImageSet) -> None:

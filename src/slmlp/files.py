@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             if isinstance(row, dict):
                 rows.append(row)
     return rows
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def check_room(place: Path, needed: int, what: str) -> None:
+    """Refuse what needs more bytes than the disk of ``place``, a folder that need not exist yet, has free."""
+    free = shutil.disk_usage(existing(place)).free
+    if needed > free:
+        raise SlmlpError(
+            f"{place}: {what} need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; free space, or "
+            "choose another folder"
+        )
 
 
 def sha256(content: bytes | Iterable[bytes]) -> str:

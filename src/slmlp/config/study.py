@@ -26,7 +26,7 @@ class Probe:
     max_iterations: int = 1000
     """Most iterations for one strength; reaching it is reported."""
     memory_limit_gb: float = 4.0
-    """Most memory of a fit in 10^9 bytes, beside the features handed in; images that do not fit are read anew."""
+    """Most memory of a fit in 10^9 bytes, beside features in memory; what is larger stays on the disk."""
     seed: int = 0
     """Seed of the folds and of the inner split; the same for every run, so that any two lines pair."""
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slmlp import config
 from slmlp.errors import SlmlpError
-from slmlp.features import filled, read_arrays
+from slmlp.feature_arrays import filled, in_memory, read_arrays
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
 from slmlp.probes.linear import Places, fit, refuse_empty, refuse_other_width
@@ -46,9 +46,12 @@ class MultiLabel:
         return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
 
     @classmethod
-    def load(cls, path: Path) -> MultiLabel:
-        """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in."""
-        arrays = read_arrays(path)
+    def load(cls, path: Path, memory_limit_gb: float | None = None) -> MultiLabel:
+        """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in.
+
+        With a limit, an ``x`` that is larger stays on the disk; see ``feature_arrays.read_arrays``.
+        """
+        arrays = read_arrays(path, memory_limit_gb)
         x, y = arrays["x"], arrays["y"]
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y a 0/1 matrix (N, C), found {x.shape} and {y.shape}")
@@ -58,7 +61,7 @@ class MultiLabel:
         if len(names) != y.shape[1]:
             raise SlmlpError(f"{path}: {len(names)} classes are named and y has {y.shape[1]} columns")
         ids, units = filled(path, arrays)
-        return cls(x.astype(np.float32), y.astype(np.bool_), tuple(map(str, names)), ids, units)
+        return cls(in_memory(x), y.astype(np.bool_), tuple(map(str, names)), ids, units)
 
 
 @dataclass(frozen=True)

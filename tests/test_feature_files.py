@@ -1,0 +1,107 @@
+"""Files of features that are larger than memory: mapped, read block by block, with the numbers of those in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slmlp import config, results
+from slmlp.cli import main
+from slmlp.errors import SlmlpError
+from slmlp.feature_arrays import read_arrays, rows_of
+from slmlp.features import Features
+from slmlp.transfer import feature_file
+
+
+def blobs(n: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % classes
+    x = 1.5 * rng.standard_normal((classes, width))[y] + rng.standard_normal((n, width))
+    return x.astype(np.float16), y
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """240 images of float16 features whose training and test images are mixed, and the arrays in it."""
+    x, y = blobs(240, 6, 20)
+    arrays = {"note": np.arange(3), "x": x, "y": y, "parts": np.where(np.arange(240) // 6 % 3 == 0, "test", "train")}
+    path = tmp_path_factory.mktemp("features") / "f.npz"
+    np.savez(path, **arrays)
+    return path, arrays
+
+
+def test_what_is_larger_than_the_limit_stays_on_the_disk(file, tmp_path):
+    path, arrays = file
+    size = 4e-9 * arrays["x"].size
+    for limit, mapped in ((None, False), (size, False), (0.99 * size, True)):
+        found = read_arrays(path, limit)
+        assert isinstance(found["x"], np.memmap) == mapped
+        for key, value in arrays.items():
+            np.testing.assert_array_equal(found[key], value)
+    assert Features.load(path, 0.0).x.dtype == np.float16
+    assert Features.load(path).x.dtype == np.float32
+    np.savez(tmp_path / "column.npz", **{**arrays, "x": np.asfortranarray(arrays["x"])})
+    by_column = read_arrays(tmp_path / "column.npz", 0.0)["x"]
+    assert isinstance(by_column, np.memmap)
+    np.testing.assert_array_equal(by_column, arrays["x"])
+    np.savez_compressed(tmp_path / "small.npz", **arrays)
+    assert not isinstance(read_arrays(tmp_path / "small.npz", 0.0)["x"], np.memmap)
+    np.savez(tmp_path / "names.npz", **{**arrays, "x": arrays["x"].astype(str)})
+    with pytest.raises(SlmlpError, match="x must be numbers"):
+        read_arrays(tmp_path / "names.npz", 0.0)
+
+
+def test_rows_of_a_map_are_maps_and_leave_nothing_behind(file, tmp_path):
+    path, arrays = file
+    x = read_arrays(path, 0.0)["x"]
+    kept = {"apart": arrays["parts"] == "test", "together": np.arange(240) < 7, "none": np.zeros(240, dtype=bool)}
+    for keep in kept.values():
+        found = rows_of(x, keep, tmp_path / "not there yet")
+        assert isinstance(found, np.memmap) == keep.any()
+        np.testing.assert_array_equal(found, arrays["x"][keep])
+    assert rows_of(x, kept["together"], tmp_path).base is not None  # a part of the same map
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_mixed_rows_is_said_before_any_is_written(file, tmp_path, monkeypatch):
+    path, arrays = file
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
+    with pytest.raises(SlmlpError, match=r"84 rows of a features file need 0\.00 GB, and 0\.00 GB are free"):
+        rows_of(read_arrays(path, 0.0)["x"], arrays["parts"] == "test", tmp_path)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_tasks_on_the_disk_give_the_numbers_of_those_in_memory(file, tmp_path, monkeypatch, several):
+    path, arrays = file
+    if several:
+        path = tmp_path / "several.npz"
+        np.savez(path, **{**arrays, "y": np.eye(6, dtype=np.int64)[arrays["y"]]})
+    tasks = ["linear"] if several else ["linear", "knn", "centroid"]
+    cfg = config.TaskSettings(probe=config.Probe(strengths=(1e-2, 1e-1)), knn=config.Knn(neighbours=5))
+    held = feature_file.evaluate_file(path, tasks, tmp_path / "memory", cfg)
+    read = feature_file.read_arrays
+    monkeypatch.setattr(feature_file, "read_arrays", lambda where, limit: read(where, 0.0))
+    for kind in (feature_file.Features, feature_file.MultiLabel):
+        load = kind.load
+        monkeypatch.setattr(kind, "load", lambda where, limit, load=load: load(where, 0.0))
+    seen, rows = [], feature_file.rows_of
+    monkeypatch.setattr(feature_file, "rows_of", lambda x, *rest: seen.append(type(x)) or rows(x, *rest))
+    mapped = feature_file.evaluate_file(path, tasks, tmp_path / "disk", cfg)
+    assert seen == [np.memmap, np.memmap]
+    assert {(r.task, r.metric): r.value for r in mapped} == pytest.approx({(r.task, r.metric): r.value for r in held})
+    assert len(held) == (2 if several else 7)
+    assert {r.hashes["data"] for r in held} == {r.hashes["data"] for r in mapped}
+
+
+def test_the_command_keeps_a_large_file_on_the_disk_and_says_so(tmp_path, capsys):
+    x, y = blobs(9000, 2, 3000)
+    path = tmp_path / "large.npz"
+    np.savez(path, x=x, y=y, parts=np.where(np.arange(9000) < 6000, "train", "test"))
+    words = ["evaluate", str(path), "--out", str(tmp_path / "o"), "--probe.memory-limit-gb", "0.105"]
+    assert main([*words, "--task", "linear", "fewshot"]) == 2
+    assert "--task fewshot holds all features in memory" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+    assert main([*words, "--task", "centroid"]) == 0
+    assert "0.108 GB of features stay on the disk" in capsys.readouterr().err
+    [row] = [r for r in results.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
+    assert row.value == 1.0
