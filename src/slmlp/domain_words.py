@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from slmlp.domain_comparison import DomainComparison
 from slmlp.domain_statistics import Over, Spread
 from slmlp.names import display
 from slmlp.results import Predictions
 from slmlp.verdict import ALPHA, points
 
-if TYPE_CHECKING:
-    from slmlp.domain_verdict import DomainComparison
+
+def short(c: DomainComparison) -> str:
+    """Return a finding in one breath, seen from the winner; the whole of it stands in the task's own sentences."""
+    names, (low, high) = list(c.sets), c.points.these.interval
+    where = f"on {names[0]}" if len(names) == 1 else f"over {len(names)} data sets"
+    a, b, value = display(c.method_a), display(c.method_b), c.points.value
+    if c.winner is None:
+        return f"no difference found between {b} and {a} {where}: {points(value, plus=True)} points " + (
+            f"(95 % CI {points(low)} to {points(high)})"
+        )
+    if c.winner == c.method_a:
+        a, b, value, low, high = b, a, -value, -high, -low
+    beyond = "" if c.holds_beyond or len(names) == 1 else "; not shown for other data sets like these"
+    return (
+        f"{b} beats {a} {where} by {points(value, plus=True)} points (95 % CI {points(low)} to {points(high)}){beyond}"
+    )
 
 
-def on_average(c: DomainComparison, winner: str | None, holds_beyond: bool) -> str:
+def on_average(c: DomainComparison) -> str:
     """Return the finding on the mean over data sets, seen from the winner."""
     a, b = display(c.method_a), display(c.method_b)
-    turned = winner == c.method_a
+    turned = c.winner == c.method_a
     sign = -1 if turned else 1
     basis = _basis(c, sign)
     odds = _log_odds(c.log_odds, sign)
-    if winner is None:
+    if c.winner is None:
         words = (
             f"over {len(c.sets)} data sets no difference found on average between {b} and {a}: "
             f"{points(c.points.value, plus=True)} points ({basis}), {odds}; "
@@ -35,7 +49,7 @@ def on_average(c: DomainComparison, winner: str | None, holds_beyond: bool) -> s
             )
         return words
     first, second = (a, b) if turned else (b, a)
-    beyond = "shown for data sets like these too" if holds_beyond else "not shown for other data sets like these"
+    beyond = "shown for data sets like these too" if c.holds_beyond else "not shown for other data sets like these"
     return (
         f"over {len(c.sets)} data sets {first} beats {second} by {points(sign * c.points.value, plus=True)} points on "
         f"average ({basis}), {odds}; {beyond}"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from slmlp import files
 from slmlp.config import from_dict
 from slmlp.encoders import stored
+from slmlp.encoders.backbones import backbone_of
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.errors import SlmlpError
 
@@ -121,8 +122,6 @@ class Encoder(nn.Module):
         Traceback (most recent call last):
         slmlp.errors.SlmlpError: no encoder at no/such/run: expected a run's folder or an encoder.safetensors file
         """
-        from slmlp.encoders.build import build
-
         path = Path(source)
         file = path / "encoder.safetensors" if path.is_dir() else path
         if not file.is_file():
@@ -174,3 +173,13 @@ class Encoder(nn.Module):
                 return self(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()  # type: ignore[no-any-return]
         finally:
             self.train(training)
+
+
+def build(name: str, image_size: int, stem: str, crop_size: int | None = None) -> Encoder:
+    """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``).
+
+    With ``crop_size`` it also takes squares of that side (local crops): ViTs then resample their position embedding.
+    The weights and their names are the same with it and without.
+    """
+    backbone, dim = backbone_of(name, image_size, stem, crop_size)
+    return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=dim))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -21,6 +22,14 @@ class Spread:
     mean: float
     low: float | None
     high: float | None
+
+    @classmethod
+    def of(cls, rows: Sequence[results.Result]) -> Spread | None:
+        """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
+        values = [row.value for row in rows]
+        if len(values) > 1:
+            return cls(fmean(values), min(values), max(values))
+        return cls(values[0], *(rows[0].interval or (None, None))) if rows else None
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,7 @@ class Inputs:
 
     def spread(self, task: str, metric: str, method: str) -> Spread | None:
         """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
-        found = self.find(task, metric, method)
-        if not found:
-            return None
-        values = [r.value for r in found]
-        if len(values) == 1:
-            return Spread(values[0], *(found[0].interval or (None, None)))
-        return Spread(fmean(values), min(values), max(values))
+        return Spread.of(self.find(task, metric, method))
 
     def epochs_of(self, task: str, metric: str, method: str) -> dict[int, list[tuple[int, float]]]:
         """Return seed -> (epoch, value) in order, the end of training included; only seeds with a curve."""

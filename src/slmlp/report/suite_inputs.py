@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from slmlp import files, results
@@ -50,13 +49,7 @@ class SuiteInputs:
 
     def spread(self, task: str, metric: str, method: str, data: str, layer: str = "output") -> Spread | None:
         """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
-        found = self.find(task, metric, method, data, layer)
-        if not found:
-            return None
-        values = [r.value for r in found]
-        if len(values) == 1:
-            return Spread(values[0], *(found[0].interval or (None, None)))
-        return Spread(fmean(values), min(values), max(values))
+        return Spread.of(self.find(task, metric, method, data, layer))
 
     def metrics(self, task: str) -> list[str]:
         """Return the metrics of a task, in the order they were written."""

@@ -11,16 +11,16 @@ from typing import Any
 
 from slmlp import config, device, files
 from slmlp.config.flags import flags
+from slmlp.domain_comparison import DomainComparison
 from slmlp.domain_statistics import Over
-from slmlp.domain_verdict import DomainComparison, DomainVerdict, judge_domains
-from slmlp.domain_words import what_is_missing
+from slmlp.domain_verdict import DomainVerdict, judge_domains
+from slmlp.domain_words import short, what_is_missing
 from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report.suite_inputs import current
 from slmlp.results import Predictions, Result, read_predictions
 from slmlp.run import commit, versions
 from slmlp.transfer.room import Room, settings_hash
-from slmlp.verdict import points
 
 SCHEMA = 1
 NOT_JUDGED = ("stages", "levels")  # shown as curves and tables: what they add is where, not who
@@ -119,23 +119,6 @@ def _verdict_json(verdicts: Mapping[str, DomainVerdict]) -> dict[str, Any]:
             for title, verdict in verdicts.items()
         },
     }
-
-
-def short(c: DomainComparison) -> str:
-    """Return a finding in one breath, seen from the winner; the whole of it stands in the task's own sentences."""
-    names, (low, high) = list(c.sets), c.points.these.interval
-    where = f"on {names[0]}" if len(names) == 1 else f"over {len(names)} data sets"
-    a, b, value = display(c.method_a), display(c.method_b), c.points.value
-    if c.winner is None:
-        return f"no difference found between {b} and {a} {where}: {points(value, plus=True)} points " + (
-            f"(95 % CI {points(low)} to {points(high)})"
-        )
-    if c.winner == c.method_a:
-        a, b, value, low, high = b, a, -value, -high, -low
-    beyond = "" if c.holds_beyond or len(names) == 1 else "; not shown for other data sets like these"
-    return (
-        f"{b} beats {a} {where} by {points(value, plus=True)} points (95 % CI {points(low)} to {points(high)}){beyond}"
-    )
 
 
 def _comparison(c: DomainComparison) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.build import build
-from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources import preparing
 from slmlp.errors import SlmlpError

@@ -9,8 +9,7 @@ from torch import nn
 
 from slmlp import seeds
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.build import build
-from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.pretrained import known, timm_weights
 from slmlp.encoders.sources.preparing import from_timm

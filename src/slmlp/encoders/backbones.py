@@ -1,4 +1,4 @@
-"""From a name to an encoder with random weights, and the stem for small images."""
+"""From a name to a network with random weights, and the stem for small images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import timm
 import torch
 from torch import nn
 
-from slmlp.encoders.encoder import Encoder, EncoderSpec
 from slmlp.encoders.resnet10 import ResNet10
 from slmlp.errors import SlmlpError, unknown
 
@@ -18,12 +17,8 @@ def choose_stem(stem: str, image_size: int) -> str:
     return ("small" if image_size <= SMALL_STEM_AT else "standard") if stem == "auto" else stem
 
 
-def build(name: str, image_size: int, stem: str, crop_size: int | None = None) -> Encoder:
-    """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``).
-
-    With ``crop_size`` it also takes squares of that side (local crops): ViTs then resample their position embedding.
-    The weights and their names are the same with it and without.
-    """
+def backbone_of(name: str, image_size: int, stem: str, crop_size: int | None) -> tuple[nn.Module, int]:
+    """Return a randomly initialised network without classifier and its width; see ``encoder.build``."""
     if stem not in ("small", "standard"):
         raise unknown("stem", stem, ["small", "standard"])
     backbone = (
@@ -43,7 +38,7 @@ def build(name: str, image_size: int, stem: str, crop_size: int | None = None) -
                 f"choose another {option} or --stem"
             ) from error
     backbone.train()
-    return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=widths[0]))
+    return backbone, widths[0]
 
 
 def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Module:
