@@ -15,10 +15,10 @@ from pycocotools.cocoeval import COCOeval
 
 from detection_data import data_set, noisy
 from slmlp.detection.coco import load
-from slmlp.detection.comparison import Drawn, compare, spread
 from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
 from slmlp.detection.layout import places
 from slmlp.detection.resample import draws, match, weighted
+from slmlp.drawn import Drawn, compare, spread
 
 KINDS = ("box", "mask")
 
@@ -136,7 +136,7 @@ def test_paired_differences_are_narrower_and_find_the_better_one(made):
     for name, found in (("weak", weak), ("again", weak), ("strong", strong)):
         values = weighted(match(copy.deepcopy(truth), found, "box"), weights)["ap"]
         rows[name] = {0: Drawn(float(values[0]), values[1:])}
-    same, better = compare(rows, [("weak", "again"), ("weak", "strong")], "box_ap", 5)
+    same, better = compare(rows, [("weak", "again"), ("weak", "strong")], "box_ap", 5, "box AP")
     assert same.mean.value == same.mean.variance == 0
     assert same.winner is None
     assert better.winner == "strong"

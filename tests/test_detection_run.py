@@ -200,7 +200,7 @@ def test_the_loss_falls_on_four_real_images():
     if "SLMLP_DATA" not in os.environ:
         pytest.skip("SLMLP_DATA names no folder of real data")
     data = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
-    cfg = settings(batch_size=4, steps=24, rois=64, warmup=4, base_lr=0.04)
+    cfg = settings(batch_size=4, steps=24, rois=16, warmup=4, base_lr=0.04)
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
     samples = Samples(data, Plan(data.usable()[:4], 4, 24, 0), cfg, True, slice(None))
     compute = device.choose(Training(device="cpu", precision="float32"), detector)

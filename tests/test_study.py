@@ -20,9 +20,10 @@ from slmlp.errors import SlmlpError
 from slmlp.run import Run
 from slmlp.studies.specs import mlp_pairs, parse, parse_all
 
+PROBE = "--probe.folds 3 --probe.strengths 1e-3 1e-2 1e-1"
 FLAGS = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --keep-every 2 --seeds 2 "
-    "--rates 0.1 0.2 --split.by random --split.unseen-fraction 0.5 --probe.folds 3"
+    f"--rates 0.1 0.2 --split.by random --split.unseen-fraction 0.5 {PROBE}"
 )
 
 
@@ -173,7 +174,7 @@ def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_groups, tm
 
 def test_single_commands_agree_with_the_study(shapes, done, tmp_path):
     runs = done / "runs"
-    one = slmlp("evaluate", runs / "sl-seed0", shapes, "--task unseen --probe.folds 3 --out", tmp_path / "ev")
+    one = slmlp("evaluate", runs / "sl-seed0", shapes, f"--task unseen {PROBE} --out", tmp_path / "ev")
     assert one.returncode == 0, one.stderr
     (alone,) = rows(tmp_path / "ev", metric="accuracy")
     (within,) = rows(done, run="sl-seed0", task="unseen", metric="accuracy", role="final")
@@ -188,7 +189,7 @@ def test_single_commands_agree_with_the_study(shapes, done, tmp_path):
     assert measured.returncode == 0, measured.stderr
     assert json.loads(measured.stdout)["discriminative_ratio_unseen"] > 0
     pair = [runs / "sl-seed0", runs / "sl-seed1", runs / "sl-mlp-seed0", runs / "sl-mlp-seed1"]
-    compared = slmlp("compare", *pair, "--probe.folds 3 --out", tmp_path / "compared")
+    compared = slmlp("compare", *pair, f"{PROBE} --out", tmp_path / "compared")
     assert compared.returncode == 0, compared.stderr
     (difference,) = files.read_json(tmp_path / "compared" / "verdict.json")["comparisons"]
     first_two = files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"][:2]

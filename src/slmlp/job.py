@@ -55,6 +55,6 @@ class Job:
         values["training"] = config.identity(self.training)
         for key in ("threads", "checkpoint_minutes", "device", "keep_every"):
             values["training"].pop(key)
-        for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable"):
+        for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable", "label_separator"):
             values["options"].pop(key)
         return files.hash_json(values)

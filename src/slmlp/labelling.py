@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from slmlp.config import DataOptions
 from slmlp.data.dataset import ImageSet, IntArray
 from slmlp.errors import SlmlpError, unknown
 
@@ -16,6 +17,15 @@ class Labelling:
 
     y: IntArray
     names: tuple[str, ...]
+
+
+def refuse_several(options: DataOptions) -> None:
+    """Refuse images of several labels: a classifier with cross-entropy has one right answer an image."""
+    if options.label_separator is not None:
+        raise SlmlpError(
+            "--label-separator is for evaluation (task linear): pretraining takes one label an image; leave it away, "
+            "or pass --unlabelled with a method that uses no labels"
+        )
 
 
 def labelling(images: ImageSet, which: str) -> Labelling:

@@ -28,11 +28,11 @@ class Subject:
     base_lr: float | None = None
     labels: str = "class"
 
-    def file(self, task: str, data: str | None = None, detail: str = "") -> str:
+    def file(self, task: str, data: str | None = None, detail: str = "", suffix: str = ".csv") -> str:
         """Return the name of the predictions file of a task, below a folder of the data's name where one is given."""
         epoch = "" if self.epoch is None else f"-epoch{self.epoch:04d}"
         parts = [slug(self.run) + epoch, task, *([slug(detail)] if detail else [])]
-        return "/".join(["predictions", *([slug(data)] if data else []), "-".join(parts) + ".csv"])
+        return "/".join(["predictions", *([slug(data)] if data else []), "-".join(parts) + suffix])
 
 
 def slug(name: str) -> str:
@@ -90,6 +90,9 @@ class Ledger:
         file: str | None = None
         several = sum(score.predictions is not None for score in scores) > 1
         for score in scores:
+            if score.scores is not None:
+                file = subject.file(task, data if below_data else None, layer if layer != "output" else "", ".npz")
+                results.write_scores(self.folder / file, score.scores)
             if score.predictions is not None:
                 detail = "-".join([*([layer] if layer != "output" else []), *([score.metric] if several else [])])
                 file = subject.file(task, data if below_data else None, detail)

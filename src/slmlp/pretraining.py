@@ -22,7 +22,7 @@ from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.errors import SlmlpError
 from slmlp.heads import save_projector
 from slmlp.job import Job
-from slmlp.labelling import Labelling, labelling
+from slmlp.labelling import Labelling, labelling, refuse_several
 from slmlp.methods.fit import Facts, fit
 from slmlp.progress import say
 from slmlp.recording import record
@@ -105,6 +105,7 @@ def _run_job(
     out, part = run.path, dist.batch_part(job.training.batch_size)
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
+    refuse_several(job.options)
     images = corpus.images if corpus else in_turn(lambda: data.load(job.data, job.options))
     with agreed():
         ready = prepare(job, images, split)

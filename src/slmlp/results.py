@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,3 +115,31 @@ def read_predictions(path: Path) -> Predictions:
     ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
     confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
     return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64), confidence)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a probe said of every image and class, where images have several labels; rows in the order of the ids."""
+
+    ids: npt.NDArray[np.str_]  # (N,)
+    units: npt.NDArray[np.str_]  # (N,)
+    classes: tuple[str, ...]
+    on: npt.NDArray[np.bool_]  # (N, C) the labels
+    scores: npt.NDArray[np.float32]  # (N, C) the higher, the surer
+
+
+def write_scores(path: Path, rows: Scores) -> None:
+    """Write .npz of ``ids``, ``units``, ``classes``, ``on`` and ``scores``, atomically."""
+    names = np.array(rows.classes, dtype=np.str_)
+    with files.atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, ids=rows.ids, units=rows.units, classes=names, on=rows.on, scores=rows.scores)
+
+
+def read_scores(path: Path) -> Scores:
+    """Read what ``write_scores`` wrote."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            classes = tuple(map(str, held["classes"]))
+            return Scores(held["ids"], held["units"], classes, held["on"], held["scores"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SlmlpError(f"cannot read {path}: {error}") from error

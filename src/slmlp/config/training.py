@@ -21,6 +21,9 @@ class DataOptions:
     unlabelled: bool = False
     """Take every image under DATA, or in a manifest without labels, for methods that use none (SimCLR, MoCo, BYOL,
     SwAV)."""
+    label_separator: str | None = None
+    """Splits the labels of images that have several, as `|` in `cat|dog`; an image with none has the separator alone.
+    For the task linear (mean average precision), with parts in the data."""
     allow_unreadable: bool = False
     """Go on when more than 1 % of the files cannot be read."""
     memory_limit_gb: float = 4.0

@@ -61,6 +61,10 @@ class ImageSet:
         lines = (f"{i}\t{self.classes[y]}\t{s}" for i, y, s in zip(self.ids, self.labels, self.sizes, strict=True))
         return files.hash_names(lines)
 
+    def several(self, separator: str | None) -> bool:
+        """Return whether images have several labels: names of classes are lists, split at the separator."""
+        return bool(separator) and any(str(separator) in name for name in self.classes)
+
     def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> ImageSet:
         """Return the images under a mask or at given positions; classes and groups stay as they are."""
         index = np.flatnonzero(keep) if keep.dtype == np.bool_ else np.asarray(keep)

@@ -31,11 +31,14 @@ class Found(NamedTuple):
 Locate = Callable[[str], Found]
 
 
-def parse(content: bytes, name: str, locate: Locate, *, labelled: bool = True) -> tuple[list[Row], list[Found]]:
+def parse(
+    content: bytes, name: str, locate: Locate, *, labelled: bool = True, separator: str | None = None
+) -> tuple[list[Row], list[Found]]:
     """Return the rows of a manifest and, aligned with them, the files they name.
 
     ``name`` is the manifest's, for its suffix and for errors; ``locate`` finds a file. Raises SlmlpError naming the
-    line for a missing column, path, label or part, an unknown part, and a path that is listed twice.
+    line for a missing column, path, label or part, an unknown part, and a path that is listed twice. Lists of labels
+    in JSON lines become one name, in the order of the alphabet, with ``separator`` between them.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -51,6 +54,8 @@ def parse(content: bytes, name: str, locate: Locate, *, labelled: bool = True) -
     lines: dict[str, int] = {}
     for (line, record), word in zip(records, words, strict=True):
         path = _required(record, "path", line, name)
+        if isinstance(record.get("label"), list):
+            record["label"] = _joined(record["label"], separator, line, name)
         label = _required(record, "label", line, name) if labelled else UNLABELLED
         file = locate(path)
         if file.id in lines:
@@ -120,6 +125,20 @@ def _value(record: dict[str, Any], column: str) -> str | None:
     value = record.get(column)
     text = None if value is None else str(value)
     return text if text and text.strip() else None
+
+
+def _joined(labels: list[Any], separator: str | None, line: int, name: str) -> str:
+    """Return the labels of an image as one name; the separator alone where there are none."""
+    if separator is None:
+        raise SlmlpError(
+            f"{name}, line {line}: label is a list, {labels!r:.60}: for images of several labels pass "
+            "--label-separator '|'"
+        )
+    words = sorted({str(label) for label in labels})
+    wrong = next((word for word in words if separator in word), None)
+    if wrong is not None:
+        raise SlmlpError(f"{name}, line {line}: label {wrong!r} holds the separator {separator!r}: choose another one")
+    return separator.join(words) if words else separator
 
 
 def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:

@@ -51,7 +51,11 @@ def from_manifest(path: Path, source: str, options: DataOptions, name: str | Non
     """Return the images that a manifest lists; a file that is not there is unreadable."""
     root = path.resolve().parent
     rows, found = manifest.parse(
-        path.read_bytes(), str(path), manifest.in_folder(root), labelled=not options.unlabelled
+        path.read_bytes(),
+        str(path),
+        manifest.in_folder(root),
+        labelled=not options.unlabelled,
+        separator=options.label_separator,
     )
     reader = FileReader(root, [file.id for file in found])
     return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in found]))
@@ -65,7 +69,7 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
     name = name or _stem(path)
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
-        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", not options.unlabelled)
+        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
         ignored: Problems = refused
     else:
         placed, others = layout.arrange(names, f"tar {source}", labelled=not options.unlabelled)
@@ -77,7 +81,7 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
 
 
 def _rows_of_manifest(
-    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str, labelled: bool
+    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str, options: DataOptions
 ) -> tuple[list[Row], list[archive.Member]]:
     by_name = {member.name: member for member in members}  # of two members with one name the later wins, as in tar
     prefix = wrapped.rpartition("/")[0]
@@ -89,7 +93,9 @@ def _rows_of_manifest(
 
     at = by_name[wrapped]
     content = TarReader(plain, [at.offset], [at.size]).raw(0)
-    rows, found = manifest.parse(content, shown, locate, labelled=labelled)
+    rows, found = manifest.parse(
+        content, shown, locate, labelled=not options.unlabelled, separator=options.label_separator
+    )
     absent = archive.Member("", 0, 0)
     return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, absent) for file in found]
 

@@ -18,10 +18,10 @@ from slmlp.agreement import by_first
 from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
-from slmlp.detection.comparison import Drawn, spread
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import draws, match, weighted
 from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
+from slmlp.drawn import Drawn, spread
 from slmlp.encoders import Encoder
 from slmlp.entrants import Entrant
 from slmlp.errors import SlmlpError

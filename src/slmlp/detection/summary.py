@@ -11,9 +11,9 @@ from typing import Any
 
 from slmlp import device, files, results
 from slmlp.detection import pictures, predict
-from slmlp.detection.comparison import Difference, Drawn, compare, spread
 from slmlp.detection.contest import Contest, drawn
 from slmlp.detection.controls import NAMES
+from slmlp.drawn import Difference, Drawn, compare, spread
 from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report import detection as page
@@ -42,7 +42,7 @@ def write(contest: Contest, rows: Sequence[Entrant], told: Sequence[dict[str, An
             if (row.run, metric) in samples:
                 by_name.setdefault(row.name, {})[row.seed] = samples[row.run, metric]
         here = [(a, b) for a, b in pairs if a in by_name and b in by_name]
-        differences += compare(by_name, here, metric, len(data))
+        differences += compare(by_name, here, metric, len(data), title(metric))
     names = list(dict.fromkeys(row.name for row in rows))
     means = {}
     for name in names:
@@ -67,6 +67,16 @@ def write(contest: Contest, rows: Sequence[Entrant], told: Sequence[dict[str, An
     drawings = pictures.draw(folder / "pictures", data, shown, contest.cfg.pictures)
     files.write_json(folder / "detect.json", _about(contest, rows, told, lines, drawings))
     return page.write(folder)
+
+
+def title(metric: str) -> str:
+    """Return a metric's name for readers.
+
+    >>> title("box_ap50"), title("mask_ap_small")
+    ('box AP50', 'mask AP small')
+    """
+    kind, _, rest = metric.partition("_")
+    return f"{kind} {rest.replace('ap', 'AP', 1).replace('_', ' ')}"
 
 
 def _lines(contest: Contest, rows: Sequence[Entrant]) -> dict[str, list[Result]]:

@@ -5,7 +5,7 @@ Letters: N images, D features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from slmlp import config
 from slmlp.errors import SlmlpError
 from slmlp.feature_arrays import filled, in_memory, read_arrays
+from slmlp.features import Features
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
 from slmlp.probes.linear import Places, fit, refuse_empty, refuse_other_width
@@ -46,6 +47,17 @@ class MultiLabel:
         return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
 
     @classmethod
+    def split(cls, parts: Sequence[Features], separator: str) -> list[MultiLabel]:
+        """Return features whose class names hold several labels, split at ``separator``; the same classes for all."""
+        sets = [[{label for label in name.split(separator) if label} for name in one.classes] for one in parts]
+        classes = tuple(sorted(set().union(*(labels for names in sets for labels in names))))
+        found = []
+        for one, names in zip(parts, sets, strict=True):
+            table = np.array([[label in labels for label in classes] for labels in names], dtype=np.bool_)
+            found.append(cls(one.x, table[one.y], classes, one.ids, one.units))
+        return found
+
+    @classmethod
     def load(cls, path: Path, memory_limit_gb: float | None = None) -> MultiLabel:
         """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in.
 
@@ -70,6 +82,7 @@ class MultiLabelResult:
 
     areas: npt.NDArray[np.float64]  # (C,) average precision; NaN for a class without a test image
     points: npt.NDArray[np.float64]  # (C,) its 11-point form
+    scores: npt.NDArray[np.float32]  # (N, C) logits of the test images
     probe: LinearFit
     choice: Choice
 
@@ -101,12 +114,12 @@ def evaluate(
         memory_limit_gb=cfg.memory_limit_gb,
         device=device,
     )
-    found = []
-    for group in _groups(len(test), len(test.classes)):
+    scores = np.empty((len(test), len(test.classes)), dtype=np.float32)
+    for group in _groups(*scores.shape):
         parts = [logits.cpu().numpy() for _, logits in probe.logits(test.x, None, device, classes=group)]
-        found += _precisions(np.concatenate(parts), np.asarray(test.y[:, group], dtype=np.bool_))
-    areas, points = np.array(found).T
-    return MultiLabelResult(areas, points, probe, choice)
+        scores[:, group] = np.concatenate(parts)
+    areas, points = np.array(_precisions(scores, np.asarray(test.y, dtype=np.bool_))).T
+    return MultiLabelResult(areas, points, scores, probe, choice)
 
 
 def choose_strength(train: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu") -> Choice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+CELLS = 4_000_000  # numbers of a block of draws by images that are held at once
 BINS = 15  # of the calibration error, of equal width (Guo et al. 2017, section 5)
 
 
@@ -45,3 +46,28 @@ def average_precision(scores: npt.NDArray[np.floating], on: npt.NDArray[np.bool_
     # hits * 10 >= level * positives, in whole numbers: 3 of 10 is a recall of 0.3 whatever rounding says
     places = np.searchsorted(hits * 10, np.arange(11) * positives)
     return area, float(best[places].mean())
+
+
+def average_precision_on_draws(
+    scores: npt.NDArray[np.floating], on: npt.NDArray[np.bool_], weights: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Return the average precision (R,) of one class with each image there as often as ``weights`` (R, N) says.
+
+    Weights of 1 give ``average_precision``; a draw without an image of the class is NaN.
+
+    >>> scores, on = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])
+    >>> average_precision_on_draws(scores, on, np.array([[1.0, 1, 1, 1], [0, 1, 0, 1]])).round(4).tolist()
+    [0.8333, nan]
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(scores[order][1:] != scores[order][:-1]), len(order) - 1)
+    found = np.empty(len(weights))
+    step = max(1, CELLS // len(order))
+    for start in range(0, len(weights), step):
+        there = weights[start : start + step, order]
+        seen = np.cumsum(there, axis=1)[:, ends]
+        hits = np.cumsum(there * on[order], axis=1)[:, ends]
+        area = (np.diff(hits, axis=1, prepend=0.0) * hits / np.maximum(seen, 1.0)).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            found[start : start + step] = area / hits[:, -1]
+    return found

@@ -25,6 +25,7 @@ TITLES = {
     "source": "Classes of pretraining",
     "fine": "Fine labels after pretraining on groups",
 }
+MAIN_METRICS = ("accuracy", "map")  # where a task has one of these, it is shown first
 OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number
 
 
@@ -73,7 +74,8 @@ def _note(inputs: SuiteInputs) -> str:
 def headline(inputs: SuiteInputs, task: str) -> Sequence[str]:
     """Return the metrics of a task that get a table of their own."""
     metrics = inputs.metrics(task)
-    return [m for m in metrics if m not in OTHER_METRICS] if "accuracy" not in metrics else ["accuracy"]
+    main = [m for m in metrics if m in MAIN_METRICS]
+    return main or [m for m in metrics if m not in OTHER_METRICS]
 
 
 def print_tables(folder: Path) -> None:

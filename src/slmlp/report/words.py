@@ -12,6 +12,8 @@ from slmlp.report.inputs import Inputs
 
 METRICS = {
     "accuracy": "accuracy",
+    "map": "mean average precision",
+    "map_11_point": "mean average precision, 11 points",
     "discriminative_ratio_source": "discriminative ratio, source",
     "discriminative_ratio_unseen": "discriminative ratio, unseen",
     "discriminative_ratio_source_normalised": "discriminative ratio, source, normalised features",

@@ -16,6 +16,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.errors import SlmlpError
 from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
 from slmlp.job import Job
+from slmlp.labelling import refuse_several
 from slmlp.ledger import Subject
 from slmlp.pretraining import choose_image_size, run_job
 from slmlp.progress import say
@@ -78,6 +79,7 @@ class Context:
 def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:
     """Load, split and decode the data, and make sure that the folder belongs to this study."""
     specs = parse_all(cfg.methods)
+    refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     split_file = folder / "split.json"
     split = ConceptSplit.load(split_file) if split_file.exists() else concepts.make(images, cfg.split)
@@ -132,6 +134,6 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     for key in ("threads", "device", "checkpoint_minutes"):
         values["training"].pop(key)
     values["probe"].pop("memory_limit_gb")
-    for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir"):
+    for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
         values["data"].pop(key)
     return values

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from slmlp import config
+from slmlp import config, multilabel_verdict
 from slmlp.features import Features
 from slmlp.probes import linear as probes
 from slmlp.probes import multilabel as matrices
 from slmlp.probes.multilabel import MultiLabel
+from slmlp.results import Scores
 from slmlp.tasks.score import Score
 
 
@@ -34,9 +35,9 @@ def multilabel(
 ) -> list[Score]:
     """Return map and map_11_point of a logistic regression a class on ``test``.
 
-    There are no predictions to pair: a mean average precision is no mean over images, and labels cut off at a threshold
-    would be another number. What pairs two encoders are the average precisions of the classes, which stand in
-    ``extra``. A class without a test image has none; it is named there and left out of the mean.
+    Behind both stand the scores of every image and class, which pair two encoders (``multilabel_verdict``); the
+    interval of map is over units. The average precisions of the classes stand in ``extra``. A class without a test
+    image has none; it is named there and left out of the mean.
     """
     found = matrices.evaluate(train, test, cfg, device=device)
     probe, choice = found.probe, found.choice
@@ -48,11 +49,22 @@ def multilabel(
         probe.constant_features,
     )
     absent = [name for name, area in zip(test.classes, found.areas, strict=True) if np.isnan(area)]
+    rows = Scores(test.ids, test.units, test.classes, np.asarray(test.y, dtype=np.bool_), found.scores)
     scores = []
     for metric, values in (("map", found.areas), ("map_11_point", found.points)):
         by_class = {n: float(v) for n, v in zip(test.classes, values, strict=True) if not np.isnan(v)}
         extra = {**common, "average_precision": by_class, "classes_without_test_images": absent}
-        scores.append(Score(metric, float(np.mean(list(by_class.values()))), len(test), extra=extra))
+        main = metric == "map"
+        scores.append(
+            Score(
+                metric,
+                float(np.mean(list(by_class.values()))),
+                len(test),
+                multilabel_verdict.interval(rows) if main else None,
+                scores=rows if main else None,
+                extra=extra,
+            )
+        )
     return scores
 
 

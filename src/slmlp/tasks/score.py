@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from slmlp.results import Predictions
+from slmlp.results import Predictions, Scores
 
 
 @dataclass(frozen=True)
@@ -18,3 +18,4 @@ class Score:
     interval: tuple[float, float] | None = None  # 95 % over units of this encoder's images only
     predictions: Predictions | None = None  # of this number alone; None where it follows from another score's
     extra: dict[str, Any] = field(default_factory=dict)  # chosen strength, gradient norm, episodes ...
+    scores: Scores | None = None  # in place of predictions, where images have several labels

@@ -35,7 +35,12 @@ class DataSet:
         """Return the images with a training and a test part."""
         if self.domain is not None:
             return domains.open_found(self.domain, options)
-        return data.ensure_test_part(data.load(self.source, options), domains.TEST_SHARE, 0)
+        images = data.load(self.source, options)
+        if images.several(options.label_separator) and not images.has_test_part:
+            raise SlmlpError(
+                f"{self.source}: images of several labels need parts in the data, as a column part of train and test"
+            )
+        return data.ensure_test_part(images, domains.TEST_SHARE, 0)
 
 
 def suite(

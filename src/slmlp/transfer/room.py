@@ -20,11 +20,13 @@ from slmlp.evaluation import probe_scores
 from slmlp.features import Features, extract_layers, precision_of, transform_id
 from slmlp.ledger import Ledger, Subject, slug
 from slmlp.probes.crossfit import crossfit
+from slmlp.probes.multilabel import MultiLabel
 from slmlp.progress import say
 from slmlp.results import read_predictions
 from slmlp.tasks import Score, levels
 from slmlp.tasks import find as find_task
 from slmlp.tasks.finetune import finetune
+from slmlp.tasks.linear import multilabel
 
 # task -> the fields of config.TaskSettings that decide its numbers
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -40,6 +42,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "source": ("probe",),
     "fine": ("probe",),
 }
+OF_SEVERAL = ("linear", "stages")  # tasks that take images of several labels each
 OF_A_SPLIT = ("unseen", "levels", "source", "fine")
 
 
@@ -74,6 +77,7 @@ class Room:
 
     def run(self, subject: Subject, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Add what is not in the results file yet; each task's lines are added all at once."""
+        self.check(tasks)
         settings = {task: settings_hash(task, self.cfg) for task in tasks}
         mark = encoder.hash()
         hashes = {task: self._hashes(task, encoder, mark) for task in tasks}
@@ -116,6 +120,9 @@ class Room:
         if task == "levels":
             return self._levels(subject, encoder)
         sets = [self.features(encoder, images, task)[layer] for images in self.image_sets(task)]
+        if self.images.several(cfg.data.label_separator):
+            train, test = MultiLabel.split(sets, str(cfg.data.label_separator))
+            return multilabel(train, test, cfg.probe)
         if task == "fine":
             groups = self.images.of_classes(self._held.source).groups
             if groups is None:
@@ -162,6 +169,14 @@ class Room:
         else:
             of = dict(levels.wordnet_levels(self._held.source, self._held.unseen))
         return levels.by_level(read_predictions(self.folder / file), of)
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Refuse tasks that need one label an image where images have several."""
+        other = [task for task in tasks if task not in OF_SEVERAL]
+        if other and self.images.several(self.cfg.data.label_separator):
+            raise SlmlpError(
+                f"--task {other[0]}: images of {self.name} have several labels each; choose {' or '.join(OF_SEVERAL)}"
+            )
 
     @cached_property
     def _data_hash(self) -> str:

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, device, files
+from slmlp import config, device, drawn, files, multilabel_verdict
 from slmlp.config.flags import flags
 from slmlp.domain_comparison import DomainComparison
 from slmlp.domain_statistics import Over
 from slmlp.domain_verdict import DomainVerdict, judge_domains
 from slmlp.domain_words import short, what_is_missing
+from slmlp.drawn import Difference
 from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report.suite_inputs import current
-from slmlp.results import Predictions, Result, read_predictions
+from slmlp.results import Predictions, Result, Scores, read_predictions, read_scores
 from slmlp.run import commit, versions
 from slmlp.transfer.room import Room, settings_hash
 
@@ -68,8 +69,9 @@ def write(
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
     verdicts = {} if len(names) < 2 else _verdicts(folder, rows, names, missing)
+    several = {} if len(names) < 2 else _of_several_labels(folder, rows, names)
     files.write_json(folder / "suite.json", about)
-    files.write_json(folder / "verdict.json", _verdict_json(verdicts))
+    files.write_json(folder / "verdict.json", _verdict_json(verdicts, several))
 
 
 def _verdicts(
@@ -91,7 +93,31 @@ def _verdicts(
     return verdicts
 
 
-def _verdict_json(verdicts: Mapping[str, DomainVerdict]) -> dict[str, Any]:
+def _of_several_labels(
+    folder: Path, rows: Sequence[Result], names: Sequence[str]
+) -> dict[str, list[tuple[str, Difference]]]:
+    """Return the differences in mean average precision by task, each with its data set's name, against the first."""
+    held: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
+    for row in rows:
+        if row.metric == "map" and row.task not in NOT_JUDGED and row.predictions is not None:
+            of_data = held.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
+            of_data.setdefault(row.method, {})[row.seed] = read_scores(folder / row.predictions)
+    found = {}
+    for title, sets in held.items():
+        pairs = [
+            (name, d)
+            for name, runs in sets.items()
+            if names[0] in runs
+            for d in multilabel_verdict.judge({m: runs[m] for m in names if m in runs}, names[0])
+        ]
+        corrected = drawn.corrected([d for _, d in pairs])
+        found[title] = [(name, d) for (name, _), d in zip(pairs, corrected, strict=True)]
+    return found
+
+
+def _verdict_json(
+    verdicts: Mapping[str, DomainVerdict], several: Mapping[str, list[tuple[str, Difference]]]
+) -> dict[str, Any]:
     """Return the verdicts as plain JSON; the first task's is the suite's."""
     headline = next(iter(verdicts), None)
     sentences = ["One encoder: nothing to compare it with."]
@@ -103,6 +129,8 @@ def _verdict_json(verdicts: Mapping[str, DomainVerdict]) -> dict[str, Any]:
             f"This is of {headline.split(' ')[0]}, the task named first; the others stand below, each corrected for "
             "its own comparisons only"
         )
+    said = {title: [f"{name}: {d.sentence}" for name, d in found] for title, found in several.items()}
+    sentences = [*(sentences if headline or not said else []), *(line for lines in said.values() for line in lines)]
     return {
         "headline": headline,
         "sentences": sentences,
@@ -117,6 +145,31 @@ def _verdict_json(verdicts: Mapping[str, DomainVerdict]) -> dict[str, Any]:
                 },
             }
             for title, verdict in verdicts.items()
+        }
+        | {
+            title: {
+                "sentences": said[title],
+                "better": [],  # by data set, in the sentences: there is no mean over data sets
+                "comparisons": [],
+                "means": {},
+                "differences": [
+                    {
+                        "data": name,
+                        "a": d.a,
+                        "b": d.b,
+                        "difference": 100 * d.mean.value,
+                        "low": 100 * d.mean.interval[0],
+                        "high": 100 * d.mean.interval[1],
+                        "p": d.mean.p,
+                        "p_holm": d.p_holm,
+                        "seeds": d.seeds,
+                        "units": d.images,
+                        "winner": d.winner,
+                    }
+                    for name, d in found
+                ],
+            }
+            for title, found in several.items()
         },
     }
 
@@ -149,7 +202,7 @@ def _spreads(over: Over) -> dict[str, Any]:
 
 
 def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
-    images = {row.data: row.n for row in rows if row.metric == "accuracy"}
+    images = {row.data: row.n for row in rows if row.metric in ("accuracy", "map")}
     encoders, sets = len(about["encoders"]), len(about["data"])
     return (
         f"{encoders} encoder{'s' * (encoders != 1)} on {sets} data set{'s' * (sets != 1)}, {sum(images.values()):,} "

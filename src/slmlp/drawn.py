@@ -1,30 +1,35 @@
-"""Average precision of encoders and their differences, with intervals over images and seeds."""
+"""Means over draws of the images, and their differences between encoders: for numbers that are no mean over images.
+
+Average precision is one, of detectors and of images with several labels alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from slmlp.detection.resample import Array
 from slmlp.names import display
 from slmlp.statistics import CrossedMean, holm
 
 ALPHA = 0.05  # two-sided, for all comparisons of a page together
 
+Array = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Drawn:
-    """One metric of one detector: its value, and its values on R draws of the images."""
+    """One number of one encoder: its value, and its values on R draws of the images."""
 
     value: float  # 0 to 1
-    draws: Array  # (R,), NaN where a draw holds no object
+    draws: Array  # (R,), NaN where a draw holds nothing to find
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Row ``b`` minus row ``a`` in points of AP, paired by seed, image and draw."""
+    """Row ``b`` minus row ``a``, paired by seed, image and draw."""
 
     a: str
     b: str
@@ -33,6 +38,8 @@ class Difference:
     seeds: int
     images: int
     p_holm: float
+    words: str  # what the metric is called
+    counted: str = "images"  # what was drawn anew: images, or units of them
 
     @property
     def winner(self) -> str | None:
@@ -47,28 +54,18 @@ class Difference:
         low, high = self.mean.interval
         basis = (
             f"95 % CI {100 * low:+.1f} to {100 * high:+.1f}, "
-            f"{'one seed: images only' if self.seeds == 1 else f'{self.seeds} seeds'}, {self.images:,} images"
+            f"{'one seed: images only' if self.seeds == 1 else f'{self.seeds} seeds'}, {self.images:,} {self.counted}"
         )
-        points = f"{100 * self.mean.value:+.1f} points of {title(self.metric)}"
+        points = f"{100 * self.mean.value:+.1f} points of {self.words}"
         a, b = display(self.a), display(self.b)
         if not self.mean.variance and not self.mean.value:  # most often an AP of 0 each, so neither has learnt
-            return f"nothing tells {b} and {a} apart: on no draw of the images does their {title(self.metric)} differ"
+            return f"nothing tells {b} and {a} apart: on no draw of the images does their {self.words} differ"
         if self.winner is None:
             least = 100 * self.mean.detectable
             findable = f"; {least:.1f} points could have been found" if np.isfinite(least) else ""
             return f"no difference found between {b} and {a}: {points} ({basis}){findable}"
         verb = "beats" if self.winner == self.b else "loses to"
         return f"{b} {verb} {a}: {points} ({basis})"
-
-
-def title(metric: str) -> str:
-    """Return a metric's name for readers.
-
-    >>> title("box_ap50"), title("mask_ap_small")
-    ('box AP50', 'mask AP small')
-    """
-    kind, _, rest = metric.partition("_")
-    return f"{kind} {rest.replace('ap', 'AP', 1).replace('_', ' ')}"
 
 
 def spread(runs: Sequence[Drawn], images: int) -> CrossedMean:
@@ -93,21 +90,30 @@ def spread(runs: Sequence[Drawn], images: int) -> CrossedMean:
 
 
 def compare(
-    rows: Mapping[str, Mapping[int, Drawn]], pairs: Sequence[tuple[str, str]], metric: str, images: int
+    rows: Mapping[str, Mapping[int, Drawn]],
+    pairs: Sequence[tuple[str, str]],
+    metric: str,
+    images: int,
+    words: str,
+    counted: str = "images",
 ) -> list[Difference]:
-    """Return each pair (a, b) compared over the seeds that both have; Holm's correction is for all pairs together."""
+    """Return each pair (a, b) compared over the seeds that both have; Holm's correction is for all pairs together.
+
+    ``images`` is how many are drawn anew, ``counted`` what they are. ``words`` is what the metric is called.
+    """
     found = []
     for a, b in pairs:
         shared = sorted(rows[a].keys() & rows[b].keys())
         if shared:
             gaps = [Drawn(rows[b][s].value - rows[a][s].value, rows[b][s].draws - rows[a][s].draws) for s in shared]
             found.append((a, b, spread(gaps, images), len(shared)))
-    corrected = holm(np.array([_p(mean) for _, _, mean, _ in found])).tolist() if found else []
-    return [
-        Difference(a, b, metric, mean, count, images, p)
-        for (a, b, mean, count), p in zip(found, corrected, strict=True)
-    ]
+    return corrected(
+        [Difference(a, b, metric, mean, count, images, 1.0, words, counted) for a, b, mean, count in found]
+    )
 
 
-def _p(mean: CrossedMean) -> float:
-    return mean.p if np.isfinite(mean.variance) else 1.0
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """Return differences with Holm's correction for all of them together."""
+    p = np.array([d.mean.p if np.isfinite(d.mean.variance) else 1.0 for d in found])
+    adjusted = holm(p).tolist() if found else []
+    return [replace(d, p_holm=value) for d, value in zip(found, adjusted, strict=True)]

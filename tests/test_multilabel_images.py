@@ -1,0 +1,196 @@
+"""Images of several labels: from the manifest to mean average precision, its interval, and a paired verdict."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from sklearn.metrics import average_precision_score
+
+from slmlp import config, data, files, multilabel_verdict, results
+from slmlp.cli import main
+from slmlp.errors import SlmlpError
+from slmlp.probes.scores import average_precision_on_draws
+from slmlp.results import Scores
+
+SHAPES = ("circle", "line", "square")
+PIPE = config.DataOptions(label_separator="|")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """A folder of 150 pictures of up to three shapes, with the manifest as CSV and as JSON lines."""
+    root, rng = tmp_path_factory.mktemp("several"), np.random.default_rng(0)
+    rows = []
+    for i in range(150):
+        names = [name for name in SHAPES if rng.random() < 0.4]
+        image = Image.new("RGB", (24, 24), tuple(rng.integers(0, 90, 3).tolist()))
+        pen = ImageDraw.Draw(image)
+        for name in names:
+            x, y = rng.integers(6, 18, 2).tolist()
+            ink = tuple(rng.integers(150, 255, 3).tolist())
+            if name == "circle":
+                pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=ink)
+            elif name == "square":
+                pen.rectangle((x - 3, y - 3, x + 3, y + 3), outline=ink)
+            else:
+                pen.line((0, y, 24, y), fill=ink, width=2)
+        image.save(root / f"{i:03d}.png")
+        rows.append((f"{i:03d}.png", names, "train" if i < 100 else "test", f"film{i // 2}"))
+    with (root / "several.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "part", "unit"])
+        writer.writerows([path, "|".join(names) or "|", *rest] for path, names, *rest in rows)
+    (root / "several.jsonl").write_text(
+        "".join(json.dumps({"path": p, "label": n[::-1], "part": part, "unit": u}) + "\n" for p, n, part, u in rows)
+    )
+    return root
+
+
+def test_a_table_and_a_list_of_labels_are_the_same_images(drawn):
+    table, lists = (data.load(str(drawn / f"several.{kind}"), PIPE) for kind in ("csv", "jsonl"))
+    assert table.hash() == lists.hash()
+    assert table.several("|")
+    assert not table.several(None)
+    assert {"|", "circle", "circle|line|square"} <= set(table.classes)
+
+
+def test_lists_without_a_separator_and_labels_that_hold_it_are_refused(drawn, tmp_path):
+    with pytest.raises(SlmlpError, match=r"several.jsonl, line 1: label is a list, .* pass --label-separator '\|'"):
+        data.load(str(drawn / "several.jsonl"))
+    (tmp_path / "m.jsonl").write_text('{"path": "a.png", "label": ["x|y", "z"]}\n')
+    with pytest.raises(SlmlpError, match=r"label 'x\|y' holds the separator '\|'"):
+        data.load(str(tmp_path / "m.jsonl"), PIPE)
+
+
+@pytest.fixture(scope="module")
+def done(drawn, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "suite"
+    words = [
+        "suite",
+        "raw=timm:test_resnet@random",
+        "other=timm:resnet10t@random",
+        "--also",
+        str(drawn / "several.csv"),
+    ]
+    words += ["--label-separator", "|", "--tasks", "linear", "--probe.strengths", "1e-2", "1e-1", "--out", str(out)]
+    assert main([*words, "--preprocess.size", "32"]) == 0
+    return out
+
+
+def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
+    rows = [r for r in results.read(done / "results.jsonl") if r.metric == "map"]
+    assert {r.method for r in rows} >= {"raw", "other"}
+    images = data.load(str(drawn / "several.csv"), PIPE).of_part("test")
+    for row in rows:
+        kept = results.read_scores(done / row.predictions)
+        assert kept.classes == SHAPES
+        assert kept.ids.tolist() == list(images.ids)
+        assert kept.units.tolist() == images.units.tolist()
+        names = [images.classes[y].split("|") for y in images.labels]
+        np.testing.assert_array_equal(kept.on, [[shape in labels for shape in SHAPES] for labels in names])
+        assert row.value == pytest.approx(average_precision_score(kept.on, kept.scores, average="macro"))
+        assert row.interval[0] < row.value < row.interval[1]
+        assert row.n == 50
+
+
+def test_verdict_and_page_compare_the_mean_average_precision(done):
+    verdict = files.read_json(done / "verdict.json")
+    held = verdict["tasks"]["linear map"]
+    by_hand = {r.method: 100 * r.value for r in results.read(done / "results.jsonl") if r.metric == "map"}
+    for d in held["differences"]:
+        assert d["difference"] == pytest.approx(by_hand[d["b"]] - by_hand[d["a"]])
+        assert d["low"] < d["difference"] < d["high"]
+        assert d["units"] == 25
+    assert [d["b"] for d in held["differences"]] == [m for m in by_hand if m != "raw"]
+    assert verdict["sentences"] == held["sentences"]
+    assert all("points of mAP (95 % CI " in sentence and ", 25 units)" in sentence for sentence in verdict["sentences"])
+    page = (done / "report.html").read_text()
+    assert "mean average precision" in page
+    assert "points of mAP" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluate", "timm:test_resnet@random", "DATA", "--task", "knn", "--out", "OUT"], "have several labels each"),
+        (["pretrain", "DATA", "--method", "sl", "--out", "OUT"], "pretraining takes one label an image"),
+        (["study", "DATA", "--out", "OUT"], "pretraining takes one label an image"),
+    ],
+)
+def test_what_needs_one_label_is_refused(drawn, tmp_path, capsys, words, said):
+    place = {"DATA": str(drawn / "several.csv"), "OUT": str(tmp_path / "out")}
+    assert main([*(place.get(word, word) for word in words), "--label-separator", "|"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_data_without_parts_is_refused(drawn, tmp_path, capsys):
+    lines = (drawn / "several.csv").read_text().replace(",train,", ",,").replace(",test,", ",,")
+    (drawn / "no-parts.csv").write_text(lines)
+    words = ["evaluate", "timm:test_resnet@random", str(drawn / "no-parts.csv"), "--label-separator", "|"]
+    assert main([*words, "--task", "linear", "--out", str(tmp_path / "out")]) == 2
+    assert "images of several labels need parts" in capsys.readouterr().err
+
+
+# Numbers against a second form
+
+
+def scores_of(seed: int, skill: float, units: int = 30) -> Scores:
+    rng = np.random.default_rng(0)
+    on = rng.random((60, 4)) < 0.3
+    noise = np.random.default_rng(seed).standard_normal(on.shape)
+    ids = np.array([f"{i:02d}" for i in range(60)])
+    names = np.array([f"u{i % units}" for i in range(60)])
+    return Scores(ids, names, ("a", "b", "c", "d"), on, (skill * on + noise).round(1).astype(np.float32))
+
+
+def test_precision_on_draws_is_that_of_images_repeated():
+    rows, rng = scores_of(1, 1.0), np.random.default_rng(3)
+    weights = rng.multinomial(60, np.full(60, 1 / 60), size=20)
+    for k in range(4):
+        found = average_precision_on_draws(rows.scores[:, k], rows.on[:, k], weights.astype(float))
+        for value, counts in zip(found, weights, strict=True):
+            on, scores = (np.repeat(x[:, k], counts) for x in (rows.on, rows.scores))
+            assert value == pytest.approx(average_precision_score(on, scores))
+    assert np.isnan(average_precision_on_draws(np.arange(3.0), np.array([True, False, False]), np.eye(3)[1:2])).all()
+
+
+def test_draws_keep_units_whole():
+    one = scores_of(1, 1.0, 60)
+    three = [np.repeat(x, 3, axis=0) for x in (one.on, one.scores)]  # three pictures of each scene, all alike
+    ids = np.array([f"{i:03d}" for i in range(180)])
+    whole = Scores(ids, np.repeat(one.ids, 3), one.classes, *three)
+    apart = Scores(ids, ids, one.classes, *three)
+    width = {name: np.diff(multilabel_verdict.interval(r))[0] for name, r in (("1", one), ("3", whole), ("no", apart))}
+    assert width["3"] == pytest.approx(width["1"], rel=0.02)  # copies add nothing
+    assert width["no"] == pytest.approx(width["1"] / np.sqrt(3), rel=0.2)
+    assert multilabel_verdict.interval(scores_of(1, 1.0, 1)) is None
+    found, units = multilabel_verdict.draw(scores_of(1, 1.0))
+    rows = scores_of(1, 1.0)
+    assert units == 30
+    assert found.value == pytest.approx(average_precision_score(rows.on, rows.scores, average="macro"))
+    assert abs(found.draws.mean() - found.value) < 0.05
+
+
+def test_the_judge_pairs_seeds_and_takes_a_single_run_for_each():
+    runs = {
+        "sl": {s: scores_of(s, 0.8) for s in (0, 1, 2)},
+        "sl-mlp": {s: scores_of(10 + s, 3.0) for s in (0, 1, 2)},
+        "foreign": {0: scores_of(20, 0.8)},
+    }
+    better, other = multilabel_verdict.judge(runs, "sl")
+    value = {m: np.mean([multilabel_verdict.draw(r)[0].value for r in of.values()]) for m, of in runs.items()}
+    assert (better.winner, better.seeds) == ("sl-mlp", 3)
+    assert better.mean.value == pytest.approx(value["sl-mlp"] - value["sl"])
+    assert (other.winner, other.seeds) == (None, 3)
+    assert other.mean.value == pytest.approx(value["foreign"] - value["sl"])
+    same = multilabel_verdict.judge({"a": runs["sl"], "b": runs["sl"]}, "a")[0]
+    assert (same.mean.value, same.winner) == (0.0, None)
+    wrong = scores_of(1, 1.0)
+    runs["foreign"] = {0: Scores(wrong.ids[::-1], wrong.units, wrong.classes, wrong.on, wrong.scores)}
+    with pytest.raises(SlmlpError, match="foreign, seed 0, was asked about other images or labels than"):
+        multilabel_verdict.judge(runs, "sl")
