@@ -30,17 +30,32 @@ def images() -> torch.Tensor:
 FACTORS = torch.tensor([0.6, 0.8, 1.0, 1.1, 1.3, 1.4])
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        (colour.brightness, TF.adjust_brightness),
-        (colour.contrast, TF.adjust_contrast),
-        (colour.saturation, TF.adjust_saturation),
-    ],
-)
-def test_blends_equal_torchvision_with_a_factor_of_each_image(images, ours, theirs):
-    expected = torch.stack([theirs(x, float(f)) for x, f in zip(images, FACTORS, strict=True)])
-    torch.testing.assert_close(ours(images.clone(), FACTORS.view(-1, 1, 1, 1)), expected, atol=1e-5, rtol=0)
+BLENDS = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation)
+
+
+def test_blends_equal_torchvision_with_a_change_and_a_factor_of_each_image(images):
+    for first in range(3):
+        which = (torch.arange(6) + first) % 3
+        expected = torch.stack(
+            [BLENDS[k](x, float(f)) for x, k, f in zip(images, which.tolist(), FACTORS, strict=True)]
+        )
+        torch.testing.assert_close(colour.blended(images, which, FACTORS), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(colour.blended(images, which, torch.ones(6)), images, atol=0, rtol=0)
+
+
+def test_jitter_equals_torchvision_with_an_order_of_each_image():
+    """The same factors, one change after the other, image by image."""
+    images, strength = torch.rand(200, 3, 12, 12, generator=torch.Generator().manual_seed(2)), (0.4, 0.4, 0.3, 0.1)
+    again = draws(200, "jitter")
+    chosen, changes, orders = again.rand() < 0.8, (again.rand(4) * 2 - 1) * torch.tensor(strength), again.orders(4)
+    expected = images.clone()
+    for i in chosen.nonzero()[:, 0].tolist():
+        for k in orders[i].tolist():
+            factor = float(changes[i, k])
+            expected[i] = TF.adjust_hue(expected[i], factor) if k == 3 else BLENDS[k](expected[i], 1 + factor)
+    found = colour.jitter(images.clone(), strength, 0.8, draws(200, "jitter"))
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    assert len({tuple(order) for order in orders.tolist()}) == 24
 
 
 def test_hue_equals_torchvision(images):

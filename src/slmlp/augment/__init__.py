@@ -46,8 +46,7 @@ class Augment:
     """One recipe at one image size: uint8 squares (N, S, S, 3) in, one float view (N, 3, size, size) out.
 
     All draws come from the generator that is handed in, whole batch at a time, and the same number of them whatever
-    they decide, so a batch is reproduced from its seed alone. The order of the four colour changes is drawn once a
-    batch (torchvision draws it for each image).
+    they decide, so a batch is reproduced from its seed alone.
     """
 
     def __init__(self, name: str, size: int, recipe: Recipe | None = None) -> None:

@@ -24,22 +24,6 @@ def luminance(x: Tensor) -> Tensor:
     return (LUMA[0] * r + LUMA[1] * g + LUMA[2] * b).unsqueeze(1)
 
 
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
-    """Return ``x * factor`` clipped; ``factor`` (N, 1, 1, 1)."""
-    return (x * factor).clamp_(0, 1)
-
-
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean luminance of each image."""
-    mean = luminance(x).mean(dim=(2, 3), keepdim=True)
-    return torch.lerp(mean, x, factor).clamp_(0, 1)
-
-
-def saturation(x: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the grey image."""
-    return torch.lerp(luminance(x).expand_as(x), x, factor).clamp_(0, 1)
-
-
 def hue(x: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue by ``turn`` (N, 1, 1) of the colour circle, keeping HSV saturation and value.
 
@@ -63,22 +47,39 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
     return turned
 
 
+def blended(x: Tensor, which: Tensor, factor: Tensor) -> Tensor:
+    """Return images (N, 3, H, W) with brightness (``which`` 0), contrast (1) or saturation (2) changed, (N,) of each.
+
+    All three are blends, with black, the mean luminance, the grey image: one pass serves them. A factor of 1 changes
+    nothing.
+    """
+    grey = luminance(x)
+    mean = grey.mean(dim=(2, 3), keepdim=True)
+    choice = which.view(-1, 1, 1, 1)
+    base = torch.where(choice == 2, grey, torch.where(choice == 1, mean, torch.zeros_like(mean)))
+    return torch.lerp(base, x, factor.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
 def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, draws: Draws) -> Tensor:
-    """Return the batch with brightness, contrast, saturation and hue changed in a random order, image by image."""
+    """Return the batch with brightness, contrast, saturation and hue changed, each image in an order of its own.
+
+    Images that come to the same change at the same place of their order are changed together.
+    """
     chosen = draws.rand() < p
     changes = (draws.rand(4) * 2 - 1) * torch.tensor(strength)
-    order = draws.order(4)
+    orders = draws.orders(4)
     index = chosen.nonzero().squeeze(1)
     if not len(index):
         return x
-    part = x[index.to(x.device)]
-    factors = changes[index].to(x.device)
-    for which in order:
-        factor = factors[:, which]
-        if which == 3:
-            part = hue(part, factor.view(-1, 1, 1))
-        else:
-            part = (brightness, contrast, saturation)[which](part, (1 + factor).view(-1, 1, 1, 1))
+    part = x[index.to(x.device)]  # a copy
+    orders, changes = orders[index], changes[index]
+    for step in orders.unbind(1):
+        factor = changes.gather(1, step[:, None])[:, 0]
+        rows = (step == 3).nonzero().squeeze(1)
+        if len(rows):
+            at = rows.to(x.device)
+            part.index_copy_(0, at, hue(part[at], factor[rows].to(x.device).view(-1, 1, 1)))
+        part = blended(part, step.to(x.device), torch.where(step == 3, 1.0, 1 + factor).to(x.device))
     return x.index_copy(0, index.to(x.device), part)
 
 

@@ -27,6 +27,6 @@ class Draws:
         """Return integers from 0 to ``high`` - 1, (images of the part,)."""
         return torch.randint(high, (self.total,), generator=self.generator)[self.part]
 
-    def order(self, n: int) -> list[int]:
-        """Return an order of ``n`` things, one for the whole batch."""
-        return torch.randperm(n, generator=self.generator).tolist()
+    def orders(self, n: int) -> Tensor:
+        """Return an order of ``n`` things for each image, (images of the part, n); all orders are equally likely."""
+        return torch.rand(self.total, n, generator=self.generator)[self.part].argsort(dim=1)
