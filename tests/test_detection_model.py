@@ -158,3 +158,37 @@ def test_the_schedule_is_detectron2s_scaled_by_the_batch():
 def test_settings_that_cannot_work_are_refused(other, said):
     with pytest.raises(SlmlpError, match=said):
         settings(**other)
+
+
+@pytest.mark.parametrize("places_of_boxes", ["thin", "usual"])
+def test_boxes_keep_float32_where_the_network_computes_in_bfloat16(batch, places_of_boxes):
+    """In bfloat16 a coordinate of 190.1 is 190, and a thin box has no width, of which a logarithm is taken."""
+    images, targets = batch
+    detector = model.build(encoder(), 3, True, settings(), False)
+    if places_of_boxes == "thin":
+        images = [torch.nn.functional.pad(x, (0, 256 - x.shape[2])) for x in images]
+        thin = torch.tensor([[190.1, 10.0, 190.6, 50.0]])
+        targets = [
+            {"boxes": thin, "labels": torch.ones(1, dtype=torch.int64),
+             "masks": torch.ones(1, *x.shape[1:], dtype=torch.uint8)}
+            for x in images
+        ]  # fmt: skip
+    seen = {}
+    rpn, heads = detector.network.rpn, detector.network.roi_heads
+    rpn.anchor_generator.register_forward_hook(lambda _, __, out: seen.update(anchors=out[0]))
+    rpn.register_forward_hook(lambda _, __, out: seen.update(proposals=out[0][0]))
+    heads.box_predictor.register_forward_hook(lambda _, __, out: seen.update(offsets=out[1]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = detector(images, targets)
+        assert seen["offsets"].dtype == seen["proposals"].dtype == seen["anchors"].dtype == torch.float32
+        detector.eval()
+        with torch.no_grad():
+            found = detector.predict(images, [tuple(x.shape[1:]) for x in images])
+    assert all(torch.isfinite(value) for value in losses.values())
+    plain = model.build(encoder(), 3, True, settings(), False)
+    plain.network.rpn.anchor_generator.register_forward_hook(lambda _, __, out: seen.update(expected=out[0]))
+    plain(images, targets)
+    torch.testing.assert_close(seen["anchors"], seen["expected"], atol=0, rtol=0)
+    boxes = torch.cat([one["boxes"] for one in found])
+    assert len(boxes)
+    assert not torch.equal(boxes, boxes.bfloat16().float())

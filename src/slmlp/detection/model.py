@@ -106,11 +106,32 @@ def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detectio
         else:
             network = FasterRCNN(**shared)
         _initialise(network)
+    for head in (network.rpn.head, network.roi_heads.box_predictor, network.roi_heads.mask_predictor):
+        if head is not None:
+            head.register_forward_hook(_to_float32)
+    network.rpn.anchor_generator.register_forward_pre_hook(_as_float32)
     network.transform = GeneralizedRCNNTransform(cfg.short_side, cfg.long_side, list(prepare.mean), list(prepare.std))
     network.transform.resize = _as_they_are
     detector = Detector(network, with_masks)
     body.fix(norms=cfg.norm in ("frozen", "group"), everything=freeze)
     return detector.train()
+
+
+def _to_float32(_: nn.Module, __: Any, found: Any) -> Any:
+    """Give what a head says in float32, whatever it was computed in.
+
+    torchvision computes boxes in the number type of the offsets that are added to them, the true ones too: in bfloat16
+    a coordinate of 190 pixels is rounded to whole pixels, one of 1,300 to eight, and a thin box has no width left.
+    """
+    if isinstance(found, Tensor):
+        return found.float()
+    return type(found)(_to_float32(_, __, part) for part in found)
+
+
+def _as_float32(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Show the anchors' maker float32 maps of the same shapes: it takes sizes from them, and the number type."""
+    images, maps = given
+    return images, [one.new_zeros((), dtype=torch.float32).expand(one.shape) for one in maps]
 
 
 def _initialise(network: FasterRCNN) -> None:

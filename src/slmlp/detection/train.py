@@ -80,10 +80,11 @@ def train(state: State, samples: Samples, cfg: config.Detection, compute: Comput
             loss = torch.stack([value.float() for value in losses.values()]).sum()
             logged = dist.means({"loss": loss, **losses})
             if not math.isfinite(logged["loss"]):
+                which = [name for name, value in logged.items() if name != "loss" and not math.isfinite(value)]
                 raise SlmlpError(
-                    f"the loss is {logged['loss']} at step {state.step + 1} with learning rate {lr:.4g}: training has "
-                    f"diverged. Take a smaller --base-lr (now {cfg.base_lr:g}; try {cfg.base_lr / 2:g}) or a longer "
-                    "--warmup; the last good checkpoint is kept"
+                    f"the loss is {logged['loss']} ({', '.join(which) or 'their sum'}) at step {state.step + 1} with "
+                    f"learning rate {lr:.4g}: training has diverged. Take a smaller --base-lr (now {cfg.base_lr:g}; "
+                    f"try {cfg.base_lr / 2:g}) or a longer --warmup; the last good checkpoint is kept"
                 )
             state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
