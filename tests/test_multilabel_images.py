@@ -62,6 +62,8 @@ def test_a_table_and_a_list_of_labels_are_the_same_images(drawn):
 def test_lists_without_a_separator_and_labels_that_hold_it_are_refused(drawn, tmp_path):
     with pytest.raises(SlmlpError, match=r"several.jsonl, line 1: label is a list, .* pass --label-separator '\|'"):
         data.load(str(drawn / "several.jsonl"))
+    with pytest.raises(SlmlpError, match="--label-separator must be a sign"):
+        data.load(str(drawn / "several.csv"), config.DataOptions(label_separator=""))
     (tmp_path / "m.jsonl").write_text('{"path": "a.png", "label": ["x|y", "z"]}\n')
     with pytest.raises(SlmlpError, match=r"label 'x\|y' holds the separator '\|'"):
         data.load(str(tmp_path / "m.jsonl"), PIPE)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from slmlp.config.checks import at_least, not_negative, positive, share
 from slmlp.errors import SlmlpError
 
+VERSION = 2  # raised when equal settings give other detectors; 2: boxes in float32 under bfloat16
 REFERENCE_BATCH = 16  # images an update, of Detectron2's schedules
 EPOCHS = {"short": 12}  # 1x sees COCO's 117,266 annotated training images 12.3 times
 UPDATES = {"1x": 90_000, "2x": 180_000}  # of 16 images
@@ -128,4 +129,5 @@ class Detection:
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide a detector's weights."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in UNDECIDING}
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in UNDECIDING}
+        return {**values, "version": VERSION}

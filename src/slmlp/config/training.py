@@ -134,6 +134,8 @@ class StudyTraining(Training):
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
 
 
+WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour
+COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
 LATER: tuple[str, ...] = ("optimizer", "nesterov", "schedule", "steps", "final_lr")
 
 
@@ -144,6 +146,8 @@ def identity(training: Training) -> dict[str, Any]:
     that what was begun before them goes on.
     """
     values, default = dataclasses.asdict(training), Training()
+    if values["augment"] not in WITHOUT_COLOUR and ":" not in training.augment:  # a transform of the user's is theirs
+        values["colour_version"] = COLOUR_VERSION
     for name in LATER:
         if values[name] == getattr(default, name):
             values.pop(name)

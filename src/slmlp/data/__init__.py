@@ -49,6 +49,8 @@ def load(source: str, options: DataOptions = _DEFAULT, *, seed: int = 0, senses:
     """
     if options.images_per_class is not None and options.images_per_class < 1:
         raise SlmlpError(f"--images-per-class must be at least 1, found {options.images_per_class}")
+    if options.label_separator == "":
+        raise SlmlpError("--label-separator must be a sign that stands between labels, as '|'; found nothing")
     try:
         images = build(_table(source, options), options)
     except OSError as error:
