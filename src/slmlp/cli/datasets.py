@@ -155,7 +155,7 @@ def markdown() -> str:
     rows = [COLUMNS, ("---",) * len(COLUMNS), *overview()]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     for entry in ENTRIES.values():
-        run = "yes" if entry.run_on_archive else "no, never"
+        run = entry.run_on_archive or "no, never"
         lines += ["", f"### {entry.name}: {entry.title}", ""]
         lines += [f"- on disk: `{entry.on_disk}`", f"- metric: {entry.metric.replace('_', ' ')}"]
         lines += [f"- run on the real archive: {run}", f"- sources: {entry.source}"]

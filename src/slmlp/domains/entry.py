@@ -148,8 +148,8 @@ class Entry:
     """What to know before reading its numbers."""
     unconfirmed: tuple[str, ...] = ()
     """Facts above that no source at hand confirms."""
-    run_on_archive: bool = False
-    """Whether this entry ever read the real archive; miniatures of its layout do not count."""
+    run_on_archive: str | None = None
+    """Which copy of the real archive this entry has read, and when; miniatures of its layout do not count."""
 
     def drawn(self) -> tuple[int, int] | None:
         """Return the training and test images of the protocol, None where a draw's follow from unknown counts."""

@@ -85,8 +85,9 @@ FASHION_MNIST = Entry(
     ),
     on_disk="train-images-idx3-ubyte and the other three, also as .gz", draw=None, protocol="train / test",
     where="github.com/zalandoresearch/fashion-mnist; Debian's package dataset-fashion-mnist", licence="MIT",
-    source="[tv]", each=7_000, size=(28, 28), aliases=("datasetfashionmnist",),
-    fetch=Fetch("FashionMNIST"), unconfirmed=("the licence",),
+    source="[tv]; the licence: Debian's package", each=7_000, size=(28, 28), aliases=("datasetfashionmnist",),
+    fetch=Fetch("FashionMNIST"),
+    run_on_archive="Debian's package dataset-fashion-mnist 0.0~git20200523.55506a9-1, 2026-11-22",
 )  # fmt: skip
 
 FOOD101 = Entry(
