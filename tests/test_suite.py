@@ -129,6 +129,7 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
     page = (done / "report.html").read_text()
     for words in ("grey-shapes", "Linear probe at every depth", "untrained encoder (resnet10)", "Few-shot episodes"):
         assert words in page
+    assert "64 images scored;" in page  # 48 and 16 test images, each once though few-shot asks for it again and again
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     forests, labels, stages = 2 * 2, 2 * 2, 2  # of the trained encoders; forests and labels wide and narrow

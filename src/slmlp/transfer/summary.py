@@ -202,12 +202,14 @@ def _spreads(over: Over) -> dict[str, Any]:
 
 
 def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
-    images = {row.data: row.n for row in rows if row.metric in ("accuracy", "map")}
+    # few-shot counts the queries of all its episodes, in which an image comes many times
+    images = {row.data: row.n for row in rows if row.metric in ("accuracy", "map") and row.task != "fewshot"}
+    scored = f"{sum(images.values()):,} images scored; " if images else ""
     encoders, sets = len(about["encoders"]), len(about["data"])
     return (
-        f"{encoders} encoder{'s' * (encoders != 1)} on {sets} data set{'s' * (sets != 1)}, {sum(images.values()):,} "
-        f"images scored; tasks: {', '.join(about['tasks'])}. Untrained encoders have random weights and the BatchNorm "
-        "statistics of each data set's training images."
+        f"{encoders} encoder{'s' * (encoders != 1)} on {sets} data set{'s' * (sets != 1)}, {scored}"
+        f"tasks: {', '.join(about['tasks'])}. Untrained encoders have random weights and the BatchNorm statistics of "
+        "each data set's training images."
     )
 
 
