@@ -143,3 +143,11 @@ def test_paired_differences_are_narrower_and_find_the_better_one(made):
     assert better.mean.interval[0] > 0
     assert "strong beats weak" in better.sentence
     assert "one seed: images only, 5 images" in better.sentence
+
+
+def test_a_difference_near_zero_is_told_with_its_side():
+    spread_of = np.random.default_rng(0).normal(0, 0.001, 200)
+    rows = {"a": {0: Drawn(0.01, 0.01 + spread_of)}, "b": {0: Drawn(0.0098, 0.0098 - spread_of)}}
+    (only,) = compare(rows, [("a", "b")], "box_ap", 6, "box AP")
+    assert "no difference found between b and a: -0.02 points of box AP" in only.sentence
+    assert "-0.0 " not in only.sentence

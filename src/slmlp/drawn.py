@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from slmlp.names import display
 from slmlp.statistics import CrossedMean, holm
+from slmlp.verdict import points
 
 ALPHA = 0.05  # two-sided, for all comparisons of a page together
 
@@ -53,19 +54,19 @@ class Difference:
         """The finding in words."""
         low, high = self.mean.interval
         basis = (
-            f"95 % CI {100 * low:+.1f} to {100 * high:+.1f}, "
+            f"95 % CI {points(100 * low)} to {points(100 * high)}, "
             f"{'one seed: images only' if self.seeds == 1 else f'{self.seeds} seeds'}, {self.images:,} {self.counted}"
         )
-        points = f"{100 * self.mean.value:+.1f} points of {self.words}"
+        apart = f"{points(100 * self.mean.value, plus=True)} points of {self.words}"
         a, b = display(self.a), display(self.b)
         if not self.mean.variance and not self.mean.value:  # most often an AP of 0 each, so neither has learnt
             return f"nothing tells {b} and {a} apart: on no draw of the images does their {self.words} differ"
         if self.winner is None:
             least = 100 * self.mean.detectable
-            findable = f"; {least:.1f} points could have been found" if np.isfinite(least) else ""
-            return f"no difference found between {b} and {a}: {points} ({basis}){findable}"
+            findable = f"; {points(least)} points could have been found" if np.isfinite(least) else ""
+            return f"no difference found between {b} and {a}: {apart} ({basis}){findable}"
         verb = "beats" if self.winner == self.b else "loses to"
-        return f"{b} {verb} {a}: {points} ({basis})"
+        return f"{b} {verb} {a}: {apart} ({basis})"
 
 
 def spread(runs: Sequence[Drawn], images: int) -> CrossedMean:
