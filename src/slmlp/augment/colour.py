@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slmlp.augment.draws import Draws
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601-2 in the digits that torchvision takes
+HUE = 3  # of the four changes: brightness, contrast, saturation, hue
 
 
 def luminance(x: Tensor) -> Tensor:
@@ -50,8 +51,7 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
 def blended(x: Tensor, which: Tensor, factor: Tensor) -> Tensor:
     """Return images (N, 3, H, W) with brightness (``which`` 0), contrast (1) or saturation (2) changed, (N,) of each.
 
-    All three are blends, with black, the mean luminance, the grey image: one pass serves them. A factor of 1 changes
-    nothing.
+    All three are blends, with black, the mean luminance, the grey image: one pass serves them.
     """
     grey = luminance(x)
     mean = grey.mean(dim=(2, 3), keepdim=True)
@@ -63,24 +63,30 @@ def blended(x: Tensor, which: Tensor, factor: Tensor) -> Tensor:
 def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, draws: Draws) -> Tensor:
     """Return the batch with brightness, contrast, saturation and hue changed, each image in an order of its own.
 
-    Images that come to the same change at the same place of their order are changed together.
+    Images are taken in four groups, by when their hue is turned: the other three changes are one pass over a group.
     """
     chosen = draws.rand() < p
     changes = (draws.rand(4) * 2 - 1) * torch.tensor(strength)
     orders = draws.orders(4)
-    index = chosen.nonzero().squeeze(1)
-    if not len(index):
-        return x
-    part = x[index.to(x.device)]  # a copy
-    orders, changes = orders[index], changes[index]
-    for step in orders.unbind(1):
-        factor = changes.gather(1, step[:, None])[:, 0]
-        rows = (step == 3).nonzero().squeeze(1)
-        if len(rows):
-            at = rows.to(x.device)
-            part.index_copy_(0, at, hue(part[at], factor[rows].to(x.device).view(-1, 1, 1)))
-        part = blended(part, step.to(x.device), torch.where(step == 3, 1.0, 1 + factor).to(x.device))
-    return x.index_copy(0, index.to(x.device), part)
+    turned_at = (orders == HUE).int().argmax(dim=1)
+    changed = x.clone()
+    for turn in range(4):
+        index = (chosen & (turned_at == turn)).nonzero().squeeze(1)
+        if len(index):
+            at = index.to(x.device)
+            changed.index_copy_(0, at, _in_order(x[at], orders[index], changes[index], turn))
+    return changed
+
+
+def _in_order(part: Tensor, orders: Tensor, changes: Tensor, turn: int) -> Tensor:
+    """Return images (M, 3, H, W) after the changes (M, 4) in their ``orders`` (M, 4), which have hue at ``turn``."""
+    for at, which in enumerate(orders.unbind(1)):
+        factor = changes.gather(1, which[:, None])[:, 0].to(part.device)
+        if at == turn:
+            part = hue(part, factor.view(-1, 1, 1)).clamp_(0, 1)
+        else:
+            part = blended(part, which.to(part.device), 1 + factor)
+    return part
 
 
 def grey(x: Tensor, chosen: Tensor) -> Tensor:
