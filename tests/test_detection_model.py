@@ -198,11 +198,3 @@ def test_numbers_of_an_earlier_kind_of_detector_are_not_taken_for_these(monkeypa
     before = settings().deciding()
     monkeypatch.setattr("slmlp.config.detection.VERSION", 1)
     assert settings().deciding() != before
-
-
-def test_runs_with_colour_are_known_by_how_colours_are_drawn(monkeypatch):
-    kinds = {name: config.Training(augment=name) for name in ("moco-v2", "weak", "crop", "none")}
-    before = {name: config.identity(cfg) for name, cfg in kinds.items()}
-    monkeypatch.setattr("slmlp.config.training.COLOUR_VERSION", 1)
-    changed = {name for name, cfg in kinds.items() if config.identity(cfg) != before[name]}
-    assert changed == {"moco-v2"}

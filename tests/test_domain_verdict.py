@@ -133,7 +133,7 @@ def test_one_run_is_paired_with_each_and_said_so():
     assert c.sets["dtd"].difference == single.difference
     assert c.sets["dtd"].seeds == 3
     assert verdict.sentences[-1] == (
-        "timm (x) has one run, which is paired with each run of SL-MLP: the intervals are for this one run of timm (x)"
+        "timm:x has one run, which is paired with each run of SL-MLP: the intervals are for this one run of timm:x"
     )
     other = judge_domains({"sl-mlp": BETTER, "timm:x": timm}, "sl-mlp")
     assert other.comparisons[0].points.value == pytest.approx(-c.points.value)

@@ -183,3 +183,11 @@ def test_what_was_begun_before_these_settings_goes_on():
     for name, value in {"optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.01}.items():
         changed = dataclasses.replace(job, training=dataclasses.replace(job.training, **{name: value}))
         assert changed.hash() != job.hash(), name
+
+
+def test_runs_with_colour_are_known_by_how_colours_are_drawn(monkeypatch):
+    kinds = {name: config.Training(augment=name) for name in ("moco-v2", "weak", "crop", "none")}
+    before = {name: config.identity(cfg) for name, cfg in kinds.items()}
+    monkeypatch.setattr("slmlp.config.training.COLOUR_VERSION", 1)
+    changed = {name for name, cfg in kinds.items() if config.identity(cfg) != before[name]}
+    assert changed == {"moco-v2"}

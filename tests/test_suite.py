@@ -294,6 +294,17 @@ def test_two_runs_in_folders_of_one_name_never_share_their_predictions(runs, tmp
     assert [one.run for one in named] == ["first-seed0", "second-seed0"]
 
 
+def test_a_file_of_weights_is_called_by_its_own_name_and_not_by_its_folder(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "w.safetensors").touch()
+    words = [f"timm:test_resnet@{tmp_path / folder / 'w.safetensors'}" for folder in ("a", "b")]
+    [one] = entrants(words[:1])
+    assert (one.name, one.run, one.source) == (*["timm:test_resnet@w.safetensors"] * 2, words[0])
+    with pytest.raises(SlmlpError, match=r"are both timm:test_resnet@w.safetensors with seed 0: give them names"):
+        entrants(words)
+
+
 def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
     shutil.copytree(domains / "plain", tmp_path / "plain")
     with pytest.raises(SlmlpError, match="are both named plain"):

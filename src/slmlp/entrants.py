@@ -69,7 +69,8 @@ def _entrant(word: str) -> Entrant:
     match = NAMED.fullmatch(word)
     name, source = (match[1], match[2]) if match and not Path(word).exists() else (None, word)
     if kind(source) != "run":
-        return Entrant(name or source, name or source, source)
+        shown = name or _without_folders(source)
+        return Entrant(shown, shown, source)
     path = Path(source)
     if not (path / "config.json").exists():  # an encoder file
         return Entrant(name or path.stem, name or path.stem, source)
@@ -77,3 +78,9 @@ def _entrant(word: str) -> Entrant:
     shown = name or job.method
     run = f"{shown}-seed{job.seed}" if name else path.resolve().name
     return Entrant(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
+
+
+def _without_folders(source: str) -> str:
+    """Return ``timm:NAME@a/b.safetensors`` as ``timm:NAME@b.safetensors``: a place on one machine is no name."""
+    before, at, file = source.rpartition("@")
+    return f"{before}{at}{Path(file).name}" if Path(file).is_file() else source

@@ -23,10 +23,12 @@ NAMES = {
 def display(name: str) -> str:
     """Return a method's name as it is printed; settings behind a colon go in brackets, unknown names stay.
 
-    >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("mine")
-    ('SL-MLP', 'SL-MLP (projector.out=256)', 'mine')
+    >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("timm:resnet50")
+    ('SL-MLP', 'SL-MLP (projector.out=256)', 'timm:resnet50')
     """
     base, *settings = name.split(":")
-    shown = NAMES.get(base, base)
+    if base not in NAMES:
+        return name
+    shown = NAMES[base]
     told = [setting for setting in settings if not setting.startswith("seeds=")]  # tables count seeds themselves
     return f"{shown} ({', '.join(told)})" if told else shown

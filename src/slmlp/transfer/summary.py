@@ -22,6 +22,7 @@ from slmlp.report.suite_inputs import current
 from slmlp.results import Predictions, Result, Scores, read_predictions, read_scores
 from slmlp.run import commit, versions
 from slmlp.transfer.room import Room, settings_hash
+from slmlp.verdict import points
 
 SCHEMA = 1
 NOT_JUDGED = ("stages", "levels")  # shown as curves and tables: what they add is where, not who
@@ -182,8 +183,8 @@ def _comparison(c: DomainComparison) -> dict[str, Any]:
     ]  # fmt: skip
     low, high = c.points.these.interval
     words = f"{display(c.method_b)} minus {display(c.method_a)}, mean over {len(sets)} data sets: "
-    words += f"{c.points.value:+.1f} points, 95 % interval {low:.1f} to {high:.1f}; " + "; ".join(
-        f"{one['name']} {one['difference']:+.1f}" for one in sets
+    words += f"{points(c.points.value, plus=True)} points, 95 % interval {points(low)} to {points(high)}; " + "; ".join(
+        f"{name} {points(one.difference, plus=True)}" for name, one in c.sets.items()
     )
     return {
         "a": c.method_a, "b": c.method_b, "difference": c.points.value, **_spreads(c.points), "p_holm": c.p_holm,
