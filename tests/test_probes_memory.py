@@ -8,6 +8,7 @@ whole; the peak is under the setting; axes of other images lead to the same mini
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
 import time
 from pathlib import Path
@@ -175,6 +176,7 @@ class Peak(threading.Thread):
             time.sleep(0.001)
 
     def __enter__(self):
+        gc.collect()  # what an earlier fit left in circles must not be let go while the thread looks
         self.before = self.now()
         self.start()
         return self
@@ -205,10 +207,11 @@ def test_the_peak_is_under_the_setting(tmp_path, n, streams):
         choose_strength(mapped, y, units, classes, cfg, ("test",))
     assert peak.most - peak.before < cfg.memory_limit_gb * 1e9
     with Peak() as peak:
-        there, looks = np.ones(8_000_000), peak.looks
+        there, looks = np.ones(32_000_000), peak.looks
         while peak.looks < looks + 2:  # on a busy machine the thread may have to wait for its turn
             time.sleep(0.001)
-    assert peak.most - peak.before > 0.9 * there.nbytes  # the thread sees what is there
+    # The thread sees what is there. Half, as the allocator may hand back what earlier work had freed meanwhile.
+    assert peak.most - peak.before > there.nbytes / 2
 
 
 def test_axes_of_other_images_lead_to_the_same_minimum():
