@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from slmlp import cpuconv
+from slmlp import allocator, cpuconv
 
 # in channels, out channels, side, stride, kernel: the layers of resnet10 at 32 px, then of wider networks
 SHAPES = [
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    allocator.keep()  # as in training
     print(
         f"{'in':>5}{'out':>5}{'side':>6}{'stride':>8}{'kernel':>8}{'conv ms':>10}{'matmul ms':>11}{'ratio':>8}  taken"
     )

@@ -1,6 +1,6 @@
 """Training speed, as ratios in one alternating run: ``python benchmarks/training.py [--rounds 5] [--threads N]``.
 
-Four contenders take turns on the same images, encoder, batch and augmentation (MoCo v2):
+Four contenders take turns on the same images, encoder, batch and augmentation (MoCo v2), each in its own process:
 
 - ``loop``: slmlp's training loop, end to end;
 - ``ready``: the same step on a tensor that is ready (what the loop could reach at best);
@@ -13,6 +13,7 @@ Images come from ``SLMLP_DATA`` (tiny-imagenet.tar) where it is set, else from t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -42,6 +43,8 @@ from slmlp.train import State, to_device, train
 T = TypeVar("T")
 SIZE = 32
 CLASSES = 40
+CONTENDERS = ("loop", "ready", "user", "matmul")
+FILLING = 3.0  # seconds in which the workers of the user's loop read ahead after its turn, to nobody's cost
 Contender = Callable[[int], float]  # steps -> images per second
 
 
@@ -53,11 +56,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--encoder", default="resnet10")
-    parser.add_argument("--memory-of", choices=["loop", "user"], help="only print the memory of one contender, in MB")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)  # take turns as one of them
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    images = load_images()
     cfg = config.Training(
         encoder=given.encoder,
         image_size=SIZE,
@@ -66,29 +68,22 @@ def main() -> None:
         base_lr=0.05,
         augment="moco-v2",
     )
-    compute = device.choose(cfg, build(given.encoder, SIZE, "small"))
-    if given.memory_of:
-        with tempfile.TemporaryDirectory() as folder:
-            run = _loop(images, cfg, compute) if given.memory_of == "loop" else _user(images, cfg, Path(folder))
-            run(given.steps)
-            print(_memory())
+    if given.contender:
+        _take_turns(given.contender, cfg)
         return
-    print(
-        f"{torch.get_num_threads()} threads, {compute.precision}, {given.encoder}, {SIZE} px, batch {given.batch_size}"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        contenders: dict[str, Contender] = {
-            "loop": _loop(images, cfg, compute),
-            "ready": _ready(cfg, compute),
-            "user": _user(images, cfg, Path(folder)),
-            "matmul": _floor(cfg, compute),
-        }
+    with contextlib.ExitStack() as stack:
+        contenders = {name: stack.enter_context(Other(name, sys.argv[1:])) for name in CONTENDERS}
+        print(contenders["loop"].says)
+        print(contenders["matmul"].says)
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
-        for run in contenders.values():
-            run(3)  # warm-up
-        for _ in range(given.rounds):
-            for name, run in contenders.items():
-                speeds[name].append(run(given.steps))
+        for other in contenders.values():
+            other.run(3)  # warm-up
+        for turn in range(given.rounds):
+            for name, other in list(contenders.items())[:: 1 if turn % 2 else -1]:  # who follows whom changes
+                speeds[name].append(other.run(given.steps))
+                if name == "user":
+                    time.sleep(FILLING)
+        memory = {name: contenders[name].memory() for name in ("loop", "user")}
     for name, values in speeds.items():
         spread = f"median of {given.rounds}, {min(values):.0f} to {max(values):.0f}"
         print(f"{name:8} {statistics.median(values):8.0f} images/s ({spread})")
@@ -99,18 +94,74 @@ def main() -> None:
     ):
         ratios = [a / b for a, b in zip(speeds[top], speeds[bottom], strict=True)]
         print(f"{top} / {bottom}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); aim {aim}")
-    _compare_memory(sys.argv[1:])
+    for name, megabytes in memory.items():
+        print(f"memory of {name}: {megabytes:.0f} MB, its workers included")
+    print(f"memory, loop / user: {memory['loop'] / memory['user']:.2f}")
 
 
-def _compare_memory(words: list[str]) -> None:
-    """Print the memory of our loop and of the user's, each alone in a process of its own."""
-    found = {}
-    for name in ("loop", "user"):
-        command = [sys.executable, __file__, *words, "--memory-of", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[name] = float(done.stdout.split()[-1])
-        print(f"memory of {name}: {found[name]:.0f} MB, its workers included")
-    print(f"memory, loop / user: {found['loop'] / found['user']:.2f}")
+class Other:
+    """A contender in a process of its own, so that none runs with another's settings or memory."""
+
+    def __init__(self, name: str, words: list[str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *words, "--contender", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.says = self._line()
+
+    def __enter__(self) -> Other:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def run(self, steps: int) -> float:
+        """Return images a second over some steps."""
+        return float(self._ask(f"run {steps}"))
+
+    def memory(self) -> float:
+        """Return the proportional set size of the process and its workers, in MB."""
+        return float(self._ask("memory"))
+
+    def _ask(self, words: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(words + "\n")
+        return self._line()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a contender ended with code {self.process.wait()}")
+        return line.strip()
+
+
+def _take_turns(name: str, cfg: config.Training) -> None:
+    """Be a contender: do what each line of the input asks for, until it ends."""
+    says = f"{torch.get_num_threads()} threads, {cfg.encoder}, {SIZE} px, batch {cfg.batch_size}"
+    with tempfile.TemporaryDirectory() as folder:
+        if name == "user":  # chooses nothing through slmlp, whose choice of a device also tells the allocator
+            run = _user(load_images(), cfg, Path(folder))
+        else:
+            compute = device.choose(cfg, build(cfg.encoder, SIZE, "small"))
+            says += f", {compute.precision}"
+            if name == "loop":
+                run = _loop(load_images(), cfg, compute)
+            elif name == "ready":
+                run = _ready(cfg, compute)
+            else:
+                flops = _flops(cfg, compute)
+                says = f"{flops / 1e6:.0f} MFLOP an image and step"
+                run = _floor(flops, compute, cfg.batch_size)
+        print(says, flush=True)
+        for line in sys.stdin:
+            what, *steps = line.split()
+            print(run(int(steps[0])) if what == "run" else _memory(), flush=True)
 
 
 def _memory() -> float:
@@ -200,6 +251,8 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
     method.train()
 
     def run(steps: int) -> float:
+        for _ in range(2 * workers):  # what the workers read ahead while others had their turn is not counted
+            next(batches)
         began = time.perf_counter()
         for _ in range(steps):
             view, labels = next(batches)
@@ -219,22 +272,26 @@ def forever(loader: Iterable[T]) -> Iterator[T]:
         yield from loader
 
 
-def _floor(cfg: config.Training, compute: device.Compute) -> Contender:
-    """Return images/s if every FLOP of a step ran at the rate of a large matrix product in the precision in use."""
+def _flops(cfg: config.Training, compute: device.Compute) -> float:
+    """Return the floating-point operations of a step for one image."""
     method = _method(cfg, dataclasses.replace(compute, bfloat16=False))
     counter = FlopCounterMode(display=False)
     with counter:
         method([torch.randn(8, 3, SIZE, SIZE)], torch.arange(8))["loss"].backward()
-    flops = counter.get_total_flops() / 8
-    print(f"{flops / 1e6:.0f} MFLOP an image and step")
+    return counter.get_total_flops() / 8
+
+
+def _floor(flops: float, compute: device.Compute, batch_size: int) -> Contender:
+    """Return images/s if every FLOP of a step ran at the rate of a large matrix product in the precision in use."""
     side = 2048
     a = torch.randn(side, side, dtype=torch.bfloat16 if compute.bfloat16 else torch.float32)
+    times = max(1, round(flops * batch_size / (2 * side**3)))  # about the arithmetic of a step
 
     def run(steps: int) -> float:
         began = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(steps * times):
             a @ a
-        return steps * 2 * side**3 / (time.perf_counter() - began) / flops
+        return steps * times * 2 * side**3 / (time.perf_counter() - began) / flops
 
     return run
 

@@ -2,7 +2,8 @@
 
 oneDNN's bfloat16 weight gradient runs at 30 to 60 GFLOP/s a core on maps of 7 x 7 and less, where forward and input
 gradient reach 150 to 350 (``benchmarks/convolutions.py`` prints them by shape). There the same sums as one matrix
-product over unfolded patches are 2 to 7 times as fast; on larger maps unfolding costs more than it saves.
+product over unfolded patches are 2 to 7 times as fast; on 8 x 8 it depends on the host's mood (0.7 to 1.6), on larger
+maps unfolding costs more than it saves.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slmlp import cpuconv, processes
+from slmlp import allocator, cpuconv, processes
 from slmlp.config import Training
 from slmlp.errors import SlmlpError
 
@@ -37,7 +37,7 @@ class Compute:
 
 def choose(cfg: Training, encoder: nn.Module) -> Compute:
     """Return the device by what is there, bfloat16 where the hardware computes in it, channels last for convnets."""
-    device = resolve(cfg.device)
+    device = _resolved(cfg.device)
     bfloat16 = computes_bfloat16(device) if cfg.precision == "auto" else cfg.precision == "bfloat16"
     channels_last = is_convnet(encoder) if cfg.channels_last is None else cfg.channels_last
     return Compute(device, bfloat16, channels_last)
@@ -53,10 +53,17 @@ def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
             raise SlmlpError(
                 "--extraction.precision bfloat16: this encoder's file has its own precision; leave it auto, or float32"
             )
-        return Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
-    device = resolve(name)
+        return Compute(_resolved("cpu"), bfloat16=False, channels_last=False)
+    device = _resolved(name)
     bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Compute(device, bfloat16, is_convnet(encoder))
+
+
+def _resolved(name: str) -> torch.device:
+    device = resolve(name)
+    if device.type == "cpu":
+        allocator.keep()
+    return device
 
 
 def is_convnet(module: nn.Module) -> bool:

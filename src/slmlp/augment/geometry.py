@@ -59,15 +59,13 @@ def crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
 
     What a box reads beyond the border is the mirror image of the inside.
     """
-    x = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-    top, left, height, width = boxes.to(x.device).unbind(1)
-    sign = torch.where(flips.to(x.device), -1.0, 1.0)
-    theta = torch.zeros(len(x), 2, 3, device=x.device)
-    theta[:, 0, 0] = width * sign
-    theta[:, 0, 2] = 2 * left + width - 1  # centre of the box on the -1..1 axis
-    theta[:, 1, 1] = height
-    theta[:, 1, 2] = 2 * top + height - 1
-    grid = F.affine_grid(theta, [len(x), 3, size, size], align_corners=False)
+    x = pixels.permute(0, 3, 1, 2) / 255
+    top, left, height, width = boxes.to(x.device).unsqueeze(2).unbind(1)  # (N, 1) each
+    sign = torch.where(flips.to(x.device), -1.0, 1.0).unsqueeze(1)
+    # pixel centres of the view on the -1..1 axis, and where they lie in the image
+    axis = (torch.arange(size, device=x.device) * 2 + 1) / size - 1
+    across, down = axis * (width * sign) + (2 * left + width - 1), axis * height + (2 * top + height - 1)  # (N, size)
+    grid = torch.stack((across.unsqueeze(1).expand(-1, size, -1), down.unsqueeze(2).expand(-1, -1, size)), dim=3)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False).clamp_(0, 1)
 
 

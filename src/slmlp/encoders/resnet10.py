@@ -40,4 +40,5 @@ class ResNet10(nn.Module):
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
         for stage in range(1, 5):
             x = self.get_submodule(f"layer{stage}")(x)
-        return x.mean(dim=(2, 3))
+        # flat, so that the gradient comes back in the layout of the channels-last maps: the same mean, a quicker step
+        return x.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1)
