@@ -1,6 +1,6 @@
 """Images a second of feature extraction, against a plain timm loop: ``python benchmarks/extraction.py``.
 
-Contenders take turns, on the same encoder, weights, batch and images:
+Contenders take turns, slmlp's in one process and timm's in another, on the same encoder, weights, batch and images:
 
 - ``ours, float32`` and ``ours, out of the box`` (precision auto: bfloat16 where the hardware has it);
 - ``timm``: timm's model without classifier, channels_last, in inference mode, float32.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +31,7 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
+import turns
 from slmlp import config, data
 from slmlp.corpus import Corpus
 from slmlp.encoders import Encoder
@@ -41,6 +41,7 @@ from slmlp.features import extract, precision_of
 CLASSES = 4
 Contender = Callable[[], float]  # -> images a second
 AIMS = {"float32": "1.0", "out of the box": "1.5"}
+NAMES = [f"{place}, {how}" for place in ("files", "memory") for how in ("timm", *AIMS)]
 
 
 def main() -> None:
@@ -48,29 +49,34 @@ def main() -> None:
     given = arguments()
     if given.threads:
         torch.set_num_threads(given.threads)
-    if given.memory_of:
-        print(peak(contenders(given, Path(given.folder))[given.memory_of]()))
+    if given.side:
+        runs = contenders(given, Path(given.folder))
+        made = {name: make() for name, make in runs.items() if given.side in (name, _side(name))}
+        turns.take(precision_of(opened(given), "auto", "auto"), {**made, "peak": lambda: peak(made[given.side])})
         return
-    encoder = opened(given)
-    print(describe(encoder))
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(given.folder) if given.folder else write_images(Path(made), given)
-        print(
-            f"{torch.get_num_threads()} threads, {sum(1 for _ in folder.glob('*/*'))} files, batch "
-            f"{given.batch_size}, out of the box: {precision_of(encoder, 'auto', 'auto')}"
-        )
-        runs = {name: make() for name, make in contenders(given, folder).items()}
-        speeds: dict[str, list[float]] = {name: [] for name in runs}
-        for turn in range(given.rounds + 1):
-            for name, run in runs.items():
-                speed = run()
-                if turn:  # the first is a warm-up
-                    speeds[name].append(speed)
+    print(describe(opened(given)))
+    with tempfile.TemporaryDirectory() as made_here:
+        folder = Path(given.folder) if given.folder else write_images(Path(made_here), given)
+        words = [*sys.argv[1:], "--folder", str(folder)]
+        with turns.Side(__file__, "slmlp", words) as ours, turns.Side(__file__, "timm", words) as theirs:
+            print(
+                f"{torch.get_num_threads()} threads, {sum(1 for _ in folder.glob('*/*'))} files, batch "
+                f"{given.batch_size}, out of the box: {ours.says}"
+            )
+            speeds: dict[str, list[float]] = {name: [] for name in NAMES}
+            for turn in range(given.rounds + 1):
+                for name, found in speeds.items():
+                    speed = (ours if _side(name) == "slmlp" else theirs).run(name)
+                    if turn:  # the first is a warm-up
+                        found.append(speed)
         tell(speeds)
-        for name in runs if given.memory else ():
-            command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(folder), "--memory-of", name]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            print(f"peak memory of {name}: {float(done.stdout.split()[-1]):.0f} MB, its workers included")
+        for name in NAMES if given.memory else ():
+            with turns.Side(__file__, name, words) as alone:
+                print(f"peak memory of {name}: {alone.run('peak'):.0f} MB, its workers included")
+
+
+def _side(name: str) -> str:
+    return "timm" if name.endswith("timm") else "slmlp"
 
 
 def tell(speeds: dict[str, list[float]]) -> None:
@@ -99,7 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of timm's DataLoader")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure it too")
-    parser.add_argument("--memory-of", help="only print the peak memory of one contender, in MB")
+    parser.add_argument("--side", choices=("slmlp", "timm", *NAMES), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -207,7 +213,7 @@ def peak(run: Contender) -> float:
 
     def watch() -> None:
         while not done.wait(0.05):
-            most[0] = max(most[0], _resident())
+            most[0] = max(most[0], turns.resident())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -216,20 +222,7 @@ def peak(run: Contender) -> float:
     finally:
         done.set()
         watcher.join()
-    return max(most[0], _resident())
-
-
-def _resident() -> float:
-    """Return the proportional set size of this process and its children in MB: shared pages count once."""
-    pids = ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    total = 0
-    for pid in pids:
-        try:
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue  # a worker that has just ended
-        total += next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
-    return total / 1024
+    return max(most[0], turns.resident())
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ lightly's transforms make no blur here (its own examples switch it off at 32 px)
 this size either. lightly has no SupCon; its SimCLR transform and head take the loss of pytorch-metric-learning.
 Of each turn the first steps are not timed: they start the workers and fill their queues. The workers end with the turn.
 
+slmlp's contenders share a process and lightly's another, so that neither runs with the other's settings or memory.
+
 Five rounds of 12 steps take about 20 minutes on two cores. The images are those of ``training.py``.
 """
 
@@ -38,6 +40,7 @@ from PIL import Image
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
+import turns
 from slmlp import augment, config, data, device, methods, optim, seeds
 from slmlp.augment import training_side
 from slmlp.batches import Batches, Plan
@@ -61,38 +64,51 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--side", choices=("slmlp", "lightly"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    if given.side:
+        _take_turns(given)
+        return
+    with turns.Side(__file__, "slmlp") as slmlp, turns.Side(__file__, "lightly") as lightly:
+        print(f"{slmlp.says}; {lightly.says}")
+        speeds: dict[tuple[str, str], list[float]] = {
+            (m, c): [] for m in given.methods for pair in PAIRS for c in pair[:2]
+        }
+        for done in range(given.rounds):
+            for (method, name), found in speeds.items():
+                side = slmlp if name.startswith("slmlp") else lightly
+                found.append(side.run(f"{method} {name}", given.steps))
+            print(f"round {done + 1} of {given.rounds}", flush=True)
+    print(f"images/s, medians of {given.rounds} (least to most); ratios round by round")
+    for method in given.methods:
+        for ours, theirs, aim in PAIRS:
+            print(_line(method, ours, theirs, aim, speeds[method, ours], speeds[method, theirs]))
+
+
+def _take_turns(given: argparse.Namespace) -> None:
+    """Be one side."""
     workers = os.cpu_count() or 1
     corpus = Corpus(load_images(), config.DataOptions(), None, training_side(SIZE), progress=False)
     shipped = config.Training(
         encoder="resnet10", image_size=SIZE, batch_size=given.batch_size, epochs=1000, base_lr=0.05
     )
+    if given.side == "lightly":
+        turns.take(f"{workers} workers for lightly", {
+            f"{method} lightly{how}": _theirs(method, corpus, given.batch_size, workers, channels_last=bool(how))
+            for method in given.methods for how in ("", " 32")
+        })  # fmt: skip
+        return
     exact = dataclasses.replace(shipped, precision="float32", channels_last=True)
-    print(
-        f"{torch.get_num_threads()} threads, {workers} workers for lightly, {device.describe()['cpu']}, slmlp as "
-        f"shipped in {device.choose(shipped, _encoder()).precision}, resnet10, {SIZE} px, batch {given.batch_size}"
+    says = (
+        f"{torch.get_num_threads()} threads, {device.describe()['cpu']}, slmlp as shipped in "
+        f"{device.choose(shipped, _encoder()).precision}, resnet10, {SIZE} px, batch {given.batch_size}"
     )
-    contenders = {
-        method: {
-            "slmlp": _ours(method, corpus, shipped),
-            "lightly": _theirs(method, corpus, given.batch_size, workers, channels_last=False),
-            "slmlp 32": _ours(method, corpus, exact),
-            "lightly 32": _theirs(method, corpus, given.batch_size, workers, channels_last=True),
-        }
-        for method in given.methods
-    }
-    speeds: dict[tuple[str, str], list[float]] = {(m, c): [] for m, four in contenders.items() for c in four}
-    for done in range(given.rounds):
-        for method, four in contenders.items():
-            for name, run in four.items():
-                speeds[method, name].append(run(given.steps))
-        print(f"round {done + 1} of {given.rounds}", flush=True)
-    print(f"images/s, medians of {given.rounds} (least to most); ratios round by round")
-    for method in contenders:
-        for ours, theirs, aim in PAIRS:
-            print(_line(method, ours, theirs, aim, speeds[method, ours], speeds[method, theirs]))
+    turns.take(says, {
+        f"{method} {name}": _ours(method, corpus, cfg)
+        for method in given.methods for name, cfg in (("slmlp", shipped), ("slmlp 32", exact))
+    })  # fmt: skip
 
 
 def _line(method: str, ours: str, theirs: str, aim: float, mine: list[float], others: list[float]) -> str:

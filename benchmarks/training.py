@@ -17,8 +17,6 @@ import contextlib
 import dataclasses
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +30,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
+import turns
 from slmlp import config, data, device, methods, optim, seeds
 from slmlp.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, training_side
 from slmlp.batches import Batches, Plan
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--encoder", default="resnet10")
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)  # take turns as one of them
+    parser.add_argument("--side", choices=CONTENDERS, help=argparse.SUPPRESS)  # take turns as one of them
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -68,19 +67,19 @@ def main() -> None:
         base_lr=0.05,
         augment="moco-v2",
     )
-    if given.contender:
-        _take_turns(given.contender, cfg)
+    if given.side:
+        _take_turns(given.side, cfg)
         return
     with contextlib.ExitStack() as stack:
-        contenders = {name: stack.enter_context(Other(name, sys.argv[1:])) for name in CONTENDERS}
+        contenders = {name: stack.enter_context(turns.Side(__file__, name)) for name in CONTENDERS}
         print(contenders["loop"].says)
         print(contenders["matmul"].says)
         speeds: dict[str, list[float]] = {name: [] for name in contenders}
         for other in contenders.values():
-            other.run(3)  # warm-up
+            other.run("run", 3)  # warm-up
         for turn in range(given.rounds):
             for name, other in list(contenders.items())[:: 1 if turn % 2 else -1]:  # who follows whom changes
-                speeds[name].append(other.run(given.steps))
+                speeds[name].append(other.run("run", given.steps))
                 if name == "user":
                     time.sleep(FILLING)
         memory = {name: contenders[name].memory() for name in ("loop", "user")}
@@ -99,79 +98,22 @@ def main() -> None:
     print(f"memory, loop / user: {memory['loop'] / memory['user']:.2f}")
 
 
-class Other:
-    """A contender in a process of its own, so that none runs with another's settings or memory."""
-
-    def __init__(self, name: str, words: list[str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, *words, "--contender", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.says = self._line()
-
-    def __enter__(self) -> Other:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-    def run(self, steps: int) -> float:
-        """Return images a second over some steps."""
-        return float(self._ask(f"run {steps}"))
-
-    def memory(self) -> float:
-        """Return the proportional set size of the process and its workers, in MB."""
-        return float(self._ask("memory"))
-
-    def _ask(self, words: str) -> str:
-        assert self.process.stdin is not None
-        self.process.stdin.write(words + "\n")
-        return self._line()
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a contender ended with code {self.process.wait()}")
-        return line.strip()
-
-
 def _take_turns(name: str, cfg: config.Training) -> None:
-    """Be a contender: do what each line of the input asks for, until it ends."""
+    """Be a contender."""
     says = f"{torch.get_num_threads()} threads, {cfg.encoder}, {SIZE} px, batch {cfg.batch_size}"
     with tempfile.TemporaryDirectory() as folder:
         if name == "user":  # chooses nothing through slmlp, whose choice of a device also tells the allocator
-            run = _user(load_images(), cfg, Path(folder))
+            turns.take(says, {"run": _user(load_images(), cfg, Path(folder))})
+            return
+        compute = device.choose(cfg, build(cfg.encoder, SIZE, "small"))
+        says += f", {compute.precision}"
+        if name == "loop":
+            turns.take(says, {"run": _loop(load_images(), cfg, compute)})
+        elif name == "ready":
+            turns.take(says, {"run": _ready(cfg, compute)})
         else:
-            compute = device.choose(cfg, build(cfg.encoder, SIZE, "small"))
-            says += f", {compute.precision}"
-            if name == "loop":
-                run = _loop(load_images(), cfg, compute)
-            elif name == "ready":
-                run = _ready(cfg, compute)
-            else:
-                flops = _flops(cfg, compute)
-                says = f"{flops / 1e6:.0f} MFLOP an image and step"
-                run = _floor(flops, compute, cfg.batch_size)
-        print(says, flush=True)
-        for line in sys.stdin:
-            what, *steps = line.split()
-            print(run(int(steps[0])) if what == "run" else _memory(), flush=True)
-
-
-def _memory() -> float:
-    """Return the proportional set size of this process and its workers in MB: shared pages count once."""
-    pids = ["self", *Path("/proc/self/task").joinpath(str(os.getpid()), "children").read_text().split()]
-    total = 0
-    for pid in pids:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total / 1024
+            flops = _flops(cfg, compute)
+            turns.take(f"{flops / 1e6:.0f} MFLOP an image and step", {"run": _floor(flops, compute, cfg.batch_size)})
 
 
 def load_images() -> data.ImageSet:
