@@ -28,8 +28,10 @@ class Side:
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
     def run(self, what: str, *arguments: Any) -> float:
         """Let a contender run; return what it returns, images a second."""
