@@ -44,11 +44,11 @@ def faults(how: str, **environment: str) -> tuple[str, int]:
 )
 def test_blocks_come_back_without_new_pages():
     plain = faults("not")[1]
-    assert plain > 1000
+    assert plain > 50  # 48 MB three times, in pages of 4 kB or of up to 2 MB
     told, kept = faults("keep")
     assert told == "True"
-    assert kept < plain // 100
-    assert faults("choose")[1] < plain // 100  # what every computation on the CPU goes through
+    assert kept < plain / 10
+    assert faults("choose")[1] < plain / 10  # what every computation on the CPU goes through
 
 
 def test_the_environment_decides():
