@@ -37,7 +37,7 @@ class Compute:
 
 def choose(cfg: Training, encoder: nn.Module) -> Compute:
     """Return the device by what is there, bfloat16 where the hardware computes in it, channels last for convnets."""
-    device = _resolved(cfg.device)
+    device = resolve(cfg.device)
     bfloat16 = computes_bfloat16(device) if cfg.precision == "auto" else cfg.precision == "bfloat16"
     channels_last = is_convnet(encoder) if cfg.channels_last is None else cfg.channels_last
     return Compute(device, bfloat16, channels_last)
@@ -53,17 +53,10 @@ def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
             raise SlmlpError(
                 "--extraction.precision bfloat16: this encoder's file has its own precision; leave it auto, or float32"
             )
-        return Compute(_resolved("cpu"), bfloat16=False, channels_last=False)
-    device = _resolved(name)
+        return Compute(resolve("cpu"), bfloat16=False, channels_last=False)
+    device = resolve(name)
     bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Compute(device, bfloat16, is_convnet(encoder))
-
-
-def _resolved(name: str) -> torch.device:
-    device = resolve(name)
-    if device.type == "cpu":
-        allocator.keep()
-    return device
 
 
 def is_convnet(module: nn.Module) -> bool:
@@ -91,7 +84,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def resolve(name: str) -> torch.device:
-    """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU."""
+    """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU, which keeps its memory."""
     if processes.many():
         name = _of_this_process(name)
     if name == "auto":
@@ -104,6 +97,8 @@ def resolve(name: str) -> torch.device:
         raise SlmlpError(
             f"--device {name} cannot be used here: {first}; expected auto, cpu, cuda, cuda:N or mps"
         ) from error
+    if device.type == "cpu":
+        allocator.keep()
     return device
 
 
