@@ -19,7 +19,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +51,7 @@ def main() -> None:
     if given.side:
         runs = contenders(given, Path(given.folder))
         made = {name: make() for name, make in runs.items() if given.side in (name, _side(name))}
-        turns.take(precision_of(opened(given), "auto", "auto"), {**made, "peak": lambda: peak(made[given.side])})
+        turns.take(precision_of(opened(given), "auto", "auto"), made)
         return
     print(describe(opened(given)))
     with tempfile.TemporaryDirectory() as made_here:
@@ -72,7 +71,7 @@ def main() -> None:
         tell(speeds)
         for name in NAMES if given.memory else ():
             with turns.Side(__file__, name, words) as alone:
-                print(f"peak memory of {name}: {alone.run('peak'):.0f} MB, its workers included")
+                print(f"peak memory of {name}: {alone.peak(name):.0f} MB, its workers included")
 
 
 def _side(name: str) -> str:
@@ -205,24 +204,6 @@ def _timm_memory(encoder: Encoder, corpus: Corpus, given: argparse.Namespace) ->
         return len(torch.cat(parts)) / (time.perf_counter() - began)
 
     return run
-
-
-def peak(run: Contender) -> float:
-    """Return the most memory in MB that this process and its workers hold while a contender runs."""
-    most, done = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            most[0] = max(most[0], turns.resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        run()
-    finally:
-        done.set()
-        watcher.join()
-    return max(most[0], turns.resident())
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,9 +39,9 @@ class Side:
         """Let a contender run; return what it returns, images a second."""
         return float(self._ask([what, *arguments]))
 
-    def memory(self) -> float:
-        """Return the memory of the process and its workers now, in MB: shared pages count once."""
-        return float(self._ask(["memory"]))
+    def peak(self, what: str, *arguments: Any) -> float:
+        """Let a contender run; return the most memory in MB that its process and workers hold meanwhile."""
+        return float(self._ask(["peak", what, *arguments]))
 
     def _ask(self, words: list[Any]) -> Any:
         assert self.process.stdin is not None
@@ -59,7 +61,30 @@ def take(says: Any, runs: Mapping[str, Callable[..., float]]) -> None:
     print(json.dumps(says), flush=True)
     for line in sys.stdin:
         what, *arguments = json.loads(line)
-        print(json.dumps(resident() if what == "memory" else runs[what](*arguments)), flush=True)
+        if what == "peak":
+            what, *arguments = arguments
+            answer = peak(functools.partial(runs[what], *arguments))
+        else:
+            answer = runs[what](*arguments)
+        print(json.dumps(answer), flush=True)
+
+
+def peak(run: Callable[[], object]) -> float:
+    """Return the most memory in MB that this process and its workers hold while a contender runs."""
+    most, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            most[0] = max(most[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return max(most[0], resident())
 
 
 def resident() -> float:

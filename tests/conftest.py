@@ -6,12 +6,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 torch.set_num_threads(1)
@@ -43,18 +45,46 @@ def draw(name: str, rng: np.random.Generator, side: int = 24) -> Image.Image:
     return image
 
 
+Make = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Make], Path]:
+    """Return a function from a name and what fills an empty folder to that folder, filled.
+
+    Test processes that run side by side share it: the first to ask fills it, the others wait. Tests only read it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "once"
+    root.mkdir(exist_ok=True)
+
+    def get(name: str, make: Make) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed half-way
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def shapes(once: Callable[[str, Make], Path]) -> Path:
     """A folder of 6 classes with 24 training and 10 test PNG files each, 24 pixels."""
-    root = tmp_path_factory.mktemp("data") / "shapes"
-    rng = np.random.default_rng(0)
-    for part, n in (("train", 24), ("test", 10)):
-        for name in CLASSES:
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for i in range(n):
-                draw(name, rng).save(folder / f"{i:03d}.png")
-    return root
+
+    def make(root: Path) -> None:
+        rng = np.random.default_rng(0)
+        for part, n in (("train", 24), ("test", 10)):
+            for name in CLASSES:
+                folder = root / part / name
+                folder.mkdir(parents=True)
+                for i in range(n):
+                    draw(name, rng).save(folder / f"{i:03d}.png")
+
+    return once("shapes", make)
 
 
 @pytest.fixture(scope="session")

@@ -46,16 +46,18 @@ def flags(**other) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(once):
     """A folder with data (a folder and a tar, with masks; another with boxes) and two encoders."""
-    root = tmp_path_factory.mktemp("detect")
-    (root / "coco").mkdir()
-    (root / "boxes").mkdir()
-    packed(data_set(root / "coco"), root / "coco.tar")
-    data_set(root / "boxes", masks=False)
-    for name, seed in (("a", 1), ("b", 2)):
-        encoder(seed).save(root / f"{name}.safetensors")
-    return root
+
+    def make(root):
+        (root / "coco").mkdir()
+        (root / "boxes").mkdir()
+        packed(data_set(root / "coco"), root / "coco.tar")
+        data_set(root / "boxes", masks=False)
+        for name, seed in (("a", 1), ("b", 2)):
+            encoder(seed).save(root / f"{name}.safetensors")
+
+    return once("detect", make)
 
 
 def both(place: Path, out: Path) -> list[str]:
@@ -65,10 +67,11 @@ def both(place: Path, out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def straight(place):
-    out = place / "straight"
-    assert cli.main(both(place, out)) == 0
-    return out
+def straight(place, once):
+    def make(out):
+        assert cli.main(both(place, out)) == 0
+
+    return once("detect-straight", make)
 
 
 def test_every_row_has_its_numbers_predictions_and_detector(place, straight):

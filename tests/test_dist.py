@@ -22,6 +22,11 @@ EXACT = {"atol": 1e-9, "rtol": 1e-9}
 def work(task: str, count: int, folder: Path) -> list[dict]:
     outcome = ended(started(count, HERE / "dist_work.py", task, folder))
     assert [code for code, _, _ in outcome] == [0] * count, "\n".join(said for _, _, said in outcome)
+    return left_behind(task, count, folder)
+
+
+def left_behind(task: str, count: int, folder: Path) -> list[dict]:
+    """What each process left behind."""
     return [torch.load(folder / f"{task}-{count}-{rank}.pt", weights_only=False) for rank in range(count)]
 
 
@@ -29,8 +34,8 @@ def work(task: str, count: int, folder: Path) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def basics(tmp_path_factory):
-    return work("basics", 2, tmp_path_factory.mktemp("basics"))
+def basics(once):
+    return left_behind("basics", 2, once("dist-basics", lambda folder: work("basics", 2, folder)))
 
 
 def test_a_gather_has_the_rows_of_all_and_a_gradient_that_averages_to_that_of_one(basics):

@@ -60,10 +60,11 @@ def patched(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def straight(shapes, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "straight"
-    subprocess.run([sys.executable, "-m", "slmlp", *pretraining(shapes, out)], check=True, capture_output=True)
-    return Run(out)
+def straight(shapes, once):
+    def make(out):
+        subprocess.run([sys.executable, "-m", "slmlp", *pretraining(shapes, out)], check=True, capture_output=True)
+
+    return Run(once("dist-straight", make))
 
 
 def pretraining(shapes: Path, out: Path) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slmlp import config, files, results, studies
+from slmlp import cli, config, files, results, studies
 from slmlp.concepts.split import ConceptSplit
-from slmlp.errors import SlmlpError
 from slmlp.run import Run
-from slmlp.studies.specs import mlp_pairs, parse, parse_all
+from slmlp.studies import pool, summary, worker
 
 PROBE = "--probe.folds 3 --probe.strengths 1e-3 1e-2 1e-1"
 FLAGS = (
@@ -32,14 +31,20 @@ def slmlp(*words: object, **keywords: object) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, check=False, **keywords)
 
 
+def here(*words: object) -> int:
+    """Run a command in this process, which saves the seconds in which another one starts; return its exit code."""
+    return cli.main([w for word in words for w in str(word).split(" ")])
+
+
 @pytest.fixture(scope="module")
-def done(shapes, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("studies") / "shapes"
-    made = slmlp("study", shapes, FLAGS, "--out", out)
-    assert made.returncode == 0, made.stderr
-    assert made.stdout.strip().endswith(f"report: {out / 'report.html'}")
-    assert "chosen by source validation" in made.stderr
-    return out
+def done(shapes, once) -> Path:
+    def make(folder: Path) -> None:
+        made = slmlp("study", shapes, FLAGS, "--out", folder)
+        assert made.returncode == 0, made.stderr
+        assert made.stdout.strip().endswith(f"report: {folder / 'report.html'}")
+        assert "chosen by source validation" in made.stderr
+
+    return once("study", make)
 
 
 def rows(folder: Path, **wanted: object) -> list[results.Result]:
@@ -98,12 +103,33 @@ def test_verdict_and_page_say_the_same(done):
     assert "slmlp pretrain" in page
 
 
-def test_running_it_again_trains_nothing_and_more_seeds_only_those(shapes, done):
+def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, monkeypatch):
+    again = shutil.copytree(done, tmp_path / "again")
+
+    def never(*_: object) -> None:
+        raise AssertionError("there was nothing left to do")
+
+    monkeypatch.setattr(pool, "_start", never)  # no process
+    monkeypatch.setattr(worker, "perform", never)  # no run in this one
+    monkeypatch.setattr(pool, "perform", never)
+    monkeypatch.setattr(summary, "embed", never)  # no t-SNE
+    assert here("study", shapes, FLAGS, "--out", again) == 0
+    for name in ("results.jsonl", "verdict.json", "tsne.json", "thumbnails.webp"):
+        assert (again / name).read_bytes() == (done / name).read_bytes()
+
+
+def test_a_map_of_other_weights_is_made_anew(shapes, done, tmp_path):
+    again = shutil.copytree(done, tmp_path / "again")
+    maps = files.read_json(again / "tsne.json")
+    maps["methods"]["sl"] |= {"of": "another", "xy": []}
+    files.write_json(again / "tsne.json", maps)
+    assert here("study", shapes, FLAGS, "--out", again) == 0
+    assert (again / "tsne.json").read_bytes() == (done / "tsne.json").read_bytes()
+
+
+def test_more_seeds_train_only_those(shapes, done, tmp_path):
+    done = shutil.copytree(done, tmp_path / "more")
     stamps = {p: p.stat().st_mtime_ns for p in (done / "runs").glob("*/encoder.safetensors")}
-    lines = (done / "results.jsonl").read_text()
-    again = slmlp("study", shapes, FLAGS, "--out", done)
-    assert again.returncode == 0, again.stderr
-    assert (done / "results.jsonl").read_text() == lines
     more = slmlp("study", shapes, FLAGS.replace("--seeds 2", "--seeds 3"), "--out", done)
     assert more.returncode == 0, more.stderr
     now = {p: p.stat().st_mtime_ns for p in (done / "runs").glob("*/encoder.safetensors")}
@@ -112,11 +138,11 @@ def test_running_it_again_trains_nothing_and_more_seeds_only_those(shapes, done)
     assert len(files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"]) == 3
 
 
-def test_other_settings_are_refused(shapes, done):
-    other = slmlp("study", shapes, FLAGS.replace("--epochs 4", "--epochs 5"), "--out", done)
-    assert other.returncode == 2
-    assert "holds another study (it differs in training)" in other.stderr
-    assert "Traceback" not in other.stderr
+def test_other_settings_are_refused(shapes, done, capsys):
+    assert here("study", shapes, FLAGS.replace("--epochs 4", "--epochs 5"), "--out", done) == 2
+    said = capsys.readouterr().err
+    assert "holds another study (it differs in training)" in said
+    assert "Traceback" not in said
 
 
 def test_a_killed_study_goes_on_to_the_same_numbers(shapes, done, tmp_path):
@@ -172,25 +198,22 @@ def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_groups, tm
     assert "one seed: images only" in files.read_json(out / "verdict.json")["sentences"][0]
 
 
-def test_single_commands_agree_with_the_study(shapes, done, tmp_path):
+def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
     runs = done / "runs"
-    one = slmlp("evaluate", runs / "sl-seed0", shapes, f"--task unseen {PROBE} --out", tmp_path / "ev")
-    assert one.returncode == 0, one.stderr
+    assert here("evaluate", runs / "sl-seed0", shapes, f"--task unseen {PROBE} --out", tmp_path / "ev") == 0
     (alone,) = rows(tmp_path / "ev", metric="accuracy")
     (within,) = rows(done, run="sl-seed0", task="unseen", metric="accuracy", role="final")
     assert alone.value == within.value
     for side in ("source", "unseen"):
-        part = slmlp("features", runs / "sl-seed0", shapes, f"--classes {side} --out", tmp_path / f"{side}.npz")
-        assert part.returncode == 0, part.stderr
+        assert here("features", runs / "sl-seed0", shapes, f"--classes {side} --out", tmp_path / f"{side}.npz") == 0
     held = np.load(tmp_path / "unseen.npz")
     assert held["x"].shape == (102, 256)
     assert held["x"].dtype == np.float32
-    measured = slmlp("measure", tmp_path / "source.npz", "--against", tmp_path / "unseen.npz", "--json")
-    assert measured.returncode == 0, measured.stderr
-    assert json.loads(measured.stdout)["discriminative_ratio_unseen"] > 0
+    capsys.readouterr()
+    assert here("measure", tmp_path / "source.npz", "--against", tmp_path / "unseen.npz", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["discriminative_ratio_unseen"] > 0
     pair = [runs / "sl-seed0", runs / "sl-seed1", runs / "sl-mlp-seed0", runs / "sl-mlp-seed1"]
-    compared = slmlp("compare", *pair, f"{PROBE} --out", tmp_path / "compared")
-    assert compared.returncode == 0, compared.stderr
+    assert here("compare", *pair, f"{PROBE} --out", tmp_path / "compared") == 0
     (difference,) = files.read_json(tmp_path / "compared" / "verdict.json")["comparisons"]
     first_two = files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"][:2]
     assert difference["per_seed"] == pytest.approx(first_two)
@@ -204,50 +227,6 @@ def test_the_page_ends_with_a_command_that_runs(shapes, done, tmp_path):
     made = slmlp(*words, "--epochs 1")
     assert made.returncode == 0, made.stderr
     assert Run(tmp_path / "all").config["resolved"]["classes"] == 6  # all of them
-
-
-def test_specs_of_methods():
-    spec = parse("sl-mlp:projector.out=64:label_smoothing=0.1")
-    assert (spec.settings.projector.out, spec.settings.label_smoothing) == (64, 0.1)
-    assert len(parse_all(("sl,sl-mlp", "sl-mlp:projector.depth=2"))) == 3
-    refused = {
-        "sl-mpl": "did you mean",
-        "sl:depth": "name:setting=value",
-        "sl:projector.dept=1": "did you mean 'depth'",
-        "sl:queue_size=1": "setting of sl",
-        "sl,sl": "more than once",
-    }
-    for text, words in refused.items():
-        with pytest.raises(SlmlpError, match=words):
-            parse_all((text,))
-
-
-def test_specs_carry_their_own_compute_views_and_seeds():
-    spec = parse("byol:predictor.depth=2:ema_momentum=0.9:training.epochs=7:training.local_crops=0:seeds=2")
-    assert spec.settings == dataclasses.replace(
-        config.BYOL(), predictor=config.BYOL().predictor.override(depth=2), ema_momentum=0.9
-    )
-    assert spec.training == {"epochs": 7, "local_crops": 0}
-    assert (list(spec.seeds(5)), list(parse("byol").seeds(3))) == ([0, 1], [0, 1, 2])
-    refused = {
-        "sl:training.base_lr=1": "training setting of one method",
-        "sl:predictor.depth=1": "group of settings",
-        "sl:seeds=0": "seeds must be",
-        "sl:training.epochs=0": "epochs must be at least 1",
-        "moco-v2:ema_momentum=2": "ema_momentum must be 0 to below 1",
-        "swav:prototypes=1": "prototypes must be at least 2",
-    }
-    for text, words in refused.items():
-        with pytest.raises(SlmlpError, match=words):
-            parse(text)
-
-
-def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():
-    names = ("sl", "sl-mlp", "sl-mlp:projector.depth=2", "supcon", "supcon:projector.depth=0", "moco-v1", "moco-v2",
-             "supcon:projector.depth=0:temperature=0.2")  # fmt: skip
-    assert mlp_pairs(parse_all(names)) == [
-        ("sl", "sl-mlp"), ("sl", "sl-mlp:projector.depth=2"), ("supcon:projector.depth=0", "supcon"),
-    ]  # fmt: skip
 
 
 def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp_path):
@@ -269,17 +248,6 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     assert not (tmp_path / "study" / "runs" / "simclr_projector.depth=0_seeds=1-seed1").exists()
 
 
-def test_every_study_setting_survives_json():
-    cfg = config.Study(
-        rates=(0.3,), training=config.StudyTraining(epochs=7), split=config.Split(unseen_groups=("a", "b"))
-    )
-    assert config.from_dict(config.Study, json.loads(json.dumps(dataclasses.asdict(cfg)))) == dataclasses.replace(
-        cfg, training=config.Training(**dataclasses.asdict(cfg.training))
-    )
-    with pytest.raises(SlmlpError, match="did you mean 'epochs'"):
-        config.from_dict(config.Training, {"epoch": 3})
-
-
 def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
     cfg = config.Study(
         methods=("sl",), seeds=1, rates=(0.1, 1e30), parallel=1,
@@ -294,17 +262,17 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
     assert list(study["rates"]["failed"]["sl"]) == ["1e+30"]
 
 
-def test_numbers_of_other_probe_settings_are_not_taken_for_these(shapes, done, tmp_path):
+def test_numbers_of_other_probe_settings_are_not_taken_for_these(shapes, done, tmp_path, capsys):
     run = done / "runs" / "sl-seed0"
     strengths = []
     for folds in (3, 2):
-        made = slmlp("evaluate", run, shapes, f"--probe.folds {folds} --out", tmp_path / "ev")
-        assert made.returncode == 0, made.stderr
+        assert here("evaluate", run, shapes, f"--probe.folds {folds} --out", tmp_path / "ev") == 0
         (row,) = rows(tmp_path / "ev", metric="accuracy")  # the newest of the key
         strengths.append(len(row.extra["strengths"]))
     assert strengths == [3, 2]
-    again = slmlp("evaluate", run, shapes, "--probe.folds 2 --out", tmp_path / "ev")
-    assert "evaluating" not in again.stderr
+    assert capsys.readouterr().err.count("sl-seed0: unseen") == 2
+    assert here("evaluate", run, shapes, "--probe.folds 2 --out", tmp_path / "ev") == 0
+    assert "sl-seed0: unseen" not in capsys.readouterr().err
 
 
 def test_the_encoder_kept_last_has_the_final_numbers(done):

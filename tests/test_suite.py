@@ -32,39 +32,43 @@ TRAINING = config.Training(
 
 
 @pytest.fixture(scope="module")
-def runs(shapes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs")
-    made = []
-    for method in ("sl", "sl-mlp"):
-        for seed in (0, 1):
+def runs(shapes, once):
+    names = [(method, seed) for method in ("sl", "sl-mlp") for seed in (0, 1)]
+
+    def make(folder):
+        for method, seed in names:
             out = folder / f"{method}-seed{seed}"
             api.pretrain(str(shapes), out, method=method, seed=seed, training=TRAINING, progress=False)
-            made.append(str(out))
-    return made
+
+    folder = once("suite-runs", make)
+    return [str(folder / f"{method}-seed{seed}") for method, seed in names]
 
 
 @pytest.fixture(scope="module")
-def domains(tmp_path_factory):
+def domains(once):
     """Two data sets of a user's own: one with parts, one without."""
-    root = tmp_path_factory.mktemp("domains")
-    rng = np.random.default_rng(1)
-    for name, parts in (("grey-shapes", ("train", "test")), ("plain", ("",))):
-        for part in parts:
-            for label in CLASSES[:4]:
-                folder = root / name / part / label
-                folder.mkdir(parents=True)
-                for i in range(12):
-                    image = draw(label, rng)
-                    (image.convert("L") if name == "grey-shapes" else image).save(folder / f"{i}.png")
-    return root
+
+    def make(root):
+        rng = np.random.default_rng(1)
+        for name, parts in (("grey-shapes", ("train", "test")), ("plain", ("",))):
+            for part in parts:
+                for label in CLASSES[:4]:
+                    folder = root / name / part / label
+                    folder.mkdir(parents=True)
+                    for i in range(12):
+                        image = draw(label, rng)
+                        (image.convert("L") if name == "grey-shapes" else image).save(folder / f"{i}.png")
+
+    return once("suite-domains", make)
 
 
 @pytest.fixture(scope="module")
-def done(runs, domains, tmp_path_factory):
-    out = tmp_path_factory.mktemp("suite") / "out"
-    page = transfer.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
-    assert page == out / "report.html"
-    return out
+def done(runs, domains, once):
+    def make(out):
+        page = transfer.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
+        assert page == out / "report.html"
+
+    return once("suite", make)
 
 
 def test_every_encoder_is_asked_every_task_on_every_data_set(done):

@@ -21,6 +21,7 @@ from slmlp.probes.crossfit import crossfit
 from slmlp.probes.linear import ProbeResult
 from slmlp.probes.linear import evaluate as probe_on_test
 from slmlp.progress import say
+from slmlp.results import Result
 from slmlp.tasks import Score
 
 UNSEEN, SOURCE, MEASURES, VALIDATION = "unseen", "source", "measures", "validation"
@@ -80,13 +81,9 @@ class Evaluation:
         Numbers count as there only with the same encoder, split and settings. The encoder kept after the last epoch is
         the final one: its lines are copied, not computed again.
         """
-        marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
-        settings = {task: self._settings(task) for task in tasks}
-        own, copies = self.ledger.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
-        left = [task for task in tasks if (task, "output") not in own]
-        for task in [task for task in left if (task, "output") in copies]:
-            self.ledger.copy(subject, copies[task, "output"])
-            left.remove(task)
+        left, copies = self._left(subject, hashes, tasks)
+        for task in copies:
+            self.ledger.copy(subject, copies[task])
         if left:
             at = "" if subject.epoch is None else f" after epoch {subject.epoch}"
             say(f"{subject.run}{at}: evaluating ({', '.join(left)})")
@@ -94,7 +91,23 @@ class Evaluation:
             marks = {**hashes, "split": self.split.hash(), "transform": transform}
             scores, images = self._scores(task, extract_)
             marks["data"] = images.hash()
-            self.ledger.add(subject, task, self.images.name, scores, marks, settings[task])
+            self.ledger.add(subject, task, self.images.name, scores, marks, self._settings(task))
+
+    def done(self, subject: Subject, hashes: dict[str, str], tasks: tuple[str, ...]) -> bool:
+        """Whether ``run`` would add nothing."""
+        left, copies = self._left(subject, hashes, tasks)
+        return not left and not copies
+
+    def _left(
+        self, subject: Subject, hashes: dict[str, str], tasks: tuple[str, ...]
+    ) -> tuple[list[str], dict[str, list[Result]]]:
+        """Return the tasks to do, and the lines of others that only want copying."""
+        marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
+        settings = {task: self._settings(task) for task in tasks}
+        own, there = self.ledger.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
+        left = [task for task in tasks if (task, "output") not in own]
+        copies = {task: there[task, "output"] for task in left if (task, "output") in there}
+        return [task for task in left if task not in copies], copies
 
     def _scores(self, task: str, extract_: Extract) -> tuple[list[Score], ImageSet]:
         """Return the numbers of a task and the images that they are of."""

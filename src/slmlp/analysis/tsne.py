@@ -8,6 +8,7 @@ import numpy.typing as npt
 from slmlp.analysis.ratio import Array
 from slmlp.errors import SlmlpError
 
+VERSION = 1  # of the map that these settings make: raised when they change, so that no older one is taken for it
 MOST = 1500  # points: more take minutes and show no more
 AXES = 50  # principal axes kept before
 PERPLEXITY = 30.0

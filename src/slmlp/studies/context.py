@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from slmlp.concepts import split as concepts
 from slmlp.concepts.split import ConceptSplit
 from slmlp.corpus import Corpus
 from slmlp.data.dataset import ImageSet
+from slmlp.encoders import Encoder
 from slmlp.errors import SlmlpError
 from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
 from slmlp.job import Job
@@ -68,12 +70,33 @@ class Context:
         """Train a final run and evaluate it, and the encoders it kept: the number is the last epoch's."""
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
+        for subject, encoder in self._encoders(run, spec, rate, seed):
+            hashes, transform = encoder_hashes(encoder)
+            self.evaluation.run(subject, self.evaluation.extractor(encoder), hashes, TASKS, transform)
+
+    def done(self, spec: Spec, rate: float, seed: int) -> bool:
+        """Whether ``finish`` would do nothing."""
+        run = self.run(spec, seed)
+        return self.trained(run, self.job(spec, rate, seed)) and all(
+            self.evaluation.done(subject, encoder_hashes(encoder)[0], TASKS)
+            for subject, encoder in self._encoders(run, spec, rate, seed)
+        )
+
+    def trained(self, run: Run, job: Job) -> bool:
+        """Whether a run has ended and is the one of ``job`` under this split (its data are the study's own)."""
+        if not run.finished:
+            return False
+        held = run.config["identity"]
+        return (held["job"], held["split"]) == (job.hash(), self.split.hash())
+
+    def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
+        """Yield the encoder of a final run and those it kept, and whose numbers theirs are."""
         subject = Subject(run.name, spec.name, self.cfg.training.encoder, seed, "final", None, rate, self.cfg.labels)
         for epoch in (None, *run.kept_epochs):
-            encoder = run.encoder(epoch)
-            hashes, transform = encoder_hashes(encoder)
-            whose = subject if epoch is None else dataclasses.replace(subject, role="curve", epoch=epoch)
-            self.evaluation.run(whose, self.evaluation.extractor(encoder), hashes, TASKS, transform)
+            yield (
+                subject if epoch is None else dataclasses.replace(subject, role="curve", epoch=epoch),
+                run.encoder(epoch),
+            )
 
 
 def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:

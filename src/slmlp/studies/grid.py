@@ -9,6 +9,7 @@ import numpy as np
 from slmlp import results
 from slmlp.evaluation import UNSEEN, VALIDATION, encoder_hashes
 from slmlp.features import Features
+from slmlp.job import Job
 from slmlp.ledger import Subject
 from slmlp.pretraining import Prepared, prepare
 from slmlp.probes.linear import evaluate as probe_on_test
@@ -23,17 +24,14 @@ SEED = 0
 def train_and_score(context: Context, spec: Spec, rate: float) -> None:
     """Train one contender at one rate and add its validation and unseen accuracy to the results, once."""
     cfg = context.cfg
-    run = Run(context.folder / "runs" / f"{spec.folder}-rate{rate:g}")
-    job = context.job(spec, rate, SEED, validation=True)
+    run, job, subject = _asked(context, spec, rate)
     context.pretrain(run, job)
     encoder = run.encoder()
     hashes, transform = encoder_hashes(encoder)
-    subject = Subject(run.name, spec.name, cfg.training.encoder, SEED, "grid", None, rate, cfg.labels)
     extract = context.evaluation.extractor(encoder)
     context.evaluation.run(subject, extract, hashes, (UNSEEN,), transform)
-    for row in results.read(context.evaluation.results_file):
-        if (row.run, row.task, row.hashes.get("encoder")) == (run.name, VALIDATION, hashes["encoder"]):
-            return
+    if _validated(context, run, hashes):
+        return
     ready = prepare(job, context.images, context.split)
     assert ready.validation is not None
     train, held = (_told(extract(part), ready) for part in (ready.train, ready.validation))
@@ -45,6 +43,31 @@ def train_and_score(context: Context, spec: Spec, rate: float) -> None:
         hashes={**hashes, "data": ready.validation.hash(), "split": context.split.hash(), "transform": transform},
     )  # fmt: skip
     results.append(context.evaluation.results_file, line)
+
+
+def done(context: Context, spec: Spec, rate: float) -> bool:
+    """Whether ``train_and_score`` would do nothing."""
+    run, job, subject = _asked(context, spec, rate)
+    if not context.trained(run, job):
+        return False
+    hashes, _ = encoder_hashes(run.encoder())
+    return context.evaluation.done(subject, hashes, (UNSEEN,)) and _validated(context, run, hashes)
+
+
+def _asked(context: Context, spec: Spec, rate: float) -> tuple[Run, Job, Subject]:
+    """Return the run of a rate, its job, and whose numbers its are."""
+    run = Run(context.folder / "runs" / f"{spec.folder}-rate{rate:g}")
+    cfg = context.cfg
+    subject = Subject(run.name, spec.name, cfg.training.encoder, SEED, "grid", None, rate, cfg.labels)
+    return run, context.job(spec, rate, SEED, validation=True), subject
+
+
+def _validated(context: Context, run: Run, hashes: dict[str, str]) -> bool:
+    """Whether the validation accuracy of these weights is in the results."""
+    return any(
+        (row.run, row.task, row.hashes.get("encoder")) == (run.name, VALIDATION, hashes["encoder"])
+        for row in results.read(context.evaluation.results_file)
+    )
 
 
 def _told(features: Features, ready: Prepared) -> Features:

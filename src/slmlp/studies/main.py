@@ -35,7 +35,7 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
         for spec in context.specs
         if seed in spec.seeds(cfg.seeds)
     ]
-    errors = pool.run_all(context.source, context.folder, cfg, tasks)
+    errors = pool.run_all(context, tasks)
     for task, error in errors.items():
         raise SlmlpError(f"{task.words}: {error}")
     baselines.evaluate(context)

@@ -11,21 +11,27 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slmlp import config, processes
 from slmlp.errors import SlmlpError
 from slmlp.studies.task import Task
-from slmlp.studies.worker import perform
+from slmlp.studies.worker import done, perform
+
+if TYPE_CHECKING:
+    from slmlp.studies.context import Context
 
 PATIENCE = 2.0  # seconds for a process without a task to end by itself
 
 
-def run_all(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Task]) -> dict[Task, str]:
-    """Do every task; return the error of each run that could not be trained.
+def run_all(context: Context, tasks: Sequence[Task]) -> dict[Task, str]:
+    """Do every task that is not done yet; return the error of each run that could not be trained.
 
     An error stops nothing but its own run; the caller decides what it means. Ctrl-C and SIGTERM reach every process,
-    each of which saves its run first.
+    each of which saves its run first. A process takes seconds to start, so none does for what is done.
     """
+    source, folder, cfg = context.source, context.folder, context.cfg
+    tasks = [task for task in tasks if not done(context, task)]
     parallel = min(workers(cfg), len(tasks))
     if parallel <= 1:
         return _one_by_one(source, folder, cfg, tasks)
@@ -117,6 +123,7 @@ def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:
     for process in processes:
         with contextlib.suppress(OSError):
             process.stdin.close()  # type: ignore[union-attr]
+    for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
         if process.poll() is None:

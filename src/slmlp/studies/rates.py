@@ -39,7 +39,7 @@ def choose(context: Context) -> Rates:
     if len(grid) == 1:
         return Rates({spec.name: grid[0] for spec in context.specs})
     tasks = [Task("grid", spec.name, rate, grid_runs.SEED) for rate in grid for spec in context.specs]
-    errors = pool.run_all(context.source, context.folder, context.cfg, tasks)
+    errors = pool.run_all(context, tasks)
     rates = Rates({})
     scores = {
         (row.method, row.base_lr): row.value

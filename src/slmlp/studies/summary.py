@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from slmlp import config, data, device, files, results, seeds
-from slmlp.analysis.tsne import embed
+from slmlp.analysis.tsne import VERSION, embed
 from slmlp.config.flags import flags
+from slmlp.data.dataset import ImageSet
 from slmlp.evaluation import UNSEEN
 from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
@@ -25,6 +26,7 @@ from slmlp.verdict import Accuracy, Comparison, Verdict, compare_all, judge, mea
 
 MAP_IMAGES = 500
 THUMBNAIL = 32  # pixels
+COLUMNS = 25  # thumbnails in a row of their picture
 
 
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
@@ -97,31 +99,44 @@ def _comparison(c: Comparison) -> dict[str, Any]:
 
 
 def _map(context: Context) -> None:
-    """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails."""
+    """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails.
+
+    A map that is there already, of the same weights and images, is kept: it takes seconds a contender.
+    """
     unseen = context.evaluation.unseen
-    picked = seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES]
-    images = unseen.select(np.sort(picked))
+    picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
+    images = unseen.select(picked)
+    file = context.folder / "tsne.json"
+    there: dict[str, Any] = files.read_json(file)["methods"] if file.exists() else {}
     maps = {}
     for spec in context.specs:
         encoder = context.run(spec, 0).encoder()
-        x = context.evaluation.extractor(encoder)(unseen).x[np.sort(picked)]
-        maps[spec.name] = {"xy": np.round(embed(x, 0), 4).tolist()}
+        shown = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
+        kept = there.get(spec.name, {})
+        if kept.get("of") != shown:
+            x = context.evaluation.extractor(encoder)(unseen).x[picked]
+            kept = {"xy": np.round(embed(x, 0), 4).tolist(), "of": shown}
+        maps[spec.name] = kept
+    labels = [images.classes[y] for y in images.labels]
+    _thumbnails(context, images)
+    files.write_json(
+        file,
+        {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
+         "side": THUMBNAIL, "columns": COLUMNS},
+    )  # fmt: skip
+
+
+def _thumbnails(context: Context, images: ImageSet) -> None:
+    """Write the images of the map into one picture, row by row."""
     squares = context.corpus.squares(context.corpus.rows(images), THUMBNAIL).numpy()
-    columns = 25
-    rows = -(-len(squares) // columns)
-    sheet = np.full((rows * THUMBNAIL, columns * THUMBNAIL, 3), 255, dtype=np.uint8)
+    rows = -(-len(squares) // COLUMNS)
+    sheet = np.full((rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), 255, dtype=np.uint8)
     for i, square in enumerate(squares):
-        top, left = i // columns * THUMBNAIL, i % columns * THUMBNAIL
+        top, left = i // COLUMNS * THUMBNAIL, i % COLUMNS * THUMBNAIL
         sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = square
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "WEBP", quality=80)
     files.write_bytes(context.folder / "thumbnails.webp", buffer.getvalue())
-    labels = [images.classes[y] for y in images.labels]
-    files.write_json(
-        context.folder / "tsne.json",
-        {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
-         "side": THUMBNAIL, "columns": columns},
-    )  # fmt: skip
 
 
 def _hours(context: Context) -> float:

@@ -32,6 +32,16 @@ def perform(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
         opened.finish(parse(task.spec), task.rate, task.seed)
 
 
+def done(context: Context, task: Task) -> bool:
+    """Whether the run of a task is trained and all its numbers are there: ``perform`` would do nothing."""
+    from slmlp.studies import grid
+    from slmlp.studies.specs import parse
+
+    if task.kind == "grid":
+        return grid.done(context, parse(task.spec), task.rate)
+    return context.done(parse(task.spec), task.rate, task.seed)
+
+
 @functools.lru_cache(maxsize=1)
 def _open(source: str, folder: Path, cfg: config.Study) -> Context:
     """Return the study, loaded once for all the tasks of this process."""
