@@ -21,10 +21,9 @@ SHAPES = ("circle", "line", "square")
 PIPE = config.DataOptions(label_separator="|")
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Path:
-    """A folder of 150 pictures of up to three shapes, with the manifest as CSV and as JSON lines."""
-    root, rng = tmp_path_factory.mktemp("several"), np.random.default_rng(0)
+def write_several(root: Path, seed: int = 0) -> None:
+    """Write 150 pictures of up to three shapes, with the manifest as CSV and as JSON lines."""
+    rng = np.random.default_rng(seed)
     rows = []
     for i in range(150):
         names = [name for name in SHAPES if rng.random() < 0.4]
@@ -48,6 +47,12 @@ def drawn(tmp_path_factory) -> Path:
     (root / "several.jsonl").write_text(
         "".join(json.dumps({"path": p, "label": n[::-1], "part": part, "unit": u}) + "\n" for p, n, part, u in rows)
     )
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("several")
+    write_several(root)
     return root
 
 
@@ -184,15 +189,15 @@ def test_the_judge_pairs_seeds_and_takes_a_single_run_for_each():
         "sl-mlp": {s: scores_of(10 + s, 3.0) for s in (0, 1, 2)},
         "foreign": {0: scores_of(20, 0.8)},
     }
-    better, other = multilabel_verdict.judge(runs, "sl")
+    better, other = multilabel_verdict.judge(multilabel_verdict.hold(runs, "sl"), "sl")
     value = {m: np.mean([multilabel_verdict.draw(r)[0].value for r in of.values()]) for m, of in runs.items()}
     assert (better.winner, better.seeds) == ("sl-mlp", 3)
     assert better.mean.value == pytest.approx(value["sl-mlp"] - value["sl"])
     assert (other.winner, other.seeds) == (None, 3)
     assert other.mean.value == pytest.approx(value["foreign"] - value["sl"])
-    same = multilabel_verdict.judge({"a": runs["sl"], "b": runs["sl"]}, "a")[0]
+    same = multilabel_verdict.judge(multilabel_verdict.hold({"a": runs["sl"], "b": runs["sl"]}, "a"), "a")[0]
     assert (same.mean.value, same.winner) == (0.0, None)
     wrong = scores_of(1, 1.0)
     runs["foreign"] = {0: Scores(wrong.ids[::-1], wrong.units, wrong.classes, wrong.on, wrong.scores)}
     with pytest.raises(SlmlpError, match="foreign, seed 0, was asked about other images or labels than"):
-        multilabel_verdict.judge(runs, "sl")
+        multilabel_verdict.judge(multilabel_verdict.hold(runs, "sl"), "sl")

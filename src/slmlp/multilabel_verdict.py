@@ -7,6 +7,7 @@ encoder sees the same draws, so that differences are paired.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,10 +48,24 @@ def interval(rows: Scores) -> tuple[float, float] | None:
     return (max(0.0, low), min(1.0, high)) if np.isfinite(high) else None
 
 
-def judge(runs: Mapping[str, Mapping[int, Scores]], baseline: str) -> list[Difference]:
-    """Compare every method of ``runs`` (method -> seed -> scores of the same images) with the baseline.
+@dataclass(frozen=True)
+class Held:
+    """The draws of every run on one data set; all runs were asked about the same images."""
 
-    Runs are paired by seed. A method with one run is paired with each run of the other.
+    runs: dict[str, dict[int, Drawn]]  # method -> seed -> mean average precision
+    units: int  # that are drawn
+    counted: str  # what they are: images, or units of them
+
+    def pair(self, a: str, b: str) -> dict[int, tuple[Drawn, Drawn]]:
+        """Return seed -> the draws of both; a method with one run is paired with each run of the other."""
+        first, second = self.runs[a], self.runs[b]
+        first = dict.fromkeys(second, *first.values()) if len(first) == 1 else first
+        second = dict.fromkeys(first, *second.values()) if len(second) == 1 else second
+        return {seed: (first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())}
+
+
+def hold(runs: Mapping[str, Mapping[int, Scores]], baseline: str) -> Held:
+    """Draw the units of every run of ``runs``: method -> seed -> scores of the same images.
 
     Raises:
         SlmlpError: the runs were not asked about the same images and labels.
@@ -65,13 +80,16 @@ def judge(runs: Mapping[str, Mapping[int, Scores]], baseline: str) -> list[Diffe
                     f"than {display(baseline)}"
                 )
     units = len(np.unique(first.units))
-    counted = "images" if units == len(first.ids) else "units"
     held = {method: {seed: draw(rows)[0] for seed, rows in by_seed.items()} for method, by_seed in runs.items()}
+    return Held(held, units, "images" if units == len(first.ids) else "units")
+
+
+def judge(held: Held, baseline: str) -> list[Difference]:
+    """Compare every method with the baseline, paired by seed; Holm's correction is left to who has them all."""
     found = []
-    for method in held:
+    for method in held.runs:
         if method != baseline:
-            a, b = held[baseline], held[method]
-            a = dict.fromkeys(b, *a.values()) if len(a) == 1 else a
-            b = dict.fromkeys(a, *b.values()) if len(b) == 1 else b
-            found += compare({baseline: a, method: b}, [(baseline, method)], "map", units, WORDS, counted)
+            pairs = held.pair(baseline, method)
+            sides = {name: {seed: both[i] for seed, both in pairs.items()} for i, name in enumerate((baseline, method))}
+            found += compare(sides, [(baseline, method)], "map", held.units, WORDS, held.counted)
     return found

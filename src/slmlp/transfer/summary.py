@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, device, drawn, files, multilabel_verdict
+from slmlp import config, device, files
 from slmlp.config.flags import flags
 from slmlp.domain_comparison import DomainComparison
 from slmlp.domain_statistics import Over
 from slmlp.domain_verdict import DomainVerdict, judge_domains
 from slmlp.domain_words import short, what_is_missing
-from slmlp.drawn import Difference
 from slmlp.entrants import Entrant
 from slmlp.names import display
 from slmlp.report.suite_inputs import current
 from slmlp.results import Predictions, Result, Scores, read_predictions, read_scores
 from slmlp.run import commit, versions
 from slmlp.transfer.room import Room, settings_hash
+from slmlp.transfer.several_labels import SeveralLabels
 from slmlp.verdict import points
 
 SCHEMA = 1
@@ -94,31 +94,17 @@ def _verdicts(
     return verdicts
 
 
-def _of_several_labels(
-    folder: Path, rows: Sequence[Result], names: Sequence[str]
-) -> dict[str, list[tuple[str, Difference]]]:
-    """Return the differences in mean average precision by task, each with its data set's name, against the first."""
-    held: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
+def _of_several_labels(folder: Path, rows: Sequence[Result], names: Sequence[str]) -> dict[str, SeveralLabels]:
+    """Return the verdicts on mean average precision by task; the first encoder is the baseline."""
+    tasks: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
         if row.metric == "map" and row.task not in NOT_JUDGED and row.predictions is not None:
-            of_data = held.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
+            of_data = tasks.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
             of_data.setdefault(row.method, {})[row.seed] = read_scores(folder / row.predictions)
-    found = {}
-    for title, sets in held.items():
-        pairs = [
-            (name, d)
-            for name, runs in sets.items()
-            if names[0] in runs
-            for d in multilabel_verdict.judge({m: runs[m] for m in names if m in runs}, names[0])
-        ]
-        corrected = drawn.corrected([d for _, d in pairs])
-        found[title] = [(name, d) for (name, _), d in zip(pairs, corrected, strict=True)]
-    return found
+    return {title: SeveralLabels.of(sets, names) for title, sets in tasks.items()}
 
 
-def _verdict_json(
-    verdicts: Mapping[str, DomainVerdict], several: Mapping[str, list[tuple[str, Difference]]]
-) -> dict[str, Any]:
+def _verdict_json(verdicts: Mapping[str, DomainVerdict], several: Mapping[str, SeveralLabels]) -> dict[str, Any]:
     """Return the verdicts as plain JSON; the first task's is the suite's."""
     headline = next(iter(verdicts), None)
     sentences = ["One encoder: nothing to compare it with."]
@@ -130,8 +116,8 @@ def _verdict_json(
             f"This is of {headline.split(' ')[0]}, the task named first; the others stand below, each corrected for "
             "its own comparisons only"
         )
-    said = {title: [f"{name}: {d.sentence}" for name, d in found] for title, found in several.items()}
-    sentences = [*(sentences if headline or not said else []), *(line for lines in said.values() for line in lines)]
+    lines = [line for found in several.values() for line in found.sentences]
+    sentences = [*(sentences if headline or not lines else []), *lines]
     return {
         "headline": headline,
         "sentences": sentences,
@@ -147,31 +133,7 @@ def _verdict_json(
             }
             for title, verdict in verdicts.items()
         }
-        | {
-            title: {
-                "sentences": said[title],
-                "better": [],  # by data set, in the sentences: there is no mean over data sets
-                "comparisons": [],
-                "means": {},
-                "differences": [
-                    {
-                        "data": name,
-                        "a": d.a,
-                        "b": d.b,
-                        "difference": 100 * d.mean.value,
-                        "low": 100 * d.mean.interval[0],
-                        "high": 100 * d.mean.interval[1],
-                        "p": d.mean.p,
-                        "p_holm": d.p_holm,
-                        "seeds": d.seeds,
-                        "units": d.images,
-                        "winner": d.winner,
-                    }
-                    for name, d in found
-                ],
-            }
-            for title, found in several.items()
-        },
+        | {title: found.as_json() for title, found in several.items()},
     }
 
 

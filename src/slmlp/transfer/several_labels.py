@@ -1,0 +1,83 @@
+"""A suite's verdict on images of several labels: mean average precision by data set and on average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmlp import drawn, multilabel_verdict
+from slmlp.drawn import Difference
+from slmlp.multilabel_domains import MeanDifference, judge_means, means
+from slmlp.results import Scores
+from slmlp.statistics import CrossedMean
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """What a task says of images of several labels."""
+
+    sets: int  # that the baseline was asked about
+    single: list[tuple[str, Difference]]  # each data set by itself, with its name; corrected for all of them together
+    over: list[MeanDifference]
+    means: dict[str, tuple[float, float]]  # method -> mean over data sets, raw and in log-odds
+
+    @classmethod
+    def of(cls, sets: Mapping[str, Mapping[str, Mapping[int, Scores]]], names: Sequence[str]) -> SeveralLabels:
+        """Judge ``sets``: data set -> method -> seed -> scores. The first of ``names`` is the baseline."""
+        held = {
+            name: multilabel_verdict.hold({m: runs[m] for m in names if m in runs}, names[0])
+            for name, runs in sets.items()
+            if names[0] in runs
+        }
+        single = [(name, d) for name, one in held.items() for d in multilabel_verdict.judge(one, names[0])]
+        corrected = drawn.corrected([d for _, d in single])
+        return cls(
+            len(held),
+            [(name, d) for (name, _), d in zip(single, corrected, strict=True)],
+            judge_means(held, names[0]),
+            means(held) if len(held) > 1 else {},
+        )
+
+    @property
+    def sentences(self) -> list[str]:
+        """The findings, the mean first."""
+        return [*(d.sentence for d in self.over), *(f"{name}: {d.sentence}" for name, d in self.single)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON, in percentage points."""
+        return {
+            "sentences": self.sentences,
+            "better": [d.b for d in self.over if d.winner == d.b],
+            "comparisons": [],
+            "means": {
+                name: {"accuracy": 100 * raw, "log_odds": odds, "sets": self.sets}
+                for name, (raw, odds) in self.means.items()
+            },
+            "over": [_mean_difference(d) for d in self.over],
+            "differences": [_difference(name, d) for name, d in self.single],
+        }
+
+
+def _difference(name: str, d: Difference) -> dict[str, Any]:
+    low, high = d.mean.interval
+    return {
+        "data": name, "a": d.a, "b": d.b, "difference": 100 * d.mean.value, "low": 100 * low, "high": 100 * high,
+        "p": d.mean.p, "p_holm": d.p_holm, "seeds": d.seeds, "units": d.images, "winner": d.winner,
+    }  # fmt: skip
+
+
+def _mean_difference(d: MeanDifference) -> dict[str, Any]:
+    def spread(mean: CrossedMean, scale: float) -> dict[str, float]:
+        low, high = mean.interval
+        return {"low": scale * low, "high": scale * high, "p": mean.p}
+
+    sides = {"these": d.points.these, "like": d.points.like}
+    odds = {"these": d.log_odds.these, "like": d.log_odds.like}
+    return {
+        "a": d.a, "b": d.b, "sets": list(d.sets), "difference": 100 * d.points.these.value, "p_holm": d.p_holm,
+        "winner": d.winner, **{name: spread(mean, 100) for name, mean in sides.items()},
+        "log_odds": {
+            "difference": d.log_odds.these.value, **{name: spread(mean, 1) for name, mean in odds.items()}
+        },
+    }  # fmt: skip
