@@ -93,5 +93,6 @@ def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, 
     assert first["like"]["low"] < first["difference"] < first["like"]["high"]
     page = (out / "report.html").read_text()
     assert f">{by_hand['other']:.1f}<" in page
-    assert "over 2 data sets (first, second) " in page
-    assert "points of mAP on average" in capsys.readouterr().out
+    assert "ver 2 data sets (first, second) " in page
+    assert "points of mAP on average" in page
+    assert f" over 2 data sets: {first['difference']:+.1f} points of mAP (95 % CI " in capsys.readouterr().out

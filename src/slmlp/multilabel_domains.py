@@ -47,8 +47,20 @@ class MeanDifference:
         return self.b if self.points.these.value > 0 else self.a
 
     @property
+    def short(self) -> str:
+        """The finding in one breath."""
+        a, b, these = display(self.a), display(self.b), self.points.these
+        low, high = these.interval
+        value = f"{points(100 * these.value, plus=True)} points of {WORDS} (95 % CI {points(100 * low)} to "
+        value += f"{points(100 * high)})"
+        where = f"over {len(self.sets)} data sets"
+        if self.winner is None:
+            return f"no difference found between {b} and {a} {where}: {value}"
+        return f"{b} {'beats' if self.winner == self.b else 'loses to'} {a} {where}: {value}"
+
+    @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """The finding in full."""
         a, b, these = display(self.a), display(self.b), self.points.these
         low, high = these.interval
         value = f"{points(100 * these.value, plus=True)} points of {WORDS} on average"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmlp import drawn, multilabel_verdict
+from slmlp.domain_words import what_is_missing
 from slmlp.drawn import Difference
 from slmlp.multilabel_domains import MeanDifference, judge_means, means
 from slmlp.results import Scores
@@ -17,13 +18,16 @@ from slmlp.statistics import CrossedMean
 class SeveralLabels:
     """What a task says of images of several labels."""
 
-    sets: int  # that the baseline was asked about
+    sets: tuple[str, ...]  # that the baseline was asked about
+    missing: tuple[str, ...]  # of the suite, that nothing is there of
     single: list[tuple[str, Difference]]  # each data set by itself, with its name; corrected for all of them together
     over: list[MeanDifference]
     means: dict[str, tuple[float, float]]  # method -> mean over data sets, raw and in log-odds
 
     @classmethod
-    def of(cls, sets: Mapping[str, Mapping[str, Mapping[int, Scores]]], names: Sequence[str]) -> SeveralLabels:
+    def of(
+        cls, sets: Mapping[str, Mapping[str, Mapping[int, Scores]]], names: Sequence[str], missing: Sequence[str]
+    ) -> SeveralLabels:
         """Judge ``sets``: data set -> method -> seed -> scores. The first of ``names`` is the baseline."""
         held = {
             name: multilabel_verdict.hold({m: runs[m] for m in names if m in runs}, names[0])
@@ -33,16 +37,28 @@ class SeveralLabels:
         single = [(name, d) for name, one in held.items() for d in multilabel_verdict.judge(one, names[0])]
         corrected = drawn.corrected([d for _, d in single])
         return cls(
-            len(held),
+            tuple(held),
+            tuple(missing),
             [(name, d) for (name, _), d in zip(single, corrected, strict=True)],
             judge_means(held, names[0]),
             means(held) if len(held) > 1 else {},
         )
 
     @property
+    def short(self) -> list[str]:
+        """The findings as the page begins with them: on average, or where there is one data set, on that."""
+        return [d.short for d in self.over] or [f"{name}: {d.sentence}" for name, d in self.single]
+
+    @property
     def sentences(self) -> list[str]:
-        """The findings, the mean first."""
-        return [*(d.sentence for d in self.over), *(f"{name}: {d.sentence}" for name, d in self.single)]
+        """The findings in full, the mean first."""
+        single = [f"{name}: {d.sentence}" for name, d in self.single]
+        return [*(d.sentence for d in self.over), *single, *self.what_is_missing]
+
+    @property
+    def what_is_missing(self) -> list[str]:
+        """The sentence on data sets that are not there."""
+        return what_is_missing(self.sets, self.missing)
 
     def as_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON, in percentage points."""
@@ -51,7 +67,7 @@ class SeveralLabels:
             "better": [d.b for d in self.over if d.winner == d.b],
             "comparisons": [],
             "means": {
-                name: {"accuracy": 100 * raw, "log_odds": odds, "sets": self.sets}
+                name: {"accuracy": 100 * raw, "log_odds": odds, "sets": len(self.sets)}
                 for name, (raw, odds) in self.means.items()
             },
             "over": [_mean_difference(d) for d in self.over],

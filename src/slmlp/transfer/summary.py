@@ -70,7 +70,7 @@ def write(
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
     verdicts = {} if len(names) < 2 else _verdicts(folder, rows, names, missing)
-    several = {} if len(names) < 2 else _of_several_labels(folder, rows, names)
+    several = {} if len(names) < 2 else _of_several_labels(folder, rows, names, missing)
     files.write_json(folder / "suite.json", about)
     files.write_json(folder / "verdict.json", _verdict_json(verdicts, several))
 
@@ -94,14 +94,16 @@ def _verdicts(
     return verdicts
 
 
-def _of_several_labels(folder: Path, rows: Sequence[Result], names: Sequence[str]) -> dict[str, SeveralLabels]:
+def _of_several_labels(
+    folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]
+) -> dict[str, SeveralLabels]:
     """Return the verdicts on mean average precision by task; the first encoder is the baseline."""
     tasks: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
         if row.metric == "map" and row.task not in NOT_JUDGED and row.predictions is not None:
             of_data = tasks.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
             of_data.setdefault(row.method, {})[row.seed] = read_scores(folder / row.predictions)
-    return {title: SeveralLabels.of(sets, names) for title, sets in tasks.items()}
+    return {title: SeveralLabels.of(sets, names, missing) for title, sets in tasks.items()}
 
 
 def _verdict_json(verdicts: Mapping[str, DomainVerdict], several: Mapping[str, SeveralLabels]) -> dict[str, Any]:
@@ -116,8 +118,10 @@ def _verdict_json(verdicts: Mapping[str, DomainVerdict], several: Mapping[str, S
             f"This is of {headline.split(' ')[0]}, the task named first; the others stand below, each corrected for "
             "its own comparisons only"
         )
-    lines = [line for found in several.values() for line in found.sentences]
-    sentences = [*(sentences if headline or not lines else []), *lines]
+    lines = [line for found in several.values() for line in found.short]
+    if lines and not headline:
+        sentences, lines = lines, next(iter(several.values())).what_is_missing
+    sentences += lines
     return {
         "headline": headline,
         "sentences": sentences,
