@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+from slmlp.cli import quick_types
 from slmlp.errors import SlmlpError
 
 
@@ -21,7 +22,8 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
     """
     choose = getattr(kind, "for_words", None)
     made = choose(words) if choose else kind
-    parsed, rest = tyro.cli(made, prog=f"slmlp {name}", args=words, return_unknown_args=True)
+    with quick_types.quick():
+        parsed, rest = tyro.cli(made, prog=f"slmlp {name}", args=words, return_unknown_args=True)
     if rest:
         raise _unknown(made, name, rest[0])
     return parsed
