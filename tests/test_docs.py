@@ -42,6 +42,8 @@ def flags_of_all_commands() -> frozenset[str]:
     known = {"--help", "--version", "--debug", "--dist", "--rounds", "--threads", "--steps", "--batch-size", "--out"}
     known |= {"--standalone", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"}
     known |= {"--nodes", "--ntasks-per-node"}  # srun; those above are torchrun's
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
     known.add("--epoch")  # docs/dependencies.md tells of a mistyped flag
     for command in COMMANDS:
         shown = subprocess.run(
