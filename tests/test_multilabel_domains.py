@@ -14,7 +14,8 @@ from slmlp.domain_statistics import log_odds
 from slmlp.drawn import Drawn
 from slmlp.multilabel_domains import judge_means, means
 from slmlp.multilabel_verdict import Held
-from test_multilabel_images import write_several
+from slmlp.transfer.several_labels import SeveralLabels
+from test_multilabel_images import scores_of, write_several
 
 UNITS = 400
 
@@ -72,6 +73,16 @@ def test_intervals_cover_what_they_speak_of(population):
     # 3,000 rounds of each gave 0.937 (these) and 0.953 (like): degrees of freedom by Welch and Satterthwaite are a
     # little too many where two of them, of three seeds, matter most. Without a part of the variance: 0.79 to 0.915.
     assert 0.92 < inside / rounds < 0.97
+
+
+def test_images_of_one_unit_have_no_interval_and_the_verdict_is_still_written(tmp_path):
+    runs = {"a": {0: scores_of(1, 1.0, units=1)}, "b": {0: scores_of(2, 3.0, units=1)}}
+    found = SeveralLabels.of({"one": runs, "two": runs}, ["a", "b"], ["three"])
+    files.write_json(tmp_path / "verdict.json", found.as_json())
+    read = files.read_json(tmp_path / "verdict.json")
+    assert [(d["low"], d["high"], d["winner"]) for d in read["differences"]] == [(None, None, None)] * 2
+    assert (read["over"][0]["these"]["low"], read["over"][0]["winner"]) == (None, None)
+    assert "three missing" in read["sentences"][-1]
 
 
 def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, capsys):

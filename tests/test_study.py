@@ -118,11 +118,19 @@ def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, mo
         assert (again / name).read_bytes() == (done / name).read_bytes()
 
 
-def test_a_map_of_other_weights_is_made_anew(shapes, done, tmp_path):
+@pytest.mark.parametrize("how", ["other weights", "a point less", "no points", "torn", "another form"])
+def test_a_map_that_is_not_of_these_weights_and_images_is_made_anew(shapes, done, tmp_path, how):
     again = shutil.copytree(done, tmp_path / "again")
     maps = files.read_json(again / "tsne.json")
-    maps["methods"]["sl"] |= {"of": "another", "xy": []}
-    files.write_json(again / "tsne.json", maps)
+    one = maps["methods"]["sl"]
+    if how == "other weights":
+        one["of"] = "another"
+    elif how == "a point less":
+        one["xy"].pop()
+    elif how == "no points":
+        del one["xy"]
+    text = json.dumps([maps] if how == "another form" else maps)
+    (again / "tsne.json").write_text(text[:-100] if how == "torn" else text)
     assert here("study", shapes, FLAGS, "--out", again) == 0
     assert (again / "tsne.json").read_bytes() == (done / "tsne.json").read_bytes()
 

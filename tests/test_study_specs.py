@@ -12,20 +12,23 @@ from slmlp.errors import SlmlpError
 from slmlp.studies.specs import mlp_pairs, parse, parse_all
 
 
+def assert_refused(refused: dict[str, str]) -> None:
+    for text, words in refused.items():
+        with pytest.raises(SlmlpError, match=words):
+            parse_all((text,))
+
+
 def test_specs_of_methods():
     spec = parse("sl-mlp:projector.out=64:label_smoothing=0.1")
     assert (spec.settings.projector.out, spec.settings.label_smoothing) == (64, 0.1)
     assert len(parse_all(("sl,sl-mlp", "sl-mlp:projector.depth=2"))) == 3
-    refused = {
+    assert_refused({
         "sl-mpl": "did you mean",
         "sl:depth": "name:setting=value",
         "sl:projector.dept=1": "did you mean 'depth'",
         "sl:queue_size=1": "setting of sl",
         "sl,sl": "more than once",
-    }
-    for text, words in refused.items():
-        with pytest.raises(SlmlpError, match=words):
-            parse_all((text,))
+    })  # fmt: skip
 
 
 def test_specs_carry_their_own_compute_views_and_seeds():
@@ -35,17 +38,14 @@ def test_specs_carry_their_own_compute_views_and_seeds():
     )
     assert spec.training == {"epochs": 7, "local_crops": 0}
     assert (list(spec.seeds(5)), list(parse("byol").seeds(3))) == ([0, 1], [0, 1, 2])
-    refused = {
+    assert_refused({
         "sl:training.base_lr=1": "training setting of one method",
         "sl:predictor.depth=1": "group of settings",
         "sl:seeds=0": "seeds must be",
         "sl:training.epochs=0": "epochs must be at least 1",
         "moco-v2:ema_momentum=2": "ema_momentum must be 0 to below 1",
         "swav:prototypes=1": "prototypes must be at least 2",
-    }
-    for text, words in refused.items():
-        with pytest.raises(SlmlpError, match=words):
-            parse(text)
+    })  # fmt: skip
 
 
 def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():

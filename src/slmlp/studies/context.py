@@ -86,8 +86,8 @@ class Context:
         """Whether a run has ended and is the one of ``job`` under this split (its data are the study's own)."""
         if not run.finished:
             return False
-        held = run.config["identity"]
-        return (held["job"], held["split"]) == (job.hash(), self.split.hash())
+        held = run.config.get("identity", {})
+        return (held.get("job"), held.get("split")) == (job.hash(), self.split.hash())
 
     def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
         """Yield the encoder of a final run and those it kept, and whose numbers theirs are."""

@@ -16,6 +16,7 @@ from slmlp import config, data, device, files, results, seeds
 from slmlp.analysis.tsne import VERSION, embed
 from slmlp.config.flags import flags
 from slmlp.data.dataset import ImageSet
+from slmlp.errors import SlmlpError
 from slmlp.evaluation import UNSEEN
 from slmlp.results import Predictions
 from slmlp.run import Run, commit, versions
@@ -107,13 +108,13 @@ def _map(context: Context) -> None:
     picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
     images = unseen.select(picked)
     file = context.folder / "tsne.json"
-    there: dict[str, Any] = files.read_json(file)["methods"] if file.exists() else {}
+    there = _maps(file)
     maps = {}
     for spec in context.specs:
         encoder = context.run(spec, 0).encoder()
         shown = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
         kept = there.get(spec.name, {})
-        if kept.get("of") != shown:
+        if kept.get("of") != shown or len(kept["xy"]) != len(images):
             x = context.evaluation.extractor(encoder)(unseen).x[picked]
             kept = {"xy": np.round(embed(x, 0), 4).tolist(), "of": shown}
         maps[spec.name] = kept
@@ -124,6 +125,15 @@ def _map(context: Context) -> None:
         {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
          "side": THUMBNAIL, "columns": COLUMNS},
     )  # fmt: skip
+
+
+def _maps(file: Path) -> dict[str, Any]:
+    """Return the maps that are there, by contender; a broken file holds none, and is made anew."""
+    try:
+        held = files.read_json(file)["methods"]
+        return {name: one for name, one in held.items() if {"xy", "of"} <= one.keys()}
+    except (SlmlpError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _thumbnails(context: Context, images: ImageSet) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from slmlp import drawn, multilabel_verdict
 from slmlp.domain_words import what_is_missing
 from slmlp.drawn import Difference
@@ -76,24 +78,25 @@ class SeveralLabels:
 
 
 def _difference(name: str, d: Difference) -> dict[str, Any]:
-    low, high = d.mean.interval
     return {
-        "data": name, "a": d.a, "b": d.b, "difference": 100 * d.mean.value, "low": 100 * low, "high": 100 * high,
-        "p": d.mean.p, "p_holm": d.p_holm, "seeds": d.seeds, "units": d.images, "winner": d.winner,
+        "data": name, "a": d.a, "b": d.b, "difference": 100 * d.mean.value, **_spread(d.mean, 100),
+        "p_holm": d.p_holm, "seeds": d.seeds, "units": d.images, "winner": d.winner,
     }  # fmt: skip
 
 
-def _mean_difference(d: MeanDifference) -> dict[str, Any]:
-    def spread(mean: CrossedMean, scale: float) -> dict[str, float]:
-        low, high = mean.interval
-        return {"low": scale * low, "high": scale * high, "p": mean.p}
+def _spread(mean: CrossedMean, scale: float) -> dict[str, float | None]:
+    """Return interval and p-value; images of one unit have no interval, and JSON no infinity."""
+    low, high = (scale * bound if np.isfinite(bound) else None for bound in mean.interval)
+    return {"low": low, "high": high, "p": mean.p}
 
+
+def _mean_difference(d: MeanDifference) -> dict[str, Any]:
     sides = {"these": d.points.these, "like": d.points.like}
     odds = {"these": d.log_odds.these, "like": d.log_odds.like}
     return {
         "a": d.a, "b": d.b, "sets": list(d.sets), "difference": 100 * d.points.these.value, "p_holm": d.p_holm,
-        "winner": d.winner, **{name: spread(mean, 100) for name, mean in sides.items()},
+        "winner": d.winner, **{name: _spread(mean, 100) for name, mean in sides.items()},
         "log_odds": {
-            "difference": d.log_odds.these.value, **{name: spread(mean, 1) for name, mean in odds.items()}
+            "difference": d.log_odds.these.value, **{name: _spread(mean, 1) for name, mean in odds.items()}
         },
     }  # fmt: skip
