@@ -118,6 +118,22 @@ def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, mo
         assert (again / name).read_bytes() == (done / name).read_bytes()
 
 
+def test_a_run_of_the_grid_may_be_deleted_once_its_numbers_are_there(shapes, done, tmp_path):
+    again = shutil.copytree(done, tmp_path / "deleted")
+    for folder in (again / "runs").glob("*-rate*"):
+        shutil.rmtree(folder)
+    file = again / "results.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    gone = [line for line in lines if '"validation"' in line and '"sl-mlp-rate0.2"' in line]
+    file.write_text("".join(line for line in lines if line not in gone))
+    assert len(gone) == 1
+    assert here("study", shapes, FLAGS, "--out", again) == 0
+    assert [folder.name for folder in (again / "runs").glob("*-rate*")] == ["sl-mlp-rate0.2"]  # the one with a gap
+    assert sorted(file.read_text().splitlines()) == sorted((done / "results.jsonl").read_text().splitlines())
+    assert (again / "verdict.json").read_bytes() == (done / "verdict.json").read_bytes()
+    assert files.read_json(again / "study.json")["hours"] == files.read_json(done / "study.json")["hours"]
+
+
 @pytest.mark.parametrize("how", ["other weights", "a point less", "no points", "torn", "another form"])
 def test_a_map_that_is_not_of_these_weights_and_images_is_made_anew(shapes, done, tmp_path, how):
     again = shutil.copytree(done, tmp_path / "again")

@@ -46,8 +46,14 @@ def train_and_score(context: Context, spec: Spec, rate: float) -> None:
 
 
 def done(context: Context, spec: Spec, rate: float) -> bool:
-    """Whether ``train_and_score`` would do nothing."""
+    """Whether a run of the grid has said what it is for.
+
+    Nothing after the choice of a rate reads its weights, so its folder may be deleted, or lost with a machine: its
+    numbers stand for it, in a folder that takes no study of other data or settings.
+    """
     run, job, subject = _asked(context, spec, rate)
+    if not run.path.exists():
+        return _scored(context, subject)
     if not context.trained(run, job):
         return False
     hashes, _ = encoder_hashes(run.encoder())
@@ -68,6 +74,18 @@ def _validated(context: Context, run: Run, hashes: dict[str, str]) -> bool:
         (row.run, row.task, row.hashes.get("encoder")) == (run.name, VALIDATION, hashes["encoder"])
         for row in results.read(context.evaluation.results_file)
     )
+
+
+def _scored(context: Context, subject: Subject) -> bool:
+    """Whether both accuracies of a grid run, of whatever weights, are in the results under this split."""
+    tasks = {
+        row.task
+        for row in results.read(context.evaluation.results_file)
+        if (row.run, row.method, row.role, row.base_lr, row.labels)
+        == (subject.run, subject.method, subject.role, subject.base_lr, subject.labels)
+        and row.hashes.get("split") == context.split.hash()
+    }
+    return {VALIDATION, UNSEEN} <= tasks
 
 
 def _told(features: Features, ready: Prepared) -> Features:

@@ -43,7 +43,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     about = _about(context, rates, winner, demo)
     file = context.folder / "study.json"
     before = float(files.read_json(file)["hours"]) if file.exists() else 0.0
-    about |= {"started": started, "finished": _now(), "hours": round(_hours(context) or before or seconds / 3600, 4)}
+    about |= {"started": started, "finished": _now(), "hours": round(max(_hours(context), before) or seconds / 3600, 4)}
     files.write_json(file, about)
 
 
