@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import report_folder
 from report_folder import make
-from slmlp import names
+from slmlp import names, results
 from slmlp.errors import SlmlpError
 from slmlp.report import inputs, maps, page, words
 
@@ -39,6 +40,21 @@ def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
 def test_best_is_marked_only_where_the_verdict_supports_it(comparisons, expected):
     study = {"methods": ["sl", "sl-mlp"]}
     assert inputs.Inputs(Path(), study, [], {"comparisons": comparisons}, None).better() == expected
+
+
+def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):
+    folder = make(tmp_path)
+
+    def starts() -> list[tuple[int, float]]:
+        return [line[0] for line in inputs.read(folder).epochs_of("unseen", "accuracy", "sl").values()][:2]
+
+    assert starts() == [(0, 0.27), (0, 0.28)]
+    untrained = next(r for r in report_folder.rows() if (r.method, r.seed) == ("random-init", 0))
+    given = dataclasses.replace(untrained, run="starting-encoder", method="starting-encoder", value=0.44)
+    results.append(folder / "results.jsonl", given)
+    (first, second) = starts()
+    assert first == (0, 0.44)
+    assert second[0] == 2  # measured for seed 0 alone
 
 
 def facts(**changes):

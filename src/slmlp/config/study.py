@@ -110,7 +110,7 @@ DEMO = Study(
     seeds=1,
     rates=(0.2,),
     training=StudyTraining(
-        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", keep_every=10, warmup_epochs=2
+        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", keep_every=15, warmup_epochs=2
     ),
     split=Split(by="groups", unseen_groups=("Activities", "Objects", "Symbols", "Travel & Places")),
 )

@@ -107,7 +107,10 @@ class Inputs:
         return Spread.of(self.find(task, metric, method))
 
     def epochs_of(self, task: str, metric: str, method: str) -> dict[int, list[tuple[int, float]]]:
-        """Return seed -> (epoch, value) in order, the end of training included; only seeds with a curve."""
+        """Return seed -> (epoch, value) in order, start and end of training included; only seeds with a curve.
+
+        All methods of a seed start from one encoder; the baseline of seed 0 is the measured one, so it is epoch 0.
+        """
         last = (self.study["settings"].get("training") or {}).get("epochs")
         lines: dict[int, dict[int, float]] = {}
         for r in self.find(task, metric, method, "curve"):
@@ -117,6 +120,10 @@ class Inputs:
             epoch = r.epoch if r.epoch is not None else last
             if r.seed in lines and epoch is not None:
                 lines[r.seed][epoch] = r.value
+        start = "starting-encoder" if "starting-encoder" in self.baselines else "random-init"
+        for r in self.find(task, metric, start, "baseline"):
+            if r.seed in lines:
+                lines[r.seed][0] = r.value
         return {seed: sorted(points.items()) for seed, points in sorted(lines.items())}
 
     def images(self, task: str, metric: str, role: str | None = None) -> str:
