@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -249,6 +250,18 @@ def test_a_full_disk_is_one_line(images, tmp_path, monkeypatch):
     with pytest.raises(SlmlpError, match="No space left on device"):
         decode_all(images, 8, options=MAPPED, cache=tmp_path / "cache", progress=False)
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [(DataOptions(), True), (MAPPED, True), (MAPPED, False)], ids=["read", "mapped", "unnamed"]
+)
+def test_a_disk_too_small_is_said_before_anything_is_decoded(images, tmp_path, monkeypatch, options, kept):
+    free = shutil.disk_usage(tmp_path)._replace(free=len(images) * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    monkeypatch.setattr(pixels, "read_square", lambda *_: pytest.fail("it decodes"))
+    options = dataclasses.replace(options, cache_dir=str(tmp_path / "scratch"))
+    with pytest.raises(SlmlpError, match=r"decoded images of pets at 8 px need .* GB are free there; .*--cache-dir"):
+        decode_all(images, 8, options=options, cache=tmp_path / "cache" if kept else None, progress=False)
 
 
 def test_a_file_that_vanishes_is_unreadable(tmp_path):

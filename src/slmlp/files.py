@@ -105,13 +105,13 @@ def existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
-def check_room(place: Path, needed: int, what: str) -> None:
+def check_room(place: Path, needed: int, what: str, fix: str = "choose another folder") -> None:
     """Refuse what needs more bytes than the disk of ``place``, a folder that need not exist yet, has free."""
     free = shutil.disk_usage(existing(place)).free
     if needed > free:
         raise SlmlpError(
-            f"{place}: {what} need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; free space, or "
-            "choose another folder"
+            f"{place}: {what} need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; "
+            f"free space, or {fix}"
         )
 
 

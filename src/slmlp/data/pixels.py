@@ -135,11 +135,15 @@ def _decode(
     images: ImageSet, square: Square, path: Path | None, key: str, place: Place, options: DataOptions, progress: bool
 ) -> tuple[ByteArray, dict[int, str]]:
     shape = (len(images), square.side, square.side, 3)
+    if path is not None or place == "file":  # said before hours of decoding, not after
+        folder = work.scratch(options) if path is None else path.parent
+        what = f"decoded images of {images.name} at {square.side} px"
+        fix = "choose another --cache-dir, or decode in every epoch (--stream-above-gb)"
+        files.check_room(folder, int(np.prod(shape)), what, fix)
     if path is None:
         if place == "memory":
             data = np.empty(shape, dtype=np.uint8)
         else:
-            folder = work.scratch(options)
             folder.mkdir(parents=True, exist_ok=True)
             # without a name, so that the disk is free again when the array is
             with tempfile.TemporaryFile(dir=folder) as file:
