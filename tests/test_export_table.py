@@ -23,7 +23,9 @@ REFUSED = {
 @pytest.mark.parametrize("encoder", REFUSED)
 def test_every_export_comes_back_equal(encoder):
     pytest.importorskip("onnxruntime")
-    words = [sys.executable, "benchmarks/exports.py", "--encoders", encoder, "--image-size", "32", "--images", "3"]
+    # at 32 px the last maps are single pixels, whose normalisation multiplies rounding: float32 itself is 2e-5 away
+    # from float64 there; at 64 px 4e-6
+    words = [sys.executable, "benchmarks/exports.py", "--encoders", encoder, "--image-size", "64", "--images", "3"]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
@@ -32,7 +34,7 @@ def test_every_export_comes_back_equal(encoder):
     assert {row[1] for row in rows} == ALL
     assert {row[1] for row in rows if row[2].startswith("refused")} == REFUSED[encoder]
     found = {row[1]: float(row[4]) for row in rows if not row[2].startswith("refused")}
-    assert max(found.values()) < 3e-5, found
+    assert max(found.values()) < 2e-5, found
     assert all(f"--to {target} cannot hold {encoder}" in done.stdout for target in REFUSED[encoder])
 
 
