@@ -161,7 +161,7 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
     """Fit once from the memory-mapped file; return seconds, passes, and how far anonymous memory rose."""
     import torch
 
-    from slmlp.probes import solver
+    from slmlp.probes import lbfgs, solver
     from slmlp.probes.linear import fit
 
     torch.set_num_threads(settings["threads"])
@@ -171,9 +171,9 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
     classes = int(y.max()) + 1
     fit(x[:500, :16], y[:500], classes, 1.0, tolerance=1e-4, max_iterations=5)
     passes: list[float] = []
-    evaluate = solver.evaluate
+    evaluate = lbfgs.evaluate
 
-    def counted(*words: Any, **named: Any) -> solver.Point:
+    def counted(*words: Any, **named: Any) -> lbfgs.Point:
         began = time.perf_counter()
         point = evaluate(*words, **named)
         passes.append(time.perf_counter() - began)
@@ -195,7 +195,7 @@ def scale(settings: dict[str, Any]) -> dict[str, Any]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
-    with mock.patch.object(solver, "evaluate", counted), mock.patch.object(solver.Design, "__init__", noted):
+    with mock.patch.object(lbfgs, "evaluate", counted), mock.patch.object(solver.Design, "__init__", noted):
         fit(x, y, classes, 1e-3, tolerance=settings["tolerance"], max_iterations=MOST, memory_limit_gb=limit)
     seconds = time.perf_counter() - began
     over.set()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from slmlp.config.training import DataOptions, StudyTraining, Training
 
-PROBE_VERSION = 2  # raised when equal settings give other numbers; 2: fits at weak strengths come down the path
+PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of strengths
 
 
 @dataclass(frozen=True)

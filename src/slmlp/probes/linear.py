@@ -16,7 +16,7 @@ from slmlp.probes.fitted import LinearFit, expressed, linear_fit
 from slmlp.probes.images import Array, Axes, Integers, Rows, check_finite
 from slmlp.probes.path import Choice, descend, follow, judge_labels
 from slmlp.probes.scores import calibration_error
-from slmlp.probes.solver import Design, minimise
+from slmlp.probes.solver import Design
 from slmlp.results import Predictions
 from slmlp.statistics import share_interval
 
@@ -59,7 +59,7 @@ def fit(
 ) -> LinearFit:
     """Fit features (N, D) to labels (N,) at one strength, to a largest gradient entry of ``tolerance`` in float64.
 
-    It starts from the fit ``start``, of similar images, or else comes from stronger penalties (``path.descend``).
+    It comes from stronger penalties (``path.descend``), from that of the fit ``start``, of similar images, where given.
     Labels that are a 0/1 matrix (N, C) get a logistic regression a class. ``x`` may be memory-mapped; ``rows`` takes
     some of the images; ``axes``, of other such images, saves finding them where they serve.
 
@@ -69,11 +69,8 @@ def fit(
     ([0, 1], True)
     """
     design = Design(x, y, num_classes, device, rows=rows, axes=axes, memory_limit_gb=memory_limit_gb)
-    if start is None:
-        solution = descend(design, strength, tolerance=tolerance, max_iterations=max_iterations)
-    else:
-        theta = expressed(design, start)
-        solution = minimise(design, strength, tolerance=tolerance, max_iterations=max_iterations, start=theta)
+    begin = None if start is None else (start.strength, expressed(design, start))
+    solution = descend(design, strength, tolerance=tolerance, max_iterations=max_iterations, start=begin)
     return linear_fit(design, solution, strength)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor
 from slmlp import config
 from slmlp.probes.fitted import LinearFit, linear_fit
 from slmlp.probes.images import Axes
+from slmlp.probes.lbfgs import Curvature
 from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_strength, minimise
 
 CLEARLY = 2.0  # standard errors, paired over what is judged, by which a strength must lose to count as worse
 STRONG = 10.0  # where weights are nearly zero: the start of a path
-PINNED = 10.0  # see ``is_pinned``
+PINNED = 10.0  # see ``is_pinned``: where a fit may start from that of similar images
+FIRMLY = 30.0  # the same of the start of a path: what it leaves open grows on the way down (docs/statistics.md)
 PATIENCE = 2  # clearly worse strengths in a row that end a path
 
 
@@ -28,7 +30,7 @@ class Choice:
     at_edge: bool  # chosen at the end of the grid: a wider one (--probe.strengths) might do better
     scores: dict[float, float]  # strength -> validation score, of those tried (a path stops early)
     unfinished: int  # fits of the path that hit max_iterations
-    start: LinearFit | None = None  # where the final fit starts: that of the inner training images, if it is pinned
+    start: LinearFit | None = None  # where the final fit starts: the weakest pinned one of the path down to the choice
     axes: Axes | None = None  # their principal axes, which the final fit may use
 
 
@@ -56,17 +58,23 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
     The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` strengths
     in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
     """
-    best: tuple[tuple[float, float, float], Judgement, Solution] | None = None
+    best: tuple[tuple[float, float, float], Judgement] | None = None
+    start: tuple[float, Solution] | None = None
+    pinned: tuple[float, Solution] | None = None  # the last that is
     scores: dict[float, float] = {}
     unfinished = worse = 0
     # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
     for strength, solution in walk(design, cfg.strengths, cfg.tolerance, cfg.max_iterations, exact=False):
         unfinished += not solution.finished
+        weight = solution.theta[:, :-1]
+        if is_pinned(strength, weight, cfg.tolerance, FIRMLY):
+            pinned = strength, solution
         judgement = judge(solution.theta)
         scores[strength] = judgement.score
         rank = (scores[strength], -judgement.log_loss, strength)
         if best is None or rank > best[0]:
-            best, worse = (rank, judgement, solution), 0
+            best, worse = (rank, judgement), 0
+            start = (strength, solution) if is_pinned(strength, weight, cfg.tolerance) else pinned
             continue
         worse = worse + 1 if judgement.clearly_worse(best[1]) else 0
         if worse == PATIENCE:
@@ -74,54 +82,87 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
     assert best is not None, "there is a strength"
     strength = best[0][2]
     edge = strength in (min(cfg.strengths), max(cfg.strengths))
-    fit = linear_fit(design, best[2], strength)
-    start = fit if is_pinned(fit, cfg.tolerance) else None
-    return Choice(strength, edge, scores, unfinished, start, design.axes)
+    fit = None if start is None else linear_fit(design, start[1], start[0])
+    return Choice(strength, edge, scores, unfinished, fit, design.axes)
 
 
 def walk(
-    design: Design, strengths: Sequence[float], tolerance: float, max_iterations: int, *, exact: bool
+    design: Design,
+    strengths: Sequence[float],
+    tolerance: float,
+    max_iterations: int,
+    *,
+    exact: bool,
+    start: Tensor | None = None,
+    curvature: Curvature | None = None,
 ) -> Iterator[tuple[float, Solution]]:
-    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two."""
+    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two.
+
+    The first starts from ``start`` (C', D+1), or zero. What each learns of the ``curvature`` serves the next.
+    """
+    curvature = Curvature() if curvature is None else curvature
     for strength in strengths:
         check_strength(strength)
     path: list[tuple[float, Tensor]] = []  # the last two strengths and their solutions
     for strength in sorted(set(strengths), reverse=True):
-        start = _extrapolate(path, strength)
+        if path:
+            start = _extrapolate(path, strength)
         solution = minimise(
-            design, strength, tolerance=tolerance, max_iterations=max_iterations, start=start, exact=exact
+            design,
+            strength,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+            start=start,
+            exact=exact,
+            curvature=curvature,
         )
         path = [*path[-1:], (strength, solution.theta)]
         yield strength, solution
 
 
-def descend(design: Design, strength: float, *, tolerance: float, max_iterations: int) -> Solution:
+def descend(
+    design: Design,
+    strength: float,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    start: tuple[float, Tensor] | None = None,
+) -> Solution:
     """Fit one strength exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
 
     It takes hardly more passes than the fit from zero, and ends nearer the minimum: where the penalty is weak, what the
-    tolerance lets through depends on where one comes from (docs/statistics.md).
+    tolerance lets through depends on where one comes from (docs/statistics.md). ``start``, a strength and the
+    parameters (C', D+1) of similar images at it, saves the way down to there.
     """
     check_strength(strength)
-    above = [strength * 10.0**k for k in range(1, 40) if strength * 10.0**k <= STRONG]
+    top, theta = (STRONG, None) if start is None else start
+    above = [strength * 10.0**k for k in range(1, 40)]
+    above = [step for step in above if step <= top] if start is None else [step for step in above if step < top / 3]
+    if start is not None and strength < top:
+        above.append(top)
+    path: list[tuple[float, Tensor]] = []
     loose = max(tolerance, FLOAT32_FLOOR)
-    *_, (_, near) = walk(design, [strength, *above], loose, max_iterations, exact=False)
-    left = max_iterations - near.iterations
-    last = minimise(design, strength, tolerance=tolerance, max_iterations=left, start=near.theta)
-    return replace(last, iterations=near.iterations + last.iterations)
+    curvature = Curvature()
+    for step, near in walk(design, above, loose, max_iterations, exact=False, start=theta, curvature=curvature):
+        path = [*path[-1:], (step, near.theta)]
+    begin = _extrapolate(path, strength) if path else theta
+    return minimise(
+        design, strength, tolerance=tolerance, max_iterations=max_iterations, start=begin, curvature=curvature
+    )
 
 
-def is_pinned(fit: LinearFit, tolerance: float) -> bool:
-    """Whether the tolerance sees the penalty: its gradient at these weights is ``PINNED`` times the tolerance.
+def is_pinned(strength: float, weight: Tensor, tolerance: float, times: float = PINNED) -> bool:
+    """Whether the tolerance sees the penalty: its gradient at ``weight`` (C', D) is some ``times`` the tolerance.
 
     Where it does not, any weights that get the training images right pass for a minimum.
     """
-    return fit.strength * float(np.abs(fit.weight).max()) >= PINNED * tolerance
+    return strength * float(weight.abs().amax()) >= times * tolerance
 
 
-def _extrapolate(path: Sequence[tuple[float, Tensor]], strength: float) -> Tensor | None:
+def _extrapolate(path: Sequence[tuple[float, Tensor]], strength: float) -> Tensor:
     """Return where the line through the last two solutions, over log strength, stands; saves many iterations."""
     if len(path) < 2:
-        return path[0][1] if path else None
+        return path[0][1]
     (before, old), (now, new) = path
     return new + (new - old) * float(np.log(strength / now) / np.log(now / before))
 
