@@ -51,7 +51,8 @@ def main() -> None:
     if given.side:
         runs = contenders(given, Path(given.folder))
         made = {name: make() for name, make in runs.items() if given.side in (name, _side(name))}
-        turns.take(precision_of(opened(given), "auto", "auto"), made)
+        # timm's side chooses nothing through slmlp, whose choice of a device also tells the allocator
+        turns.take("" if _side(given.side) == "timm" else precision_of(opened(given), "auto", "auto"), made)
         return
     print(describe(opened(given)))
     with tempfile.TemporaryDirectory() as made_here:
@@ -75,6 +76,7 @@ def main() -> None:
 
 
 def _side(name: str) -> str:
+    """Return the process that a contender, or a process of that name, belongs to."""
     return "timm" if name.endswith("timm") else "slmlp"
 
 
