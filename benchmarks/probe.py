@@ -6,8 +6,9 @@ scikit-learn's multinomial L-BFGS, each fit from zero (``cold``); the same, each
 (``warm``; the protocol goes from weak to strong, on features as they come, which takes scikit-learn longer). It stops
 at 100 iterations, as in that protocol and by its default.
 ``few``: five strengths, warm, on more images. ``agree``: the same five on fewer images to a hundredth of the tolerance,
-with as many iterations as it takes: how far apart the objectives are. ``scale``: one fit from a memory-mapped float16
-file of more and more images, with peak memory.
+with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at strengths whose penalty a tenth
+of the tolerance hardly sees, started from several places. ``scale``: one fit from a memory-mapped float16 file of more
+and more images, with peak memory.
 
 Both sides get the same float32 features (simulated: ReLU of class centres and noise with a power-law spectrum),
 standardise them themselves and stop at the same largest gradient entry of the mean objective. Every turn is a process
@@ -36,9 +37,10 @@ import probe_sides
 
 HOLD_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-PARTS = ("sweep", "few", "agree", "scale")
+PARTS = ("sweep", "few", "agree", "weak", "scale")
 SWEEP = [float(v) for v in np.logspace(5, -6, 45)]  # penalties of the summed loss, strong to weak
 FEW = [1e3, 1e2, 1e1, 1e0, 1e-1]  # five of them, where validation chooses
+WEAK = [1e-2, 1e-4, 1e-5, 1e-6]
 
 
 def main() -> None:
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--sweep", type=int, nargs=3, default=[8000, 2048, 100], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--few", type=int, nargs=3, default=[50000, 512, 200], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--agree", type=int, nargs=3, default=[8000, 512, 100], metavar=("IMAGES", "FEATURES", "CLS"))
+    parser.add_argument("--weak", type=int, nargs=3, default=[4000, 1024, 50], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--scale", type=int, nargs="+", default=[50000, 100000, 200000, 400000], metavar="IMAGES")
     parser.add_argument("--scale-features", type=int, default=512)
     parser.add_argument("--scale-classes", type=int, default=200)
@@ -60,15 +63,18 @@ def main() -> None:
     given = parser.parse_args()
     if given.turn:
         settings = json.loads(given.turn)
-        contender = {"ours": probe_sides.ours, "sklearn": probe_sides.theirs, "scale": probe_sides.scale}[
-            settings["who"]
-        ]
-        print(json.dumps(contender(settings)))
+        contenders = {
+            "ours": probe_sides.ours,
+            "sklearn": probe_sides.theirs,
+            "weak": probe_sides.weak,
+            "scale": probe_sides.scale,
+        }
+        print(json.dumps(contenders[settings["who"]](settings)))
         return
     print(f"{given.threads} threads, tolerance {given.tolerance:g}", flush=True)
     for part in given.parts:
         with tempfile.TemporaryDirectory() as folder:
-            {"sweep": _sweep, "few": _few, "agree": _agree, "scale": _cost}[part](given, Path(folder))
+            {"sweep": _sweep, "few": _few, "agree": _agree, "weak": _weak, "scale": _cost}[part](given, Path(folder))
 
 
 def make(folder: Path, images: int, features: int, classes: int, dtype: str = "float32") -> None:
@@ -167,6 +173,19 @@ def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
             f"{apart:+.1e} of it ({other['iterations']} iterations of its), test accuracy "
             f"{100 * mine['accuracy']:.2f} % and {100 * other['accuracy']:.2f} %"
         )
+
+
+def _weak(given: argparse.Namespace, folder: Path) -> None:
+    images, features, classes = given.weak
+    make(folder, images * 5 // 4, features, classes)
+    tolerance = given.tolerance / 10
+    print(f"weak penalties at tolerance {tolerance:g}, {images} x {features}, {classes} classes", flush=True)
+    for name, fits in turn(given, folder, "weak", tolerance=tolerance, strengths=WEAK).items():
+        for fit in fits:
+            print(
+                f"from {name:30} strength {fit['strength']:.0e}: test accuracy {100 * fit['accuracy']:.2f} %, "
+                f"objective {fit['objective']:.5f}, {fit['passes']} passes"
+            )
 
 
 def _cost(given: argparse.Namespace, folder: Path) -> None:

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -155,6 +156,55 @@ def _judged(
                 total += float((norms - logits[np.arange(len(at)), y[at]]).sum())
     objective = total / len(train) + strength / 2 * float((wide**2).sum())
     return {"strength": strength, "objective": objective, "accuracy": right / len(test), "iterations": iterations}
+
+
+def weak(settings: dict[str, Any]) -> dict[str, Any]:
+    """Fit strengths that the tolerance hardly sees, coming from several places; return passes, objective, accuracy."""
+    import torch
+
+    from slmlp.probes import lbfgs
+    from slmlp.probes.fitted import expressed, linear_fit
+    from slmlp.probes.path import FIRMLY, descend, is_pinned, walk
+    from slmlp.probes.solver import Design, Solution, minimise
+
+    torch.set_num_threads(settings["threads"])
+    x, y = _load(settings)
+    inner, held, test = split(len(y))
+    train = np.sort(np.concatenate([inner, held]))
+    classes, tolerance = int(y.max()) + 1, settings["tolerance"]
+    limits = {"tolerance": tolerance, "max_iterations": MOST}
+    part, whole = (Design(x, y, classes, rows=rows) for rows in (inner, train))
+    grid = {*np.logspace(1, -6, 15).tolist(), *settings["strengths"]}
+    path = dict(walk(part, sorted(grid), **limits, exact=False))
+    firm = min(s for s, found in path.items() if is_pinned(s, found.theta[:, :-1], tolerance, FIRMLY))
+
+    def known(strength: float) -> tuple[float, torch.Tensor]:
+        return strength, expressed(whole, linear_fit(part, path[strength], strength))
+
+    ways: dict[str, Callable[[float], Solution]] = {
+        "inner fit": lambda s: minimise(whole, s, **limits, start=known(s)[1]),
+        "zero": lambda s: minimise(whole, s, **limits),
+        "path from 10": lambda s: descend(whole, s, **limits),
+        f"path from the inner fit at {firm:.2g}": lambda s: descend(whole, s, **limits, start=known(max(firm, s))),
+    }
+    passes, evaluate = [0], lbfgs.evaluate
+
+    def counted(*words: Any, **named: Any) -> lbfgs.Point:
+        passes[0] += 1
+        return evaluate(*words, **named)
+
+    def row(solution: Solution, strength: float) -> dict[str, float]:
+        fit = linear_fit(whole, solution, strength)
+        judged = _judged(x, y, train, test, strength, fit.weight, fit.bias, fit.iterations)
+        return {**judged, "passes": passes[0]}
+
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    with mock.patch.object(lbfgs, "evaluate", counted):
+        for name, way in ways.items():
+            for strength in settings["strengths"]:
+                passes[0] = 0
+                found[name].append(row(way(strength), strength))
+    return found
 
 
 def scale(settings: dict[str, Any]) -> dict[str, Any]:
