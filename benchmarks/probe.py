@@ -5,10 +5,11 @@ images, each judged on a fifth of the training images, and a fit of all of them 
 scikit-learn's multinomial L-BFGS, each fit from zero (``cold``); the same, each from the last, from strong to weak
 (``warm``; the protocol goes from weak to strong, on features as they come, which takes scikit-learn longer). It stops
 at 100 iterations, as in that protocol and by its default.
-``few``: five strengths, warm, on more images. ``agree``: the same five on fewer images to a hundredth of the tolerance,
-with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at strengths whose penalty a tenth
-of the tolerance hardly sees, started from several places. ``scale``: one fit from a memory-mapped float16 file of more
-and more images, with peak memory.
+``few``: five of the sweep's strengths, warm, on more images, fitted as the sweep fits them (to a gradient that float32
+measures; ``--exact``: float64, as in final fits). ``agree``: the same five on fewer images to a hundredth of the
+tolerance, with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at strengths whose
+penalty a tenth of the tolerance hardly sees, started from several places. ``scale``: one fit from a memory-mapped
+float16 file of more and more images, with peak memory.
 
 Both sides get the same float32 features (simulated: ReLU of class centres and noise with a power-law spectrum),
 standardise them themselves and stop at the same largest gradient entry of the mean objective. Every turn is a process
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest gradient entry; scikit-learn's default")
     parser.add_argument("--iterations", type=int, default=100, help="most of scikit-learn's for one strength")
+    parser.add_argument("--exact", action="store_true", help="of ``few``: end our fits in float64")
     parser.add_argument("--sweep", type=int, nargs=3, default=[8000, 2048, 100], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--few", type=int, nargs=3, default=[50000, 512, 200], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--agree", type=int, nargs=3, default=[8000, 512, 100], metavar=("IMAGES", "FEATURES", "CLS"))
@@ -146,6 +148,7 @@ def _few(given: argparse.Namespace, folder: Path) -> None:
     make(folder, images * 5 // 4, features, classes)
     print(f"{len(FEW)} strengths, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": FEW, "tolerance": given.tolerance, "choose": False, "iterations": given.iterations}
+    common["exact"] = given.exact
     ours, theirs = [], []
     for _ in range(given.rounds):
         ours.append(turn(given, folder, "ours", **common))
@@ -160,6 +163,7 @@ def _agree(given: argparse.Namespace, folder: Path) -> None:
     tolerance = given.tolerance / 100
     print(f"agreement at tolerance {tolerance:g}, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": FEW, "tolerance": tolerance, "choose": False, "iterations": probe_sides.MOST}
+    common["exact"] = True
     ours = turn(given, folder, "ours", **common)
     _apart(ours, turn(given, folder, "sklearn", warm=True, wide=True, **common))
 

@@ -68,7 +68,7 @@ def ours(settings: dict[str, Any]) -> dict[str, Any]:
     weaker = [penalty / len(train) for penalty in settings["penalties"]]
     found = [
         linear_fit(design, solution, strength)
-        for strength, solution in walk(design, weaker, tolerance, MOST, exact=True)
+        for strength, solution in walk(design, weaker, tolerance, MOST, exact=settings["exact"])
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
