@@ -244,6 +244,11 @@ def test_only_shared_seeds_are_compared_and_the_rest_is_told():
     verdict = judge(runs, "sl")
     assert verdict.comparisons[0] == compare("sl", "sl-mlp", pairs[1:3])
     assert verdict.sentences[1].startswith("seeds 0, 3 left out of SL-MLP against SL")
+    runs |= {"byol": runs["sl-mlp"], "simclr": {2: pairs[2][1]}}
+    assert judge(runs, "sl").sentences[4:] == (
+        "seeds 0, 3 left out of SL-MLP, BYOL against SL: only one of the two was trained with them",
+        "seeds 0, 1 left out of SimCLR against SL: only one of the two was trained with them",
+    )
     with pytest.raises(SlmlpError, match="no seed has predictions of both SL and SL-MLP"):
         judge({"sl": {0: pairs[0][0]}, "sl-mlp": {1: pairs[1][1]}}, "sl")
 

@@ -157,7 +157,7 @@ def judge(runs: Mapping[str, Mapping[int, Predictions]], baseline: str) -> Verdi
     sentences = [c.sentence for c in comparisons]
     if len(comparisons) > 1:
         sentences.insert(0, _together(baseline, comparisons))
-    return Verdict(baseline, comparisons, (*sentences, *(said for pair in pairs for said in _left_out(runs, *pair))))
+    return Verdict(baseline, comparisons, (*sentences, *_left_out(runs, pairs)))
 
 
 def compare_all(
@@ -174,16 +174,18 @@ def compare_all(
     )
 
 
-def _left_out(runs: Mapping[str, Mapping[int, Predictions]], baseline: str, method: str) -> list[str]:
-    """Return a sentence on the seeds that only one of the two has, where there are any."""
-    alone = sorted(runs[baseline].keys() ^ runs[method].keys())
-    if not alone:
-        return []
-    seeds = f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))}"
-    only_one = (
-        "only one of the two was trained with it" if len(alone) == 1 else "only one of the two was trained with them"
-    )
-    return [f"{seeds} left out of {display(method)} against {display(baseline)}: {only_one}"]
+def _left_out(runs: Mapping[str, Mapping[int, Predictions]], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a sentence for all pairs of which the same seeds were trained on one side only."""
+    lonely: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for baseline, method in pairs:
+        alone = tuple(sorted(runs[baseline].keys() ^ runs[method].keys()))
+        if alone:
+            lonely.setdefault((baseline, alone), []).append(display(method))
+    return [
+        f"seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))} left out of {', '.join(methods)} against "
+        f"{display(baseline)}: only one of the two was trained with {'it' if len(alone) == 1 else 'them'}"
+        for (baseline, alone), methods in lonely.items()
+    ]
 
 
 def mean_interval(runs: Sequence[Predictions]) -> Accuracy:

@@ -115,7 +115,7 @@ def _how(inputs: Inputs) -> str:
     )
     if inputs.study.get("labels") == "class_group":
         told += ", pretrained on groups instead of classes"
-    return f"{told}, {words.hours(inputs.study.get('hours'))} on {on}."
+    return f"{told}, {words.hours(inputs.study.get('hours'))} of runs on {on}."
 
 
 def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
