@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,6 +26,38 @@ def split(images: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], np
     return np.sort(rest[len(rest) // 5 :]), np.sort(rest[: len(rest) // 5]), test
 
 
+@dataclass(frozen=True)
+class Job:
+    """What one of our contenders fits, and how exactly."""
+
+    x: Array
+    y: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]  # positions to train on, to choose on and to test on
+    held: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+    classes: int
+    tolerance: float
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Job:
+        """Read the features, and give torch its threads."""
+        import torch
+
+        torch.set_num_threads(settings["threads"])
+        x, y = _load(settings)
+        return cls(x, y, *split(len(y)), int(y.max()) + 1, settings["tolerance"])
+
+    @property
+    def train(self) -> npt.NDArray[np.int64]:
+        """Positions to train on and to choose on."""
+        return np.sort(np.concatenate([self.inner, self.held]))
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """When a fit ends."""
+        return {"tolerance": self.tolerance, "max_iterations": MOST}
+
+
 def _load(settings: dict[str, Any]) -> tuple[Array, npt.NDArray[np.int64]]:
     folder = Path(settings["folder"])
     return np.load(folder / "x.npy"), np.load(folder / "y.npy")
@@ -32,27 +65,21 @@ def _load(settings: dict[str, Any]) -> tuple[Array, npt.NDArray[np.int64]]:
 
 def ours(settings: dict[str, Any]) -> dict[str, Any]:
     """Fit with slmlp and return seconds, choice, objectives."""
-    import torch
-
     from slmlp import config
     from slmlp.probes.fitted import linear_fit
     from slmlp.probes.linear import fit
     from slmlp.probes.path import follow, judge_labels, walk
     from slmlp.probes.solver import Design
 
-    torch.set_num_threads(settings["threads"])
-    x, y = _load(settings)
-    inner, held, test = split(len(y))
-    train = np.sort(np.concatenate([inner, held]))
-    classes, tolerance = int(y.max()) + 1, settings["tolerance"]
-    limits = {"tolerance": tolerance, "max_iterations": MOST}
+    job = Job.of(settings)
+    x, y, train, test, classes, limits = job.x, job.y, job.train, job.test, job.classes, job.limits
     fit(x[:500, :16], y[:500], classes, 1.0, **limits)  # what the first call starts is not timed
     began, used = time.perf_counter(), time.process_time()
     if settings["choose"]:
-        strengths = tuple(penalty / len(inner) for penalty in settings["penalties"])
+        strengths = tuple(penalty / len(job.inner) for penalty in settings["penalties"])
         cfg = config.Probe(strengths=strengths, **limits)
-        design = Design(x, y, classes, rows=inner, beside=len(held))
-        choice = follow(design, cfg, judge_labels(design, y, held))
+        design = Design(x, y, classes, rows=job.inner, beside=len(job.held))
+        choice = follow(design, cfg, judge_labels(design, y, job.held))
         probe = fit(x, y, classes, choice.strength, start=choice.start, axes=choice.axes, rows=train, **limits)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         accuracy = float((probe.classify(x, test)[0] == y[test]).mean())
@@ -68,7 +95,7 @@ def ours(settings: dict[str, Any]) -> dict[str, Any]:
     weaker = [penalty / len(train) for penalty in settings["penalties"]]
     found = [
         linear_fit(design, solution, strength)
-        for strength, solution in walk(design, weaker, tolerance, MOST, exact=settings["exact"])
+        for strength, solution in walk(design, weaker, **limits, exact=settings["exact"])
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
@@ -167,16 +194,12 @@ def weak(settings: dict[str, Any]) -> dict[str, Any]:
     from slmlp.probes.path import FIRMLY, descend, is_pinned, walk
     from slmlp.probes.solver import Design, Solution, minimise
 
-    torch.set_num_threads(settings["threads"])
-    x, y = _load(settings)
-    inner, held, test = split(len(y))
-    train = np.sort(np.concatenate([inner, held]))
-    classes, tolerance = int(y.max()) + 1, settings["tolerance"]
-    limits = {"tolerance": tolerance, "max_iterations": MOST}
-    part, whole = (Design(x, y, classes, rows=rows) for rows in (inner, train))
+    job = Job.of(settings)
+    x, y, train, test, classes, limits = job.x, job.y, job.train, job.test, job.classes, job.limits
+    part, whole = (Design(x, y, classes, rows=rows) for rows in (job.inner, train))
     grid = {*np.logspace(1, -6, 15).tolist(), *settings["strengths"]}
     path = dict(walk(part, sorted(grid), **limits, exact=False))
-    firm = min(s for s, found in path.items() if is_pinned(s, found.theta[:, :-1], tolerance, FIRMLY))
+    firm = min(s for s, found in path.items() if is_pinned(s, found.theta[:, :-1], job.tolerance, FIRMLY))
 
     def known(strength: float) -> tuple[float, torch.Tensor]:
         return strength, expressed(whole, linear_fit(part, path[strength], strength))

@@ -19,6 +19,7 @@ CLEARLY = 2.0  # standard errors, paired over what is judged, by which a strengt
 STRONG = 10.0  # where weights are nearly zero: the start of a path
 PINNED = 10.0  # see ``is_pinned``: where a fit may start from that of similar images
 FIRMLY = 30.0  # the same of the start of a path: what it leaves open grows on the way down (docs/statistics.md)
+NEAREST = 3.0  # a strength on the way down stands at least this factor below the one where the way starts
 PATIENCE = 2  # clearly worse strengths in a row that end a path
 
 
@@ -136,8 +137,8 @@ def descend(
     """
     check_strength(strength)
     top, theta = (STRONG, None) if start is None else start
-    above = [strength * 10.0**k for k in range(1, 40)]
-    above = [step for step in above if step <= top] if start is None else [step for step in above if step < top / 3]
+    highest = top if start is None else top / NEAREST
+    above = [strength * 10.0**k for k in range(1, 40) if strength * 10.0**k <= highest]
     if start is not None and strength < top:
         above.append(top)
     path: list[tuple[float, Tensor]] = []

@@ -120,10 +120,10 @@ def requirement(features: int, classes: int) -> tuple[int, int]:
     """Return the bytes of a fit that do not grow with the images, and those of holding one image.
 
     The first counts the correlations and eigenvectors with what LAPACK works in (6 matrices (D, D) in float64) or the
-    images that leading axes are found from, the parameters (``REMEMBERED`` steps and gradient differences in float64,
-    and a dozen temporaries) and what is made of a block.
+    images that leading axes are found from, the parameters (``REMEMBERED`` steps and gradient differences in float64
+    beside those of the path in float32, and a dozen temporaries) and what is made of a block.
     """
-    parameters = 8 * classes * (features + 1) * (2 * REMEMBERED + 12)
+    parameters = 8 * classes * (features + 1) * (3 * REMEMBERED + 12)
     finding = 8 * 6 * features**2 if features <= NARROW else 3 * 4 * SKETCHED * features
     return finding + parameters + (128 << 20), 4 * (features + 32)
 
