@@ -131,7 +131,26 @@ def test_a_run_of_the_grid_may_be_deleted_once_its_numbers_are_there(shapes, don
     assert [folder.name for folder in (again / "runs").glob("*-rate*")] == ["sl-mlp-rate0.2"]  # the one with a gap
     assert sorted(file.read_text().splitlines()) == sorted((done / "results.jsonl").read_text().splitlines())
     assert (again / "verdict.json").read_bytes() == (done / "verdict.json").read_bytes()
-    assert files.read_json(again / "study.json")["hours"] == files.read_json(done / "study.json")["hours"]
+    hours, before = (files.read_json(folder / "study.json")["run_hours"] for folder in (again, done))
+    assert hours.keys() == before.keys()
+    assert {name for name in before if hours[name] != before[name]} <= {"sl-mlp-rate0.2"}  # the one trained again
+
+
+def test_hours_in_which_a_run_was_stopped_from_outside_do_not_count(done, tmp_path):
+    run = Run(shutil.copytree(done / "runs" / "sl-seed0", tmp_path / "stopped"))
+    usual, file = run.hours, run.path / "metrics.jsonl"
+    steps, rate = run.metrics()[-1]["step"], run.metrics()[0]["images_per_second"]
+    slow = [row | {"images_per_second": rate} for row in run.metrics()]
+    file.write_text("".join(files.canonical(row) + "\n" for row in slow))
+    assert run.hours == pytest.approx(steps * run.config["job"]["training"]["batch_size"] / rate / 3600)
+    slow[1]["images_per_second"] = rate / 2  # slow: it counts
+    file.write_text("".join(files.canonical(row) + "\n" for row in slow))
+    half = (slow[1]["step"] - slow[0]["step"]) / steps
+    assert run.hours == pytest.approx((1 + half) * steps * run.config["job"]["training"]["batch_size"] / rate / 3600)
+    slow[1]["images_per_second"] = rate / 1000  # an hour of Ctrl-Z
+    file.write_text("".join(files.canonical(row) + "\n" for row in slow))
+    assert run.hours == pytest.approx(steps * run.config["job"]["training"]["batch_size"] / rate / 3600)
+    assert files.read_json(done / "study.json")["run_hours"]["sl-seed0"] == pytest.approx(usual, abs=1e-6)
 
 
 @pytest.mark.parametrize("how", ["other weights", "a point less", "no points", "torn", "another form"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import statistics
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from slmlp.errors import SlmlpError
 
 if TYPE_CHECKING:
     from slmlp.concepts.split import ConceptSplit
+
+STALL = 10  # times as long as the median step: the run was stopped from outside, not slow
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,20 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged rows."""
         return files.read_json_lines(self.path / "metrics.jsonl")
+
+    @property
+    def hours(self) -> float:
+        """Hours of training, by the logged speeds: what the clock of a run in several sittings cannot know.
+
+        Where a run stood still (stopped with Ctrl-Z, a machine asleep), steps count as long as they usually took.
+        """
+        batch = int(self.config["job"]["training"]["batch_size"])
+        rows = self.metrics()
+        steps = [row["step"] - before for row, before in zip(rows, [0, *(row["step"] for row in rows)], strict=False)]
+        took = [batch / row["images_per_second"] for row in rows]  # seconds a step
+        usual = statistics.median(took) if took else 0.0
+        seconds: float = sum(n * (t if t < STALL * usual else usual) for n, t in zip(steps, took, strict=True))
+        return seconds / 3600
 
 
 def versions() -> dict[str, str]:

@@ -42,9 +42,9 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     winner = max(means, key=lambda name: means[name].value)
     about = _about(context, rates, winner, demo)
     file = context.folder / "study.json"
-    before = float(files.read_json(file)["hours"]) if file.exists() else 0.0
-    about |= {"started": started, "finished": _now(), "hours": round(max(_hours(context), before) or seconds / 3600, 4)}
-    files.write_json(file, about)
+    hours = _run_hours(context, files.read_json(file).get("run_hours", {}) if file.exists() else {})
+    total = round(sum(hours.values()) or seconds / 3600, 4)
+    files.write_json(file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours})
 
 
 def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
@@ -149,19 +149,10 @@ def _thumbnails(context: Context, images: ImageSet) -> None:
     files.write_bytes(context.folder / "thumbnails.webp", buffer.getvalue())
 
 
-def _hours(context: Context) -> float:
-    """Return the hours that the runs took, by their own metrics: what a resumed study cannot know from its clock."""
-    total = 0.0
-    for folder in sorted((context.folder / "runs").glob("*")):
-        run = Run(folder)
-        if not run.finished:
-            continue
-        batch = int(run.config["job"]["training"]["batch_size"])
-        step = 0
-        for row in run.metrics():
-            total += (row["step"] - step) * batch / row["images_per_second"]
-            step = row["step"]
-    return total / 3600
+def _run_hours(context: Context, before: dict[str, float]) -> dict[str, float]:
+    """Return the hours of each run: of those there by their own metrics, of deleted ones as they were told before."""
+    runs = [Run(folder) for folder in sorted((context.folder / "runs").glob("*"))]
+    return before | {run.name: round(run.hours, 6) for run in runs if run.finished}
 
 
 def _compute(context: Context) -> dict[str, float]:
