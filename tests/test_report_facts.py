@@ -11,7 +11,7 @@ import pytest
 
 import report_folder
 from report_folder import make
-from slmlp import names, results
+from slmlp import files, names, results
 from slmlp.errors import SlmlpError
 from slmlp.report import inputs, maps, page, words
 
@@ -55,6 +55,16 @@ def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):
     (first, second) = starts()
     assert first == (0, 0.44)
     assert second[0] == 2  # measured for seed 0 alone
+
+
+def test_names_at_the_start_of_a_sentence_are_spelt_as_given(tmp_path):
+    folder = make(tmp_path)
+    held = files.read_json(folder / "verdict.json")
+    files.write_json(folder / "verdict.json", held | {"sentences": ["no difference found", "timm:b0 beats SL"]})
+    html = page.render(inputs.read(folder))
+    assert ">No difference found<" in html
+    assert ">timm:b0 beats SL<" in html
+    assert "::first-letter" not in html  # which would spell them otherwise after all
 
 
 def facts(**changes):
@@ -143,5 +153,5 @@ def test_contrast_holds_in_light_dark_and_print():
 
 
 def test_examples_in_docstrings_run():
-    assert doctest.testmod(words) == (0, 1)
+    assert doctest.testmod(words) == (0, 2)
     assert doctest.testmod(names) == (0, 1)

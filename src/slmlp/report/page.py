@@ -38,6 +38,7 @@ def fill(template: str, content: dict[str, Any]) -> str:
     environment.filters.update(
         name=display,
         tidy=words.tidy,
+        opening=words.opening,
         signed=words.signed,
         number=words.number,
         signed_span=words.signed_span,

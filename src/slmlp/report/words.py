@@ -24,6 +24,7 @@ METRICS = {
     "redundancy_unseen": "redundancy, unseen",
 }
 NOTHING = "–"
+AFTER_A_NAME = ("beats ", "beat ", "loses ", "lose ", "against ", "minus ", "has ", "left out ", "could ", "and ")
 
 
 def metric(key: str) -> str:
@@ -91,6 +92,18 @@ def hours(value: float | None) -> str:
     if value is None:
         return "unknown time"
     return plural(max(1, round(value * 60)), "minute") if value < 2 else f"{value:,.1f} hours"
+
+
+def opening(text: str) -> str:
+    """Return a sentence with a capital at its start, but where that is a name, which is spelt as it was given.
+
+    >>> opening("no difference found"), opening("timm:resnet50 beats SL"), opening("mlp beats sl"), opening("b0 leads")
+    ('No difference found', 'timm:resnet50 beats SL', 'mlp beats sl', 'b0 leads')
+    """
+    first, _, rest = text.partition(" ")
+    if not first.isalpha() or rest.startswith(AFTER_A_NAME):
+        return text
+    return first[:1].upper() + text[1:]
 
 
 def tidy(text: str) -> str:
