@@ -8,10 +8,11 @@ import torch
 
 from slmlp import config, data, seeds
 from slmlp.corpus import Corpus
-from slmlp.encoders import build
+from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.errors import SlmlpError
-from slmlp.features import Features, calibrate_norms, extract
+from slmlp.features import Features, extract
+from slmlp.norms import calibrate_norms
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,32 @@ def test_calibrated_norms_have_the_statistics_of_the_images(corpus):
     torch.testing.assert_close(encoder.backbone.bn1.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
     assert not encoder.training
     assert encoder.backbone.bn1.momentum == 0.1
+
+
+def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(corpus, tmp_path, monkeypatch):
+    def statistics(seed=0, images=corpus.images):
+        encoder = encoder_of(seed)
+        calibrate_norms(encoder, corpus, images, tmp_path)
+        assert not encoder.training
+        return encoder.hash()
+
+    first = statistics()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "forward", None)  # a hit is read, not computed
+        assert statistics() == first
+    plain = encoder_of(0)
+    calibrate_norms(plain, corpus, corpus.images)
+    assert plain.hash() == first
+    assert statistics(seed=1) != first
+    assert statistics(images=corpus.images.select(np.arange(20))) != first
+    others = [other for other in tmp_path.iterdir() if other != file]
+    assert len(others) == 2
+    for damaged in (whole[:100], b"", others[0].read_bytes()):  # torn, empty, another's
+        file.write_bytes(damaged)
+        assert statistics() == first
+        assert file.read_bytes() == whole
 
 
 def test_features_files_round_trip_and_others_are_refused(corpus, tmp_path):

@@ -34,7 +34,7 @@ class Entrant:
     freeze: bool = False  # in a detector: its backbone stays as it is, whatever the settings say
 
     def open(self, overrides: PreprocessFlags | None = None) -> Encoder:
-        """Return the encoder; an untrained one still needs BatchNorm statistics (``features.calibrate_norms``)."""
+        """Return the encoder; an untrained one still needs BatchNorm statistics (``norms.calibrate_norms``)."""
         opener = open_untrained if self.untrained else open_encoder
         return opener(self.source, overrides=overrides, seed=self.seed)
 

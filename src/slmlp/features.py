@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from slmlp import agreement, dist, files, processes
 from slmlp.corpus import Corpus
@@ -201,27 +200,3 @@ def _features(x: FloatArray | None, images: ImageSet) -> Features:
         x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
     ids, units = np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
     return Features(x, images.labels, images.classes, ids, units, images.parts.astype(np.str_))
-
-
-def calibrate_norms(encoder: Encoder, corpus: Corpus, images: ImageSet, batches: int = 32) -> None:
-    """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
-
-    The statistics are plain means over up to ``batches`` batches of 256 evaluation views, in the order of the data
-    shuffled once.
-    """
-    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches
-    rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
-    encoder.train()
-    with torch.no_grad():
-        for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            encoder(encoder.preprocess(corpus.squares(part, encoder.preprocess.side)))
-    encoder.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

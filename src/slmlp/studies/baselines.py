@@ -8,8 +8,9 @@ from slmlp import files
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import choose_stem
 from slmlp.evaluation import MEASURES, SOURCE, UNSEEN, encoder_hashes
-from slmlp.features import Features, calibrate_norms
+from slmlp.features import Features
 from slmlp.ledger import Subject
+from slmlp.norms import calibrate_norms
 from slmlp.pretraining import initial_encoder
 from slmlp.studies.context import Context
 
@@ -30,7 +31,8 @@ def _encoder(context: Context, name: str, init: str) -> None:
     assert cfg.image_size is not None
     encoder = initial_encoder(cfg.encoder, init, cfg.image_size, choose_stem(cfg.stem, cfg.image_size), SEED)
     if init == "random":
-        calibrate_norms(encoder, context.corpus, context.evaluation.source.of_part("train"))
+        train, cache = context.evaluation.source.of_part("train"), context.evaluation.features_cache
+        calibrate_norms(encoder, context.corpus, train, cache)
     encoder.eval()
     hashes, transform = encoder_hashes(encoder)
     subject = Subject(name, name, cfg.encoder, SEED, "baseline", labels=context.cfg.labels)

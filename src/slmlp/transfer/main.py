@@ -16,7 +16,7 @@ from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
 from slmlp.entrants import Entrant, entrants
 from slmlp.errors import SlmlpError
-from slmlp.features import calibrate_norms
+from slmlp.norms import calibrate_norms
 from slmlp.progress import say
 from slmlp.transfer import summary
 from slmlp.transfer.room import OF_A_SPLIT, Room, check_tasks
@@ -136,7 +136,7 @@ def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Entrant, spl
 def prepare(entrant: Entrant, encoder: Encoder, room: Room) -> None:
     """Give an untrained encoder BatchNorm statistics of this data set's training images."""
     if entrant.untrained:
-        calibrate_norms(encoder, room.corpus, room.images.of_part("train"))
+        calibrate_norms(encoder, room.corpus, room.images.of_part("train"), room.features_cache)
 
 
 def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:

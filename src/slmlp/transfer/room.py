@@ -130,6 +130,11 @@ class Room:
             return find_task("fine")(*sets, dict(zip(sets[0].classes, groups, strict=True)), cfg.probe)
         return answer(task, sets, cfg)
 
+    @property
+    def features_cache(self) -> Path:
+        """Where features are kept, and the statistics of untrained encoders."""
+        return self.folder / "cache" / "features"
+
     def extract_together(self, encoder: Encoder, tasks: Sequence[str]) -> None:
         """Extract what the tasks will read as one of several processes that share the work."""
         for task in tasks:
@@ -138,7 +143,7 @@ class Room:
 
     def features(self, encoder: Encoder, images: ImageSet, task: str, *, together: bool = False) -> dict[str, Features]:
         """Return features by layer, cached."""
-        cache = self.folder / "cache" / "features"
+        cache = self.features_cache
         wanted, asked = self._layers(task, encoder), self.cfg.extraction
         return extract_layers(
             encoder, self.corpus, images, cache, asked.device, wanted, self._precision(task, encoder),

@@ -1,0 +1,73 @@
+"""BatchNorm statistics of encoders that no training gave any: random weights, averaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from slmlp import files
+from slmlp.corpus import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.encoders import Encoder
+from slmlp.features import transform_id
+from slmlp.forward import BATCH
+
+
+def calibrate_norms(
+    encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, batches: int = 32
+) -> None:
+    """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
+
+    The statistics are plain means over up to ``batches`` batches of 256 evaluation views, in the order of the data
+    shuffled once. With ``cache`` they are kept there, under a hash of weights, images and transform: whether an
+    untrained encoder's numbers are there already cannot be told before its statistics are.
+    """
+    norms = {name: m for name, m in encoder.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    if not norms:
+        return
+    for norm in norms.values():
+        norm.reset_running_stats()
+    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches])
+    file = cache / f"norms-{key[:32]}.safetensors" if cache else None
+    if file is not None and _restored(file, key, norms):
+        return
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    for norm in norms.values():
+        norm.momentum = None  # a plain mean over batches
+    rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
+    encoder.train()
+    with torch.no_grad():
+        for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            encoder(encoder.preprocess(corpus.squares(part, encoder.preprocess.side)))
+    encoder.eval()
+    for name, norm in norms.items():
+        norm.momentum = momenta[name]
+    if file is not None:
+        with files.atomic(file) as temporary:
+            save_file(_statistics(norms), temporary, metadata={"key": key})
+
+
+def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    return {f"{name}.{key}": value for name, norm in norms.items() for key, value in norm.named_buffers(recurse=False)}
+
+
+def _restored(file: Path, key: str, norms: Mapping[str, nn.Module]) -> bool:
+    """Take the statistics of a file, if it is there, whole, and the one of this key."""
+    try:
+        with safe_open(file, framework="pt") as held:
+            if (held.metadata() or {}).get("key") != key:
+                return False
+            statistics = _statistics(norms)
+            kept = {name: held.get_tensor(name) for name in statistics}
+    except (OSError, SafetensorError):
+        return False
+    for name, value in statistics.items():
+        value.copy_(kept[name])
+    return True
