@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from slmlp import seeds
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.pretrained import timm_weights
 from slmlp.errors import SlmlpError
+from slmlp.exports import weights_file
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,21 @@ def test_small_stem_keeps_the_resolution():
     )
 
 
+@pytest.mark.parametrize("name", ["encoder.safetensors", "weights.pth"])
+def test_a_file_that_there_is_no_room_for_is_one_line_and_the_old_one_stays(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"kept")
+    encoder = build("resnet10", 16, "small").eval()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the system refuses to write more, as on a full disk
+    try:
+        with pytest.raises(SlmlpError, match=f"cannot write .*{name}: File too large; free space"):
+            encoder.save(path) if name.endswith(".safetensors") else weights_file.write(path, encoder.weights())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(name, b"kept")]
+
+
 def test_a_saved_encoder_is_the_same_and_its_hash_says_so(tmp_path):
     with seeds.seeded(0, "encoder"):
         encoder = build("resnet10", 16, "small").eval()
@@ -86,7 +104,7 @@ def test_transform_takes_paths_images_and_arrays_alike(tmp_path):
 
 
 def test_keys_that_do_not_fit_load_nothing():
-    encoder = build("resnet10", 16, "small")
+    encoder = build("resnet10", 16, "small").eval()
     before = encoder.hash()
     state = encoder.weights()
     state["extra.weight"] = state.pop("conv1.weight")

@@ -9,11 +9,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmlp.errors import SlmlpError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -44,6 +47,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors on the CPU as safetensors, atomically.
+
+    The library's own writing to a file reports a full disk as an error of its own kind, which nobody expects.
+    """
+    from safetensors.torch import save
+
+    write_bytes(path, save(dict(tensors), metadata=dict(metadata)))
 
 
 def write_text(path: Path, content: str) -> None:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from slmlp import config, files
@@ -28,8 +27,7 @@ def save_projector(run: Path, method: Method, dim: int) -> None:
         return
     # contiguous copies in the usual layout, as of the encoder
     state = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in held.state_dict().items()}
-    with files.atomic(run / FILE) as temporary:
-        save_file(state, temporary, metadata={"slmlp": json.dumps({"format": FORMAT, "dim": dim})})
+    files.write_tensors(run / FILE, state, {"slmlp": json.dumps({"format": FORMAT, "dim": dim})})
 
 
 def load_projector(run: Path, dim: int) -> nn.Sequential | None:

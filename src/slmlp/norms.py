@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from slmlp import files
@@ -28,6 +27,7 @@ def calibrate_norms(
     shuffled once. With ``cache`` they are kept there, under a hash of weights, images and transform: whether an
     untrained encoder's numbers are there already cannot be told before its statistics are.
     """
+    encoder.eval()
     norms = {name: m for name, m in encoder.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     if not norms:
         return
@@ -50,8 +50,7 @@ def calibrate_norms(
     for name, norm in norms.items():
         norm.momentum = momenta[name]
     if file is not None:
-        with files.atomic(file) as temporary:
-            save_file(_statistics(norms), temporary, metadata={"key": key})
+        files.write_tensors(file, _statistics(norms), {"key": key})
 
 
 def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from slmlp import config, device, dist, files, processes, results
 from slmlp.agreement import by_first
@@ -235,7 +235,7 @@ def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
 
 def _save(detector: model.Detector, place: Path, entrant: Entrant) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    with files.atomic(place / "detector.safetensors") as temporary:
-        save_file(state, temporary, metadata={"slmlp": json.dumps({"format": "slmlp-detector-1", "run": entrant.run})})
+    about = json.dumps({"format": "slmlp-detector-1", "run": entrant.run})
+    files.write_tensors(place / "detector.safetensors", state, {"slmlp": about})
     for file in (place / "checkpoints").glob("step-*.ckpt"):
         file.unlink()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slmlp import files
@@ -102,8 +101,7 @@ class Encoder(nn.Module):
         about = {"format": FORMAT, "spec": dataclasses.asdict(self.spec), **(extra or {})}
         if self.preprocess != Preprocess.ours(self.spec.image_size):
             about["preprocess"] = dataclasses.asdict(self.preprocess)
-        with files.atomic(path) as temporary:
-            save_file(self.weights(), temporary, metadata={"slmlp": json.dumps(about, sort_keys=True)})
+        files.write_tensors(path, self.weights(), {"slmlp": json.dumps(about, sort_keys=True)})
 
     def hash(self) -> str:
         """Return the SHA-256 over spec, key names and weights, and over what the origin adds."""

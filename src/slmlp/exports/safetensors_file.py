@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from slmlp import config
+from slmlp import config, files
 from slmlp.encoders import build
 from slmlp.exports.parcel import EMBEDDING, FEATURES, Parcel, no_room_for
 from slmlp.methods.base import projector
@@ -32,7 +32,7 @@ def write(parcel: Parcel, path: Path) -> Sequence[Path]:
         return []
     behind = {f"{PREFIX}{k}": v.detach().clone() for k, v in parcel.projector.state_dict().items()}
     metadata = {"format": "pt", "projector": json.dumps(parcel.projector_settings, sort_keys=True)}
-    save_file({**parcel.encoder.weights(), **behind}, path, metadata=metadata)
+    files.write_tensors(path, {**parcel.encoder.weights(), **behind}, metadata)
     return []
 
 

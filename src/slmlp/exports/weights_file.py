@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from slmlp import files
 
 SAFE, PICKLES = ".safetensors", (".pth", ".pt")
 SUFFIXES = (SAFE, *PICKLES)
@@ -16,9 +19,11 @@ SUFFIXES = (SAFE, *PICKLES)
 def write(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors; contiguous ones on the CPU, as ``Encoder.weights`` gives them."""
     if path.suffix == SAFE:
-        save_file(dict(state), path, metadata={"format": "pt"})
+        files.write_tensors(path, state, {"format": "pt"})
     else:
-        torch.save(dict(state), path)
+        buffer = io.BytesIO()  # torch.save reports a full disk as an error of its own kind
+        torch.save(dict(state), buffer)
+        files.write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> dict[str, Tensor]:
