@@ -10,6 +10,7 @@ import json
 import tarfile
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 import torchvision
@@ -116,18 +117,38 @@ def test_what_is_there_is_never_touched(tmp_path, options):
     assert [p.name for p in mine.iterdir()] == ["mine.txt"]
 
 
-def test_members_that_lead_out_of_the_folder_are_refused(tmp_path):
-    archive = tmp_path / "evil.tar"
-    with tarfile.open(archive, "w") as tar:
-        member = tarfile.TarInfo("../escaped.txt")
-        member.size = 1
-        tar.addfile(member, io.BytesIO(b"x"))
+@pytest.mark.parametrize("filters", [True, False], ids=["as this Python has it", "before 3.11.4"])
+@pytest.mark.parametrize(
+    ("name", "link"), [("../escaped.txt", None), ("/etc/escaped.txt", None), ("in.txt", "../escaped.txt")]
+)
+def test_members_that_lead_out_of_the_folder_are_refused(tmp_path, monkeypatch, filters, name, link):
+    archive, plain = tmp_path / "evil.tar", tmp_path / "plain.tar"
+    with tarfile.open(archive, "w") as tar, tarfile.open(plain, "w") as good:
+        member = tarfile.TarInfo(name)
+        if link:
+            member.type, member.linkname = tarfile.SYMTYPE, link
+        else:
+            member.size = 1
+        tar.addfile(member, None if link else io.BytesIO(b"x"))
+        whole = tarfile.TarInfo("a/whole.txt")
+        whole.size = 1
+        good.addfile(whole, io.BytesIO(b"x"))
     (tmp_path / "in").mkdir()
-    before = tarfile.TarFile.extraction_filter
-    with fetch.safe_tar(), pytest.raises(tarfile.OutsideDestinationError):
-        torchvision.datasets.utils.extract_archive(archive, tmp_path / "in")
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    before = dict(vars(tarfile.TarFile))
+    with fetch.safe_tar():
+        torchvision.datasets.utils.extract_archive(plain, tmp_path / "in")
+        if name.startswith("/") and hasattr(tarfile, "data_filter"):  # taken as a path below the folder
+            torchvision.datasets.utils.extract_archive(archive, tmp_path / "in")
+        else:
+            with pytest.raises(tarfile.TarError):
+                torchvision.datasets.utils.extract_archive(archive, tmp_path / "in")
+    assert (tmp_path / "in" / "a" / "whole.txt").read_bytes() == b"x"
     assert not (tmp_path / "escaped.txt").exists()
-    assert tarfile.TarFile.extraction_filter is before
+    assert not Path("/etc/escaped.txt").exists()
+    assert not (tmp_path / "in" / "in.txt").is_symlink()
+    assert dict(vars(tarfile.TarFile)) == before
 
 
 def test_terms_are_agreed_to_first(tmp_path, capsys):

@@ -6,8 +6,9 @@ import contextlib
 import importlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from slmlp.config import DataOptions
 from slmlp.domains import opening
@@ -64,12 +65,30 @@ def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: boo
 @contextlib.contextmanager
 def safe_tar() -> Iterator[None]:
     """Refuse, while torchvision unpacks, members that lead out of the folder (pytorch/vision#9517 does not)."""
-    before = tarfile.TarFile.extraction_filter
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    if hasattr(tarfile, "data_filter"):
+        name, safe = "extraction_filter", staticmethod(tarfile.data_filter)
+    else:  # Python before 3.11.4, as Debian 12 has it
+        name, safe = "extractall", _inside_only(tarfile.TarFile.extractall)
+    before = vars(tarfile.TarFile)[name]
+    setattr(tarfile.TarFile, name, safe)
     try:
         yield
     finally:
-        tarfile.TarFile.extraction_filter = before
+        setattr(tarfile.TarFile, name, before)
+
+
+def _inside_only(extractall: Callable[..., None]) -> Any:
+    """Return ``extractall`` for plain files and folders below the target alone: links too can lead out of it."""
+
+    def checked(tar: tarfile.TarFile, path: str | Path = ".", *args: Any, **more: Any) -> None:
+        home = Path(path).resolve()
+        for member in tar.getmembers():
+            inside = (home / member.name).resolve().is_relative_to(home)
+            if not inside or not (member.isfile() or member.isdir()):
+                raise tarfile.ExtractError(f"{member.name!r} leads out of the folder, or is no plain file")
+        extractall(tar, path, *args, **more)
+
+    return checked
 
 
 def _clear(folder: Path, keep: tuple[str, ...]) -> None:
