@@ -13,7 +13,7 @@ import report_folder
 from report_folder import make
 from slmlp import files, names, results
 from slmlp.errors import SlmlpError
-from slmlp.report import inputs, maps, page, words
+from slmlp.report import drawing, inputs, maps, page, words
 
 
 def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
@@ -65,6 +65,34 @@ def test_names_at_the_start_of_a_sentence_are_spelt_as_given(tmp_path):
     assert ">No difference found<" in html
     assert ">timm:b0 beats SL<" in html
     assert "::first-letter" not in html  # which would spell them otherwise after all
+
+
+def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
+    methods = ["sl", "sl-mlp", *(f"sl:projector.out={i}" for i in range(13))]
+    looks = [drawing.look(methods, m) for m in methods]
+    assert len({(one["color"], str(one["linestyle"])) for one in looks}) == 15
+    assert len({(one["color"], one["marker"]) for one in looks}) == 15
+    folder = make(tmp_path)
+    study = files.read_json(folder / "study.json")
+    files.write_json(folder / "study.json", study | {"methods": methods})
+    html = page.render(inputs.read(folder))
+    keys = re.findall(r'#line-(\d)" style="color: var\(--m(\d)\)"', html)[:15]
+    assert keys == [
+        (str(drawing.MARKERS.index(one["marker"])), str(drawing.METHOD.index(one["color"]))) for one in looks
+    ]
+
+
+@pytest.mark.parametrize("count", [3, 9])
+def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, count):
+    folder = make(tmp_path)
+    verdict = files.read_json(folder / "verdict.json")
+    sentences = [f"finding {i} of some" for i in range(count)]
+    files.write_json(folder / "verdict.json", verdict | {"sentences": sentences})
+    html = page.render(inputs.read(folder))
+    shown, picture, rest = html.partition('<figure class="forest">')
+    assert picture
+    assert len(re.findall(r"Finding \d of some", shown)) == (3 if count == 3 else 1)
+    assert len(re.findall(r"Finding \d of some", rest)) == (0 if count == 3 else 8)
 
 
 def facts(**changes):
@@ -153,5 +181,5 @@ def test_contrast_holds_in_light_dark_and_print():
 
 
 def test_examples_in_docstrings_run():
-    assert doctest.testmod(words) == (0, 2)
+    assert doctest.testmod(words) == (0, 3)
     assert doctest.testmod(names) == (0, 1)

@@ -16,6 +16,7 @@ import pytest
 
 from slmlp import cli, config, files, results, studies
 from slmlp.concepts.split import ConceptSplit
+from slmlp.report.inputs import read
 from slmlp.run import Run
 from slmlp.studies import pool, summary, worker
 
@@ -276,7 +277,7 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     cfg = config.Study(
         methods=("sl", "sl-mlp:training.epochs=2", "simclr", "simclr:projector.depth=0:seeds=1"), seeds=2, rates=(0.1,),
         training=config.StudyTraining(
-            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"
+            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=1, augment="weak"
         ),
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
@@ -288,6 +289,14 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     assert list(compute.values()) == [1, 2, 2, 2]
     assert "The MLP as a switch" in page
     assert "training compute" in page
+    assert "one seed" in page
+    folder = tmp_path / "study"
+    longer = "sl-mlp:training.epochs=2"
+    assert list(files.read_json(folder / "study.json")["epochs"].values()) == [1, 2, 1, 1]
+    held = {r.epoch: r.value for r in read(folder).find("unseen", "accuracy", longer, "curve") if r.seed == 0}
+    (final,) = (r.value for r in read(folder).find("unseen", "accuracy", longer, "final") if r.seed == 0)
+    drawn = dict(read(folder).epochs_of("unseen", "accuracy", longer)[0])
+    assert (drawn[1], drawn[2]) == (held[1], final)  # its end stands at its own last epoch, not at the study's
     assert not (tmp_path / "study" / "runs" / "simclr_projector.depth=0_seeds=1-seed1").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,8 +13,6 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from slmlp.report.inputs import Inputs
 
 # Stand-ins that matplotlib writes into the SVG and that become the page's CSS variables, so that one drawing serves
 # light, dark and print. Any colour does that nothing else uses.
@@ -101,7 +100,12 @@ def to_svg(figure: Figure, name: str, label: str, classes: str = "", on_top: Mar
     return head + Markup(body[:end]) + on_top + Markup("</svg>")  # noqa: S704  matplotlib escapes the text it draws
 
 
-def look(inputs: Inputs, method: str) -> dict[str, Any]:
-    """Return colour, dash and marker of a method: told apart without colour too."""
-    i = inputs.methods.index(method) % len(METHOD)
-    return {"color": METHOD[i], "linestyle": DASHES[i], "marker": MARKERS[i]}
+def look(methods: Sequence[str], method: str) -> dict[str, Any]:
+    """Return colour, dash and marker of a method: told apart without colour too.
+
+    From the seventh on colours come again with the next dash and marker, so 36 are told apart; the key of
+    ``macros.html.j2`` counts in the same way.
+    """
+    i = methods.index(method)
+    colour, line = i % len(METHOD), (i + i // len(METHOD)) % len(METHOD)
+    return {"color": METHOD[colour], "linestyle": DASHES[line], "marker": MARKERS[line]}

@@ -71,7 +71,7 @@ def _limits(comparisons: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 def _forest_row(axes: Axes, inputs: Inputs, c: dict[str, Any], top: float, letters: int) -> None:
     """Draw one comparison between ``top`` and ``top - 1``: a line of text, the mean, the seeds below it."""
-    colour = look(inputs, c["b"])["color"] if c["b"] in inputs.methods else INK
+    colour = look(inputs.methods, c["b"])["color"] if c["b"] in inputs.methods else INK
     axes.axhspan(top - 0.3, top, color=PAPER, linewidth=0, zorder=2.2)  # no grid behind the words
     smallest, low, high = c.get("smallest"), c.get("low"), c.get("high")
     if smallest is not None:
@@ -143,7 +143,7 @@ def epochs(inputs: Inputs) -> list[Markup]:
 
 def _curve(axes: Axes, inputs: Inputs, method: str, lines: list[list[tuple[int, float]]], scale: float) -> str:
     """Draw one method's seeds and their mean at the epochs that all seeds have; return the mean's ends in words."""
-    shown = look(inputs, method)
+    shown = look(inputs.methods, method)
     if len(lines) > 1:
         for line in lines:
             axes.plot(
@@ -194,7 +194,7 @@ def _rate_panel(
         axes.set_xlabel("base learning rate, per 256 images")
         told = []
         for method, points in lines.items():
-            shown = look(inputs, method)
+            shown = look(inputs.methods, method)
             axes.plot(
                 [r for r, _ in points],
                 [100 * v for _, v in points],

@@ -106,12 +106,17 @@ class Inputs:
         """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
         return Spread.of(self.find(task, metric, method))
 
+    def seeds(self, method: str) -> int:
+        """Return with how many seeds a method was trained and evaluated; a spec may ask for fewer than the study."""
+        return len({r.seed for r in self.find("unseen", "accuracy", method)})
+
     def epochs_of(self, task: str, metric: str, method: str) -> dict[int, list[tuple[int, float]]]:
         """Return seed -> (epoch, value) in order, start and end of training included; only seeds with a curve.
 
         All methods of a seed start from one encoder; the baseline of seed 0 is the measured one, so it is epoch 0.
         """
         last = (self.study["settings"].get("training") or {}).get("epochs")
+        last = (self.study.get("epochs") or {}).get(method, last)  # a contender may have its own
         lines: dict[int, dict[int, float]] = {}
         for r in self.find(task, metric, method, "curve"):
             if r.epoch is not None:

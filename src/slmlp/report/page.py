@@ -39,6 +39,7 @@ def fill(template: str, content: dict[str, Any]) -> str:
         name=display,
         tidy=words.tidy,
         opening=words.opening,
+        breakable=words.breakable,
         signed=words.signed,
         number=words.number,
         signed_span=words.signed_span,

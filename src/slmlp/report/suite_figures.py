@@ -11,16 +11,10 @@ from matplotlib.axes import Axes
 
 from slmlp.names import display
 from slmlp.report import words
-from slmlp.report.drawing import DASHES, INK, MARKERS, METHOD, PAPER, SOFT, WIDE, axes_in, sheet, style, to_svg
+from slmlp.report.drawing import INK, PAPER, SOFT, WIDE, axes_in, look, sheet, style, to_svg
 from slmlp.report.suite_inputs import SuiteInputs
 
 PANEL = (330, 250)  # CSS pixels
-
-
-def look(inputs: SuiteInputs, method: str) -> dict[str, Any]:
-    """Return colour, dash and marker of an encoder: told apart without colour too."""
-    i = inputs.methods.index(method) % len(METHOD)
-    return {"color": METHOD[i], "linestyle": DASHES[i], "marker": MARKERS[i]}
 
 
 def forest(inputs: SuiteInputs, width: int, name: str, comparison: dict[str, Any]) -> Markup:
@@ -37,7 +31,7 @@ def forest(inputs: SuiteInputs, width: int, name: str, comparison: dict[str, Any
         axes.set_yticks([])
         axes.grid(visible=True, axis="x")
         axes.axvline(0, color=INK, linewidth=1.2)
-        colour = look(inputs, comparison["b"])["color"]
+        colour = look(inputs.methods, comparison["b"])["color"]
         letters = left // 8
         for i, one in enumerate(rows):
             _bar(axes, -i, one["difference"], one["low"], one["high"], colour, "o", 7)
@@ -132,7 +126,7 @@ def _panel(
             if not points:
                 continue
             xs, ys = [x for x, _ in points], [100 * s.mean for _, s in points]
-            how = look(inputs, method)
+            how = look(inputs.methods, method)
             axes.plot(xs, ys, linewidth=1.8, markersize=5.5, markeredgecolor=PAPER, **how)
             for x, s in points:
                 if s.low is not None and s.high is not None:

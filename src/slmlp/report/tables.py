@@ -130,11 +130,14 @@ def grid(inputs: Inputs) -> Grid:
     rows = []
     for method in [*inputs.methods, *inputs.baselines]:
         baseline = method in inputs.baselines
-        note = "baseline" if baseline else ""
+        notes = ["baseline"] if baseline else []
         if method in better:
-            note = f"better than {words.listed(others) if method == inputs.methods[0] else first}"
+            notes.append(f"better than {words.listed(others) if method == inputs.methods[0] else first}")
+        seeds = inputs.seeds(method)
+        if not baseline and 0 < seeds < inputs.study["seeds"]:
+            notes.append("one seed" if seeds == 1 else f"{seeds} seeds")
         cells = tuple(reader(inputs, method) for _, _, reader in columns)
-        rows.append(Row(method, display(method), note, method in better, baseline, cells))
+        rows.append(Row(method, display(method), ", ".join(notes), method in better, baseline, cells))
     kept = [i for i in range(len(columns)) if any(r.cells[i] != NOTHING for r in rows)]
     return Grid(
         tuple(columns[i][:2] for i in kept),
@@ -152,7 +155,9 @@ def _note(inputs: Inputs) -> str:
         )
     parts = []
     if inputs.verdict.get("means"):
-        parts.append(f"Unseen accuracy of methods: mean over {seeds} seeds and its 95 % interval.")
+        fewer = any(inputs.seeds(m) < seeds for m in inputs.methods)
+        over = f"{seeds} seeds{' (where fewer, the row says so)' if fewer else ''}"
+        parts.append(f"Unseen accuracy of methods: mean over {over} and its 95 % interval.")
     if inputs.comparisons:
         parts.append("Difference: 95 % interval over seeds.")
     parts.append("All else: mean over seeds, lowest to highest; where there is one run only, its 95 % interval.")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from slmlp.names import display
 from slmlp.report.inputs import Inputs
@@ -104,6 +107,15 @@ def opening(text: str) -> str:
     if not first.isalpha() or rest.startswith(AFTER_A_NAME):
         return text
     return first[:1].upper() + text[1:]
+
+
+def breakable(name: str) -> Markup:
+    """Return a name, escaped, whose line breaks after a dot, slash or underscore rather than within a word.
+
+    >>> breakable("SL (training.epochs=32)")
+    Markup('SL (training.<wbr>epochs=32)')
+    """
+    return Markup(re.sub(r"([._/])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  escaped
 
 
 def tidy(text: str) -> str:

@@ -166,6 +166,11 @@ def _compute(context: Context) -> dict[str, float]:
     return {name: round(value / first, 3) for name, value in passes.items()}
 
 
+def _epochs(context: Context) -> dict[str, int]:
+    """Return each contender's epochs, which a spec may set for itself."""
+    return {spec.name: context.run(spec, 0).config["job"]["training"]["epochs"] for spec in context.specs}
+
+
 def _now() -> str:
     from datetime import UTC, datetime
 
@@ -194,6 +199,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "methods": [spec.name for spec in context.specs],
         "seeds": cfg.seeds,
         "compute": _compute(context),
+        "epochs": _epochs(context),
         "labels": cfg.labels,
         "rates": {"grid": list(cfg.rates), "chosen": chosen,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
