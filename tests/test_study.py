@@ -16,6 +16,7 @@ import pytest
 
 from slmlp import cli, config, files, results, studies
 from slmlp.concepts.split import ConceptSplit
+from slmlp.report import tables
 from slmlp.report.inputs import read
 from slmlp.run import Run
 from slmlp.studies import pool, summary, worker
@@ -289,8 +290,11 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     assert list(compute.values()) == [1, 2, 2, 2]
     assert "The MLP as a switch" in page
     assert "training compute" in page
-    assert "one seed" in page
     folder = tmp_path / "study"
+    table = tables.grid(read(folder))
+    assert {row.method: row.note for row in table.rows}["simclr:projector.depth=0:seeds=1"].endswith("one seed")
+    assert sum("seed" in row.note for row in table.rows) == 1  # the others have all that were asked for
+    assert "(where fewer, the row says so)" in table.note
     longer = "sl-mlp:training.epochs=2"
     assert list(files.read_json(folder / "study.json")["epochs"].values()) == [1, 2, 1, 1]
     held = {r.epoch: r.value for r in read(folder).find("unseen", "accuracy", longer, "curve") if r.seed == 0}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from slmlp.names import display
 from slmlp.report.inputs import Inputs
@@ -114,8 +114,10 @@ def breakable(name: str) -> Markup:
 
     >>> breakable("SL (training.epochs=32)")
     Markup('SL (training.<wbr>epochs=32)')
+    >>> breakable("a.<b>/c")
+    Markup('a.&lt;b&gt;/<wbr>c')
     """
-    return Markup(re.sub(r"([._/])(?=\w)", r"\1<wbr>", str(escape(name))))  # noqa: S704  escaped
+    return Markup("<wbr>").join(re.split(r"(?<=[._/])(?=\w)", name))  # join escapes what it joins
 
 
 def tidy(text: str) -> str:
