@@ -17,7 +17,7 @@ import pytest
 
 from data_images import encoded, jpeg, pack, photo, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import decode_all, fits, load, pixels, read_square, work
+from slmlp.data import decode_all, load, pixels, read_square, work
 from slmlp.data.decode import resize_square
 from slmlp.errors import SlmlpError
 
@@ -127,10 +127,11 @@ def test_streamed_data_is_checked_once_and_not_kept(damaged, tmp_path, monkeypat
     assert again.ids == kept.ids
 
 
-def test_fits_follows_the_limit(images):
-    gigabytes = 241 * 100 * 100 * 3 / 1e9
-    assert fits(images, 100, DataOptions(stream_above_gb=gigabytes * 1.01))
-    assert not fits(images, 100, DataOptions(stream_above_gb=gigabytes * 0.99))
+@pytest.mark.parametrize(("share", "kept"), [(1.01, True), (0.99, False)])
+def test_pixels_are_kept_up_to_the_limit(images, share, kept):
+    gigabytes = 241 * 10 * 10 * 3 / 1e9
+    found, _ = decode_all(images, 10, options=DataOptions(stream_above_gb=gigabytes * share), progress=False)
+    assert (found is not None) == kept
 
 
 def corruptions():

@@ -66,6 +66,29 @@ def test_a_corpus_gives_any_square_and_batches_are_its_rows_in_order(images, tmp
     assert list(corpus.batches(rows[:0], 8, 2)) == []
 
 
+def kept_sides(folder):
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("pixels-*"))
+
+
+def test_squares_that_only_enlarge_are_made_when_read_and_never_kept(tmp_path):
+    files = {f"{name}/{i}.png": encoded(photo(i, 12, 9), "PNG") for i in range(7) for name in ("cat", "dog")}
+    files["cat/3.png"] = files["cat/3.png"][:-60]
+    images, cache = load(str(write(tmp_path / "small", files))), tmp_path / "cache"
+    options = DataOptions(allow_unreadable=True)
+    corpus = Corpus.of_small(images, options, cache, Square(30, "bilinear"), progress=False)
+    assert [name for name, _ in corpus.images.unreadable] == ["cat/3.png"]
+    rows = np.array([12, 3, 3, 0, 8])
+    for square in (Square(30, "bilinear"), Square(19), Square(18), Square(6)):
+        alone = np.stack([read_square(corpus.images, int(row), square) for row in rows])
+        np.testing.assert_array_equal(corpus.squares(rows, square).numpy(), alone)
+        np.testing.assert_array_equal(np.concatenate(list(corpus.batches(rows, square, 2))), alone)
+    assert kept_sides(cache) == [6, 9, 18]  # images of 9 pixels: up to twice that is kept
+    assert not corpus.streamed
+    # an encoder that trains reads its square in every epoch
+    Corpus(images, options, tmp_path / "training", 30, progress=False)
+    assert kept_sides(tmp_path / "training") == [30]
+
+
 def test_batches_may_be_left_before_the_end(images):
     corpus = Corpus(images, STREAMED, None, 12, progress=False)
     batches = corpus.batches(np.arange(12), 12, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,23 @@ def test_calibrated_norms_have_the_statistics_of_the_images(corpus):
     torch.testing.assert_close(encoder.backbone.bn1.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
     assert not encoder.training
     assert encoder.backbone.bn1.momentum == 0.1
+
+
+def test_calibrated_norms_are_of_the_squares_that_the_encoder_sees(shapes, tmp_path):
+    images = data.load(str(shapes))
+    made = []
+    for how in ("bicubic", "bilinear"):
+        encoder = encoder_of(0)
+        encoder.preprocess = dataclasses.replace(Preprocess.ours(16), interpolation=how)
+        own = Corpus(images, config.DataOptions(), None, encoder.preprocess.square, progress=False)
+        calibrate_norms(encoder, own, images, tmp_path)
+        x = encoder.preprocess(own.squares(own.rows(images), encoder.preprocess.square))
+        with torch.no_grad():
+            maps = encoder.backbone.conv1(x)
+        mean = maps.mean((0, 2, 3))
+        torch.testing.assert_close(encoder.backbone.bn1.running_mean, mean, atol=3e-5, rtol=0)
+        made.append(encoder.hash())
+    assert made[0] != made[1]
 
 
 def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(corpus, tmp_path, monkeypatch):

@@ -179,7 +179,7 @@ def evaluate(
 
 def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> Corpus:
     """Return the images as the encoder is evaluated on them, decoded once on each machine."""
-    return in_turn(lambda: Corpus(images, shared_memory(options), cache, encoder.preprocess.square, True))
+    return in_turn(lambda: Corpus.of_small(images, shared_memory(options), cache, encoder.preprocess.square, True))
 
 
 def features(

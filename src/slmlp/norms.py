@@ -33,7 +33,9 @@ def calibrate_norms(
         return
     for norm in norms.values():
         norm.reset_running_stats()
-    key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches])
+    seen = encoder.preprocess.square
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
+    key = files.hash_json([*parts, *seen.marks])
     file = cache / f"norms-{key[:32]}.safetensors" if cache else None
     if file is not None and _restored(file, key, norms):
         return
@@ -45,7 +47,7 @@ def calibrate_norms(
     with torch.no_grad():
         for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
             part = rows[start : start + BATCH]
-            encoder(encoder.preprocess(corpus.squares(part, encoder.preprocess.side)))
+            encoder(encoder.preprocess(corpus.squares(part, seen)))
     encoder.eval()
     for name, norm in norms.items():
         norm.momentum = momenta[name]

@@ -65,16 +65,9 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
 
 def choose_image_size(images: ImageSet) -> int:
     """Return the side for a set of images: their own median short side up to 96 pixels, else 224."""
-    picked = seeds.numpy_generator(0, "size").permutation(len(images))[:64]
-    shorts = []
-    for index in picked:
-        try:
-            shorts.append(min(images.read(int(index)).shape[:2]))
-        except (OSError, ValueError):
-            continue  # counted and listed when everything is decoded
-    if not shorts:
-        raise SlmlpError(f"none of {len(picked)} images drawn from {images.source} can be read")
-    median = float(np.median(shorts))
+    median = data.short_side(images)
+    if median is None:
+        raise SlmlpError(f"none of {min(len(images), 64)} images drawn from {images.source} can be read")
     return 224 if median > 96 else max(16, int(median) // 8 * 8)
 
 

@@ -11,7 +11,7 @@ from slmlp.data import arrays, manifest, sources, torchvision_sets
 from slmlp.data.dataset import ImageSet
 from slmlp.data.groups import apply_groups
 from slmlp.data.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
-from slmlp.data.pixels import Pixels, decode_all, fits
+from slmlp.data.pixels import Pixels, decode_all, short_side
 from slmlp.data.readers import read_square
 from slmlp.data.report import describe, duplicates_across_parts, summary, write_report
 from slmlp.data.table import Table, build
@@ -25,10 +25,10 @@ __all__ = [
     "describe",
     "duplicates_across_parts",
     "ensure_test_part",
-    "fits",
     "limit_per_class",
     "load",
     "read_square",
+    "short_side",
     "stratified_folds",
     "stratified_holdout",
     "summary",

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import PIL
 
-from slmlp import files
+from slmlp import files, seeds
 from slmlp.config import DataOptions
 from slmlp.data import decode, work
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
@@ -55,9 +55,13 @@ class Pixels:
         return rows.astype(np.int64)
 
 
-def fits(images: ImageSet, side: int, options: DataOptions = _DEFAULT) -> bool:
-    """Return whether the images at ``side`` pixels are decoded once; if not, each is streamed: decoded when needed."""
-    return _place(images, side, options) != "stream"
+def short_side(images: ImageSet) -> float | None:
+    """Return the median short side, in pixels, of up to 64 images drawn; None where none of them can be read."""
+    shorts = []
+    for index in seeds.numpy_generator(0, "size").permutation(len(images))[:64]:
+        with contextlib.suppress(OSError, ValueError):  # counted and listed when everything is decoded
+            shorts.append(min(images.read(int(index)).shape[:2]))
+    return float(np.median(shorts)) if shorts else None
 
 
 def _place(images: ImageSet, side: int, options: DataOptions) -> Place:

@@ -128,7 +128,7 @@ def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Entrant, spl
         images = concepts.apply(split, images)
     square = first.open(cfg.preprocess).preprocess.square
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    corpus = Corpus(images, cfg.data, cache, square, progress=True)
+    corpus = Corpus.of_small(images, cfg.data, cache, square, progress=True)
     say(data.describe(corpus.images))
     return Room(one.name, corpus.images, corpus, folder, cfg, split)
 

@@ -74,7 +74,7 @@ def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Pa
         warn_of_other_data(split, images)
         images = concepts.apply(split, images)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    corpus = Corpus(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
+    corpus = Corpus.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
     return Room(corpus.images.name if split else one.name, corpus.images, corpus, folder, cfg, split)
 
 
