@@ -16,6 +16,7 @@ from slmlp import api, config, files, results, transfer
 from slmlp.encoders import Encoder
 from slmlp.entrants import entrants
 from slmlp.errors import SlmlpError
+from slmlp.report import suite_inputs
 from slmlp.transfer.room import SETTINGS
 from slmlp.transfer.untrained import untrained
 
@@ -298,6 +299,42 @@ def test_two_runs_in_folders_of_one_name_never_share_their_predictions(runs, tmp
         entrants([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
     named = entrants([f"first={tmp_path / 'a' / 'run'}", f"second={tmp_path / 'b' / 'run'}"])
     assert [one.run for one in named] == ["first-seed0", "second-seed0"]
+
+
+def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
+    names = ["sl:seeds=2", "sl-mlp", "sl:cosine=true", "sl:training.epochs=9"]
+    made = {"sl_seeds=2-seed1": names[0], "sl_cosine=true-seed1": names[2], "sl_training.epochs=9-seed1": names[3]}
+    for folder in [*made, "sl-seed1", "sl_cosine=true-seed1x"]:
+        shutil.copytree(runs[1], tmp_path / "runs" / folder)
+    files.write_json(tmp_path / "study.json", {"methods": names})
+    found = entrants([str(tmp_path / "runs" / folder) for folder in made])
+    assert [(one.name, one.run, one.seed) for one in found] == [(made[run], run, 1) for run in made]
+    for folder in ("sl-seed1", "sl_cosine=true-seed1x"):  # beside them, and not the study's
+        [other] = entrants([str(tmp_path / "runs" / folder)])
+        assert (other.name, other.run) == ("sl", folder)
+    [named] = entrants([f"mine={tmp_path / 'runs' / 'sl_cosine=true-seed1'}"])
+    assert (named.name, named.run) == ("mine", "mine-seed1")
+    (tmp_path / "study.json").write_text('{"methods": ["nothing"]}')
+    [alone] = entrants([str(tmp_path / "runs" / "sl_cosine=true-seed1")])
+    assert alone.name == "sl"
+
+
+def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, domains, tmp_path):
+    shutil.copytree(runs[1], tmp_path / "runs" / "sl_cosine=true-seed1")
+    words, out = [str(tmp_path / "runs" / "sl_cosine=true-seed1")], tmp_path / "o"
+    cfg = dataclasses.replace(QUICK, tasks=("centroid",))
+
+    def asked():
+        transfer.suite(words, out, sources=[str(domains / "plain")], cfg=cfg)
+        found = suite_inputs.read(out)
+        values = {name: found.find("centroid", "accuracy", name, "plain") for name in ("sl", "sl:cosine=true")}
+        return found.methods[0], {name: [row.value for row in rows] for name, rows in values.items()}
+
+    first, values = asked()
+    assert (first, values["sl:cosine=true"]) == ("sl", [])
+    files.write_json(tmp_path / "study.json", {"methods": ["sl:cosine=true"]})
+    renamed, again = asked()
+    assert (renamed, again) == ("sl:cosine=true", {"sl": [], "sl:cosine=true": values["sl"]})
 
 
 def test_a_file_of_weights_is_called_by_its_own_name_and_not_by_its_folder(tmp_path):

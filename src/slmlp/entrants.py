@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slmlp import files
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders import Encoder
 from slmlp.encoders.sources import kind, open_encoder, open_untrained
@@ -45,7 +47,7 @@ class Entrant:
 
 
 def entrants(words: Sequence[str]) -> tuple[Entrant, ...]:
-    """Return the encoders that ``words`` name; runs of one method are its seeds.
+    """Return the encoders that ``words`` name; runs of one method, or of one contender of a study, are its seeds.
 
     Raises SlmlpError for two encoders of one name and seed, and for two whose predictions would bear one file name.
     """
@@ -75,9 +77,19 @@ def _entrant(word: str) -> Entrant:
     if not (path / "config.json").exists():  # an encoder file
         return Entrant(name or path.stem, name or path.stem, source)
     job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
-    shown = name or job.method
+    shown = name or _contender(path.resolve()) or job.method
     run = f"{shown}-seed{job.seed}" if name else path.resolve().name
     return Entrant(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
+
+
+def _contender(run: Path) -> str | None:
+    """Return what the study that a run belongs to calls its contender: several may be of one method."""
+    from slmlp.studies.specs import parse_all  # brings all that a study needs
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
+        names = files.read_json(run.parents[1] / "study.json")["methods"]
+        return next((spec.name for spec in parse_all(tuple(names)) if spec.is_run(run.name)), None)
+    return None
 
 
 def _without_folders(source: str) -> str:

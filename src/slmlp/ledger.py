@@ -64,7 +64,7 @@ class Ledger:
         copies: dict[Place, list[Result]] = {}
         for row in results.read(self.file):
             if (
-                (row.run, row.data) == (subject.run, data)
+                (row.run, row.method, row.data) == (subject.run, subject.method, data)
                 and row.task in settings
                 and all(row.hashes.get(name) == value for name, value in marks[row.task].items())
                 and row.extra.get("settings") == settings[row.task]

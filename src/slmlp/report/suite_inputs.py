@@ -74,12 +74,12 @@ def read(folder: Path) -> SuiteInputs:
 
 def current(folder: Path, about: dict[str, Any]) -> list[results.Result]:
     """Return the result lines that belong to a suite as it was last run."""
-    runs = {entrant["run"] for entrant in about["encoders"]}
+    subjects = {(entrant["run"], entrant["name"]) for entrant in about["encoders"]}
     sets = {facts["name"]: facts["hash"] for facts in about["data"]}
     return [
         row
         for row in results.read(folder / "results.jsonl")
-        if row.run in runs
+        if (row.run, row.method) in subjects
         and row.hashes.get("data") == sets.get(row.data)
         and row.extra.get("settings") == about["task_settings"].get(row.task)
     ]

@@ -60,7 +60,7 @@ class Context:
 
     def run(self, spec: Spec, seed: int) -> Run:
         """Return the final run of a contender, done or not."""
-        return Run(self.folder / "runs" / f"{spec.folder}-seed{seed}")
+        return Run(self.folder / "runs" / spec.run(seed))
 
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""

@@ -37,6 +37,15 @@ class Spec:
         """The name as part of a folder's name."""
         return "".join(c if c.isalnum() or c in "-._=" else "_" for c in self.name)
 
+    def run(self, seed: int) -> str:
+        """Return the name of a final run's folder."""
+        return f"{self.folder}-seed{seed}"
+
+    def is_run(self, folder: str) -> bool:
+        """Return whether a folder's name is that of one of its final runs."""
+        start, _, seed = folder.rpartition("-seed")
+        return start == self.folder and seed.isdecimal()
+
     def seeds(self, of_study: int) -> range:
         """Return its seeds in a study of ``of_study`` seeds."""
         return range(min(of_study, self.most_seeds or of_study))
