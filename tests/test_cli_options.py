@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from slmlp import config
+from slmlp.cli import main
 from slmlp.cli.main_job import StudyCommand
 from slmlp.cli.parse import flags, parse
 from slmlp.cli.pretraining import Pretrain
+from slmlp.cli.refusals import one_line, translated
 from slmlp.errors import SlmlpError
 
 
@@ -42,6 +44,99 @@ def test_an_option_that_is_not_there_is_answered_with_those_that_are(words, said
     with pytest.raises(SlmlpError) as error:
         parse(Pretrain, "pretrain", words)
     assert all(part in str(error.value) for part in said), error.value
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "300"])
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("pretrain", "x --epochs ten", "--epochs must be a whole number, found 'ten'"),
+        ("pretrain", "x --base-lr fast", "--base-lr must be a number, found 'fast'"),
+        ("pretrain", "x --epochs", "--epochs needs a value"),
+        ("pretrain", "x --optimizer adamw", "--optimizer must be lars or sgd, found 'adamw'"),
+        ("pretrain", "x --projector.act silu", "--projector.act must be gelu, none or relu, found 'silu'"),
+        (
+            "pretrain", "x --projector.hidden big",
+            "--projector.hidden must be a whole number, encoder or encoder*2, found 'big'",
+        ),
+        ("study", "x --out y --rates 0.1 fast", "--rates must be numbers, found '0.1 fast'"),
+        ("suite", "x --out y --preprocess.mean 0.5 0.5", "--preprocess.mean must be 3 numbers, found '0.5 0.5'"),
+        ("export", "", "slmlp export needs RUN, --to and --out"),
+        ("split", "--out y", "slmlp split needs DATA"),
+        ("data", "", "slmlp data needs list, get or check"),
+    ],
+)  # fmt: skip
+def test_a_value_that_an_option_does_not_take_is_one_line(command, words, said, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([command, *words.split()]) == 2
+    assert capsys.readouterr().err == f"slmlp: {said}; slmlp {command} --help explains all\n"
+
+
+def test_a_refusal_in_a_narrow_terminal_or_in_colours_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["suite", "x", "--out", "y", "--preprocess.mean", "0.5", "0.5"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("slmlp: --preprocess.mean: ")
+    red = "\x1b[31m│\x1b[0m Missing value for argument '--epochs'. Expected 1 values. \x1b[31m│\x1b[0m"
+    assert translated(red, "pretrain") == "--epochs needs a value"
+
+
+def test_a_refusal_in_words_not_known_here_is_still_one_line():
+    box = "╭─ New ────╮\n│ It does  │\n│ not fit. │\n│ ──────── │\n│ See help │\n╰──────────╯"
+    assert translated(box, "pretrain") == "It does not fit"
+    assert translated("no box.\n", "pretrain") == "no box"
+
+
+def test_help_and_what_else_is_said_while_words_are_read_goes_through(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["split", "--help"])
+    assert ended.value.code == 0
+    assert "--unseen-fraction" in capsys.readouterr().out
+    with one_line("x"):
+        print("a warning", file=sys.stderr)
+    assert capsys.readouterr().err == "a warning\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--seeds 0", "--seeds must be at least 1, found 0"),
+        ("--curve-seeds -1", "--curve-seeds must be at least 0, found -1"),
+        ("--parallel 0", "--parallel must be at least 1, found 0"),
+        ("--rates", "--rates must be one or more numbers above 0, found nothing"),
+        ("--rates 0.1 -1", "--rates must be one or more numbers above 0, found 0.1 -1.0"),
+        ("--rates inf", "--rates must be one or more numbers above 0, found inf"),
+        ("--validation-fraction 1", "--validation-fraction must be above 0 and below 1, found 1.0"),
+        ("--probe.folds 1", "--probe.folds must be at least 2, found 1"),
+        ("--probe.strengths 0", "--probe.strengths must be one or more numbers above 0, found 0.0"),
+        ("--probe.inner-fraction 0", "--probe.inner-fraction must be above 0 and below 1, found 0.0"),
+        ("--probe.tolerance 0", "--probe.tolerance must be above 0, found 0.0"),
+        ("--probe.memory-limit-gb 0", "--probe.memory-limit-gb must be above 0, found 0.0"),
+        ("--probe.max-iterations 0", "--probe.max-iterations must be at least 1, found 0"),
+        ("--measures.mixtureness-k 0", "--measures.mixtureness-k must be one or more numbers above 0, found 0"),
+        ("--measures.images-per-class -1", "--measures.images-per-class must be at least 0, found -1"),
+    ],
+)
+def test_what_a_study_could_not_end_with_is_refused_before_it_begins(words, said, tmp_path, capsys):
+    assert main(["study", "emoji", "--out", str(tmp_path / "s"), *words.split()]) == 2
+    assert f"slmlp: {said}" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "--finetune.steps must be at least 1"),
+        ({"batch_size": 1}, "--finetune.batch-size must be at least 2"),
+        ({"rates": ()}, "--finetune.rates must be one or more numbers above 0, found nothing"),
+        ({"weight_decays": ()}, "--finetune.weight-decays must be one or more numbers, none below 0, found nothing"),
+        ({"weight_decays": (0.1, -0.1)}, "--finetune.weight-decays must be .* found 0.1 -0.1"),
+        ({"validation_fraction": 0.0}, "--finetune.validation-fraction must be above 0"),
+    ],
+)
+def test_a_grid_of_nothing_is_refused(changes, said):
+    with pytest.raises(SlmlpError, match=said):
+        config.Finetune(**changes)
 
 
 def test_the_answer_is_one_line_and_code_2():

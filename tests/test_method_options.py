@@ -225,6 +225,7 @@ def test_t_rex_star_keeps_no_memory():
         ("moco-v2", {"queue_size": 1024}, r"queue_size 1024 is more than the 1000 training images.*at most 960"),
         ("moco-v1", {"bn_groups": 33}, r"bn_groups 33 leaves fewer than 2 of 64 images in a part; choose 32"),
         ("swav", {"queue_size": 100}, r"queue_size 100 is not a multiple of the batch of 64; choose 64, or 0"),
+        ("sl-mlp", {"temperature": 0.2}, r"temperature 0\.2 changes nothing without the cosine softmax: add --cosine"),
     ],
 )
 def test_what_does_not_fit_the_run_is_one_line(name, settings, words):
@@ -237,6 +238,10 @@ def test_a_batch_larger_than_the_data_is_told_as_that_whatever_the_method(shapes
     training = config.Training(encoder="resnet10", image_size=16, batch_size=500)
     with pytest.raises(SlmlpError, match="--batch-size 500 is more than the 144 training images"):
         api.pretrain(str(shapes), tmp_path / "run", method="moco-v2", training=training, progress=False)
+
+
+def test_a_cosine_softmax_has_its_temperature():
+    assert fitted("sl", SMALL, cosine=True, temperature=0.2)[0].temperature == 0.2
 
 
 def test_the_most_parts_that_are_allowed_are():

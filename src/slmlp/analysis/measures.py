@@ -103,8 +103,6 @@ def _mixtureness(source: Features, unseen: Features, cfg: config.Measures) -> di
     leaves none, half is taken. The first k that is left is the headline, and stands in ``mixtureness_k``.
     """
     pre, evaluated = class_means(source.x, source.y)[0], class_means(unseen.x, unseen.y)[0]
-    if min(cfg.mixtureness_k, default=0) < 1:
-        raise SlmlpError(f"--measures.mixtureness-k takes numbers of 1 and more, found {list(cfg.mixtureness_k)}")
     half = (len(pre) + len(evaluated) - 1) // 2
     ks = [k for k in cfg.mixtureness_k if k <= half] or [half]
     values = mixtureness_many(pre, evaluated, ks, cfg.mixtureness_distance)

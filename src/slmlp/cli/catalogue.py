@@ -25,7 +25,7 @@ class MethodsCommand:
     Example: `slmlp methods byol`
     """
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """A method; without it all are listed."""
 
     def run(self) -> int:
@@ -54,7 +54,7 @@ class RecipesCommand:
     Example: `slmlp recipes simclr-in1k`, then `slmlp pretrain IMAGENET --recipe simclr-in1k --out my-run`
     """
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """A recipe; without it all are listed."""
     markdown: bool = False
     """Print the list as a Markdown table, as the documentation has it."""

@@ -28,9 +28,9 @@ class DataCommand:
 
     action: Annotated[Literal["list", "get", "check"], tyro.conf.Positional]
     """What to do."""
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
     """A data set by name; for `check` also a path alone, or `folder` for images of your own."""
-    path: Annotated[str | None, tyro.conf.Positional] = None
+    path: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
     """What to check: a folder or a tar."""
     domains: str | None = None
     """Folder of data sets: what `list` looks through, and where `get` puts them (default there: `domains`)."""

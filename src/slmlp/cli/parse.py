@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from slmlp.cli import quick_types
+from slmlp.cli import quick_types, refusals
 from slmlp.errors import SlmlpError
 
 
@@ -18,11 +18,12 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
     """Return an instance of ``kind``, or of what its ``for_words`` makes of the words, from a command's words.
 
     Raises:
-        SlmlpError: an option that the command does not have; the nearest ones are named, and those of the method.
+        SlmlpError: an option that the command does not have; the nearest ones are named, and those of the method; a
+            value that an option does not take.
     """
     choose = getattr(kind, "for_words", None)
     made = choose(words) if choose else kind
-    with quick_types.quick():
+    with quick_types.quick(), refusals.one_line(name):
         parsed, rest = tyro.cli(made, prog=f"slmlp {name}", args=words, return_unknown_args=True)
     if rest:
         raise _unknown(made, name, rest[0])

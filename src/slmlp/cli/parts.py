@@ -21,7 +21,7 @@ class SplitCommand:
     Example: `slmlp split MY_IMAGES --by random --unseen-fraction 0.3 --out split.json`
     """
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str
     """The split file; another split is never overwritten."""

@@ -24,7 +24,7 @@ class Pretrain:
     `--method NAME --help` shows that method's settings, `--recipe NAME --help` a recipe's.
     """
 
-    data: Annotated[str | None, tyro.conf.Positional] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str | None = None
     """Folder of the run; must be new."""

@@ -38,7 +38,7 @@ class Evaluate:
     encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
     of features."""
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = None
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """The images; a file of features needs none."""
     domains: str | None = None
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""

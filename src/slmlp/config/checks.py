@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from slmlp.errors import SlmlpError
 
 
@@ -27,6 +29,26 @@ def not_negative(settings: object, *names: str) -> None:
 def at_least(settings: object, least: int, *names: str) -> None:
     """Refuse unless every setting named is ``least`` or more; ``auto`` is always taken."""
     _check(settings, names, f"at least {least}", least, strict=False)
+
+
+def inside(settings: object, name: str, flag: str) -> None:
+    """Refuse unless the setting named, a share, is above 0 and below 1; ``flag`` is what the user types."""
+    if not 0 < getattr(settings, name) < 1:
+        raise SlmlpError(f"{flag} must be above 0 and below 1, found {getattr(settings, name)}")
+
+
+def least(settings: object, low: int, name: str, flag: str) -> None:
+    """Refuse unless the setting named is ``low`` or more; ``flag`` is what the user types."""
+    if not getattr(settings, name) >= low:
+        raise SlmlpError(f"{flag} must be at least {low}, found {getattr(settings, name)}")
+
+
+def all_above(settings: object, low: float, name: str, flag: str) -> None:
+    """Refuse unless the setting named holds a number, and none that is not above ``low``, or is not finite."""
+    values = getattr(settings, name)
+    if not values or not all(low < value < math.inf for value in values):
+        found = " ".join(map(str, values)) or "nothing"
+        raise SlmlpError(f"{flag} must be one or more numbers above {low:g}, found {found}")
 
 
 def share(settings: object, name: str) -> None:

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from slmlp.config.checks import all_above, inside, least
 from slmlp.config.training import DataOptions, StudyTraining, Training
+from slmlp.errors import SlmlpError
 
 PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of strengths
 
@@ -30,6 +32,16 @@ class Probe:
     seed: int = 0
     """Seed of the folds and of the inner split; the same for every run, so that any two lines pair."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no probe can do before an encoder is trained for it."""
+        all_above(self, 0, "strengths", "--probe.strengths")
+        least(self, 2, "folds", "--probe.folds")
+        inside(self, "inner_fraction", "--probe.inner-fraction")
+        least(self, 1, "max_iterations", "--probe.max-iterations")
+        for name in ("tolerance", "memory_limit_gb"):
+            if not getattr(self, name) > 0:
+                raise SlmlpError(f"--probe.{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+
     def deciding(self) -> dict[str, Any]:
         """Return what decides the probe's numbers; the memory it may use does not."""
         values = dataclasses.asdict(self)
@@ -49,6 +61,11 @@ class Measures:
     """Take this many images of each class (bias of the ratio depends on it); 0 takes the largest number all have."""
     seed: int = 0
     """Seed of that draw."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be counted."""
+        all_above(self, 0, "mixtureness_k", "--measures.mixtureness-k")
+        least(self, 0, "images_per_class", "--measures.images-per-class")
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,15 @@ class Study:
     """The linear probe."""
     measures: Measures = field(default_factory=Measures)
     """The paper's measures."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would only come out when everything has been trained."""
+        least(self, 1, "seeds", "--seeds")
+        least(self, 0, "curve_seeds", "--curve-seeds")
+        all_above(self, 0, "rates", "--rates")
+        inside(self, "validation_fraction", "--validation-fraction")
+        if self.parallel is not None:
+            least(self, 1, "parallel", "--parallel")
 
 
 # The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other groups.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from slmlp.config.checks import all_above, inside, least
+from slmlp.errors import SlmlpError
+
 
 @dataclass(frozen=True)
 class Knn:
@@ -75,6 +78,16 @@ class Finetune:
     """Views of the training images."""
     seed: int = 0
     """Seed of head weights, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        """Refuse a grid of nothing, and no training."""
+        least(self, 1, "steps", "--finetune.steps")
+        least(self, 2, "batch_size", "--finetune.batch-size")
+        all_above(self, 0, "rates", "--finetune.rates")
+        inside(self, "validation_fraction", "--finetune.validation-fraction")
+        if not self.weight_decays or min(self.weight_decays) < 0:
+            found = " ".join(map(str, self.weight_decays)) or "nothing"
+            raise SlmlpError(f"--finetune.weight-decays must be one or more numbers, none below 0, found {found}")
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,15 @@ def fit(name: str, settings: config.MethodConfig, facts: Facts) -> tuple[config.
     """Return the settings with every ``auto`` decided, and a line for each thing that is not the source's.
 
     Raises:
-        SlmlpError: a queue that is not a multiple of the batch or holds more than the data; too few prototypes.
+        SlmlpError: a queue that is not a multiple of the batch or holds more than the data; too few prototypes; a
+            temperature where nothing is divided by it.
     """
     made, notes = settings, []
+    if isinstance(settings, config.SL) and not settings.cosine and settings.temperature != config.SL.temperature:
+        raise SlmlpError(
+            f"temperature {settings.temperature} changes nothing without the cosine softmax: add --cosine "
+            "(in --methods cosine=true), or leave the temperature out"
+        )
     if isinstance(settings, config.SimCLR) and settings.temperature == "auto":
         small = facts.encoder_dim < SMALL_ENCODER
         made = dataclasses.replace(settings, temperature=0.5 if small else 0.1)

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from slmlp import config
-from slmlp.errors import SlmlpError
 from slmlp.features import Features
 from slmlp.probes.images import Rows, check_finite
 from slmlp.probes.linear import ProbeResult, check_units, summarise, train_probe
@@ -16,8 +15,6 @@ def crossfit(features: Features, cfg: config.Probe, *, device: torch.device | st
     """Predict each of ``cfg.folds`` parts with a probe trained, and its strength chosen, on the other parts."""
     from slmlp.data.parts import stratified_folds
 
-    if cfg.folds < 2:
-        raise SlmlpError(f"--probe.folds must be at least 2, found {cfg.folds}")
     check_units(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
     check_finite(Rows(features.x, None, torch.device("cpu")))
     folds = np.asarray(stratified_folds(features.y, features.units, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
