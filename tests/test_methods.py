@@ -217,6 +217,17 @@ def test_depth_zero_drops_the_last_linear_unless_it_is_given():
     assert config.Projector(depth=0).override(depth=1).widths(64) == (64, 64)
 
 
+@pytest.mark.parametrize(
+    "given", [{"hidden": 64}, {"norm": "layer"}, {"act": "gelu"}, {"bias": False}, {"depth": 0, "hidden": 64}]
+)
+def test_settings_of_blocks_are_refused_where_there_are_none(given):
+    for base in (config.Projector(depth=1), config.Projector()):
+        if given.get("depth", base.depth) == 0:
+            with pytest.raises(SlmlpError, match=r"projector\.\w+ is of the projector's blocks, and depth 0 has none"):
+                base.override(**given)
+        assert base.override(**{**given, "depth": 2}).depth == 2
+
+
 def test_bad_settings_are_refused():
     with pytest.raises(SlmlpError, match="did you mean 'sl-mlp'"):
         config.method_config("slmlp")

@@ -48,7 +48,7 @@ def _attempt(words: list[str], debug: bool) -> tuple[int, str]:
 
     try:
         return attempt(words, debug)
-    except SystemExit as ended:  # the words make no command; that has been said
+    except SystemExit as ended:  # of a help, which has been printed
         return int(ended.code or 0), ""
     except RuntimeError as error:
         if not dist.broken(error):

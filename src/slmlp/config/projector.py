@@ -10,6 +10,7 @@ from slmlp.errors import SlmlpError
 
 Width = int | Literal["encoder", "encoder*2"]
 MULTIPLES = {"encoder": 1, "encoder*2": 2}
+OF_BLOCKS = ("hidden", "norm", "act", "bias")
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,20 @@ class Projector:
                 raise SlmlpError(f"projector.{name} must be a number of channels or `encoder`, found {width!r}")
 
     def override(self, **given: Any) -> Projector:
-        """Return this spec with the given settings; depth 0 drops ``out`` too unless ``out`` is given."""
+        """Return this spec with the given settings; depth 0 drops ``out`` too unless ``out`` is given.
+
+        Raises SlmlpError for settings of the blocks where there are none: the run would be another than was asked for.
+        """
         if given.get("depth") == 0 and "out" not in given:
             given["out"] = "none"
-        return dataclasses.replace(self, **given)
+        made = dataclasses.replace(self, **given)
+        idle = [name for name in OF_BLOCKS if name in given]
+        if idle and not made.depth:
+            raise SlmlpError(
+                f"projector.{idle[0]} is of the projector's blocks, and depth 0 has none: add --projector.depth 1 "
+                "(in --methods projector.depth=1), or leave it out"
+            )
+        return made
 
     def widths(self, encoder_dim: int) -> tuple[int, int | None]:
         """Return (hidden, out) as numbers for an encoder of width ``encoder_dim``; out None means no last Linear."""
