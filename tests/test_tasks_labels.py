@@ -155,14 +155,14 @@ def test_global_random_state_is_untouched():
 def test_bad_input_is_named():
     train, test = parts(40)
     cases = [
-        (config.Labels(()), "neither fractions nor shots"),
-        (config.Labels((0.1, 1.5)), r"fractions must be above 0 and at most 1 \(0.1 is 10 %\), found 1.5"),
-        (config.Labels((0.0,)), "found 0"),
-        (config.Labels((), (0,)), "shots must be at least 1, found 0"),
-        (config.Labels(draws=0), "draws must be at least 1, found 0"),
+        ({"fractions": ()}, "neither --labels.fractions nor --labels.shots"),
+        ({"fractions": (0.1, 1.5)}, r"fractions must be above 0 and at most 1 \(0.1 is 10 %\), found 1.5"),
+        ({"fractions": (0.0,)}, "found 0"),
+        ({"fractions": (), "shots": (3, 0)}, "shots must be at least 1, found 0"),
+        ({"draws": 0}, "draws must be at least 1, found 0"),
     ]
-    for cfg, words in cases:
+    for changes, words in cases:
         with pytest.raises(SlmlpError, match=words):
-            labels(train, test, cfg, PROBE)
+            config.Labels(**changes)
     with pytest.raises(SlmlpError, match="classes of the test images have no training image: c1"):
         labels(train.select(train.y != 1), test, config.Labels(), PROBE)

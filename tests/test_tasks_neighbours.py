@@ -134,11 +134,12 @@ def both(train, test):
 
 def test_bad_input_is_named():
     train, test = blobs(40), blobs(40, start=1000)
-    for k in (0, 41):
-        with pytest.raises(SlmlpError, match=rf"neighbours is {k}, expected 1 to the number of training images, 40"):
-            knn(train, test, config.Knn(k))
-    with pytest.raises(SlmlpError, match="temperature must be 0 or above, found -1"):
-        knn(train, test, config.Knn(5, -1.0))
+    with pytest.raises(SlmlpError, match="neighbours is 41, expected 1 to the number of training images, 40"):
+        knn(train, test, config.Knn(41))
+    with pytest.raises(SlmlpError, match=r"--knn\.neighbours must be at least 1, found 0"):
+        config.Knn(0)
+    with pytest.raises(SlmlpError, match=r"--knn\.temperature must be 0 or above, found -1"):
+        config.Knn(5, -1.0)
     with pytest.raises(SlmlpError, match="cosine or euclidean, found 'l1'"):
         centroid(train, test, config.Centroid("l1"))
     broken = dataclasses.replace(test, x=np.where(np.arange(40)[:, None] == 7, np.nan, test.x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,12 @@ class Knn:
     """Nearest training images that vote, by cosine."""
     temperature: float = 0.07
     """A neighbour's vote weighs exp(cosine / temperature); 0 counts every vote alike."""
+
+    def __post_init__(self) -> None:
+        """Refuse a vote of nobody."""
+        least(self, 1, "neighbours", "--knn.neighbours")
+        if not 0 <= self.temperature < math.inf:
+            raise SlmlpError(f"--knn.temperature must be 0 or above, found {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,11 @@ class FewShot:
     seed: int = 0
     """Seed of the episodes."""
 
+    def __post_init__(self) -> None:
+        """Refuse episodes that ask nothing, and one alone: it has no interval."""
+        for name, low in (("ways", 2), ("shots", 1), ("queries", 1), ("episodes", 2)):
+            least(self, low, name, f"--fewshot.{name}")
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -58,6 +70,17 @@ class Labels:
     """Draws of the training images at each point, the same ones for every encoder."""
     seed: int = 0
     """Seed of the draws."""
+
+    def __post_init__(self) -> None:
+        """Refuse a curve without points."""
+        if not self.fractions and not self.shots:
+            raise SlmlpError("neither --labels.fractions nor --labels.shots names a point")
+        for share in self.fractions:
+            if not 0 < share <= 1:
+                raise SlmlpError(f"--labels.fractions must be above 0 and at most 1 (0.1 is 10 %), found {share:g}")
+        if any(shots < 1 for shots in self.shots):
+            raise SlmlpError(f"--labels.shots must be at least 1, found {min(self.shots)}")
+        least(self, 1, "draws", "--labels.draws")
 
 
 @dataclass(frozen=True)

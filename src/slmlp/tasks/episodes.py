@@ -42,10 +42,6 @@ def draw(images: Features, cfg: config.FewShot) -> Episodes:
     gave nothing to the support, are the queries. A unit is not taken into the support where too few images would be
     left for queries. A unit with images of several classes is for the support or for the queries in a whole episode.
     """
-    for name, value in (("ways", cfg.ways), ("shots", cfg.shots), ("queries", cfg.queries), ("episodes", cfg.episodes)):
-        least = 2 if name in ("ways", "episodes") else 1
-        if value < least:
-            raise SlmlpError(f"fewshot: {name} must be at least {least}, found {value}")
     by_id = np.argsort(images.ids, kind="stable")
     _, codes = np.unique(images.units, return_inverse=True)
     present = np.unique(images.y)

@@ -30,12 +30,10 @@ def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.devic
     that has the nearest voter wins.
     """
     check_parts("knn", train, test)
-    if not 1 <= cfg.neighbours <= len(train):
+    if cfg.neighbours > len(train):
         raise SlmlpError(
             f"knn: neighbours is {cfg.neighbours}, expected 1 to the number of training images, {len(train)}"
         )
-    if not 0 <= cfg.temperature < float("inf"):
-        raise SlmlpError(f"knn: temperature must be 0 or above, found {cfg.temperature}")
     by_id = np.argsort(train.ids, kind="stable")
     place = np.empty(len(train), dtype=np.int64)  # of each training image among the sorted ids
     place[by_id] = np.arange(len(train))

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 
 from slmlp import config
-from slmlp.errors import SlmlpError
 from slmlp.features import Features
 from slmlp.probes.linear import train_probe
 from slmlp.results import Predictions
@@ -48,7 +47,6 @@ def labels(
     has one draw, and is the number of the linear task.
     """
     check_parts("labels", train, test)
-    _check_settings(cfg)
     totals = np.bincount(train.y, minlength=len(train.classes))
     ranks = [rank(train, cfg.seed, draw) for draw in range(cfg.draws)]
     scores = []
@@ -137,16 +135,3 @@ def _stacked(rows: list[Predictions]) -> Predictions:
         predictions=np.concatenate([r.predictions for r in rows]),
         folds=np.repeat(np.arange(len(rows)), len(rows[0].ids)),
     )
-
-
-def _check_settings(cfg: config.Labels) -> None:
-    if not cfg.fractions and not cfg.shots:
-        raise SlmlpError("labels: neither fractions nor shots name a point")
-    for share in cfg.fractions:
-        if not 0 < share <= 1:
-            raise SlmlpError(f"labels: fractions must be above 0 and at most 1 (0.1 is 10 %), found {share:g}")
-    for shots in cfg.shots:
-        if shots < 1:
-            raise SlmlpError(f"labels: shots must be at least 1, found {shots}")
-    if cfg.draws < 1:
-        raise SlmlpError(f"labels: draws must be at least 1, found {cfg.draws}")
