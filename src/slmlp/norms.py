@@ -12,6 +12,7 @@ from torch import nn
 
 from slmlp import files
 from slmlp.corpus import Corpus
+from slmlp.data import work
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.features import transform_id
@@ -45,7 +46,8 @@ def calibrate_norms(
     rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
     encoder.train()
     with torch.no_grad():
-        for start in range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH):
+        starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
+        for start in work.track(starts, len(starts), f"statistics of {images.name}", show=corpus.progress):
             part = rows[start : start + BATCH]
             encoder(encoder.preprocess(corpus.squares(part, seen)))
     encoder.eval()
