@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,18 @@ from filelock import FileLock
 from PIL import Image, ImageDraw
 
 torch.set_num_threads(1)
+NEEDED = 1.5e9  # bytes of the temporary folder: all tests together hold 1.1e9 at once
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say at once that a disk is too small, where hundreds of tests would fail one by one."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED:
+        pytest.exit(
+            f"the tests need {NEEDED / 1e9} GB in {folder}, found {free / 1e9:.1f}: make room, or set TMPDIR", 2
+        )
+
 
 CLASSES = ("circle", "cross", "moon", "ring", "square", "triangle")
 GROUPS = {"circle": "round", "moon": "round", "ring": "round", "cross": "edged", "square": "edged", "triangle": "edged"}
