@@ -27,6 +27,21 @@ def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
     assert len(path.read_text().splitlines()) == 3  # nothing is rewritten
 
 
+def test_a_file_is_parsed_once_while_it_stands_and_anew_when_it_has_changed(tmp_path, monkeypatch):
+    path, parsed, parse = tmp_path / "results.jsonl", [], files.read_json_lines
+    monkeypatch.setattr(files, "read_json_lines", lambda file: parsed.append(file) or parse(file))
+    assert results.read(path) == []
+    results.append(path, line(0.1))
+    for _ in range(3):
+        found = results.read(path)
+        found.clear()  # the caller's own list
+    assert (results.read(path), len(parsed)) == ([line(0.1)], 1)
+    results.append(path, line(0.2, seed=1))
+    assert (len(results.read(path)), len(parsed)) == (2, 2)
+    files.write_text(path, path.read_text().replace("0.2", "0.3"))  # as long as before, another file
+    assert [row.value for row in results.read(path)] == [0.1, 0.3]
+
+
 def test_a_torn_line_loses_only_itself(tmp_path):
     path = tmp_path / "results.jsonl"
     results.append(path, line())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import zipfile
 from collections.abc import Sequence
@@ -56,6 +57,15 @@ def append(path: Path, *rows: Result) -> None:
 
 def read(path: Path) -> list[Result]:
     """Return every number of a results file, the newest line of each key, in order of first appearance."""
+    if not path.exists():
+        return []
+    about = path.stat()
+    return list(_rows(path, about.st_ino, about.st_size, about.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(path: Path, *state: int) -> tuple[Result, ...]:
+    """Read a file as it stands: a study asks for its lines once a run, and there may be thousands of them."""
     known = {f.name for f in dataclasses.fields(Result)}
     rows: dict[tuple[Any, ...], Result] = {}
     for row in files.read_json_lines(path):
@@ -66,7 +76,7 @@ def read(path: Path) -> list[Result]:
             values["interval"] = tuple(values["interval"])
         result = Result(**values)
         rows[result.key()] = result
-    return list(rows.values())
+    return tuple(rows.values())
 
 
 @dataclass(frozen=True)
