@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 
@@ -83,6 +84,34 @@ def test_predictions_round_trip_whatever_the_names(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SlmlpError, match="no predictions file"):
         results.read_predictions(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("confidence", [None, np.linspace(0, 1, 200)])
+def test_predictions_without_quotes_are_those_that_the_csv_module_reads(tmp_path, confidence):
+    rng, path = np.random.default_rng(0), tmp_path / "p.csv"
+    ids = np.array([f"train/a b;{i}" for i in range(200)])
+    labels, found = (np.array(["é", "", "'x'", "7"])[rng.integers(0, 4, 200)] for _ in range(2))
+    results.write_predictions(path, Predictions(ids, ids[::-1], labels, found, rng.integers(0, 5, 200), confidence))
+    again = results.read_predictions(path)
+    with path.open(newline="") as file:
+        plain = list(csv.DictReader(file))
+    columns = {"id": again.ids, "unit": again.units, "label": again.labels, "prediction": again.predictions}
+    for name, column in columns.items():
+        assert column.tolist() == [row[name] for row in plain]
+    assert again.folds.tolist() == [int(row["fold"]) for row in plain]
+    assert (again.confidence is None) == (confidence is None)
+    assert confidence is None or again.confidence.tolist() == [float(row["confidence"]) for row in plain]
+
+
+def test_predictions_of_no_image_and_damaged_ones(tmp_path):
+    path, none = tmp_path / "p.csv", np.array([], dtype=np.str_)
+    results.write_predictions(path, Predictions(none, none, none, none, np.array([], dtype=np.int64)))
+    assert results.read_predictions(path).ids.tolist() == []
+    header = ",".join(results.COLUMNS)
+    for text in (f"{header}\na,b,c,d\n", f"{header}\na,a,b,b,0,\na,a,b,0\n", ""):
+        path.write_text(text)
+        with pytest.raises(SlmlpError, match="is no predictions file"):
+            results.read_predictions(path)
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):

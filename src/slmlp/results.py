@@ -116,15 +116,32 @@ def read_predictions(path: Path) -> Predictions:
     """Read what ``write_predictions`` wrote."""
     try:
         with path.open(newline="") as file:
-            header, *rows = list(csv.reader(file))
+            header, columns = _columns(file.read())
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SlmlpError(f"{path} is no predictions file: its lines differ in their number of columns") from error
     if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
         raise SlmlpError(f"{path} is no predictions file: its columns are {', '.join(header)}")
-    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * len(header)
     ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
     confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
     return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64), confidence)
+
+
+def _columns(text: str) -> tuple[list[str], Sequence[Sequence[str]]]:
+    """Return the header and the columns of a CSV.
+
+    Without quotes every comma and every line's end separates. The csv module makes a list of each line, which for a
+    million of them was half of the time of a suite that is done. Raises ValueError where lines differ in their number
+    of columns.
+    """
+    first, *lines = text.removesuffix("\n").split("\n")
+    header = first.split(",")
+    if '"' not in text and all(line.count(",") == len(header) - 1 for line in lines):
+        fields = ",".join(lines).split(",") if lines else []
+        return header, [fields[i :: len(header)] for i in range(len(header))]
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    return header, [column[1:] for column in zip(header, *rows, strict=True)]
 
 
 @dataclass(frozen=True)
