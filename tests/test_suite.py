@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from slmlp.encoders import Encoder
 from slmlp.entrants import entrants
 from slmlp.errors import SlmlpError
 from slmlp.report import suite_inputs
+from slmlp.report.suite_figures import forest
 from slmlp.transfer.room import SETTINGS
 from slmlp.transfer.untrained import untrained
 
@@ -335,6 +337,18 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
     files.write_json(tmp_path / "study.json", {"methods": ["sl:cosine=true"]})
     renamed, again = asked()
     assert (renamed, again) == ("sl:cosine=true", {"sl": [], "sl:cosine=true": values["sl"]})
+
+
+@pytest.mark.parametrize(
+    ("width", "said"), [(720, "timm:long_name − SL, percentage points"), (330, "difference, percentage points")]
+)
+def test_the_axis_of_a_chart_keeps_its_unit_on_a_phone(width, said):
+    bar = {"difference": 1.0, "low": 0.5, "high": 1.5}
+    compared = {"a": "sl", "b": "timm:long_name@w.safetensors", "words": "w", "sets": [{**bar, "name": "one"}]}
+    if width == 720:
+        compared["b"] = "timm:long_name"
+    shown = SimpleNamespace(methods=["sl", compared["b"]])
+    assert said in forest(shown, width, "f", compared)
 
 
 def test_a_file_of_weights_is_called_by_its_own_name_and_not_by_its_folder(tmp_path):

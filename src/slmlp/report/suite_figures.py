@@ -45,12 +45,10 @@ def forest(inputs: SuiteInputs, width: int, name: str, comparison: dict[str, Any
             _bar(axes, at - 1, comparison["difference"], like["low"], like["high"], colour, "D", 9, faint=True)
             _label(axes, at - 1, "sets like these", "bold")
         axes.margins(x=0.06)
-        axes.set_xlabel(
-            words.short(
-                f"{display(comparison['b'])} − {display(comparison['a'])}, percentage points", max(30, width // 8)
-            ),
-            parse_math=False,
-        )
+        label = f"{display(comparison['b'])} − {display(comparison['a'])}, percentage points"
+        if len(label) > max(30, width // 8):  # the heading above it names both
+            label = "difference, percentage points"
+        axes.set_xlabel(label, parse_math=False)
         return to_svg(figure, name, comparison["words"])
 
 
