@@ -252,6 +252,7 @@ def test_the_most_parts_that_are_allowed_are():
     ("name", "settings", "words"),
     [
         ("swav", {"prototypes": 1}, "prototypes must be at least 2, found 1"),
+        ("supcon", {"temperature": float("nan")}, "temperature must be above 0, found nan"),
         ("swav", {"sinkhorn_iterations": 0}, "sinkhorn_iterations must be at least 1"),
         ("swav", {"epsilon": 0.0}, "epsilon must be above 0"),
         ("swav", {"temperature": -1.0}, "temperature must be above 0"),

@@ -108,8 +108,9 @@ def test_predictions_of_no_image_and_damaged_ones(tmp_path):
     results.write_predictions(path, Predictions(none, none, none, none, np.array([], dtype=np.int64)))
     assert results.read_predictions(path).ids.tolist() == []
     header = ",".join(results.COLUMNS)
-    for text in (f"{header}\na,b,c,d\n", f"{header}\na,a,b,b,0,\na,a,b,0\n", ""):
-        path.write_text(text)
+    lines = (f"{header}\na,b,c,d\n", f"{header}\na,a,b,b,0,\na,a,b,0\n", f"{header}\na,a,b,b,x\n", "", '"\0,\n')
+    for content in (*(text.encode() for text in lines), b"\xff\xfe\x00,"):
+        path.write_bytes(content)
         with pytest.raises(SlmlpError, match="is no predictions file"):
             results.read_predictions(path)
 

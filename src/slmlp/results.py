@@ -117,15 +117,18 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open(newline="") as file:
             header, columns = _columns(file.read())
+        if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
+            raise ValueError(f"its columns are {', '.join(header)}")
+        ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
+        folds = np.array(columns[4], dtype=np.int64)
+        confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SlmlpError(f"{path} is no predictions file: its lines differ in their number of columns") from error
-    if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
-        raise SlmlpError(f"{path} is no predictions file: its columns are {', '.join(header)}")
-    ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
-    confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
-    return Predictions(ids, units, labels, predictions, np.array(columns[4], dtype=np.int64), confidence)
+    except (ValueError, csv.Error) as error:
+        raise SlmlpError(
+            f"{path} is no predictions file, or a damaged one ({error}): remove it, and the same command makes it again"
+        ) from error
+    return Predictions(ids, units, labels, predictions, folds, confidence)
 
 
 def _columns(text: str) -> tuple[list[str], Sequence[Sequence[str]]]:

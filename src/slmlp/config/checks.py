@@ -7,40 +7,39 @@ import math
 from slmlp.errors import SlmlpError
 
 
-def _check(settings: object, names: tuple[str, ...], what: str, low: float, *, strict: bool) -> None:
+def _check(settings: object, names: tuple[str, ...], what: str, low: float, flags: str | None, *, strict: bool) -> None:
     for name in names:
         value = getattr(settings, name)
         if value == "auto":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < low or (strict and value == low):
-            raise SlmlpError(f"{name} must be {what}, found {value!r}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (value > low if strict else value >= low):  # NaN is neither
+            shown = name if flags is None else flags + name.replace("_", "-")
+            raise SlmlpError(f"{shown} must be {what}, found {value!r}")
 
 
-def positive(settings: object, *names: str) -> None:
-    """Refuse unless every setting named is above 0; ``auto`` is always taken."""
-    _check(settings, names, "above 0", 0, strict=True)
+def positive(settings: object, *names: str, flags: str | None = None) -> None:
+    """Refuse unless every setting named is above 0; ``auto`` is always taken.
+
+    ``flags`` is what stands before the name where a user types it, as ``--probe.``; without it the bare name is said.
+    """
+    _check(settings, names, "above 0", 0, flags, strict=True)
 
 
-def not_negative(settings: object, *names: str) -> None:
+def not_negative(settings: object, *names: str, flags: str | None = None) -> None:
     """Refuse unless every setting named is 0 or more; ``auto`` is always taken."""
-    _check(settings, names, "0 or more", 0, strict=False)
+    _check(settings, names, "0 or more", 0, flags, strict=False)
 
 
-def at_least(settings: object, least: int, *names: str) -> None:
+def at_least(settings: object, least: int, *names: str, flags: str | None = None) -> None:
     """Refuse unless every setting named is ``least`` or more; ``auto`` is always taken."""
-    _check(settings, names, f"at least {least}", least, strict=False)
+    _check(settings, names, f"at least {least}", least, flags, strict=False)
 
 
 def inside(settings: object, name: str, flag: str) -> None:
     """Refuse unless the setting named, a share, is above 0 and below 1; ``flag`` is what the user types."""
     if not 0 < getattr(settings, name) < 1:
         raise SlmlpError(f"{flag} must be above 0 and below 1, found {getattr(settings, name)}")
-
-
-def least(settings: object, low: int, name: str, flag: str) -> None:
-    """Refuse unless the setting named is ``low`` or more; ``flag`` is what the user types."""
-    if not getattr(settings, name) >= low:
-        raise SlmlpError(f"{flag} must be at least {low}, found {getattr(settings, name)}")
 
 
 def all_above(settings: object, low: float, name: str, flag: str) -> None:

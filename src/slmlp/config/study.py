@@ -6,9 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmlp.config.checks import all_above, inside, least
+from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.training import DataOptions, StudyTraining, Training
-from slmlp.errors import SlmlpError
 
 PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of strengths
 
@@ -35,12 +34,10 @@ class Probe:
     def __post_init__(self) -> None:
         """Refuse what no probe can do before an encoder is trained for it."""
         all_above(self, 0, "strengths", "--probe.strengths")
-        least(self, 2, "folds", "--probe.folds")
+        at_least(self, 2, "folds", flags="--probe.")
         inside(self, "inner_fraction", "--probe.inner-fraction")
-        least(self, 1, "max_iterations", "--probe.max-iterations")
-        for name in ("tolerance", "memory_limit_gb"):
-            if not getattr(self, name) > 0:
-                raise SlmlpError(f"--probe.{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+        at_least(self, 1, "max_iterations", flags="--probe.")
+        positive(self, "tolerance", "memory_limit_gb", flags="--probe.")
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the probe's numbers; the memory it may use does not."""
@@ -65,7 +62,7 @@ class Measures:
     def __post_init__(self) -> None:
         """Refuse what cannot be counted."""
         all_above(self, 0, "mixtureness_k", "--measures.mixtureness-k")
-        least(self, 0, "images_per_class", "--measures.images-per-class")
+        at_least(self, 0, "images_per_class", flags="--measures.")
 
 
 @dataclass(frozen=True)
@@ -123,12 +120,12 @@ class Study:
 
     def __post_init__(self) -> None:
         """Refuse what would only come out when everything has been trained."""
-        least(self, 1, "seeds", "--seeds")
-        least(self, 0, "curve_seeds", "--curve-seeds")
+        at_least(self, 1, "seeds", flags="--")
+        at_least(self, 0, "curve_seeds", flags="--")
         all_above(self, 0, "rates", "--rates")
         inside(self, "validation_fraction", "--validation-fraction")
         if self.parallel is not None:
-            least(self, 1, "parallel", "--parallel")
+            at_least(self, 1, "parallel", flags="--")
 
 
 # The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other groups.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from slmlp.config.checks import all_above, inside, least
+from slmlp.config.checks import all_above, at_least, inside
 from slmlp.errors import SlmlpError
 
 
@@ -21,7 +21,7 @@ class Knn:
 
     def __post_init__(self) -> None:
         """Refuse a vote of nobody."""
-        least(self, 1, "neighbours", "--knn.neighbours")
+        at_least(self, 1, "neighbours", flags="--knn.")
         if not 0 <= self.temperature < math.inf:
             raise SlmlpError(f"--knn.temperature must be 0 or above, found {self.temperature}")
 
@@ -54,8 +54,8 @@ class FewShot:
 
     def __post_init__(self) -> None:
         """Refuse episodes that ask nothing, and one alone: it has no interval."""
-        for name, low in (("ways", 2), ("shots", 1), ("queries", 1), ("episodes", 2)):
-            least(self, low, name, f"--fewshot.{name}")
+        at_least(self, 2, "ways", "episodes", flags="--fewshot.")
+        at_least(self, 1, "shots", "queries", flags="--fewshot.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Labels:
                 raise SlmlpError(f"--labels.fractions must be above 0 and at most 1 (0.1 is 10 %), found {share:g}")
         if any(shots < 1 for shots in self.shots):
             raise SlmlpError(f"--labels.shots must be at least 1, found {min(self.shots)}")
-        least(self, 1, "draws", "--labels.draws")
+        at_least(self, 1, "draws", flags="--labels.")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Finetune:
 
     def __post_init__(self) -> None:
         """Refuse a grid of nothing, and no training."""
-        least(self, 1, "steps", "--finetune.steps")
-        least(self, 2, "batch_size", "--finetune.batch-size")
+        at_least(self, 1, "steps", flags="--finetune.")
+        at_least(self, 2, "batch_size", flags="--finetune.")
         all_above(self, 0, "rates", "--finetune.rates")
         inside(self, "validation_fraction", "--finetune.validation-fraction")
         if not self.weight_decays or min(self.weight_decays) < 0:
