@@ -1,7 +1,7 @@
 """The weight gradient by convolution and as a matrix product, by shape: ``python benchmarks/convolutions.py``.
 
 bfloat16 on one CPU thread (``--threads``), batch 64, the two in turn; medians in milliseconds. It is where the bound
-``cpuconv.MOST_POSITIONS`` comes from.
+``runtime.cpu.convolution.MOST_POSITIONS`` comes from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from slmlp import allocator, cpuconv
+from slmlp.runtime.cpu import allocator, convolution
 
 # in channels, out channels, side, stride, kernel: the layers of resnet10 at 32 px, then of wider networks
 SHAPES = [
@@ -46,7 +46,7 @@ def _line(shape: tuple[int, int, int, int, int], batch: int, rounds: int) -> Non
     y = F.conv2d(x, weight, None, stride, k // 2)
     grad, steps, pads = torch.randn_like(y), (stride, stride), (k // 2, k // 2)
 
-    def convolution() -> torch.Tensor:
+    def direct() -> torch.Tensor:
         mask = [False, True, False]
         dw: torch.Tensor = torch.ops.aten.convolution_backward(
             grad, x, weight, None, steps, pads, (1, 1), False, (0, 0), 1, mask
@@ -54,16 +54,15 @@ def _line(shape: tuple[int, int, int, int, int], batch: int, rounds: int) -> Non
         return dw
 
     def product() -> torch.Tensor:
-        return cpuconv.weight_gradient(grad, x, (k, k), steps, pads)
+        return convolution.weight_gradient(grad, x, (k, k), steps, pads)
 
     times: list[list[float]] = [[], []]
     for _ in range(rounds + 1):
-        for kept, run in zip(times, (convolution, product), strict=True):
+        for kept, run in zip(times, (direct, product), strict=True):
             kept.append(_seconds(run))
     a, b = (1e3 * statistics.median(kept[1:]) for kept in times)
-    taken = (
-        "matmul" if y.shape[2] * y.shape[3] <= cpuconv.MOST_POSITIONS and inputs >= cpuconv.LEAST_CHANNELS else "conv"
-    )
+    small = y.shape[2] * y.shape[3] <= convolution.MOST_POSITIONS
+    taken = "matmul" if small and inputs >= convolution.LEAST_CHANNELS else "conv"
     print(f"{inputs:>5}{outputs:>5}{side:>6}{stride:>8}{k:>8}{a:>10.2f}{b:>11.2f}{a / b:>8.2f}  {taken}")
 
 

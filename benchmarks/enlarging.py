@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from slmlp import config, data
-from slmlp.corpus import Corpus
+from slmlp.data.cache import Corpus
+from slmlp.encoders.extract import extract
 from slmlp.encoders.sources import open_encoder
-from slmlp.features import extract
 
 WAYS = {"kept": Corpus, "made": Corpus.of_small}
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slmlp import seeds
 from slmlp.encoders import Encoder, build
-from slmlp.errors import SlmlpError
 from slmlp.exports import TARGETS, export
 from slmlp.exports.proof import real_images
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 ENCODERS = ("resnet18", "resnet50", "efficientnet_b0", "vit_tiny_patch16_224")
 SUFFIXES = {

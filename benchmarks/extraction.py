@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 import turns
 from slmlp import config, data
-from slmlp.corpus import Corpus
+from slmlp.data.cache import Corpus
 from slmlp.encoders import Encoder
+from slmlp.encoders.extract import extract, precision_of
 from slmlp.encoders.sources import describe, open_encoder
-from slmlp.features import extract, precision_of
 
 CLASSES = 4
 Contender = Callable[[], float]  # -> images a second

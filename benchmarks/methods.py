@@ -41,13 +41,16 @@ from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
 import turns
-from slmlp import augment, config, data, device, methods, optim, seeds
-from slmlp.augment import training_side
-from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus
+from slmlp import config, data, methods
+from slmlp.data import augment
+from slmlp.data.augment import training_side
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build
 from slmlp.methods.fit import Facts, fit
-from slmlp.train import State, train
+from slmlp.runtime import device, seeds
+from slmlp.train import optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.loop import State, train
 from training import CLASSES, SIZE, Contender, forever, load_images
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]  # views (N, 3, H, W) each and labels (N,) -> scalar
@@ -101,9 +104,10 @@ def _take_turns(given: argparse.Namespace) -> None:
         })  # fmt: skip
         return
     exact = dataclasses.replace(shipped, precision="float32", channels_last=True)
+    precision = device.choose(_encoder(), shipped.device, shipped.precision).precision
     says = (
         f"{torch.get_num_threads()} threads, {device.describe()['cpu']}, slmlp as shipped in "
-        f"{device.choose(shipped, _encoder()).precision}, resnet10, {SIZE} px, batch {given.batch_size}"
+        f"{precision}, resnet10, {SIZE} px, batch {given.batch_size}"
     )
     turns.take(says, {
         f"{method} {name}": _ours(method, corpus, cfg)
@@ -145,7 +149,7 @@ def _ours(name: str, corpus: Corpus, cfg: config.Training) -> Contender:
         encoder = build(cfg.encoder, SIZE, "small")
     settings, _ = fit(name, preset, Facts(len(images), cfg.batch_size, encoder.dim))
     method = methods.build(name, encoder, CLASSES, settings)
-    compute = device.choose(cfg, encoder)
+    compute = device.choose(encoder, cfg.device, cfg.precision)
     device.place(method, compute)
     plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
     views = augment.views(RECIPES[name], SIZE, method.num_views)

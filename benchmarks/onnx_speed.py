@@ -23,10 +23,10 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from slmlp import device, seeds
 from slmlp.encoders import Encoder, build
 from slmlp.exports import export
 from slmlp.exports.onnx_file import INPUT, session
+from slmlp.runtime import device, seeds
 
 
 def main() -> None:

@@ -31,13 +31,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 import turns
-from slmlp import config, data, device, methods, optim, seeds
-from slmlp.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, training_side
-from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus
+from slmlp import config, data, methods
+from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, training_side
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build
 from slmlp.methods.base import Method
-from slmlp.train import State, to_device, train
+from slmlp.runtime import device, seeds
+from slmlp.train import optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.loop import State, to_device, train
 
 T = TypeVar("T")
 SIZE = 32
@@ -106,7 +108,7 @@ def _take_turns(name: str, cfg: config.Training) -> None:
         if name == "user":  # chooses nothing through slmlp, whose choice of a device also tells the allocator
             turns.take(says, {"run": _user(load_images(), cfg, Path(folder))})
             return
-        compute = device.choose(cfg, build(cfg.encoder, SIZE, "small"))
+        compute = device.choose(build(cfg.encoder, SIZE, "small"), cfg.device, cfg.precision)
         says += f", {compute.precision}"
         if name == "loop":
             turns.take(says, {"run": _loop(load_images(), cfg, compute)})

@@ -1,4 +1,4 @@
-"""Build ``src/slmlp/concepts/wordnet.tsv.gz``: the nouns of WordNet 3.0 with their hypernyms, and irregular plurals.
+"""Build ``src/slmlp/data/wordnet/wordnet.tsv.gz``: nouns of WordNet 3.0 with their hypernyms, and irregular plurals.
 
     python scripts/build_wordnet.py /usr/share/wordnet      # Debian's package wordnet-base
 
@@ -68,7 +68,7 @@ def main() -> None:
     """Build the table and print its numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of data.noun, index.noun and noun.exc of WordNet 3.0")
-    default = Path(__file__).parents[1] / "src/slmlp/concepts/wordnet.tsv.gz"
+    default = Path(__file__).parents[1] / "src/slmlp/data/wordnet/wordnet.tsv.gz"
     parser.add_argument("--out", type=Path, default=default)
     args = parser.parse_args()
     nouns, irregular = sorted(synsets(args.folder)), sorted(plurals(args.folder))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from slmlp import config, seeds
+from slmlp import config
 from slmlp.encoders import Encoder, build
+from slmlp.runtime import seeds
 
 SIDE = 96
 CATEGORIES = [{"id": 3, "name": "brick"}, {"id": 7, "name": "ball"}]  # ids with gaps, as COCO's

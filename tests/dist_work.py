@@ -14,15 +14,18 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from slmlp import agreement, augment, config, data, dist, methods, optim, processes, seeds, syncnorm
-from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus
-from slmlp.device import Compute
+from slmlp import config, data, methods
+from slmlp.data import augment
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build
-from slmlp.errors import SlmlpError
-from slmlp.features import extract
+from slmlp.encoders.extract import extract
 from slmlp.methods.fit import Facts, fit
-from slmlp.train import State, train
+from slmlp.runtime import distributed, processes, ranks, seeds
+from slmlp.runtime.device import Compute
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train import optim, sync_batchnorm
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.loop import State, train
 
 CPU = torch.device("cpu")
 N, CLASSES, STEPS = 16, 4, 4  # of the global batch; 16 are 4 images each of 4 processes
@@ -57,7 +60,7 @@ def state_of(name, settings, encoder_name, training_images, cfg):
     with seeds.seeded(0, "head"):
         method = methods.build(name, encoder, CLASSES, chosen).double()
     if method.sync_norms:
-        syncnorm.synchronise(method, CPU)
+        sync_batchnorm.synchronise(method, CPU)
     return State(method, optim.build(method, cfg))
 
 
@@ -67,7 +70,7 @@ def curve(images, name, settings, encoder, crops):
     plan = Plan(images.images.labels, N, STEPS // 2, 0, balanced=False)
     state = state_of(name, settings, encoder, len(images.images), cfg)
     views = augment.views("crop", 16, state.method.num_views, crops)
-    batches = InFloat64(images, images.rows(images.images), plan, views, dist.batch_part(N))
+    batches = InFloat64(images, images.rows(images.images), plan, views, distributed.batch_part(N))
     rows = list(train(state, batches, cfg, Compute(CPU, False, False), 0, 0))
     return {
         "losses": [row["loss"] for row in rows],
@@ -98,10 +101,10 @@ def gathers() -> dict:
     """A loss over the rows of all, with weights that tell every row from every other."""
     x, w = seeded(8, 3), seeded(8, 8, seed=1)
     mine = rows_of(x, [4, 4]).clone().requires_grad_()
-    everyone = dist.gather(mine)
+    everyone = distributed.gather(mine)
     (w * (everyone @ everyone.T).tanh()).sum().backward()
-    labels = dist.gather(torch.arange(4) + 4 * processes.rank())
-    images = dist.gather(torch.full((2, 3, 4, 4), processes.rank()).to(memory_format=torch.channels_last))
+    labels = distributed.gather(torch.arange(4) + 4 * processes.rank())
+    images = distributed.gather(torch.full((2, 3, 4, 4), processes.rank()).to(memory_format=torch.channels_last))
     return {"out": everyone.detach(), "grad": mine.grad, "labels": labels, "images": images, "untouched": mine.detach()}
 
 
@@ -141,11 +144,11 @@ def norms() -> dict:
             plain = nn.Sequential(make()).double()
             plain.load_state_dict(whole.state_dict())
             before = {id(p) for p in plain.parameters()}
-            shared = syncnorm.synchronise(plain, CPU)
+            shared = sync_batchnorm.synchronise(plain, CPU)
             assert {id(p) for p in shared.parameters()} == before
             assert list(shared.state_dict()) == list(whole.state_dict())
             parts = norm_pass(shared, rows_of(x, counts), rows_of(w, counts))
-            parts["grads"] = {k: dist.summed(g) for k, g in parts["grads"].items()}
+            parts["grads"] = {k: distributed.summed(g) for k, g in parts["grads"].items()}
             parts["layout"] = parts["y"].is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else None
             full = norm_pass(whole, x, w)
             for key in ("y", "dx", "eval"):
@@ -156,7 +159,7 @@ def norms() -> dict:
 
 def norm_in_bfloat16() -> dict:
     x = (3 * seeded(12, 5, 4, 4) + 1).bfloat16()
-    shared = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)), CPU)
+    shared = sync_batchnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)), CPU)
     whole = nn.Sequential(nn.BatchNorm2d(5))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mine = rows_of(x, [6, 6]).clone().requires_grad_()
@@ -178,11 +181,11 @@ def shuffles() -> dict:
         return images.mean(0, keepdim=True).flatten(1).expand(len(images), -1)
 
     return {
-        "out": dist.shuffled(network, x, 2),
+        "out": distributed.shuffled(network, x, 2),
         "expected": x.flatten(1) * 2 + 1,
         "company": company[0],
         "own": x,
-        "mixed": dist.shuffled(mean, x, 2),
+        "mixed": distributed.shuffled(mean, x, 2),
     }
 
 
@@ -209,7 +212,7 @@ def dropped() -> torch.Tensor:
         method = Draws()
     cfg = config.Training(batch_size=N, epochs=1)
     plan = Plan(images.images.labels, N, 1, 0, balanced=False)
-    batches = InFloat64(images, images.rows(images.images), plan, augment.views("none", 16), dist.batch_part(N))
+    batches = InFloat64(images, images.rows(images.images), plan, augment.views("none", 16), distributed.batch_part(N))
     before = method.unused.weight.detach().clone()
     list(train(State(method, optim.build(method, cfg)), batches, cfg, Compute(CPU, False, False), 0, 0))
     assert torch.equal(method.unused.weight, before)
@@ -225,12 +228,12 @@ def features(folder: Path) -> dict:
     alone = extract(encoder, images, part)
     cache = folder / "features"
     together = extract(encoder, images, part, cache, together=True)
-    agreement.wait_for_all()
+    ranks.wait_for_all()
     if processes.first():
         (file,) = cache.iterdir()
         with np.load(file) as held:
             np.savez(file, x=held["x"] + 1, key=held["key"])
-    agreement.wait_for_all()
+    ranks.wait_for_all()
     again = extract(encoder, images, part, cache, together=True)
     return {
         "alone": alone.x,
@@ -246,7 +249,7 @@ def agreements(folder: Path) -> dict:
 
     def failing(*ranks):
         try:
-            with agreement.agreed():
+            with ranks.agreed():
                 if rank in ranks:
                     raise SlmlpError(f"no data for {rank}")
         except SlmlpError as error:
@@ -254,14 +257,14 @@ def agreements(folder: Path) -> dict:
 
     def missing():
         try:
-            with agreement.agreed():
+            with ranks.agreed():
                 (folder / f"missing{rank}").read_text() if rank else None
         except SlmlpError as error:
             return str(error)
 
     def differing():
         try:
-            agreement.same({"data": "x", "command": f"y{rank}"})
+            ranks.same({"data": "x", "command": f"y{rank}"})
         except SlmlpError as error:
             return str(error)
 
@@ -272,11 +275,11 @@ def agreements(folder: Path) -> dict:
 
     return {
         "none": failing(), "second": failing(1), "both": failing(0, 1), "file": missing(), "differing": differing(),
-        "order": agreement.in_turn(order), "first": agreement.by_first(lambda: rank),
-        "any": agreement.anyone(rank == 1),
-        "not any": agreement.anyone(False), "exchange": agreement.exchange(rank),
-        "means": dist.means({"a": torch.tensor(float(rank)), "b": torch.tensor(2.0, dtype=torch.float64)}),
-        "share": [dist.share_of(7), dist.batch_part(12)],
+        "order": ranks.in_turn(order), "first": ranks.by_first(lambda: rank),
+        "any": ranks.anyone(rank == 1),
+        "not any": ranks.anyone(False), "exchange": ranks.exchange(rank),
+        "means": distributed.means({"a": torch.tensor(float(rank)), "b": torch.tensor(2.0, dtype=torch.float64)}),
+        "share": [distributed.share_of(7), distributed.batch_part(12)],
     }  # fmt: skip
 
 
@@ -291,8 +294,8 @@ def cuda() -> dict:
     """PyTorch's SyncBatchNorm and ours, both between CUDA devices."""
     device = torch.device("cuda", processes.rank())
     x, w = (rows_of(seeded(12, 5, 4, 3, seed=s), [6, 6]).to(device) for s in (0, 1))
-    theirs = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double().to(device), device)
-    ours = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double(), CPU).to(device)
+    theirs = sync_batchnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double().to(device), device)
+    ours = sync_batchnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).double(), CPU).to(device)
     assert isinstance(theirs[0], nn.SyncBatchNorm)
     return {"theirs": norm_pass(theirs, x, w), "ours": norm_pass(ours, x, w)}
 
@@ -300,8 +303,8 @@ def cuda() -> dict:
 def main() -> None:
     task, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
-    with dist.joined():
-        dist.connect(torch.device("cuda", processes.rank()) if task == "cuda" else CPU)
+    with distributed.joined():
+        distributed.connect(torch.device("cuda", processes.rank()) if task == "cuda" else CPU)
         found = {"curves": curves, "basics": lambda: basics(folder), "cuda": cuda}[task]()
     torch.save(found, folder / f"{task}-{processes.size()}-{processes.rank()}.pt")
 

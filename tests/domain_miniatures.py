@@ -14,7 +14,7 @@ import scipy.io
 
 from data_images import encoded, jpeg, photo, write
 from slmlp.data import ImageSet
-from slmlp.domains import ENTRIES, Entry, get, registry
+from slmlp.data.published import ENTRIES, Entry, get, registry
 
 Files = dict[str, bytes]
 # name -> (classes, images, train, test) of its miniature

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slmlp.encoders.sources import open_encoder
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def features(net, x):

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slmlp import seeds
 from slmlp.encoders import Encoder, build
+from slmlp.runtime import seeds
 
 SUFFIXES = {
     "torchvision": ".pth",

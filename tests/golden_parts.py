@@ -17,12 +17,16 @@ import detection_data
 import suite_runs
 import tiny
 from conftest import CLASSES, draw
-from slmlp import api, cli, config, detection, files, optim, results, seeds, transfer, verdict
+from slmlp import api, cli, config, detection
 from slmlp.detection.contest import drawn as ap_on_draws
 from slmlp.detection.evaluate import average_precision
-from slmlp.domain_verdict import judge_domains
-from slmlp.drawn import compare as compare_draws
+from slmlp.experiments import suite as suites
 from slmlp.methods.base import Progress
+from slmlp.results import records, verdict
+from slmlp.results.domain_verdict import judge_domains
+from slmlp.results.drawn import compare as compare_draws
+from slmlp.runtime import files, seeds
+from slmlp.train import optim
 from test_multilabel_images import write_several
 
 Numbers = dict[str, list[float | None]]
@@ -110,7 +114,7 @@ def suite(out: Path) -> Numbers:
         labels=config.Labels(fractions=(0.25, 1.0), shots=(1, 4), draws=2),
         extraction=config.Extraction(precision="float32"),
     )  # fmt: skip
-    transfer.suite(runs, out / "suite", domains_folder=str(out / "sets"), cfg=cfg)
+    suites.suite(runs, out / "suite", domains_folder=str(out / "sets"), cfg=cfg)
     numbers = lines_of(out / "suite")
     for task, found in files.read_json(out / "suite" / "verdict.json")["tasks"].items():
         for c in found["comparisons"]:
@@ -184,7 +188,7 @@ def detection_statistics(out: Path) -> Numbers:
 def statistics(_: Path) -> Numbers:
     """Return the verdicts of committed result lines, each with drawn predictions of the accuracy that it states."""
     numbers: Numbers = {}
-    runs: dict[str, dict[int, results.Predictions]] = {}
+    runs: dict[str, dict[int, records.Predictions]] = {}
     for name in ("sl", "sl-mlp"):
         for line in committed("tiny-imagenet-124-76-fine", "unseen", name):
             runs.setdefault(name, {})[line.seed] = predictions(name, line.seed, "unseen", line.value, line.n)
@@ -199,7 +203,7 @@ def statistics(_: Path) -> Numbers:
     for name, by_seed in (runs | draws).items():
         mean = verdict.mean_interval(list(by_seed.values()))
         numbers[f"mean {name}"] = [mean.value, *mean.interval, mean.standard_error]
-    over: dict[str, dict[str, dict[int, results.Predictions]]] = {}
+    over: dict[str, dict[str, dict[int, records.Predictions]]] = {}
     for name in ("sl", "sl-mlp", "random-init:resnet10"):
         for line in committed("domains-seven", "linear", name):
             of_data = over.setdefault(name, {}).setdefault(line.data, {})
@@ -217,14 +221,14 @@ def statistics(_: Path) -> Numbers:
     return numbers | {f"over mean {mean.method}": [mean.accuracy, mean.log_odds] for mean in found.means}
 
 
-def committed(name: str, task: str, method: str) -> Iterator[results.Result]:
-    for line in results.read(Path(__file__).parents[1] / "docs" / "results" / f"{name}.jsonl"):
+def committed(name: str, task: str, method: str) -> Iterator[records.Result]:
+    for line in records.read(Path(__file__).parents[1] / "docs" / "results" / f"{name}.jsonl"):
         wanted = line.task == task and line.metric == "accuracy" and line.role in ("final", "baseline")
         if wanted and line.method == method and line.layer == "output":
             yield line
 
 
-def predictions(method: str, seed: int, data: str, value: float, n: int, draws: int = 1) -> results.Predictions:
+def predictions(method: str, seed: int, data: str, value: float, n: int, draws: int = 1) -> records.Predictions:
     """Return drawn predictions of 10 classes, right for a share ``value`` of ``n`` images in groups of up to 7."""
     of_data, own = (np.random.default_rng(zlib.crc32(w.encode())) for w in (data, f"{data} {method} {seed}"))
     groups, labels, hard = np.sort(of_data.integers(0, n // 4, n)), of_data.integers(0, 10, n), of_data.normal(size=n)
@@ -234,7 +238,7 @@ def predictions(method: str, seed: int, data: str, value: float, n: int, draws: 
     ids = np.tile(np.array([f"{i:06d}" for i in range(n)]), draws)
     labels, groups = np.tile(labels, draws), np.tile(groups, draws)
     guesses = np.where(np.concatenate(right), labels, (labels + 1) % 10)
-    return results.Predictions(
+    return records.Predictions(
         ids, groups.astype(np.str_), labels.astype(np.str_), guesses.astype(np.str_), np.arange(draws).repeat(n)
     )
 
@@ -242,7 +246,7 @@ def predictions(method: str, seed: int, data: str, value: float, n: int, draws: 
 def lines_of(folder: Path) -> Numbers:
     """Return value, count and interval of every line of a results file, by all that names it."""
     numbers: Numbers = {}
-    for r in results.read(folder / "results.jsonl"):
+    for r in records.read(folder / "results.jsonl"):
         rate = r.base_lr if r.role == "grid" else None
         key = (r.run, r.method, r.seed, r.data, worded(r.task), worded(r.metric), r.role, r.epoch, rate, r.layer)
         numbers["line " + " ".join(str(k) for k in key if k is not None)] = [r.value, r.n, *(r.interval or ())]

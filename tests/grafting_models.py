@@ -6,7 +6,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from slmlp import add_projector, seeds
+from slmlp import add_projector
+from slmlp.runtime import seeds
 
 
 def tiny(seed: int = 0, **options) -> nn.Module:

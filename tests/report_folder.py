@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from slmlp import files, results
+from slmlp.results import records
+from slmlp.runtime import files
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -73,8 +74,8 @@ def study(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(method: str, seed: int, task: str, metric: str, value: float, n: int, **more: Any) -> results.Result:
-    return results.Result(
+def _row(method: str, seed: int, task: str, metric: str, value: float, n: int, **more: Any) -> records.Result:
+    return records.Result(
         f"{method}-{seed}", method, "resnet10", seed, task, "emoji", metric, round(value, 6), n, **more
     )
 
@@ -104,7 +105,7 @@ def _at(method: str, seed: int, share: float, rng: np.random.Generator) -> list[
 
 def rows(
     methods: tuple[str, ...] = METHODS, seeds: int = 5, curves: bool = True, grid: bool = True
-) -> list[results.Result]:
+) -> list[records.Result]:
     rng = np.random.default_rng(0)
     found = []
     for method in methods:
@@ -129,7 +130,7 @@ def rows(
     return found
 
 
-def verdict(found: list[results.Result], methods: tuple[str, ...] = METHODS) -> dict[str, Any]:
+def verdict(found: list[records.Result], methods: tuple[str, ...] = METHODS) -> dict[str, Any]:
     """Return a verdict whose numbers follow from the rows, the way the study computes them or nearly so."""
     by = {
         m: np.array([100 * r.value for r in found if r.method == m and r.role == "final" and r.task == "unseen"])

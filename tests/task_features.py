@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slmlp.features import Features
+from slmlp.probes.features import Features
 
 
 def blobs(

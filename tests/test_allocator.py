@@ -14,7 +14,7 @@ from slmlp import allocator, config, device
 from slmlp.encoders import build
 print(allocator.keep() if sys.argv[1] == "keep" else None)
 if sys.argv[1] == "choose":
-    device.choose(config.Training(device="cpu"), build("resnet10", 16, "small"))
+    device.choose(build("resnet10", 16, "small"), "cpu")
 def step():
     for _ in range(3):
         blocks = [np.ones(1_000_000) for _ in range(6)]

@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 import pytest
 
-from slmlp.analysis.collapse import cdnv, class_separation, effective_rank, nc1
-from slmlp.analysis.mixtureness import feature_mixtureness, mixtureness_ceiling, mixtureness_floor
-from slmlp.analysis.ratio import class_distances, discriminative_ratio
-from slmlp.analysis.redundancy import feature_redundancy, redundancy_baseline
-from slmlp.errors import SlmlpError
+from slmlp.probes.measures.collapse import cdnv, class_separation, effective_rank, nc1
+from slmlp.probes.measures.mixtureness import feature_mixtureness, mixtureness_ceiling, mixtureness_floor
+from slmlp.probes.measures.ratio import class_distances, discriminative_ratio
+from slmlp.probes.measures.redundancy import feature_redundancy, redundancy_baseline
+from slmlp.runtime.errors import SlmlpError
 
 
 def toy(n: int = 60, d: int = 7, classes: int = 4, seed: int = 0):

@@ -10,12 +10,12 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional as TF
 
-from slmlp import seeds
-from slmlp.augment import Augment, colour, evaluation_side, geometry, normalise, views
-from slmlp.augment.draws import Draws
-from slmlp.augment.recipes import VIEWS
+from slmlp.data.augment import Augment, colour, evaluation_side, geometry, normalise, views
+from slmlp.data.augment.draws import Draws
+from slmlp.data.augment.recipes import VIEWS
 from slmlp.encoders.preprocess import Preprocess
-from slmlp.errors import SlmlpError
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 
 def draws(n: int, *words: str | int) -> Draws:

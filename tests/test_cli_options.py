@@ -13,7 +13,7 @@ from slmlp.cli.main_job import StudyCommand
 from slmlp.cli.parse import flags, parse
 from slmlp.cli.pretraining import Pretrain
 from slmlp.cli.refusals import one_line, translated
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.mark.parametrize("method", sorted(config.METHOD_CONFIGS))

@@ -11,7 +11,7 @@ import pytest
 
 from data_images import photo
 from slmlp.data import load
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def save(path, **arrays):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from data_images import encoded, jpeg, photo, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import layout, load
-from slmlp.errors import SlmlpError
+from slmlp.data import load
+from slmlp.data.sources import layout
+from slmlp.runtime.errors import SlmlpError
 
 
 def parts_of(images):

@@ -10,7 +10,7 @@ import pytest
 from data_images import jpeg, pack, two_classes, write
 from slmlp.config import DataOptions
 from slmlp.data import load
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 HEADER = "path,label,part,class_group,unit\n"
 

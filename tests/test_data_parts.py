@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from slmlp.config import DataOptions
 from slmlp.data import ensure_test_part, limit_per_class, load, stratified_folds, stratified_holdout
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def alone(count):

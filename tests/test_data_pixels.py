@@ -17,9 +17,10 @@ import pytest
 
 from data_images import encoded, jpeg, pack, photo, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import decode_all, load, pixels, read_square, work
+from slmlp.data import decode_all, load, pixels, read_square
 from slmlp.data.decode import resize_square
-from slmlp.errors import SlmlpError
+from slmlp.runtime import work
+from slmlp.runtime.errors import SlmlpError
 
 MAPPED = DataOptions(memory_limit_gb=0.0)
 STREAMED = DataOptions(stream_above_gb=0.0)

@@ -13,7 +13,7 @@ import pytest
 from data_images import jpeg, two_classes, write
 from slmlp.config import DataOptions
 from slmlp.data import apply_groups, describe, duplicates_across_parts, load, readers, summary, write_report
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_groups_from_wordnet(images, monkeypatch):
         return dict.fromkeys(classes, "mammal")
 
     stub = types.SimpleNamespace(cut=cut)
-    monkeypatch.setitem(sys.modules, "slmlp.concepts.wordnet", stub)
-    monkeypatch.setattr("slmlp.concepts.wordnet", stub, raising=False)
+    monkeypatch.setitem(sys.modules, "slmlp.data.wordnet", stub)
+    monkeypatch.setattr("slmlp.data.wordnet", stub, raising=False)
     assert apply_groups(images, "wordnet:7", ["cat=n02121808"]).groups == ("mammal", "mammal")
     assert asked == [(("cat", "dog"), 7, ("cat=n02121808",))]
     for spec in ("wordnet:", "wordnet:1", "wordnet:many"):

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from data_images import encoded, photo, two_classes, write
-from slmlp import files
 from slmlp.config import DataOptions
-from slmlp.corpus import Corpus
 from slmlp.data import decode_all, load, read_square
+from slmlp.data.cache import Corpus
 from slmlp.data.decode import VERSION, Square, decode_square, resize_square
 from slmlp.encoders.preprocess import Preprocess
+from slmlp.runtime import files
 
 STREAMED = DataOptions(stream_above_gb=0.0)
 

@@ -14,8 +14,9 @@ import pytest
 
 from data_images import encoded, jpeg, pack, photo, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import EMOJI, archive, load
-from slmlp.errors import SlmlpError
+from slmlp.data import EMOJI, load
+from slmlp.data.sources import archive
+from slmlp.runtime.errors import SlmlpError
 
 
 def member(name, kind=tarfile.REGTYPE, target=""):

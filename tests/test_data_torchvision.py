@@ -13,8 +13,9 @@ import pytest
 
 from data_images import encoded, jpeg, photo, write
 from slmlp.config import DataOptions
-from slmlp.data import load, torchvision_sets
-from slmlp.errors import SlmlpError
+from slmlp.data import load
+from slmlp.data.sources import torchvision_sets
+from slmlp.runtime.errors import SlmlpError
 
 
 def stack(count, side):

@@ -17,7 +17,7 @@ from slmlp.detection.coco import learnable, load, same_categories
 from slmlp.detection.layout import places
 from slmlp.detection.main import _with_masks
 from slmlp.detection.samples import Plan, Samples, image_tensor, mask, size_of, target
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from slmlp.detection.coco import load
 from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
 from slmlp.detection.layout import places
 from slmlp.detection.resample import draws, match, weighted
-from slmlp.drawn import Drawn, compare, spread
+from slmlp.results.drawn import Drawn, compare, spread
 
 KINDS = ("box", "mask")
 

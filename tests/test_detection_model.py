@@ -15,7 +15,7 @@ from slmlp.detection.coco import load
 from slmlp.detection.layout import places
 from slmlp.detection.samples import Plan, Samples
 from slmlp.detection.schedule import lr_at
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 
 from detection_data import QUICK, data_set, encoder, packed, settings
 from dist_launch import ended, started
-from slmlp import cli, device, results
-from slmlp.config import Training
+from slmlp import cli
 from slmlp.detection import detect, model, predict, train
 from slmlp.detection.coco import load
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import places
 from slmlp.detection.samples import Plan, Samples
-from slmlp.errors import SlmlpError
+from slmlp.results import records
+from slmlp.runtime import device
+from slmlp.runtime.errors import SlmlpError
 
 KILLED = """
 import os, signal, sys
@@ -75,7 +76,7 @@ def straight(place, once):
 
 
 def test_every_row_has_its_numbers_predictions_and_detector(place, straight):
-    rows = results.read(straight / "results.jsonl")
+    rows = records.read(straight / "results.jsonl")
     names = {"a", "b", "random-init", "random-frozen"}
     assert {row.method for row in rows} == names
     assert {row.task for row in rows} == {"detect", "detect-train"}
@@ -152,7 +153,7 @@ def test_killed_it_goes_on_and_ends_bit_for_bit_the_same(place, straight, tmp_pa
 def test_ap_before_training_and_boxes_alone(place, tmp_path):
     cfg = settings(evaluate_start=True, norm="sync", controls=())
     detect([f"x={place}/a.safetensors"], str(place / "boxes"), tmp_path / "out", cfg=cfg)
-    rows = results.read(tmp_path / "out" / "results.jsonl")
+    rows = records.read(tmp_path / "out" / "results.jsonl")
     assert {row.metric.split("_")[0] for row in rows} == {"box"}
     assert {(row.role, row.epoch) for row in rows} == {("curve", 0), ("final", None)}
     assert {row.method for row in rows} == {"x"}
@@ -167,7 +168,7 @@ def test_two_processes_train_one_detector(place, tmp_path):
     assert [code for code, _, _ in outcome] == [0, 0], outcome[0][2] + outcome[1][2]
     assert outcome[0][1].count("report: ") == 1
     assert outcome[1][1] == ""
-    rows = results.read(tmp_path / "run" / "results.jsonl")
+    rows = records.read(tmp_path / "run" / "results.jsonl")
     assert len({row.metric for row in rows}) == len(rows) > 4
     about = json.loads((tmp_path / "run" / "detectors" / "a" / "config.json").read_text())
     assert about["machine"]["processes"] == 2
@@ -206,6 +207,6 @@ def test_the_loss_falls_on_four_real_images():
     cfg = settings(batch_size=4, steps=24, rois=16, warmup=4, base_lr=0.04)
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
     samples = Samples(data, Plan(data.usable()[:4], 4, 24, 0), cfg, True, slice(None))
-    compute = device.choose(Training(device="cpu", precision="float32"), detector)
+    compute = device.choose(detector, "cpu", "float32")
     losses = [row["loss"] for row in train.train(train.start(detector, cfg), samples, cfg, compute)]
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])

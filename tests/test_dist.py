@@ -10,10 +10,12 @@ import torch
 
 import dist_work
 from dist_launch import ended, started
-from slmlp import augment, config, data, dist, processes
-from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus, shared_memory
-from slmlp.errors import SlmlpError
+from slmlp import config, data
+from slmlp.data import augment
+from slmlp.data.cache import Corpus, shared_memory
+from slmlp.runtime import distributed, processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.batches import Batches, Plan
 
 HERE = Path(__file__).parent
 EXACT = {"atol": 1e-9, "rtol": 1e-9}
@@ -52,8 +54,8 @@ def test_a_gather_has_the_rows_of_all_and_a_gradient_that_averages_to_that_of_on
 
 def test_alone_a_gather_is_the_tensor_itself():
     x = torch.zeros(2, 3, requires_grad=True)
-    assert dist.gather(x) is x
-    assert dist.parallel(module := torch.nn.Linear(1, 1)) is module
+    assert distributed.gather(x) is x
+    assert distributed.parallel(module := torch.nn.Linear(1, 1)) is module
 
 
 def test_a_norm_over_processes_is_batchnorm_over_the_whole_batch(basics):
@@ -196,8 +198,8 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_those_that_can(monkeypatc
     monkeypatch.setenv("WORLD_SIZE", str(size))
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SlmlpError, match=f"--batch-size {batch} .* choose {choices}$"):
-        dist.batch_part(batch)
-    assert dist.batch_part(6 * size) == slice(6, 12)
+        distributed.batch_part(batch)
+    assert distributed.batch_part(6 * size) == slice(6, 12)
 
 
 def test_variables_that_make_no_sense_are_named(monkeypatch):
@@ -219,9 +221,9 @@ def test_variables_that_make_no_sense_are_named(monkeypatch):
 
 
 def test_a_study_under_torchrun_is_refused_in_python_too(monkeypatch, tmp_path):
-    from slmlp import studies
+    from slmlp.experiments import study
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(SlmlpError, match="start it without torchrun"):
-        studies.study("emoji", tmp_path / "study", config.DEMO)
+        study.study("emoji", tmp_path / "study", config.DEMO)

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from dist_launch import TORCHRUN, ended, started, told
-from slmlp import api, config, results
-from slmlp.pretraining import initial_encoder
-from slmlp.run import Run
+from slmlp import api, config
+from slmlp.results import records
+from slmlp.train.pretrain import initial_encoder
+from slmlp.train.run import Run
 
 GENTLE = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 2 --base-lr 0.005 --augment crop --precision float32"
@@ -214,6 +215,6 @@ def test_an_evaluation_from_the_command_is_that_of_one_process(shapes, straight,
     outcome = ended(started(2, "-m", "slmlp", *words))
     assert [code for code, _, _ in outcome] == [0, 0], outcome
     assert [out.count("unseen accuracy") for _, out, _ in outcome] == [1, 0]
-    found = results.read(tmp_path / "two" / "results.jsonl")
+    found = records.read(tmp_path / "two" / "results.jsonl")
     expected = api.evaluate(straight.path, str(shapes), split=tmp_path / "split.json", out=tmp_path / "one")
     assert [(r.metric, r.value, r.n) for r in found] == [(r.metric, r.value, r.n) for r in expected]

@@ -86,12 +86,13 @@ def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
 
 
 def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
-    from slmlp import config, studies
+    from slmlp import config
+    from slmlp.experiments import study
 
     training = dataclasses.replace(config.DEMO.training, epochs=1, keep_every=0)
     probe = dataclasses.replace(config.DEMO.probe, folds=2, strengths=(1e-3, 1e-2, 1e-1))
     cfg = dataclasses.replace(config.DEMO, training=training, probe=probe, parallel=1)
-    page = studies.study("emoji", tmp_path / "demo", cfg, demo=True)
+    page = study.study("emoji", tmp_path / "demo", cfg, demo=True)
     text = page.read_text()
     assert "one seed" in text
     assert "slmlp pretrain emoji" in text

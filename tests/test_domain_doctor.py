@@ -14,7 +14,7 @@ import domain_miniatures as miniatures
 from data_images import encoded, jpeg, photo, two_classes, write
 from slmlp.cli import main
 from slmlp.config import DataOptions
-from slmlp.domains import doctor
+from slmlp.data.published import doctor
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ import domain_miniatures as miniatures
 from data_images import write
 from slmlp.cli import main
 from slmlp.config import DataOptions
-from slmlp.domains import ENTRIES, fetch, find, get
-from slmlp.errors import SlmlpError
+from slmlp.data.published import ENTRIES, fetch, find, get
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slmlp.domain_statistics import LOG_ODDS, POINTS, PairedSet, log_odds, over, paired_set
-from slmlp.statistics import clustered_mean, crossed_mean
+from slmlp.results.domain_statistics import LOG_ODDS, POINTS, PairedSet, log_odds, over, paired_set
+from slmlp.results.intervals import clustered_mean, crossed_mean
 
 
 def simulate(

@@ -14,8 +14,8 @@ import domain_miniatures as miniatures
 from data_images import jpeg, two_classes, write
 from domain_miniatures import pairs
 from slmlp.config import DataOptions
-from slmlp.domains import ENTRIES, find, get, known, missing, open_domain, open_found, opening
-from slmlp.errors import SlmlpError
+from slmlp.data.published import ENTRIES, find, get, known, missing, open_domain, open_found, opening
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from slmlp import config
-from slmlp.domain_verdict import judge_domains
-from slmlp.errors import SlmlpError
-from slmlp.results import Predictions
-from slmlp.statistics import holm
-from slmlp.tasks.fewshot import fewshot
-from slmlp.tasks.labels import labels
-from slmlp.verdict import compare
+from slmlp.evaluation.tasks.fewshot import fewshot
+from slmlp.evaluation.tasks.labels import labels
+from slmlp.results.domain_verdict import judge_domains
+from slmlp.results.intervals import holm
+from slmlp.results.records import Predictions
+from slmlp.results.verdict import compare
+from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 SETS = ("dtd", "eurosat", "svhn")

@@ -20,9 +20,9 @@ import domain_miniatures as miniatures
 from data_images import write
 from domain_miniatures import pairs
 from slmlp.config import DataOptions
-from slmlp.domains import ENTRIES, opening
-from slmlp.domains.entry import Draw, Torchvision
-from slmlp.errors import SlmlpError
+from slmlp.data.published import ENTRIES, opening
+from slmlp.data.published.entry import Draw, Torchvision
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture

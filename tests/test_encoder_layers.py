@@ -9,14 +9,15 @@ import torch
 import torchvision
 from torch import nn
 
-from slmlp import api, config, data, seeds
-from slmlp.corpus import Corpus
+from slmlp import api, config, data
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build, layers
+from slmlp.encoders.extract import extract_layers
 from slmlp.encoders.sources import open_encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
-from slmlp.errors import SlmlpError
-from slmlp.features import extract_layers
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 
 def of(name, size=32, stem="small"):
@@ -155,11 +156,11 @@ def test_unknown_layers_offer_the_nearest():
 
 @pytest.mark.parametrize(("method", "behind"), [("sl-mlp", 2), ("sl", 0), ("byol", 2)])
 def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, monkeypatch):
-    from slmlp import pretraining
+    from slmlp.train import pretrain
 
     kept = []
-    save = pretraining.save_projector
-    monkeypatch.setattr(pretraining, "save_projector", lambda run, m, dim: (kept.append(m), save(run, m, dim)))
+    save = pretrain.save_projector
+    monkeypatch.setattr(pretrain, "save_projector", lambda run, p, dim: (kept.append(p), save(run, p, dim)))
     training = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=1)
     run = api.pretrain(str(shapes), tmp_path / "run", method=method, training=training, progress=False)
     encoder = open_encoder(str(run.path))
@@ -169,13 +170,13 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
     if not behind:
         assert not (run.path / "projector.safetensors").exists()
         return
-    trained = kept[0].eval()
+    projector = kept[0].eval()
     x = torch.randn(5, 3, 16, 16)
     found = taken(encoder, x)
     with torch.inference_mode():
-        h = trained.encoder.to(memory_format=torch.contiguous_format)(x)
-        z = trained.projector(h)
-        hidden = trained.projector[:-1](h)
+        h = run.encoder().eval()(x)
+        z = projector(h)
+        hidden = projector[:-1](h)
     torch.testing.assert_close(found["projector.output"], z, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(found["projector.hidden"], hidden, atol=1e-5, rtol=1e-3)
     corpus = Corpus(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False)

@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 
 from data_images import photo
 from encoder_words import features, refused
-from slmlp import config, seeds
+from slmlp import config
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources import describe, open_encoder
 from slmlp.encoders.sources.preparing import from_timm
-from slmlp.errors import SlmlpError
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 Flags = config.PreprocessFlags
 SMALL = Flags(size=32)

@@ -15,11 +15,12 @@ from torch import nn
 
 from data_images import photo
 from encoder_words import refused
-from slmlp import config, seeds
+from slmlp import config
 from slmlp.encoders import build
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources import describe, kind, open_encoder
-from slmlp.errors import SlmlpError
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 Flags = config.PreprocessFlags
 SMALL = Flags(size=32)

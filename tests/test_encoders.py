@@ -11,11 +11,11 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from slmlp import seeds
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.pretrained import timm_weights
-from slmlp.errors import SlmlpError
 from slmlp.exports import weights_file
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.mark.parametrize(

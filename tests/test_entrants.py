@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 
-from slmlp import config, files
-from slmlp.entrants import entrants
-from slmlp.errors import SlmlpError
-from slmlp.transfer.untrained import untrained
+from slmlp import config
+from slmlp.experiments.contenders import entrants
+from slmlp.experiments.suite.untrained import untrained
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 from suite_runs import trained
 
 

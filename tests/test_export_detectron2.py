@@ -14,8 +14,8 @@ import torchvision
 import slmlp
 from export_files import drawn, images, saved
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
 from slmlp.exports import detectron2_file, detectron2_network
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture(scope="module", params=["resnet18", "resnet50"])

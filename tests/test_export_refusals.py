@@ -9,8 +9,8 @@ import torch
 
 import slmlp
 from export_files import left, out
-from slmlp.errors import SlmlpError
 from slmlp.exports import placing, proof, timm_file
+from slmlp.runtime.errors import SlmlpError
 
 N = 4
 

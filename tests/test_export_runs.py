@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 import slmlp
 from export_files import images, out
-from slmlp import api, config, results
+from slmlp import api, config
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
+from slmlp.encoders.projector_file import load_projector
 from slmlp.exports.card import text
-from slmlp.heads import load_projector
+from slmlp.results import records
+from slmlp.runtime.errors import SlmlpError
 
 TINY = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=2, keep_every=1, augment="weak")
 
@@ -33,10 +34,10 @@ def run(shapes, tmp_path_factory):
     made = slmlp.pretrain(str(shapes), folder, split=split, training=TINY, seed=3, progress=False)
     slmlp.evaluate(folder, str(shapes))
     file = folder / "evaluation" / "results.jsonl"
-    row = results.read(file)[0]
+    row = records.read(file)[0]
     other = dataclasses.replace(row, metric="of_other_weights", hashes={**row.hashes, "encoder": "0" * 64})
     odd = dataclasses.replace(row, data="<img src=x onerror=alert(1)> | *x*", metric="recall", value=0.125)
-    results.append(file, other, odd)
+    records.append(file, other, odd)
     return made
 
 
@@ -96,7 +97,7 @@ def test_the_card_says_where_the_weights_come_from(run, shapes, tmp_path):
 
 def test_the_cards_results_are_of_these_weights_with_intervals(run, tmp_path):
     card = slmlp.export(run.path, "safetensors", out(tmp_path, "safetensors"), images=4).card.read_text()
-    row = next(r for r in results.read(run.path / "evaluation" / "results.jsonl") if r.metric == "accuracy")
+    row = next(r for r in records.read(run.path / "evaluation" / "results.jsonl") if r.metric == "accuracy")
     low, high = row.interval
     assert f"{100 * row.value:.1f} % | {100 * low:.1f} % to {100 * high:.1f} %" in card
     assert "of\\_other\\_weights" not in card

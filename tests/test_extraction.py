@@ -13,14 +13,16 @@ import timm
 import torch
 from torch import nn
 
-from slmlp import config, data, device, features, files, seeds
-from slmlp.corpus import Corpus
+from slmlp import config, data
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build, fold, layers
+from slmlp.encoders.extract import extract, extract_layers, precision_of, transform_id
 from slmlp.encoders.sources import open_encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
-from slmlp.errors import SlmlpError
-from slmlp.features import extract, extract_layers, precision_of, transform_id
+from slmlp.probes import features
+from slmlp.runtime import device, files, seeds
+from slmlp.runtime.errors import SlmlpError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 STREAMED = config.DataOptions(stream_above_gb=0.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slmlp import config, results
+from slmlp import config
 from slmlp.cli import main
-from slmlp.errors import SlmlpError
-from slmlp.feature_arrays import read_arrays, rows_of
-from slmlp.features import Features
-from slmlp.transfer import feature_file
+from slmlp.evaluation import feature_file
+from slmlp.probes.feature_files import read_arrays, rows_of
+from slmlp.probes.features import Features
+from slmlp.results import records
+from slmlp.runtime.errors import SlmlpError
 
 
 def blobs(n: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,5 +104,5 @@ def test_the_command_keeps_a_large_file_on_the_disk_and_says_so(tmp_path, capsys
     assert not (tmp_path / "o").exists()
     assert main([*words, "--task", "centroid"]) == 0
     assert "0.108 GB of features stay on the disk" in capsys.readouterr().err
-    [row] = [r for r in results.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
+    [row] = [r for r in records.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
     assert row.value == 1.0

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from slmlp import config, data, seeds
-from slmlp.corpus import Corpus
+from slmlp import config, data
+from slmlp.data.cache import Corpus
 from slmlp.encoders import Encoder, build
+from slmlp.encoders.calibrate import calibrate_norms
+from slmlp.encoders.extract import extract
 from slmlp.encoders.preprocess import Preprocess
-from slmlp.errors import SlmlpError
-from slmlp.features import Features, extract
-from slmlp.norms import calibrate_norms
+from slmlp.probes.features import Features
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture(scope="module")

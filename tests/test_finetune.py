@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from slmlp import config, data, files, seeds
-from slmlp.corpus import Corpus
+from slmlp import config, data
+from slmlp.data.cache import Corpus
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
-from slmlp.errors import SlmlpError
-from slmlp.probes.scores import calibration_error
-from slmlp.tasks import finetune as room
-from slmlp.tasks.finetune import finetune
+from slmlp.evaluation.tasks import finetune as room
+from slmlp.evaluation.tasks.finetune import finetune
+from slmlp.results.metrics import calibration_error
+from slmlp.runtime import files, seeds
+from slmlp.runtime.errors import SlmlpError
 
 SMALL = config.Finetune(steps=60, batch_size=24, rates=(0.03,), weight_decays=(0.0,))
 

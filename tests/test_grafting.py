@@ -16,8 +16,9 @@ from torch import nn
 
 from dist_launch import ended, started
 from grafting_models import batch, tiny
-from slmlp import add_projector, config, remove_projector, seeds
-from slmlp.errors import SlmlpError
+from slmlp import add_projector, config, remove_projector
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 ROOT = Path(__file__).parents[1]
 

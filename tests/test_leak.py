@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from slmlp.concepts import leak
-from slmlp.concepts.leak import near_duplicates
-from slmlp.errors import SlmlpError
+from slmlp.data.splits import leak
+from slmlp.data.splits.leak import near_duplicates
+from slmlp.runtime.errors import SlmlpError
 
 
 def pictures(n: int, seed: int, side: int = 64) -> list[Image.Image]:

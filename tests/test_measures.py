@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from slmlp import config
-from slmlp.analysis.measures import measure, take_per_class
-from slmlp.analysis.mixtureness import feature_mixtureness, mixtureness_floor
-from slmlp.analysis.ratio import discriminative_ratio
-from slmlp.analysis.redundancy import redundancy_baseline
-from slmlp.analysis.tsne import embed
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
+from slmlp.probes.features import Features
+from slmlp.probes.measures.measures import measure, take_per_class
+from slmlp.probes.measures.mixtureness import feature_mixtureness, mixtureness_floor
+from slmlp.probes.measures.ratio import discriminative_ratio
+from slmlp.probes.measures.redundancy import redundancy_baseline
+from slmlp.probes.measures.tsne import embed
+from slmlp.runtime.errors import SlmlpError
 
 
 def features(classes: int, per_class: int, d: int = 12, seed: int = 0, prefix: str = "c") -> Features:

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 import tiny
-from slmlp import api, config, seeds
-from slmlp.errors import SlmlpError
-from slmlp.methods.base import Reweight, projector
+from slmlp import api, config
+from slmlp.encoders.projector import Reweight, projector
 from slmlp.methods.fit import Facts, fit
 from slmlp.methods.mix import mixer
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 from tiny import DIM, C, N
 
 

@@ -11,9 +11,9 @@ from lightly.loss import SwaVLoss
 from torch import nn
 
 import tiny
-from slmlp.dist import shuffled
 from slmlp.methods import losses
 from slmlp.methods.base import Progress, Ring, ema_copy, ema_update
+from slmlp.runtime.distributed import shuffled
 from tiny import C, N
 
 FEW = Progress(1, 100, 10)

@@ -14,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from slmlp import api, augment, config, data, device, methods, optim, recording, watch
-from slmlp.batches import Batches, Plan
-from slmlp.corpus import Corpus
-from slmlp.train import State, train
-from slmlp.watch import Collapse, spread
+from slmlp import api, config, data, methods
+from slmlp.data import augment
+from slmlp.data.cache import Corpus
+from slmlp.runtime import device
+from slmlp.train import collapse, optim, record
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.collapse import Collapse, spread
+from slmlp.train.loop import State, train
 
 RUN = config.Training(
     encoder="resnet10", image_size=16, batch_size=12, epochs=3, base_lr=0.4, augment="crop", local_size=8,
@@ -53,7 +56,7 @@ def test_stopped_and_resumed_equals_straight_and_the_encoder_is_the_trained_one(
         trained.append(state)
         yield from train(state, *rest)
 
-    monkeypatch.setattr(recording, "train", watched)
+    monkeypatch.setattr(record, "train", watched)
     training = dataclasses.replace(RUN, local_crops=2 if name in CROPS else 0)
     words = {"method": name, "settings": CASES[name], "training": training, "options": FEW, "progress": False}
     straight = api.pretrain(str(shapes), tmp_path / "straight", **words)
@@ -186,9 +189,9 @@ GOOD, BETWEEN = {"embedding_std": 0.9, "effective_rank": 9.0}, {}
     ],
 )
 def test_collapse_is_told_once_after_three_looks_in_a_row(looks, told):
-    collapse = Collapse()
-    said = [collapse.look({"step": 50 * (i + 1), **row}) for i, row in enumerate(looks)]
-    assert (watch.EVERY, watch.PATIENCE) == (50, 3)
+    monitor = Collapse()
+    said = [monitor.look({"step": 50 * (i + 1), **row}) for i, row in enumerate(looks)]
+    assert (collapse.EVERY, collapse.PATIENCE) == (50, 3)
     assert [i + 1 for i, words in enumerate(said) if words] == ([told] if told else [])
     if told:
         assert f"collapsed by step {50 * told}" in said[told - 1]
@@ -196,7 +199,7 @@ def test_collapse_is_told_once_after_three_looks_in_a_row(looks, told):
 
 def test_a_run_that_collapses_says_so_and_one_that_does_not_is_silent(shapes, tmp_path, capsys, monkeypatch):
     """BYOL that predicts itself (no predictor, no average) ends in one point."""
-    monkeypatch.setattr(watch, "EVERY", 20)
+    monkeypatch.setattr(collapse, "EVERY", 20)
     small = dataclasses.replace(
         RUN, image_size=8, epochs=7, base_lr=5.0, augment="byol", checkpoint_minutes=9, warmup_epochs=0
     )  # 84 steps

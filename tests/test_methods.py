@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slmlp import augment, config, data, methods, seeds
-from slmlp.augment.draws import Draws
-from slmlp.corpus import Corpus
+from slmlp import config, data, methods
+from slmlp.data import augment
+from slmlp.data.augment.draws import Draws
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build
-from slmlp.errors import SlmlpError
-from slmlp.methods.base import Progress, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Progress
 from slmlp.methods.fit import Facts, fit
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 N, C = 12, 4
 FACTS = Facts(training_images=4 * N, batch_size=N, encoder_dim=256)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slmlp import files, results
 from slmlp.cli import main
-from slmlp.domain_statistics import log_odds
-from slmlp.drawn import Drawn
-from slmlp.multilabel_domains import judge_means, means
-from slmlp.multilabel_verdict import Held
-from slmlp.transfer.several_labels import SeveralLabels
+from slmlp.experiments.suite.several_labels import SeveralLabels
+from slmlp.results import records
+from slmlp.results.domain_statistics import log_odds
+from slmlp.results.drawn import Drawn
+from slmlp.results.multilabel_domains import judge_means, means
+from slmlp.results.multilabel_verdict import Held
+from slmlp.runtime import files
 from test_multilabel_images import scores_of, write_several
 
 UNITS = 400
@@ -95,7 +96,7 @@ def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, 
     words += [str(tmp_path / name / f"{name}.csv") for name in ("first", "second")]
     words += ["--tasks", "linear", "--probe.strengths", "1e-2", "1e-1", "--preprocess.size", "32", "--out", str(out)]
     assert main(words) == 0
-    lines = [r for r in results.read(out / "results.jsonl") if r.metric == "map"]
+    lines = [r for r in records.read(out / "results.jsonl") if r.metric == "map"]
     by_hand = {m: 100 * np.mean([r.value for r in lines if r.method == m]) for m in ("raw", "other")}
     told = files.read_json(out / "verdict.json")["tasks"]["linear map"]
     assert told["means"]["other"]["accuracy"] == pytest.approx(by_hand["other"])

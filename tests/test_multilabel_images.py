@@ -11,11 +11,13 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.metrics import average_precision_score
 
-from slmlp import config, data, files, multilabel_verdict, results
+from slmlp import config, data
 from slmlp.cli import main
-from slmlp.errors import SlmlpError
-from slmlp.probes.scores import average_precision_on_draws
-from slmlp.results import Scores
+from slmlp.results import multilabel_verdict, records
+from slmlp.results.metrics import average_precision_on_draws
+from slmlp.results.records import Scores
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 SHAPES = ("circle", "line", "square")
 PIPE = config.DataOptions(label_separator="|")
@@ -90,11 +92,11 @@ def done(drawn, tmp_path_factory) -> Path:
 
 
 def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
-    rows = [r for r in results.read(done / "results.jsonl") if r.metric == "map"]
+    rows = [r for r in records.read(done / "results.jsonl") if r.metric == "map"]
     assert {r.method for r in rows} >= {"raw", "other"}
     images = data.load(str(drawn / "several.csv"), PIPE).of_part("test")
     for row in rows:
-        kept = results.read_scores(done / row.predictions)
+        kept = records.read_scores(done / row.predictions)
         assert kept.classes == SHAPES
         assert kept.ids.tolist() == list(images.ids)
         assert kept.units.tolist() == images.units.tolist()
@@ -108,7 +110,7 @@ def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
 def test_verdict_and_page_compare_the_mean_average_precision(done):
     verdict = files.read_json(done / "verdict.json")
     held = verdict["tasks"]["linear map"]
-    by_hand = {r.method: 100 * r.value for r in results.read(done / "results.jsonl") if r.metric == "map"}
+    by_hand = {r.method: 100 * r.value for r in records.read(done / "results.jsonl") if r.metric == "map"}
     for d in held["differences"]:
         assert d["difference"] == pytest.approx(by_hand[d["b"]] - by_hand[d["a"]])
         assert d["low"] < d["difference"] < d["high"]

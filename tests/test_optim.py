@@ -11,10 +11,11 @@ import torch
 from timm.optim.lars import Lars
 from torch import nn
 
-from slmlp import config, optim
-from slmlp.errors import SlmlpError
-from slmlp.job import Job
-from slmlp.optim import LARS, lr_at
+from slmlp import config
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train import optim
+from slmlp.train.job import Job
+from slmlp.train.optim import LARS, lr_at
 
 ONE = config.Training(base_lr=1.0, batch_size=256)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
-from slmlp.probes import crossfit as module
-from slmlp.probes.crossfit import crossfit
+from slmlp.probes import cross_validation as module
+from slmlp.probes.cross_validation import crossfit
+from slmlp.probes.features import Features
+from slmlp.runtime.errors import SlmlpError
 
 SMALL = config.Probe(strengths=(1.0, 1e-1, 1e-2, 1e-3))
 

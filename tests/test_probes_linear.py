@@ -16,14 +16,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
 from slmlp.probes import lbfgs, solver
+from slmlp.probes.features import Features
 from slmlp.probes.fitted import expressed, linear_fit
 from slmlp.probes.lbfgs import evaluate as evaluate_objective
 from slmlp.probes.linear import choose_strength, evaluate, fit
 from slmlp.probes.path import FIRMLY, is_pinned
 from slmlp.probes.solver import Design, minimise
+from slmlp.runtime.errors import SlmlpError
 
 
 def blobs(n: int, d: int, classes: int, *, separation: float = 1.0, seed: int = 0, shares=None):
@@ -240,7 +240,7 @@ def test_running_out_of_iterations_is_reported():
 @pytest.mark.parametrize("separation", [0.12, 0.3, 1.0])
 def test_the_choice_is_the_best_of_the_whole_path(separation):
     """Early stop, warm starts and float32 choose what exact cold fits of all strengths choose."""
-    from slmlp.data.parts import stratified_holdout
+    from slmlp.data.splits.parts import stratified_holdout
 
     x, y = blobs(1500, 40, 5, separation=separation)
     units = np.array([f"i{k}" for k in range(len(y))])
@@ -279,7 +279,7 @@ def test_ties_go_to_the_lower_log_loss_and_the_edge_is_reported():
 
 
 def test_units_do_not_cross_the_inner_split(monkeypatch):
-    import slmlp.data.parts as parts
+    import slmlp.data.splits.parts as parts
 
     seen = {}
 

@@ -18,13 +18,13 @@ import torch
 
 import memory_alone
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.evaluation import Evaluation
+from slmlp.evaluation.evaluation import Evaluation
 from slmlp.probes import images, solver
-from slmlp.probes.crossfit import crossfit
+from slmlp.probes.cross_validation import crossfit
 from slmlp.probes.images import Axes, Moments, Rows
 from slmlp.probes.linear import evaluate, fit
 from slmlp.probes.solver import Design, requirement
+from slmlp.runtime.errors import SlmlpError
 from test_probes_linear import as_features, blobs
 
 CPU = torch.device("cpu")

@@ -15,12 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from slmlp import config
-from slmlp.errors import SlmlpError
+from slmlp.evaluation.tasks.linear import linear, multilabel
 from slmlp.probes import multilabel as module
 from slmlp.probes.linear import fit
 from slmlp.probes.multilabel import MultiLabel, choose_strength, strata
-from slmlp.probes.scores import average_precision, calibration_error
-from slmlp.tasks.linear import linear, multilabel
+from slmlp.results.metrics import average_precision, calibration_error
+from slmlp.runtime.errors import SlmlpError
 from test_probes_linear import as_features, blobs
 
 
@@ -112,7 +112,7 @@ def test_the_task_gives_both_means_and_what_pairs_them():
 
 
 def test_the_strength_is_the_best_in_map_of_the_inner_split(monkeypatch):
-    import slmlp.data.parts as parts
+    import slmlp.data.splits.parts as parts
 
     images = several(n=150, d=60)
     units = np.array([f"u{k // 3}" for k in range(150)])

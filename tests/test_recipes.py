@@ -16,20 +16,24 @@ import pytest
 import torch
 
 import slmlp
-from slmlp import augment, checkpoint, config, data, methods, optim, recipes, seeds
-from slmlp.augment.recipes import VIEWS
-from slmlp.batches import Batches, Plan
+from slmlp import config, data, methods
 from slmlp.cli import catalogue, main
 from slmlp.cli.parse import parse
 from slmlp.cli.pretraining import Pretrain
-from slmlp.corpus import Corpus
-from slmlp.device import Compute
+from slmlp.config import recipes
+from slmlp.data import augment
+from slmlp.data.augment.recipes import VIEWS
+from slmlp.data.cache import Corpus
 from slmlp.encoders import build
-from slmlp.errors import SlmlpError
-from slmlp.job import Job
 from slmlp.methods.fit import Facts, fit
-from slmlp.run import Run
-from slmlp.train import State, train
+from slmlp.runtime import seeds
+from slmlp.runtime.device import Compute
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train import checkpoint, optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.job import Job
+from slmlp.train.loop import State, train
+from slmlp.train.run import Run
 
 ALL = [make() for make in recipes.RECIPES.values()]
 IDS = [recipe.name for recipe in ALL]

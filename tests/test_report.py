@@ -18,8 +18,9 @@ from rich.console import Console
 
 import report_folder
 from report_folder import NASTY, make
-from slmlp import report, results
+from slmlp import report
 from slmlp.report import inputs, maps, tables
+from slmlp.results import records
 
 
 class Page(HTMLParser):
@@ -116,7 +117,7 @@ def row_of(dom: Page, label: str) -> str:
 
 
 def test_numbers_on_the_page_are_the_rounded_inputs(folder, dom):
-    found, verdict = results.read(folder / "results.jsonl"), json.loads((folder / "verdict.json").read_text())
+    found, verdict = records.read(folder / "results.jsonl"), json.loads((folder / "verdict.json").read_text())
     [c] = verdict["comparisons"]
     for method, label in (("sl", "SL"), ("sl-mlp", "SL-MLP")):
         [shown] = [r for r in tables.grid(inputs.read(folder)).rows if r.method == method]

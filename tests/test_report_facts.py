@@ -11,9 +11,11 @@ import pytest
 
 import report_folder
 from report_folder import make
-from slmlp import files, names, results
-from slmlp.errors import SlmlpError
+from slmlp.config import names
 from slmlp.report import drawing, inputs, maps, page, words
+from slmlp.results import records
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 
 def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
@@ -51,7 +53,7 @@ def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):
     assert starts() == [(0, 0.27), (0, 0.28)]
     untrained = next(r for r in report_folder.rows() if (r.method, r.seed) == ("random-init", 0))
     given = dataclasses.replace(untrained, run="starting-encoder", method="starting-encoder", value=0.44)
-    results.append(folder / "results.jsonl", given)
+    records.append(folder / "results.jsonl", given)
     (first, second) = starts()
     assert first == (0, 0.44)
     assert second[0] == 2  # measured for seed 0 alone

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from slmlp import files, results
-from slmlp.errors import SlmlpError
-from slmlp.results import Predictions, Result
+from slmlp.results import records
+from slmlp.results.records import Predictions, Result
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 
 def line(value=0.5, **changes):
@@ -23,33 +24,33 @@ def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
     path = tmp_path / "results.jsonl"
     full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"strengths": [0.1]})
     for row in (line(0.1), line(0.2, seed=1), full):
-        results.append(path, row)
-    assert results.read(path) == [full, line(0.2, seed=1)]
+        records.append(path, row)
+    assert records.read(path) == [full, line(0.2, seed=1)]
     assert len(path.read_text().splitlines()) == 3  # nothing is rewritten
 
 
 def test_a_file_is_parsed_once_while_it_stands_and_anew_when_it_has_changed(tmp_path, monkeypatch):
     path, parsed, parse = tmp_path / "results.jsonl", [], files.read_json_lines
     monkeypatch.setattr(files, "read_json_lines", lambda file: parsed.append(file) or parse(file))
-    assert results.read(path) == []
-    results.append(path, line(0.1))
+    assert records.read(path) == []
+    records.append(path, line(0.1))
     for _ in range(3):
-        found = results.read(path)
+        found = records.read(path)
         found.clear()  # the caller's own list
-    assert (results.read(path), len(parsed)) == ([line(0.1)], 1)
-    results.append(path, line(0.2, seed=1))
-    assert (len(results.read(path)), len(parsed)) == (2, 2)
+    assert (records.read(path), len(parsed)) == ([line(0.1)], 1)
+    records.append(path, line(0.2, seed=1))
+    assert (len(records.read(path)), len(parsed)) == (2, 2)
     files.write_text(path, path.read_text().replace("0.2", "0.3"))  # as long as before, another file
-    assert [row.value for row in results.read(path)] == [0.1, 0.3]
+    assert [row.value for row in records.read(path)] == [0.1, 0.3]
 
 
 def test_a_torn_line_loses_only_itself(tmp_path):
     path = tmp_path / "results.jsonl"
-    results.append(path, line())
+    records.append(path, line())
     with path.open("a") as file:
         file.write('{"run": "half')
-    results.append(path, line(seed=1))
-    assert [row.seed for row in results.read(path)] == [0, 1]
+    records.append(path, line(seed=1))
+    assert [row.seed for row in records.read(path)] == [0, 1]
 
 
 def test_writers_in_four_processes_never_mix(tmp_path):
@@ -63,27 +64,27 @@ for i in range(60):
     path = str(tmp_path / "results.jsonl")
     writers = [subprocess.Popen([sys.executable, "-c", code, path, str(w)]) for w in range(4)]
     assert [w.wait() for w in writers] == [0] * 4
-    rows = results.read(tmp_path / "results.jsonl")
+    rows = records.read(tmp_path / "results.jsonl")
     assert {(r.method, r.seed) for r in rows} == {(str(w), i) for w in range(4) for i in range(60)}
 
 
 def test_lines_of_a_newer_version_are_refused(tmp_path):
     files.append_line(tmp_path / "r.jsonl", '{"schema": 99}')
     with pytest.raises(SlmlpError, match="newer slmlp"):
-        results.read(tmp_path / "r.jsonl")
+        records.read(tmp_path / "r.jsonl")
 
 
 def test_predictions_round_trip_whatever_the_names(tmp_path):
     names = np.array(['a,"b"', "c\nd", "<e>"])
     rows = Predictions(names, names, names, names[::-1], np.arange(3))
-    results.write_predictions(tmp_path / "p.csv", rows)
-    again = results.read_predictions(tmp_path / "p.csv")
+    records.write_predictions(tmp_path / "p.csv", rows)
+    again = records.read_predictions(tmp_path / "p.csv")
     assert again.ids.tolist() == names.tolist()
     assert again.predictions.tolist() == names[::-1].tolist()
     assert again.correct.tolist() == [0.0, 1.0, 0.0]
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SlmlpError, match="no predictions file"):
-        results.read_predictions(tmp_path / "x.csv")
+        records.read_predictions(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("confidence", [None, np.linspace(0, 1, 200)])
@@ -91,8 +92,8 @@ def test_predictions_without_quotes_are_those_that_the_csv_module_reads(tmp_path
     rng, path = np.random.default_rng(0), tmp_path / "p.csv"
     ids = np.array([f"train/a b;{i}" for i in range(200)])
     labels, found = (np.array(["é", "", "'x'", "7"])[rng.integers(0, 4, 200)] for _ in range(2))
-    results.write_predictions(path, Predictions(ids, ids[::-1], labels, found, rng.integers(0, 5, 200), confidence))
-    again = results.read_predictions(path)
+    records.write_predictions(path, Predictions(ids, ids[::-1], labels, found, rng.integers(0, 5, 200), confidence))
+    again = records.read_predictions(path)
     with path.open(newline="") as file:
         plain = list(csv.DictReader(file))
     columns = {"id": again.ids, "unit": again.units, "label": again.labels, "prediction": again.predictions}
@@ -105,14 +106,14 @@ def test_predictions_without_quotes_are_those_that_the_csv_module_reads(tmp_path
 
 def test_predictions_of_no_image_and_damaged_ones(tmp_path):
     path, none = tmp_path / "p.csv", np.array([], dtype=np.str_)
-    results.write_predictions(path, Predictions(none, none, none, none, np.array([], dtype=np.int64)))
-    assert results.read_predictions(path).ids.tolist() == []
-    header = ",".join(results.COLUMNS)
+    records.write_predictions(path, Predictions(none, none, none, none, np.array([], dtype=np.int64)))
+    assert records.read_predictions(path).ids.tolist() == []
+    header = ",".join(records.COLUMNS)
     lines = (f"{header}\na,b,c,d\n", f"{header}\na,a,b,b,0,\na,a,b,0\n", f"{header}\na,a,b,b,x\n", "", '"\0,\n')
     for content in (*(text.encode() for text in lines), b"\xff\xfe\x00,"):
         path.write_bytes(content)
         with pytest.raises(SlmlpError, match="is no predictions file"):
-            results.read_predictions(path)
+            records.read_predictions(path)
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):

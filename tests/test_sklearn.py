@@ -23,8 +23,8 @@ from sklearn.utils.validation import validate_data
 from conftest import CLASSES
 from data_images import photo
 from slmlp.encoders.sources import open_encoder
-from slmlp.errors import SlmlpError
-from slmlp.sklearn import EncoderTransformer
+from slmlp.exports.sklearn import EncoderTransformer
+from slmlp.runtime.errors import SlmlpError
 
 TINY = "timm:test_resnet@random"
 SIDE = 8

@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmlp import config
-from slmlp.concepts import split as concepts
-from slmlp.concepts.split import ConceptSplit
 from slmlp.data.dataset import ImageSet
-from slmlp.errors import SlmlpError
+from slmlp.data.splits import classes as concepts
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.runtime.errors import SlmlpError
 
 
 def images(classes, per_class=4, groups=None, has_test_part=True, units=None) -> ImageSet:

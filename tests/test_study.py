@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slmlp import cli, config, files, results, studies
-from slmlp.concepts.split import ConceptSplit
+from slmlp import cli, config
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.experiments import study
+from slmlp.experiments.study import pool, summary, worker
 from slmlp.report import tables
 from slmlp.report.inputs import read
-from slmlp.run import Run
-from slmlp.studies import pool, summary, worker
+from slmlp.results import records
+from slmlp.runtime import files
+from slmlp.train.run import Run
 
 PROBE = "--probe.folds 3 --probe.strengths 1e-3 1e-2 1e-1"
 FLAGS = (
@@ -49,8 +52,8 @@ def done(shapes, once) -> Path:
     return once("study", make)
 
 
-def rows(folder: Path, **wanted: object) -> list[results.Result]:
-    return [r for r in results.read(folder / "results.jsonl") if all(getattr(r, k) == v for k, v in wanted.items())]
+def rows(folder: Path, **wanted: object) -> list[records.Result]:
+    return [r for r in records.read(folder / "results.jsonl") if all(getattr(r, k) == v for k, v in wanted.items())]
 
 
 def test_every_run_and_baseline_has_its_numbers(done):
@@ -67,7 +70,7 @@ def test_every_run_and_baseline_has_its_numbers(done):
     for row in finals:
         assert row.hashes.keys() == {"encoder", "data", "split", "transform"}
         assert row.hashes["split"] == split.hash()
-        predictions = results.read_predictions(done / row.predictions)
+        predictions = records.read_predictions(done / row.predictions)
         assert row.n == len(predictions.ids) == 3 * 34  # three held-out classes, both parts
         assert set(predictions.labels) == set(split.unseen)
         assert row.value == pytest.approx(predictions.correct.mean())
@@ -282,7 +285,7 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
         ),
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
-    page = studies.study(str(shapes), tmp_path / "study", cfg).read_text()
+    page = study.study(str(shapes), tmp_path / "study", cfg).read_text()
     verdict = files.read_json(tmp_path / "study" / "verdict.json")
     assert [(c["a"], c["b"], c["seeds"]) for c in verdict["mlp"]] == [("simclr:projector.depth=0:seeds=1", "simclr", 1)]
     assert [c["seeds"] for c in verdict["comparisons"]] == [2, 2, 1]
@@ -312,10 +315,10 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
         ),
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
-    studies.study(str(shapes), tmp_path / "study", cfg)
-    study = files.read_json(tmp_path / "study" / "study.json")
-    assert study["rates"]["chosen"] == {"sl": 0.1}
-    assert list(study["rates"]["failed"]["sl"]) == ["1e+30"]
+    study.study(str(shapes), tmp_path / "study", cfg)
+    summary_ = files.read_json(tmp_path / "study" / "study.json")
+    assert summary_["rates"]["chosen"] == {"sl": 0.1}
+    assert list(summary_["rates"]["failed"]["sl"]) == ["1e+30"]
 
 
 def test_numbers_of_other_probe_settings_are_not_taken_for_these(shapes, done, tmp_path, capsys):

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.studies.specs import mlp_pairs, parse, parse_all
+from slmlp.experiments.study.specs import mlp_pairs, parse, parse_all
+from slmlp.runtime.errors import SlmlpError
 
 
 def assert_refused(refused: dict[str, str]) -> None:

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 
 from conftest import CLASSES, draw
-from slmlp import api, config, files, results, transfer
+from slmlp import api, config
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
+from slmlp.evaluation.room import SETTINGS
+from slmlp.experiments import suite
 from slmlp.report import suite_inputs
 from slmlp.report.suite_figures import forest
-from slmlp.transfer.room import SETTINGS
+from slmlp.results import records
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 from suite_runs import TRAINING, trained
 
 QUICK = config.Suite(
@@ -57,14 +60,14 @@ def domains(once):
 @pytest.fixture(scope="module")
 def done(runs, domains, once):
     def make(out):
-        page = transfer.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
+        page = suite.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
         assert page == out / "report.html"
 
     return once("suite", make)
 
 
 def test_every_encoder_is_asked_every_task_on_every_data_set(done):
-    rows = results.read(done / "results.jsonl")
+    rows = records.read(done / "results.jsonl")
     asked = {(row.method, row.seed, row.data, row.task) for row in rows}
     methods = {("sl", 0), ("sl", 1), ("sl-mlp", 0), ("sl-mlp", 1), ("timm:test_resnet@random", 0)}
     methods |= {("random-init:resnet10", 0), ("random-init:test_resnet", 0)}
@@ -83,7 +86,7 @@ def test_every_encoder_is_asked_every_task_on_every_data_set(done):
 def test_a_number_is_that_of_the_task_on_the_features(done, runs, domains):
     """The suite's line against the same task on features written by the other command."""
     from slmlp import data
-    from slmlp.tasks import find
+    from slmlp.evaluation.tasks import find
 
     cfg = dataclasses.replace(config.Suite(), extraction=QUICK.extraction)
     folder = str(domains / "grey-shapes")
@@ -91,11 +94,11 @@ def test_a_number_is_that_of_the_task_on_the_features(done, runs, domains):
     expected = find("knn")(train, test, QUICK.knn)[0]
     [line] = [
         row
-        for row in results.read(done / "results.jsonl")
+        for row in records.read(done / "results.jsonl")
         if (row.run, row.data, row.task, row.metric) == ("sl-mlp-seed0", "grey-shapes", "knn", "accuracy")
     ]
     assert (line.value, line.n) == (expected.value, len(test))
-    held = results.read_predictions(done / line.predictions)
+    held = records.read_predictions(done / line.predictions)
     np.testing.assert_array_equal(held.predictions, expected.predictions.predictions)
     assert line.hashes["data"] == data.load(folder).hash()
 
@@ -108,7 +111,7 @@ def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
     first = verdict["tasks"]["linear accuracy"]["comparisons"][0]
     assert first["a"] == "sl"
     assert [(one["name"], one["seeds"]) for one in first["sets"]] == [("grey-shapes", 2), ("plain", 2)]
-    rows = results.read(done / "results.jsonl")
+    rows = records.read(done / "results.jsonl")
 
     def mean(method, data):
         return np.mean(
@@ -136,12 +139,12 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
 
 
 def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, domains, monkeypatch):
-    from slmlp.transfer import room
+    from slmlp.evaluation import room
 
     before = (done / "results.jsonl").read_bytes()
     monkeypatch.setattr(room, "extract_layers", None)  # would fail if any feature were asked for
     monkeypatch.setattr(Encoder, "forward", None)  # nor are the untrained ones' statistics made again
-    transfer.suite([*runs, "timm:test_resnet@random"], done, domains_folder=str(domains), cfg=QUICK)
+    suite.suite([*runs, "timm:test_resnet@random"], done, domains_folder=str(domains), cfg=QUICK)
     assert (done / "results.jsonl").read_bytes() == before
 
 
@@ -177,7 +180,7 @@ def test_one_encoder_on_its_own(runs, domains, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "centroid accuracy:" in said
     assert "knn accuracy:" in said
-    rows = results.read(tmp_path / "one" / "results.jsonl")
+    rows = records.read(tmp_path / "one" / "results.jsonl")
     assert {(row.task, row.data) for row in rows} == {("centroid", "plain"), ("knn", "plain")}
     everywhere = ["evaluate", runs[0], "--domains", str(domains), "--task", "knn", "--out", str(tmp_path / "all")]
     assert main([*everywhere, "--knn.neighbours", "3"]) == 0
@@ -193,10 +196,10 @@ def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, cap
     folder, file = str(domains / "grey-shapes"), tmp_path / "f.npz"
     assert main(["features", runs[0], folder, "--out", str(file), "--extraction.precision", "float32"]) == 0
     assert main(["evaluate", str(file), "--task", "knn", "--knn.neighbours", "5", "--out", str(tmp_path / "o")]) == 0
-    [row] = [r for r in results.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
+    [row] = [r for r in records.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
     [line] = [
         r
-        for r in results.read(done / "results.jsonl")
+        for r in records.read(done / "results.jsonl")
         if (r.run, r.data, r.task, r.metric) == ("sl-seed0", "grey-shapes", "knn", "accuracy")
     ]
     assert row.value == line.value
@@ -209,8 +212,8 @@ def test_a_file_of_several_labels_an_image_gives_map(tmp_path, capsys):
     from sklearn.metrics import average_precision_score
 
     from slmlp.cli import main
+    from slmlp.evaluation.tasks.linear import multilabel
     from slmlp.probes.multilabel import MultiLabel
-    from slmlp.tasks.linear import multilabel
 
     rng = np.random.default_rng(0)
     y = rng.random((240, 3)) < 0.4
@@ -220,7 +223,7 @@ def test_a_file_of_several_labels_an_image_gives_map(tmp_path, capsys):
     np.savez(file, x=x, y=y.astype(np.int64), parts=parts)
     assert main(["evaluate", str(file), "--out", str(tmp_path / "o")]) == 0
     assert "linear map:" in capsys.readouterr().out
-    rows = {row.metric: row for row in results.read(tmp_path / "o" / "results.jsonl")}
+    rows = {row.metric: row for row in records.read(tmp_path / "o" / "results.jsonl")}
     loaded = MultiLabel.load(file)
     expected = multilabel(loaded.select(parts == "train"), loaded.select(parts == "test"), config.Probe())[0]
     assert rows["map"].value == expected.value
@@ -278,7 +281,7 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
     cfg = dataclasses.replace(QUICK, tasks=("centroid",))
 
     def asked():
-        transfer.suite(words, out, sources=[str(domains / "plain")], cfg=cfg)
+        suite.suite(words, out, sources=[str(domains / "plain")], cfg=cfg)
         found = suite_inputs.read(out)
         values = {name: found.find("centroid", "accuracy", name, "plain") for name in ("sl", "sl:cosine=true")}
         return found.methods[0], {name: [row.value for row in rows] for name, rows in values.items()}
@@ -305,14 +308,12 @@ def test_the_axis_of_a_chart_keeps_its_unit_on_a_phone(width, said):
 def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
     shutil.copytree(domains / "plain", tmp_path / "plain")
     with pytest.raises(SlmlpError, match="are both named plain"):
-        transfer.suite(
-            runs[:1], tmp_path / "o", domains_folder=str(domains), sources=[str(tmp_path / "plain")], cfg=QUICK
-        )
+        suite.suite(runs[:1], tmp_path / "o", domains_folder=str(domains), sources=[str(tmp_path / "plain")], cfg=QUICK)
 
 
 def test_numbers_of_an_earlier_probe_are_not_taken_for_this_ones(monkeypatch):
     from slmlp.config import study
-    from slmlp.transfer.room import settings_hash
+    from slmlp.evaluation.room import settings_hash
 
     before = {task: settings_hash(task, config.Suite()) for task in SETTINGS}
     monkeypatch.setattr(study, "PROBE_VERSION", study.PROBE_VERSION + 1)
@@ -322,7 +323,7 @@ def test_numbers_of_an_earlier_probe_are_not_taken_for_this_ones(monkeypatch):
 
 def test_every_setting_of_a_task_decides_its_hash():
     """A setting that changes numbers must make its lines count as others."""
-    from slmlp.transfer.room import settings_hash
+    from slmlp.evaluation.room import settings_hash
 
     base = config.Suite()
     for task, names in SETTINGS.items():

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from slmlp import config
-from slmlp.concepts import wordnet
-from slmlp.concepts.similarity import Hierarchy, hierarchy, nearest
-from slmlp.errors import SlmlpError
-from slmlp.probes.crossfit import crossfit
+from slmlp.data import wordnet
+from slmlp.data.wordnet.similarity import Hierarchy, hierarchy, nearest
+from slmlp.evaluation.tasks.fine import fine
+from slmlp.evaluation.tasks.levels import by_level, wordnet_levels
+from slmlp.probes.cross_validation import crossfit
 from slmlp.probes.linear import evaluate, train_probe
-from slmlp.tasks.fine import fine
-from slmlp.tasks.levels import by_level, wordnet_levels
+from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 PROBE = config.Probe(strengths=(1e-2, 1e-1), folds=3)

@@ -16,14 +16,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
+from slmlp.evaluation.tasks import fewshot as module
+from slmlp.evaluation.tasks.episodes import draw
+from slmlp.evaluation.tasks.fewshot import fewshot
+from slmlp.probes.features import Features
 from slmlp.probes.many import fit_many
-from slmlp.results import Predictions
-from slmlp.statistics import clustered_mean
-from slmlp.tasks import fewshot as module
-from slmlp.tasks.episodes import draw
-from slmlp.tasks.fewshot import fewshot
+from slmlp.results.intervals import clustered_mean
+from slmlp.results.records import Predictions
+from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 
@@ -209,7 +209,7 @@ def test_bad_input_is_named():
 
 def test_units_that_leave_no_episode_are_named(monkeypatch):
     """Three classes share three patients in a ring: two sides cannot part each class's two patients."""
-    monkeypatch.setattr("slmlp.tasks.episodes.ATTEMPTS", 30)
+    monkeypatch.setattr("slmlp.evaluation.tasks.episodes.ATTEMPTS", 30)
     images = blobs(60, classes=3)
     half = np.array([int(i[1:]) // 3 % 2 for i in images.ids])
     ring = dataclasses.replace(images, units=np.array([f"p{(y + h) % 3}" for y, h in zip(images.y, half, strict=True)]))

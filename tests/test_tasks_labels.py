@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from slmlp import config
-from slmlp.errors import SlmlpError
+from slmlp.evaluation.tasks import labels as module
+from slmlp.evaluation.tasks.labels import labels, rank
 from slmlp.probes.linear import evaluate, train_probe
-from slmlp.statistics import clustered_mean, crossed_mean
-from slmlp.tasks import labels as module
-from slmlp.tasks.labels import labels, rank
-from slmlp.verdict import compare, mean_interval
+from slmlp.results.intervals import clustered_mean, crossed_mean
+from slmlp.results.verdict import compare, mean_interval
+from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 PROBE = config.Probe(strengths=(1e-3, 1e-2, 1e-1, 1.0))

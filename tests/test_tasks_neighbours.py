@@ -13,12 +13,13 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from slmlp import config, tasks
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
-from slmlp.tasks import knn as knn_module
-from slmlp.tasks.centroid import centroid
-from slmlp.tasks.knn import knn
+from slmlp import config
+from slmlp.evaluation import tasks
+from slmlp.evaluation.tasks import knn as knn_module
+from slmlp.evaluation.tasks.centroid import centroid
+from slmlp.evaluation.tasks.knn import knn
+from slmlp.probes.features import Features
+from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 
@@ -117,7 +118,7 @@ def test_class_means_are_those_of_scikit_learn(distance, monkeypatch):
         assert (NearestCentroid().fit(scaled[0], train.y).predict(scaled[1]) == expected).all()
     found = centroid(train, test, config.Centroid(distance))[0].predictions.predictions
     assert found.tolist() == [train.classes[p] for p in expected]
-    monkeypatch.setattr("slmlp.tasks.centroid.ROWS", 13)
+    monkeypatch.setattr("slmlp.evaluation.tasks.centroid.ROWS", 13)
     assert centroid(train, test, config.Centroid(distance))[0].predictions.predictions.tolist() == found.tolist()
 
 

@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from slmlp import api, checkpoint, config, optim, seeds
-from slmlp.batches import Batches, Plan
+from slmlp import api, config
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
-from slmlp.run import Run
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train import checkpoint, optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.run import Run
 
 SMALL = config.Training(
     encoder="resnet10", image_size=16, batch_size=24, epochs=3, base_lr=0.2, augment="crop", threads=1
@@ -234,8 +236,8 @@ def test_features_do_not_depend_on_batching_and_a_loaded_encoder_is_the_trained_
 
 def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_are_used(shapes, tmp_path):
     from slmlp import data
-    from slmlp.augment import Augment
-    from slmlp.corpus import Corpus
+    from slmlp.data.augment import Augment
+    from slmlp.data.cache import Corpus
 
     images = data.load(str(shapes))
     kept = Corpus(images, config.DataOptions(), None, 20, progress=False)

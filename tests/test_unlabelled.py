@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from slmlp import api, config, data
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 TRAINING = config.Training(
     encoder="resnet10", image_size=16, batch_size=8, epochs=1, augment="weak", threads=1, precision="float32"

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slmlp.errors import SlmlpError
-from slmlp.names import display
-from slmlp.results import Predictions
-from slmlp.statistics import clustered_mean, crossed_mean, holm, share_interval
-from slmlp.verdict import Comparison, compare, judge, mean_interval
+from slmlp.config.names import display
+from slmlp.results.intervals import clustered_mean, crossed_mean, holm, share_interval
+from slmlp.results.records import Predictions
+from slmlp.results.verdict import Comparison, compare, judge, mean_interval
+from slmlp.runtime.errors import SlmlpError
 
 
 def rows(correct, units=None) -> Predictions:

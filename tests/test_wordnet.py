@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from slmlp.concepts import wordnet
-from slmlp.errors import SlmlpError
-from slmlp.files import hash_names
+from slmlp.data import wordnet
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.files import hash_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -212,6 +212,6 @@ def test_build_script(tmp_path):
 
 
 def test_table_is_small_and_licensed():
-    folder = ROOT / "src/slmlp/concepts"
+    folder = ROOT / "src/slmlp/data/wordnet"
     assert (folder / "wordnet.tsv.gz").stat().st_size < 2_500_000
     assert "WordNet 3.0 Copyright 2006 by Princeton University" in (folder / "WORDNET-LICENSE.txt").read_text()

@@ -7,11 +7,12 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from slmlp import config, methods, seeds
+from slmlp import config, methods
 from slmlp.encoders import Encoder
 from slmlp.encoders.encoder import EncoderSpec
 from slmlp.methods.base import Method
 from slmlp.methods.fit import Facts, fit
+from slmlp.runtime import seeds
 
 N, C, DIM, SIDE = 6, 4, 8, 8
 

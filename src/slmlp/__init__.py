@@ -12,42 +12,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slmlp import recipes
-    from slmlp.analysis.mixtureness import feature_mixtureness
-    from slmlp.analysis.ratio import discriminative_ratio
-    from slmlp.analysis.redundancy import feature_redundancy
     from slmlp.api import evaluate, pretrain
-    from slmlp.comparison import compare
-    from slmlp.config import Detection, Study, Suite, TaskSettings, Training
+    from slmlp.config import Detection, Study, Suite, TaskSettings, Training, recipes
     from slmlp.detection import detect
     from slmlp.encoders import Encoder
-    from slmlp.errors import SlmlpError
+    from slmlp.experiments.compare import compare
+    from slmlp.experiments.study import study
+    from slmlp.experiments.suite import suite
     from slmlp.exports import export
-    from slmlp.grafting import add_projector, remove_projector
-    from slmlp.studies import study
-    from slmlp.transfer import suite
+    from slmlp.exports.add_projector import add_projector, remove_projector
+    from slmlp.probes.measures.mixtureness import feature_mixtureness
+    from slmlp.probes.measures.ratio import discriminative_ratio
+    from slmlp.probes.measures.redundancy import feature_redundancy
+    from slmlp.runtime.errors import SlmlpError
 
 # name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
 _PUBLIC = {
     "Detection": "slmlp.config",
-    "add_projector": "slmlp.grafting",
+    "add_projector": "slmlp.exports.add_projector",
     "Encoder": "slmlp.encoders",
-    "SlmlpError": "slmlp.errors",
+    "SlmlpError": "slmlp.runtime.errors",
     "Study": "slmlp.config",
     "Suite": "slmlp.config",
     "TaskSettings": "slmlp.config",
     "Training": "slmlp.config",
-    "compare": "slmlp.comparison",
+    "compare": "slmlp.experiments.compare",
     "detect": "slmlp.detection",
-    "discriminative_ratio": "slmlp.analysis.ratio",
+    "discriminative_ratio": "slmlp.probes.measures.ratio",
     "evaluate": "slmlp.api",
     "export": "slmlp.exports",
-    "feature_mixtureness": "slmlp.analysis.mixtureness",
-    "feature_redundancy": "slmlp.analysis.redundancy",
+    "feature_mixtureness": "slmlp.probes.measures.mixtureness",
+    "feature_redundancy": "slmlp.probes.measures.redundancy",
     "pretrain": "slmlp.api",
-    "remove_projector": "slmlp.grafting",
-    "study": "slmlp.studies",
-    "suite": "slmlp.transfer",
+    "remove_projector": "slmlp.exports.add_projector",
+    "study": "slmlp.experiments.study",
+    "suite": "slmlp.experiments.suite",
 }
 
 __all__ = [
@@ -77,7 +76,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name."""
     if name == "recipes":
-        return importlib.import_module("slmlp.recipes")
+        return importlib.import_module("slmlp.config.recipes")
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'slmlp' has no attribute {name!r}")

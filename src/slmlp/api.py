@@ -8,22 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slmlp import config, data, dist, processes, recipes
-from slmlp.agreement import by_first, exchange, in_turn, same
-from slmlp.concepts import split as concepts
-from slmlp.concepts.other_data import warn_of_other_data
-from slmlp.concepts.split import ConceptSplit
-from slmlp.corpus import Corpus, shared_memory
+from slmlp import config, data
+from slmlp.config import recipes
+from slmlp.data.cache import Corpus, shared_memory
 from slmlp.data.dataset import ImageSet
+from slmlp.data.splits import classes as concepts
+from slmlp.data.splits import leaks
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.data.splits.other_data import warn_of_other_data
 from slmlp.encoders import Encoder, layers
+from slmlp.encoders.extract import extract
 from slmlp.encoders.sources import open_encoder
-from slmlp.errors import SlmlpError
-from slmlp.features import Features, extract
-from slmlp.job import Job
-from slmlp.pretraining import run_job
-from slmlp.results import Result
-from slmlp.run import Run
-from slmlp.studies import leaks
+from slmlp.probes.features import Features
+from slmlp.results.records import Result
+from slmlp.runtime import distributed, processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.ranks import by_first, exchange, in_turn, same
+from slmlp.train.job import Job
+from slmlp.train.pretrain import run_job
+from slmlp.train.run import Run
 
 
 def pretrain(
@@ -81,7 +84,7 @@ def pretrain(
         data=located(data_source), method=method, settings=chosen, training=training, recipe=recipe,
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
-    with dist.joined():
+    with distributed.joined():
         held = in_turn(lambda: _checked_split(split, job))
         return run_job(job, Path(out), split=held, progress=progress)
 
@@ -101,7 +104,7 @@ def located(source: str) -> str:
 
 def resume(run: str | Path, *, threads: int | None = None, progress: bool = True) -> Run:
     """Go on with a run that was stopped; on a CPU it ends with the weights of the run that was not, bit for bit."""
-    with dist.joined():
+    with distributed.joined():
         stopped = Run(Path(run))
         job, held = by_first(lambda: _stopped(stopped))
         if threads is not None:
@@ -171,7 +174,7 @@ def evaluate(
     >>> [(row.metric, row.n) for row in evaluate(run.path, f"{folder}/images.npz")]
     [('accuracy', 36), ('mean_class_accuracy', 36)]
     """
-    from slmlp.transfer import single
+    from slmlp.experiments import single
 
     tasks = (task,) if isinstance(task, str) else tuple(task)
     return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.TaskSettings())
@@ -199,7 +202,7 @@ def features(
     returns all features, the others those of no image.
     """
     cfg = cfg or config.TaskSettings()
-    with dist.joined(), tempfile.TemporaryDirectory() as folder:
+    with distributed.joined(), tempfile.TemporaryDirectory() as folder:
         opened, images = in_turn(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
         same({"encoder": opened.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read

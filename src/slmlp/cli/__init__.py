@@ -8,8 +8,8 @@ import sys
 import traceback
 from types import FrameType
 
-from slmlp import processes
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError, unknown
 
 # name -> (module, dataclass of its flags, one line of help)
 COMMANDS = {

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from slmlp import config, recipes
+from slmlp import config
+from slmlp.config import recipes
+from slmlp.config.names import display
+from slmlp.config.recipes import Recipe
 from slmlp.config.sentences import sentences
-from slmlp.errors import unknown
-from slmlp.names import display
-from slmlp.recipes import Recipe
+from slmlp.runtime.errors import unknown
 
 COLUMNS = ("recipe", "method", "data", "epochs", "batch", "hardware; hours", "expected", "run by us")
 

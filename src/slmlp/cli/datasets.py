@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from slmlp import config
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
 
@@ -59,35 +59,35 @@ class DataCommand:
         return config.DataOptions(cache_dir=self.cache_dir)
 
     def _list(self) -> int:
-        from slmlp import domains
         from slmlp.cli.catalogue import show_table
+        from slmlp.data import published
 
-        there = domains.find(self.domains, self._options()) if self.domains is not None else []
+        there = published.find(self.domains, self._options()) if self.domains is not None else []
         if self.markdown:
             print(markdown())
             return 0
         if self.json:
-            print(json.dumps({"data_sets": [facts(entry) for entry in domains.ENTRIES.values()], "there": [
+            print(json.dumps({"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": [
                 {"name": d.name, "path": str(d.path), "known": d.entry is not None, "problem": d.problem} for d in there
             ]}))  # fmt: skip
             return 0
         show_table(COLUMNS, overview())
-        run = [entry.name for entry in domains.ENTRIES.values() if entry.run_on_archive]
+        run = [entry.name for entry in published.ENTRIES.values() if entry.run_on_archive]
         print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/domains.md")
         if self.domains is None:
             print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
             return 0
         rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in there]
         show_table((f"in {self.domains}", "", ""), rows)
-        lacking = domains.missing(there)
+        lacking = published.missing(there)
         print(f"missing of the twelve: {', '.join(lacking) or 'none'}")
         return 0
 
     def _get(self, name: str) -> int:
-        from slmlp import domains
-        from slmlp.domains import fetch
+        from slmlp.data import published
+        from slmlp.data.published import fetch
 
-        entry, parent = domains.get(name), Path(self.domains or "domains").expanduser()
+        entry, parent = published.get(name), Path(self.domains or "domains").expanduser()
         if entry.fetch is None:
             print(fetch.by_hand(entry, parent))
             return 1
@@ -96,16 +96,16 @@ class DataCommand:
         return 0
 
     def _check(self, name: str) -> int:
-        from slmlp import domains
-        from slmlp.domains import doctor
+        from slmlp.data import published
+        from slmlp.data.published import doctor
 
         entry, text = None, self.path
         if text is None:
             text = name
-            if domains.known(name) is not None and not Path(name).expanduser().exists():
+            if published.known(name) is not None and not Path(name).expanduser().exists():
                 raise SlmlpError(f"slmlp data check {name} needs to know where it is: slmlp data check {name} PATH")
         elif name != "folder":
-            entry = domains.get(name)
+            entry = published.get(name)
         path = Path(text).expanduser()
         if not path.exists():
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
@@ -116,7 +116,7 @@ class DataCommand:
 
 def words(found: object) -> str:
     """Return a diagnosis for the terminal."""
-    from slmlp.domains.doctor import SHOWN, Diagnosis
+    from slmlp.data.published.doctor import SHOWN, Diagnosis
 
     assert isinstance(found, Diagnosis)
     train, test = found.parts
@@ -137,7 +137,7 @@ def words(found: object) -> str:
 
 def overview() -> list[tuple[str, ...]]:
     """Return one row of words for each entry."""
-    from slmlp.domains import ENTRIES
+    from slmlp.data.published import ENTRIES
 
     rows: list[tuple[str, ...]] = []
     for entry in ENTRIES.values():
@@ -150,7 +150,7 @@ def overview() -> list[tuple[str, ...]]:
 
 def markdown() -> str:
     """Return all that the entries say, as the documentation has it: the overview, then each by itself."""
-    from slmlp.domains import ENTRIES
+    from slmlp.data.published import ENTRIES
 
     rows = [COLUMNS, ("---",) * len(COLUMNS), *overview()]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -167,7 +167,7 @@ def markdown() -> str:
 
 def facts(entry: object) -> dict[str, object]:
     """Return what the list shows of an entry, as plain JSON values."""
-    from slmlp.domains import Entry
+    from slmlp.data.published import Entry
 
     assert isinstance(entry, Entry)
     names = (

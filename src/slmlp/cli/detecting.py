@@ -9,7 +9,7 @@ import tyro
 
 from slmlp import config
 from slmlp.cli.pretraining import Flat
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class DetectCommand:
         """Do it and print table, verdict and the page's name."""
         from pathlib import Path
 
-        from slmlp import files, processes
         from slmlp.detection import detect
-        from slmlp.progress import say
+        from slmlp.runtime import files, processes
+        from slmlp.runtime.progress import say
 
         given = {
             "train": (self.train_json, self.train_images),

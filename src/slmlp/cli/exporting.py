@@ -38,7 +38,7 @@ class Export:
 
     def run(self) -> int:
         """Export and print the differences."""
-        from slmlp.progress import say
+        from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
         from slmlp.exports import export

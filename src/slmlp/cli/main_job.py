@@ -96,10 +96,10 @@ class Demo:
 
 
 def _report(data: str, out: str, cfg: config.Study, *, demo: bool) -> int:
-    from slmlp.progress import say
+    from slmlp.runtime.progress import say
 
     say("starting: loading libraries and images")
-    from slmlp.studies import study
+    from slmlp.experiments.study import study
 
     return show(study(data, out, cfg, demo=demo))
 
@@ -108,7 +108,8 @@ def show(page: Path) -> int:
     """Print the table, the verdict and the page's name."""
     from rich.console import Console
 
-    from slmlp import files, report
+    from slmlp import report
+    from slmlp.runtime import files
 
     console = Console()
     if not console.is_terminal:  # a file or pipe has no width of its own

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from slmlp.cli import quick_types, refusals
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def parse(kind: Any, name: str, words: list[str]) -> Any:

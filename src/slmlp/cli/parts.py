@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from slmlp import config, processes
+from slmlp import config
 from slmlp.cli.pretraining import Flat
-from slmlp.errors import SlmlpError
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ class Measure:
 
     def run(self) -> int:
         """Measure and print."""
-        from slmlp.analysis.measures import measure
-        from slmlp.features import Features
+        from slmlp.probes.features import Features
+        from slmlp.probes.measures.measures import measure
 
         source = Features.load(Path(self.features))
         unseen = Features.load(Path(self.against)) if self.against else None
@@ -140,6 +141,6 @@ class Compare:
     def run(self) -> int:
         """Compare and print where the page is."""
         from slmlp.cli.main_job import show
-        from slmlp.comparison import compare
+        from slmlp.experiments.compare import compare
 
         return show(compare(self.runs, self.out, probe=self.probe))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from slmlp import config
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 Flat = tyro.conf.arg(name="")  # flags of the nested settings stand without a prefix
 
@@ -53,7 +53,7 @@ class Pretrain:
     @classmethod
     def for_words(cls, words: list[str]) -> Any:
         """Return this dataclass with the settings of the method, or recipe, that the words name as its defaults."""
-        from slmlp import recipes
+        from slmlp.config import recipes
 
         name = _value_of("--method", words)
         recipe = recipes.chosen(_value_of("--recipe", words), name)
@@ -73,7 +73,7 @@ class Pretrain:
 
     def run(self) -> int:
         """Pretrain or resume."""
-        from slmlp.progress import say
+        from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
         from slmlp import api

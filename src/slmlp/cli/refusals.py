@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 KINDS = {"INT": ("a whole number", "whole numbers"), "FLOAT": ("a number", "numbers"), "STR": ("a word", "words")}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from slmlp import processes
 from slmlp.cli import attempt
-from slmlp.errors import SlmlpError
-from slmlp.progress import say
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 LOST = (
     "slmlp: another process has ended (killed, out of memory, its machine gone, or as shown above); what was saved is "
@@ -28,10 +28,10 @@ def together(words: list[str], debug: bool) -> int:
             quiet.enter_context(contextlib.redirect_stdout(nowhere))
             quiet.enter_context(contextlib.redirect_stderr(nowhere))
         say(f"{processes.size()} processes: loading libraries and waiting for all of them")
-        from slmlp import dist
+        from slmlp.runtime import distributed
 
         try:
-            with dist.joined():
+            with distributed.joined():
                 code, line = _attempt(words, debug)
                 if code:
                     _end(line, code)
@@ -44,25 +44,25 @@ def together(words: list[str], debug: bool) -> int:
 
 
 def _attempt(words: list[str], debug: bool) -> tuple[int, str]:
-    from slmlp import dist
+    from slmlp.runtime import distributed
 
     try:
         return attempt(words, debug)
     except SystemExit as ended:  # of a help, which has been printed
         return int(ended.code or 0), ""
     except RuntimeError as error:
-        if not dist.broken(error):
+        if not distributed.broken(error):
             raise
         return 2, LOST
 
 
 def _end(line: str, code: int) -> NoReturn:
     """Say the line, if no other process has spoken, and end; the launcher may end this process any time from now on."""
-    from slmlp import dist
+    from slmlp.runtime import distributed
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    dist.speak_once(
+    distributed.speak_once(
         lambda: print(line, file=sys.__stderr__, flush=True) if line else None,
         bool(line) or processes.first(),
         patience=3 if line == LOST else 20,  # one that was killed never comes

@@ -57,7 +57,8 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate and print the numbers."""
-        from slmlp import api, processes
+        from slmlp import api
+        from slmlp.runtime import processes
 
         rows = api.evaluate(
             self.encoder, self.data, domains=self.domains, task=self.task, split=self.split, out=self.out,
@@ -100,16 +101,17 @@ class SuiteCommand:
 
     def run(self) -> int:
         """Do the suite and print table, verdict and the page's name."""
-        from slmlp.progress import say
+        from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
         from pathlib import Path
 
-        from slmlp import files, transfer
+        from slmlp.experiments import suite
         from slmlp.report.suite_tables import print_tables
+        from slmlp.runtime import files
 
         cfg = dataclasses.replace(self.suite, data=self.options)
-        page = transfer.suite(
+        page = suite.suite(
             self.encoders, self.out, domains_folder=self.domains, sources=self.also, split=self.split, cfg=cfg
         )
         print_tables(Path(self.out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def _check(settings: object, names: tuple[str, ...], what: str, low: float, flags: str | None, *, strict: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 VERSION = 2  # raised when equal settings give other detectors; 2: boxes in float32 under bfloat16
 REFERENCE_BATCH = 16  # images an update, of Detectron2's schedules

@@ -8,7 +8,7 @@ from typing import Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
 from slmlp.config.projector import Projector, ProjectorFlags
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
 Auto = Literal["auto"]
 

@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from typing import Any, TypeVar
 
-from slmlp.errors import unknown
+from slmlp.runtime.errors import unknown
 
 T = TypeVar("T")
 

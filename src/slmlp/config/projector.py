@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 Width = int | Literal["encoder", "encoder*2"]
 MULTIPLES = {"encoder": 1, "encoder*2": 2}

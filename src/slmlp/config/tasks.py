@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slmlp.config.checks import all_above, at_least, inside
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmlp.config import DataOptions
-from slmlp.data import arrays, manifest, sources, torchvision_sets
 from slmlp.data.dataset import ImageSet
-from slmlp.data.groups import apply_groups
-from slmlp.data.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
 from slmlp.data.pixels import Pixels, decode_all, short_side
 from slmlp.data.readers import read_square
 from slmlp.data.report import describe, duplicates_across_parts, summary, write_report
-from slmlp.data.table import Table, build
-from slmlp.errors import SlmlpError
+from slmlp.data.sources import arrays, folder, manifest, torchvision_sets
+from slmlp.data.sources.table import Table, build
+from slmlp.data.splits.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
+from slmlp.data.superclasses import apply_groups
+from slmlp.runtime.errors import SlmlpError
 
 __all__ = [
     "ImageSet",
@@ -66,7 +66,7 @@ def _table(source: str, options: DataOptions) -> Table:
     if source == "emoji":
         if not EMOJI.is_file():
             raise SlmlpError(f"the embedded set 'emoji' is missing ({EMOJI} does not exist): install slmlp again")
-        return sources.tar(EMOJI, source, options, name="emoji")
+        return folder.tar(EMOJI, source, options, name="emoji")
     if source.startswith(torchvision_sets.PREFIX):
         return torchvision_sets.load(source, options)
     path = Path(source).expanduser()
@@ -74,11 +74,11 @@ def _table(source: str, options: DataOptions) -> Table:
     if not os.path.lexists(path):
         raise SlmlpError(f"data {source!r} does not exist: expected {_EXPECTED}")
     if path.is_dir():
-        return sources.folder(path, source, options)
-    if name.endswith(sources.TAR_SUFFIXES):
-        return sources.tar(path, source, options)
+        return folder.folder(path, source, options)
+    if name.endswith(folder.TAR_SUFFIXES):
+        return folder.tar(path, source, options)
     if name.endswith(manifest.SUFFIXES):
-        return sources.from_manifest(path, source, options)
+        return folder.from_manifest(path, source, options)
     if name.endswith(".npz"):
         return arrays.npz(path, source)
     hint = "; unpack it first" if name.endswith((".zip", ".7z", ".rar")) else ""

@@ -19,13 +19,14 @@ from typing import Any, Literal
 import numpy as np
 import PIL
 
-from slmlp import files, seeds
 from slmlp.config import DataOptions
-from slmlp.data import decode, work
+from slmlp.data import decode
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
 from slmlp.data.decode import Square
 from slmlp.data.readers import read_square
-from slmlp.data.table import drop
+from slmlp.data.scratch import scratch
+from slmlp.data.sources.table import drop
+from slmlp.runtime import files, seeds, work
 
 MAGIC = b"slmlppx1"
 STALE = 24 * 3600  # seconds after which a temporary file is one that a killed run has left
@@ -140,7 +141,7 @@ def _decode(
 ) -> tuple[ByteArray, dict[int, str]]:
     shape = (len(images), square.side, square.side, 3)
     if path is not None or place == "file":  # said before hours of decoding, not after
-        folder = work.scratch(options) if path is None else path.parent
+        folder = scratch(options) if path is None else path.parent
         what = f"decoded images of {images.name} at {square.side} px"
         fix = "choose another --cache-dir, or decode in every epoch (--stream-above-gb)"
         files.check_room(folder, int(np.prod(shape)), what, fix)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmlp import files
 from slmlp.data import decode
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
 from slmlp.data.decode import Square
+from slmlp.runtime import files
 
 
 class BytesReader(ABC):

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from slmlp import files
 from slmlp.data.dataset import ImageSet
 from slmlp.data.readers import content
-from slmlp.data.table import list_text
-from slmlp.errors import SlmlpError
+from slmlp.data.sources.table import list_text
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 STRIDES = (4, 8, 16, 32)
 RESNET = ("conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4")

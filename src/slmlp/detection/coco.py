@@ -16,10 +16,9 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from slmlp import files
-from slmlp.data import work
 from slmlp.detection.layout import Place, Store
-from slmlp.errors import SlmlpError
+from slmlp.runtime import files, work
+from slmlp.runtime.errors import SlmlpError
 
 SLACK = 2.0  # pixels that a box may reach over the edge; COCO's own do by rounding
 SHOWN = 3  # examples in an error

@@ -13,23 +13,25 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load_file
 
-from slmlp import config, device, dist, files, processes, results
-from slmlp.agreement import by_first
+from slmlp import config
 from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import draws, match, weighted
 from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
-from slmlp.drawn import Drawn, spread
 from slmlp.encoders import Encoder
-from slmlp.entrants import Entrant
-from slmlp.errors import SlmlpError
-from slmlp.ledger import Ledger, Subject, slug
-from slmlp.progress import say
-from slmlp.results import Result
-from slmlp.run import commit, versions
-from slmlp.syncnorm import synchronise
+from slmlp.experiments.contenders import Entrant
+from slmlp.results import records
+from slmlp.results.drawn import Drawn, spread
+from slmlp.results.records import Result
+from slmlp.results.store import Ledger, Subject, slug
+from slmlp.runtime import device, distributed, files, processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+from slmlp.runtime.ranks import by_first
+from slmlp.train.run import commit, versions
+from slmlp.train.sync_batchnorm import synchronise
 
 CALIBRATED = 64  # training images that give a random backbone its BatchNorm statistics, in batches of 8
 
@@ -80,10 +82,10 @@ class Contest:
         if not left:
             say(f"{entrant.run} is done already")
             return about
-        compute = device.choose(config.Training(device=cfg.device, precision=cfg.precision), encoder)
+        compute = device.choose(encoder, cfg.device, cfg.precision)
         detector = model.build(encoder, len(data.categories), self.with_masks, cfg, cfg.freeze or entrant.freeze)
         device.place(detector, compute)
-        dist.connect(compute.device)
+        distributed.connect(compute.device)
         if cfg.norm == "sync":
             synchronise(detector, compute.device)
         if entrant.untrained and (cfg.freeze or entrant.freeze or cfg.norm in ("frozen", "group")):
@@ -210,7 +212,7 @@ class Contest:
                 )  # fmt: skip
         if not rows:
             raise SlmlpError(f"{data.source}: no object to be found in any image, so AP is not defined on it")
-        results.append(Ledger(self.folder).file, *rows)
+        records.append(Ledger(self.folder).file, *rows)
         say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
 
 
@@ -225,7 +227,7 @@ def drawn(truth: dict[str, Any], found: predict.Found, kind: Any, count: int) ->
 
 def share(cfg: config.Detection) -> slice:
     """Return the part of every batch that is this process's."""
-    return dist.batch_part(cfg.batch_size) if processes.many() else slice(None)
+    return distributed.batch_part(cfg.batch_size) if processes.many() else slice(None)
 
 
 def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:

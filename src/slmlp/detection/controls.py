@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from slmlp.entrants import RANDOM, Entrant
+from slmlp.experiments.contenders import RANDOM, Entrant
 
 NAMES = {"random": RANDOM, "random-frozen": "random-frozen"}  # control -> its name in results
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slmlp.config import DataOptions
-from slmlp.data import archive
-from slmlp.errors import SlmlpError
+from slmlp.data.sources import archive
+from slmlp.runtime.errors import SlmlpError
 
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 PROBES = 50  # images of a part by which its folder is found

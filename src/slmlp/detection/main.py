@@ -8,17 +8,18 @@ from pathlib import Path
 
 import torch
 
-from slmlp import config, dist
-from slmlp.agreement import agreed, by_first, in_turn
+from slmlp import config
 from slmlp.detection import summary
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet, load, same_categories
 from slmlp.detection.contest import Contest, share
 from slmlp.detection.controls import controls_of
 from slmlp.detection.layout import PARTS, places
-from slmlp.entrants import entrants
-from slmlp.errors import SlmlpError
-from slmlp.progress import say
+from slmlp.experiments.contenders import entrants
+from slmlp.runtime import distributed
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+from slmlp.runtime.ranks import agreed, by_first, in_turn
 
 NEEDED = ("pycocotools", "faster_coco_eval")
 Given = Mapping[str, tuple[str | None, str | None]]  # part -> annotations file, folder of its images
@@ -51,7 +52,7 @@ def detect(
         raise SlmlpError(f"slmlp detect needs {' and '.join(missing)}: pip install 'slmlp[detection]'")
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    with dist.joined():
+    with distributed.joined():
         share(cfg)  # refuses a batch that cannot be shared
         with agreed():
             if not encoders:

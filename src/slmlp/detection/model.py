@@ -20,10 +20,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from slmlp import config, seeds
+from slmlp import config
 from slmlp.detection.backbone import Stages, stages
 from slmlp.detection.samples import Target
 from slmlp.encoders import Encoder
+from slmlp.runtime import seeds
 
 WIDTH = 256  # channels of the FPN and of the mask head
 HIDDEN = 1024  # of the box head

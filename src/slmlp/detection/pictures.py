@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slmlp import files
 from slmlp.data import decode
 from slmlp.detection.coco import DetectionSet, Picture
 from slmlp.detection.predict import Found
 from slmlp.detection.samples import mask
+from slmlp.runtime import files
 
 PANEL = 320  # pixels, the long side of a panel
 HEAD = 18  # pixels above a panel for its name

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from slmlp import config, dist, files
-from slmlp.agreement import exchange
-from slmlp.data import work
+from slmlp import config
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.model import Detector
 from slmlp.detection.samples import image_tensor, size_of
-from slmlp.device import Compute
-from slmlp.errors import SlmlpError
+from slmlp.runtime import distributed, files, work
+from slmlp.runtime.device import Compute
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.ranks import exchange
 
 Found = list[dict[str, Any]]  # image_id, category_id, bbox [left, top, width, height], score, segmentation
 
@@ -30,7 +30,7 @@ def predict(detector: Detector, data: DetectionSet, cfg: config.Detection, compu
     """
     training = detector.training
     detector.eval()
-    share = range(*dist.share_of(len(data)).indices(len(data)))
+    share = range(*distributed.share_of(len(data)).indices(len(data)))
     mine: Found = []
     with torch.inference_mode():
         for index in work.track(share, len(share), f"{name}: {data.part}"):

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmlp import seeds
 from slmlp.detection.evaluate import Kind, of_kind, with_boxes_only
 from slmlp.detection.predict import Found
+from slmlp.runtime import seeds
 
 IOUS = np.linspace(0.5, 0.95, 10)  # T thresholds of overlap
 RECALLS = np.linspace(0.0, 1.0, 101)

@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from slmlp import config, seeds
+from slmlp import config
 from slmlp.data import decode
 from slmlp.detection.coco import DetectionSet, Picture, learnable
-from slmlp.errors import SlmlpError
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 LEAST = 0.01  # pixels: a box thinner than float32 can tell stays a box
 

@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slmlp import device, files, results
+from slmlp.config.names import display
 from slmlp.detection import pictures, predict
 from slmlp.detection.contest import Contest, drawn
 from slmlp.detection.controls import NAMES
-from slmlp.drawn import Difference, Drawn, compare, spread
-from slmlp.entrants import Entrant
-from slmlp.names import display
+from slmlp.experiments.contenders import Entrant
 from slmlp.report import detection as page
-from slmlp.results import Result
-from slmlp.run import commit, versions
+from slmlp.results import records
+from slmlp.results.drawn import Difference, Drawn, compare, spread
+from slmlp.results.records import Result
+from slmlp.runtime import device, files
+from slmlp.train.run import commit, versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
 
@@ -82,7 +83,7 @@ def title(metric: str) -> str:
 def _lines(contest: Contest, rows: Sequence[Entrant]) -> dict[str, list[Result]]:
     """Return the lines of the main part at the end of training, by run."""
     found: dict[str, list[Result]] = {row.run: [] for row in rows}
-    for line in results.read(contest.folder / "results.jsonl"):
+    for line in records.read(contest.folder / "results.jsonl"):
         if line.task == "detect" and line.data == contest.name and line.epoch is None and line.run in found:
             found[line.run].append(line)
     return found

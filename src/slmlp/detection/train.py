@@ -11,16 +11,18 @@ from typing import Any
 
 import torch
 
-from slmlp import checkpoint, config, dist, processes, seeds
-from slmlp.agreement import anyone, by_first, wait_for_all
+from slmlp import config
 from slmlp.detection.model import Detector, parameter_groups
 from slmlp.detection.samples import Samples
 from slmlp.detection.schedule import lr_at
-from slmlp.device import Compute
-from slmlp.errors import SlmlpError
-from slmlp.interrupt import Interrupt
-from slmlp.metrics import MetricsLog
-from slmlp.progress import Steps, say
+from slmlp.runtime import distributed, processes, seeds
+from slmlp.runtime.device import Compute
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.interrupt import Interrupt
+from slmlp.runtime.progress import Steps, say
+from slmlp.runtime.ranks import anyone, by_first, wait_for_all
+from slmlp.train import checkpoint
+from slmlp.train.log import MetricsLog
 
 
 @dataclass
@@ -63,7 +65,7 @@ def train(state: State, samples: Samples, cfg: config.Detection, compute: Comput
         SlmlpError: the loss is not finite.
     """
     detector, total = state.detector.train(), samples.plan.total
-    model = dist.parallel(detector)
+    model = distributed.parallel(detector)
     own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for images, targets in samples.iterate(state.step):
@@ -78,7 +80,7 @@ def train(state: State, samples: Samples, cfg: config.Detection, compute: Comput
             with compute.autocast():
                 losses = model(images, targets)
             loss = torch.stack([value.float() for value in losses.values()]).sum()
-            logged = dist.means({"loss": loss, **losses})
+            logged = distributed.means({"loss": loss, **losses})
             if not math.isfinite(logged["loss"]):
                 which = [name for name, value in logged.items() if name != "loss" and not math.isfinite(value)]
                 raise SlmlpError(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from slmlp.encoders.resnet10 import ResNet10
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
 SMALL_STEM_AT = 64  # pixels
 

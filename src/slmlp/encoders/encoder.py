@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from slmlp import files
 from slmlp.config import from_dict
 from slmlp.encoders import stored
 from slmlp.encoders.backbones import backbone_of
 from slmlp.encoders.preprocess import Origin, Preprocess
-from slmlp.errors import SlmlpError
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 FORMAT = "slmlp-encoder-1"
 

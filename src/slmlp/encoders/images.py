@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from slmlp.data import decode
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def as_rgb(image: Any) -> npt.NDArray[np.uint8]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from slmlp.encoders.encoder import Encoder
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
 OUTPUT, HIDDEN, EMBEDDING = "output", "projector.hidden", "projector.output"
 PROJECTOR = (HIDDEN, EMBEDDING)
@@ -105,7 +105,7 @@ def projector_marks(encoder: Encoder, name: str) -> list[str]:
     """Return what a layer's features depend on beside the encoder: the projector's weights, for keys of caches."""
     if name not in PROJECTOR or encoder.projector is None:
         return []
-    from slmlp import files
+    from slmlp.runtime import files
 
     state = sorted(encoder.projector.state_dict().items())
     return [files.sha256(v.detach().cpu().contiguous().numpy().tobytes() for _, v in state)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slmlp.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
+from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
 from slmlp.data.decode import Square
 
 Triple = tuple[float, float, float]

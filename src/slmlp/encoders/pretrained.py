@@ -6,7 +6,7 @@ import timm
 from torch import Tensor
 
 from slmlp.encoders import weights
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
 
 def timm_weights(source: str, encoder: str, option: str = "--init ") -> dict[str, Tensor]:

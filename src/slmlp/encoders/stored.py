@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def read(file: Path, fix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from slmlp.errors import SlmlpError
-from slmlp.progress import say
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 WRAPPERS = ("state_dict", "model")  # where training scripts put the weights beside optimizer and epoch
 PARALLEL = "module."  # what DistributedDataParallel puts before every name

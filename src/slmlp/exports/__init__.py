@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,10 +77,10 @@ def export(
     >>> sorted(path.name for path in made.beside), made.differences[0].relative < 1e-4
     (['mine.safetensors.json', 'mine.safetensors.md'], True)
     """
-    from slmlp import files
     from slmlp.exports import placing, proof
     from slmlp.exports.card import card
     from slmlp.exports.parcel import open_parcel
+    from slmlp.runtime import files
 
     if to not in TARGETS:
         raise unknown("export target", to, TARGETS)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmlp import results
+from slmlp.config.names import display
 from slmlp.exports.parcel import Parcel
 from slmlp.exports.proof import TOLERANCE, Difference
-from slmlp.names import display
-from slmlp.results import Result
-from slmlp.run import versions
+from slmlp.results import records
+from slmlp.results.records import Result
+from slmlp.train.run import versions
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#|~!$])")  # what Markdown would read as more than a letter
 LEFT_OUT = ("threads", "device", "checkpoint_minutes", "cache_dir")  # what decides no weight, or tells of a machine
@@ -178,7 +178,7 @@ def _known(parcel: Parcel) -> list[Result]:
     if parcel.run.path.resolve().parent.name == "runs":
         files.append(parcel.run.path.resolve().parent.parent / "results.jsonl")
     mine = parcel.encoder.hash()
-    found = [row for file in files if file.is_file() for row in results.read(file)]
+    found = [row for file in files if file.is_file() for row in records.read(file)]
     return [row for row in found if row.hashes.get("encoder") == mine and row.task != "measures" and row.role != "grid"]
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from slmlp import files
-from slmlp.errors import SlmlpError
 from slmlp.exports import detectron2_network as network
 from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 TOOL = "torch"  # what the reader computes with
 LOADER = "slmlp's reader of Detectron2's names, since Detectron2 itself is not on PyPI"

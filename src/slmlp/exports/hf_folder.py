@@ -11,11 +11,11 @@ from pathlib import Path
 import timm
 from torch import Tensor
 
-from slmlp import files
 from slmlp.exports import timm_config, weights_file
 from slmlp.exports.parcel import FEATURES, Parcel
 from slmlp.exports.timm_config import refusal
 from slmlp.exports.timm_file import features, state
+from slmlp.runtime import files
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
 

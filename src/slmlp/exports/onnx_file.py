@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slmlp.errors import SlmlpError
 from slmlp.exports.exported_program import program, refusal
 from slmlp.exports.parcel import Parcel
+from slmlp.runtime.errors import SlmlpError
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "session", "usage", "write"]
 

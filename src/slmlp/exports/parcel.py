@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from slmlp import files
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
-from slmlp.heads import load_projector
-from slmlp.run import Run
+from slmlp.encoders.projector_file import load_projector
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.run import Run
 
 FEATURES, EMBEDDING = "features", "embedding"
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 @contextlib.contextmanager

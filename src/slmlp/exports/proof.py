@@ -13,7 +13,7 @@ from torch import Tensor
 from slmlp import config, data
 from slmlp.data.readers import read_square
 from slmlp.encoders import Encoder
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 TOLERANCE = 1e-4  # largest difference over the largest value; float32 sums in another order stay near 1e-6
 

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from slmlp import config, files
+from slmlp import config
 from slmlp.encoders import build
+from slmlp.encoders.projector import projector
 from slmlp.exports.parcel import EMBEDDING, FEATURES, Parcel, no_room_for
-from slmlp.methods.base import projector
+from slmlp.runtime import files
 
 TOOL, LOADER = "safetensors", "safetensors.torch.load_file, into a network built anew"
 SUFFIXES = (".safetensors",)

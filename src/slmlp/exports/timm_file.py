@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from slmlp import files, seeds
 from slmlp.exports import timm_config, weights_file
 from slmlp.exports.parcel import FEATURES, Parcel
 from slmlp.exports.timm_config import refusal
+from slmlp.runtime import files, seeds
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
 

@@ -13,10 +13,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from slmlp import seeds
-from slmlp.errors import SlmlpError
 from slmlp.exports import weights_file
 from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 TOOL, LOADER = "torchvision", "load_state_dict(strict=True) of torchvision's own network"
 SUFFIXES = weights_file.SUFFIXES

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from slmlp import files
+from slmlp.runtime import files
 
 SAFE, PICKLES = ".safetensors", (".pth", ".pt")
 SUFFIXES = (SAFE, *PICKLES)

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from slmlp import config
-from slmlp.errors import unknown
+from slmlp.runtime.errors import unknown
 
 if TYPE_CHECKING:
     from slmlp.encoders import Encoder

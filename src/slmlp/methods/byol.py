@@ -11,7 +11,8 @@ from torch import Tensor
 
 from slmlp import config
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, Progress, ema_copy, ema_update, encode, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, Progress, ema_copy, ema_update, encode
 from slmlp.methods.losses import regression
 
 

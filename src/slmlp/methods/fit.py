@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from slmlp import config
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 SMALL_ENCODER = 1024  # channels; below, the sources' settings for small images are taken where they give any
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from slmlp import config
-from slmlp.dist import gather, shuffled
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update
 from slmlp.methods.losses import info_nce, unit
+from slmlp.runtime.distributed import gather, shuffled
 
 
 class MoCo(Method):

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from slmlp import config
-from slmlp.dist import gather
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, encode, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, encode
 from slmlp.methods.losses import nt_xent
+from slmlp.runtime.distributed import gather
 
 
 class SimCLR(Method):

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slmlp import config
-from slmlp.dist import gather
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, encode, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, encode
 from slmlp.methods.losses import products, unit, variance_covariance
 from slmlp.methods.mix import mixer
+from slmlp.runtime.distributed import gather
 
 
 class SL(Method):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from slmlp import config
-from slmlp.dist import gather
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, Progress, Ring, encode, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, Progress, Ring, encode
 from slmlp.methods.losses import products, sinkhorn, soft_cross_entropy, unit
+from slmlp.runtime.distributed import gather
 
 
 class SwAV(Method):

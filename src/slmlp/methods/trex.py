@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slmlp import config
-from slmlp.dist import gather
 from slmlp.encoders import Encoder
-from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, encode, projector
+from slmlp.encoders.projector import projector
+from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, encode
 from slmlp.methods.losses import products, unit
+from slmlp.runtime.distributed import gather
 
 
 class TReX(Method):

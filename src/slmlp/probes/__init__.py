@@ -1,0 +1,1 @@
+"""Functions of features and labels: probes and measures. They know no model."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 Array = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.integer] | npt.NDArray[np.bool_]

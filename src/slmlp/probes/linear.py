@@ -10,15 +10,15 @@ import numpy.typing as npt
 import torch
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.features import Features
+from slmlp.probes.features import Features
 from slmlp.probes.fitted import LinearFit, expressed, linear_fit
 from slmlp.probes.images import Array, Axes, Integers, Rows, check_finite
 from slmlp.probes.path import Choice, descend, follow, judge_labels
-from slmlp.probes.scores import calibration_error
 from slmlp.probes.solver import Design
-from slmlp.results import Predictions
-from slmlp.statistics import share_interval
+from slmlp.results.intervals import share_interval
+from slmlp.results.metrics import calibration_error
+from slmlp.results.records import Predictions
+from slmlp.runtime.errors import SlmlpError
 
 Labels = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]  # (n,) ascending positions of images in an array of them
@@ -90,7 +90,7 @@ def choose_strength(
     ``seed_words`` name the split's draw. ``rows`` takes some of the images. The rule is that of ``path.follow``: the
     best validation accuracy wins.
     """
-    from slmlp.data.parts import stratified_holdout
+    from slmlp.data.splits.parts import stratified_holdout
 
     if len(cfg.strengths) == 1:
         return Choice(cfg.strengths[0], at_edge=False, scores={}, unfinished=0)

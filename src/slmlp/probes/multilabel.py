@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from slmlp import config
-from slmlp.errors import SlmlpError
-from slmlp.feature_arrays import filled, in_memory, read_arrays
-from slmlp.features import Features
+from slmlp.probes.feature_files import filled, in_memory, read_arrays
+from slmlp.probes.features import Features
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
 from slmlp.probes.linear import Places, fit, refuse_empty, refuse_other_width
 from slmlp.probes.path import Choice, Judgement, follow
-from slmlp.probes.scores import average_precision
 from slmlp.probes.solver import Design
+from slmlp.results.metrics import average_precision
+from slmlp.runtime.errors import SlmlpError
 
 SCORES = 4 << 20  # scores of images on classes that are held at once; more classes are taken in turns
 
@@ -61,7 +61,7 @@ class MultiLabel:
     def load(cls, path: Path, memory_limit_gb: float | None = None) -> MultiLabel:
         """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in.
 
-        With a limit, an ``x`` that is larger stays on the disk; see ``feature_arrays.read_arrays``.
+        With a limit, an ``x`` that is larger stays on the disk; see ``feature_files.read_arrays``.
         """
         arrays = read_arrays(path, memory_limit_gb)
         x, y = arrays["x"], arrays["y"]
@@ -128,7 +128,7 @@ def choose_strength(train: MultiLabel, cfg: config.Probe, *, device: torch.devic
     The split is stratified by the rarest label of each image, so that rare classes are on both sides. The mean is over
     classes with images on both sides.
     """
-    from slmlp.data.parts import stratified_holdout
+    from slmlp.data.splits.parts import stratified_holdout
 
     if len(cfg.strengths) == 1:
         return Choice(cfg.strengths[0], at_edge=False, scores={}, unfinished=0)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from slmlp import config
-from slmlp.errors import SlmlpError
 from slmlp.probes.images import NARROW, SKETCHED, Axes, Images, Integers, Moments, Rows, check_finite
 from slmlp.probes.lbfgs import REMEMBERED, Curvature, iterate
 from slmlp.probes.losses import Binary, Loss, Multinomial
+from slmlp.runtime.errors import SlmlpError
 
 FLOAT32_FLOOR = 1e-5  # largest gradient entry that float32 is asked for; below, it may stall
 STALL = 50  # iterations without a smaller gradient after which float32 is left for float64

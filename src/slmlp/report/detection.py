@@ -10,11 +10,12 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from slmlp import files, results
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import drawing, words
 from slmlp.report.page import fill
-from slmlp.results import Result
+from slmlp.results import records
+from slmlp.results.records import Result
+from slmlp.runtime import files
 
 COLUMNS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 HEADINGS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
@@ -24,7 +25,7 @@ QUALITY = 85  # of the pictures inside the page; the PNG files beside it lose no
 def write(folder: Path) -> Path:
     """Write ``report.html`` from detect.json, verdict.json, results.jsonl and the pictures; return its path."""
     about, verdict = files.read_json(folder / "detect.json"), files.read_json(folder / "verdict.json")
-    lines = [row for row in results.read(folder / "results.jsonl") if row.data == about["data"]]
+    lines = [row for row in records.read(folder / "results.jsonl") if row.data == about["data"]]
     path = folder / "report.html"
     files.write_text(path, fill("detection.html.j2", _content(folder, about, verdict, lines)))
     return path

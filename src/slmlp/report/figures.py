@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, look, sheet, style, to_svg
 from slmlp.report.inputs import Inputs

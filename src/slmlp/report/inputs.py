@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from slmlp import files, results
-from slmlp.errors import SlmlpError
+from slmlp.results import records
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 SCHEMA = 1
 REQUIRED = ("title", "machine", "versions", "data", "split", "settings", "methods", "seeds")
@@ -24,7 +25,7 @@ class Spread:
     high: float | None
 
     @classmethod
-    def of(cls, rows: Sequence[results.Result]) -> Spread | None:
+    def of(cls, rows: Sequence[records.Result]) -> Spread | None:
         """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
         values = [row.value for row in rows]
         if len(values) > 1:
@@ -38,7 +39,7 @@ class Inputs:
 
     folder: Path
     study: dict[str, Any]
-    rows: list[results.Result]
+    rows: list[records.Result]
     verdict: dict[str, Any]  # empty where none was written
     tsne: dict[str, Any] | None
 
@@ -93,7 +94,7 @@ class Inputs:
             lost.add(second)
         return won - lost - undecided
 
-    def find(self, task: str, metric: str, method: str | None = None, role: str | None = None) -> list[results.Result]:
+    def find(self, task: str, metric: str, method: str | None = None, role: str | None = None) -> list[records.Result]:
         """Return the lines of one metric; without a role, those of the end of training (``final`` or ``baseline``)."""
         roles = ("final", "baseline") if role is None else (role,)
         return [
@@ -154,7 +155,7 @@ def read(folder: Path) -> Inputs:
     return Inputs(
         folder,
         study,
-        results.read(folder / "results.jsonl"),
+        records.read(folder / "results.jsonl"),
         files.read_json(verdict) if verdict.exists() else {},
         files.read_json(tsne) if tsne.exists() else None,
     )

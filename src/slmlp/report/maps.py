@@ -13,10 +13,10 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from slmlp.errors import SlmlpError
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import drawing
 from slmlp.report.inputs import Inputs
+from slmlp.runtime.errors import SlmlpError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from slmlp import files
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import tables, words
 from slmlp.report.inputs import Inputs, read
+from slmlp.runtime import files
 
 HERE = Path(__file__).parent
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slmlp import files
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.page import fill, machine_rows
 from slmlp.report.suite_inputs import SuiteInputs, read
 from slmlp.report.suite_tables import grid, headline, title
+from slmlp.runtime import files
 
 CAPTIONS = {
     "labels": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few labels ask "

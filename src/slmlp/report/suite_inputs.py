@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmlp import files, results
-from slmlp.errors import SlmlpError
 from slmlp.report.inputs import Spread
+from slmlp.results import records
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 SCHEMA = 1
 
@@ -20,7 +21,7 @@ class SuiteInputs:
     folder: Path
     about: dict[str, Any]  # suite.json
     verdict: dict[str, Any]  # verdict.json
-    rows: list[results.Result]
+    rows: list[records.Result]
 
     @property
     def methods(self) -> list[str]:
@@ -42,7 +43,7 @@ class SuiteInputs:
         """Return the tasks, in order."""
         return list(self.about["tasks"])
 
-    def find(self, task: str, metric: str, method: str, data: str, layer: str = "output") -> list[results.Result]:
+    def find(self, task: str, metric: str, method: str, data: str, layer: str = "output") -> list[records.Result]:
         """Return the lines of one number, one a seed."""
         wanted = (task, metric, method, data, layer)
         return [r for r in self.rows if (r.task, r.metric, r.method, r.data, r.layer) == wanted]
@@ -72,13 +73,13 @@ def read(folder: Path) -> SuiteInputs:
     return SuiteInputs(folder, about, files.read_json(verdict) if verdict.exists() else {}, current(folder, about))
 
 
-def current(folder: Path, about: dict[str, Any]) -> list[results.Result]:
+def current(folder: Path, about: dict[str, Any]) -> list[records.Result]:
     """Return the result lines that belong to a suite as it was last run."""
     subjects = {(entrant["run"], entrant["name"]) for entrant in about["encoders"]}
     sets = {facts["name"]: facts["hash"] for facts in about["data"]}
     return [
         row
-        for row in results.read(folder / "results.jsonl")
+        for row in records.read(folder / "results.jsonl")
         if (row.run, row.method) in subjects
         and row.hashes.get("data") == sets.get(row.data)
         and row.extra.get("settings") == about["task_settings"].get(row.task)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.suite_inputs import SuiteInputs, read
 from slmlp.report.tables import NOTHING, Cell, Grid, Row, as_rich

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.inputs import Inputs, read
 

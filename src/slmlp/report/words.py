@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from slmlp.names import display
+from slmlp.config.names import display
 from slmlp.report.inputs import Inputs
 
 METRICS = {

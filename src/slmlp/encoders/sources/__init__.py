@@ -10,8 +10,8 @@ from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources import preparing
-from slmlp.errors import SlmlpError
-from slmlp.seeds import seeded
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.seeds import seeded
 
 EXPECTED = (
     "expected a run's folder, an encoder file, timm:NAME[@FILE], torchvision:NAME[@FILE], FILE.onnx[#OUTPUT], or "
@@ -44,7 +44,7 @@ def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed:
 
     - a run's folder or an encoder file of slmlp;
     - ``timm:NAME``, weights from timm's hub; ``timm:NAME@FILE``; ``timm:NAME@random`` (its BatchNorm statistics are
-      those of an untrained network: see ``norms.calibrate_norms``);
+      those of an untrained network: see ``encoders.calibrate.calibrate_norms``);
     - ``torchvision:NAME``, ``torchvision:NAME@FILE``, ``torchvision:NAME@IMAGENET1K_V1``, ``torchvision:NAME@random``;
     - ``FILE.onnx``, or ``FILE.onnx#OUTPUT`` where it has several outputs;
     - ``module:function``, which returns a ``torch.nn.Module`` from images (N, 3, S, S) to features (N, D).
@@ -68,7 +68,7 @@ def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed:
 def open_untrained(source: str, *, overrides: PreprocessFlags | None = None, seed: int = 0) -> Encoder:
     """Return the network of ``source`` with random weights by ``seed``, in evaluation mode.
 
-    Its BatchNorm statistics are still those of no images: see ``norms.calibrate_norms``. ONNX files and functions
+    Its BatchNorm statistics are still those of no images: see ``calibrate_norms``. ONNX files and functions
     have no untrained form.
     """
     where = kind(source)

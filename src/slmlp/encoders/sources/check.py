@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from slmlp.encoders.encoder import Encoder, EncoderSpec
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources.preparing import Prepared
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 
 def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, identity: tuple[str, ...] = ()) -> Encoder:

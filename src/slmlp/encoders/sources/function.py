@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import nn
 
-from slmlp import files, seeds
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import Prepared, from_timm
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime import files, seeds
+from slmlp.runtime.errors import SlmlpError, unknown
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slmlp import files
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
-from slmlp.errors import SlmlpError
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 

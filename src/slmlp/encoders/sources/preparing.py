@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.preprocess import Preprocess, Triple
-from slmlp.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError
 
 SIZE, CROP_PCT = 224, 0.875  # pixels, and size / side: what ImageNet encoders are evaluated with where nothing is said
 INTERPOLATIONS = ("bicubic", "bilinear")

@@ -8,8 +8,8 @@ from pathlib import Path
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder
 from slmlp.encoders.preprocess import Origin
+from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources.preparing import Prepared
-from slmlp.heads import load_projector
 
 
 def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:

@@ -7,13 +7,13 @@ import dataclasses
 import timm
 from torch import nn
 
-from slmlp import seeds
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.pretrained import known, timm_weights
 from slmlp.encoders.sources.preparing import from_timm
-from slmlp.errors import SlmlpError
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 
 def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:

@@ -9,14 +9,14 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
-from slmlp import seeds
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders import weights
 from slmlp.encoders.encoder import Encoder
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import Prepared, plain
-from slmlp.errors import SlmlpError, unknown
+from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError, unknown
 
 # its two Inception networks have classifiers at half depth, and normalise once more by themselves
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,241 @@
+"""Small images, 32 to 64 pixels: every method, with its source's small-image settings where there are any."""
+
+from __future__ import annotations
+
+from slmlp.config.recipes.imagenet_supervised import SL_SOURCE, TREX_SOURCE
+from slmlp.config.recipes.recipe import Given, Recipe, make
+
+OURS = "slmlp's choice"
+UNKNOWN = "not known for these settings"
+
+
+def _small(
+    name: str, method: str, training: Given, source: str, expected: str, *, labels: bool, settings: Given | None = None,
+    differs: tuple[str, ...] = (),
+) -> Recipe:  # fmt: skip
+    given: Given = {
+        "encoder": ("resnet18", OURS),
+        "stem": ("small", "SimCLR, appendix B.9: a first convolution of 3x3 and stride 1, no max-pool"),
+        "image_size": (32, "give --image-size 64 for images of 64 px"),
+        "schedule": ("cosine", OURS),
+        **training,
+    }
+    return make(
+        name,
+        method,
+        training=given,
+        settings=settings,
+        source=source,
+        data=f"images of 32 to 64 px, such as torchvision:CIFAR10, labels {'used' if labels else 'not used'}",
+        hardware="one GPU",
+        hours="hours not measured",
+        expected=expected,
+        differs=differs,
+    )
+
+
+def _sl(name: str, method: str, expected: str) -> Recipe:
+    he = "He et al. 2016, section 4.2"
+    return _small(
+        name,
+        method,
+        {
+            "epochs": (100, OURS),
+            "batch_size": (128, he),
+            "base_lr": (0.2, f"{he}: 0.1 at 128 images"),
+            "momentum": (0.9, he),
+            "nesterov": (False, he),
+            "weight_decay": (1e-4, he),
+            "augment": ("weak", f"{he}: shift by an eighth and flip; the same for SL and SL-MLP"),
+        },
+        f"{SL_SOURCE}. Small-image settings: He et al. 2016 (arXiv 1512.03385), CIFAR-10",
+        expected,
+        labels=True,
+        differs=("the source of the settings divides its rate at steps and decays every parameter",),
+    )
+
+
+def sl_small() -> Recipe:
+    """SL."""
+    return _sl("sl-small", "sl", f"the baseline of sl-mlp-small; {UNKNOWN}")
+
+
+def sl_mlp_small() -> Recipe:
+    """SL-MLP."""
+    return _sl("sl-mlp-small", "sl-mlp", f"{UNKNOWN}; compare with sl-small on held-out classes (slmlp study)")
+
+
+def supcon_small() -> Recipe:
+    """SupCon."""
+    code = "public configuration, CIFAR-10"
+    return _small(
+        "supcon-small",
+        "supcon",
+        {
+            "epochs": (200, f"{OURS}; the source's 1,000 gain more"),
+            "batch_size": (256, f"{OURS}; 1,024 in the source"),
+            "base_lr": (0.125, f"{code}: 0.5 at 1,024 images"),
+            "warmup_epochs": (10.0, code),
+            "momentum": (0.9, code),
+            "nesterov": (False, code),
+            "weight_decay": (1e-4, code),
+            "decay_norms_and_biases": (True, f"{code}: every parameter"),
+            "augment": ("moco-v2", f"{code}: crops of 0.2 to 1, colour strength 0.5; no blur at this size"),
+        },
+        "Khosla et al. 2020 (arXiv 2004.11362); public configuration HobbitLong/SupContrast, README.md",
+        f"{UNKNOWN}; 96.0 % top-1 of a linear classifier on CIFAR-10 with ResNet-50, 1,000 epochs (README.md)",
+        labels=True,
+        settings={"temperature": (0.1, code)},
+        differs=("the source multiplies its loss by temperature / 0.07, and with it the rate, by 1.43",),
+    )
+
+
+def simclr_small() -> Recipe:
+    """SimCLR."""
+    code = "public configuration, CIFAR-10"
+    return _small(
+        "simclr-small",
+        "simclr",
+        {
+            "epochs": (200, f"{OURS}; 1,000 in the source"),
+            "batch_size": (256, f"{OURS}; 512 in the source"),
+            "optimizer": ("lars", code),
+            "nesterov": (False, code),
+            "base_lr": (1.0, f"appendix B.9; {code}"),
+            "warmup_epochs": (10.0, code),
+            "momentum": (0.9, code),
+            "weight_decay": (1e-6, code),
+            "augment": ("simclr-small", "appendix B.9: colour strength 0.5, no blur"),
+        },
+        "Chen et al. 2020 (arXiv 2002.05709), appendix B.9; public configuration google-research/simclr, README.md",
+        f"{UNKNOWN}; about 91 % top-1 of a linear classifier on CIFAR-10, 1,000 epochs of batches of 512 (README.md)",
+        labels=False,
+        settings={"temperature": (0.5, f"appendix B.9; {code}")},
+    )
+
+
+def _moco(name: str, method: str, differs: tuple[str, ...]) -> Recipe:
+    demo = "CIFAR-10 demo"
+    return _small(
+        name,
+        method,
+        {
+            "epochs": (200, demo),
+            "batch_size": (256, f"{OURS}; 512 in the source"),
+            "base_lr": (0.03, f"{demo}: 0.06 at 512 images"),
+            "warmup_epochs": (0.0, demo),
+            "momentum": (0.9, demo),
+            "nesterov": (False, demo),
+            "weight_decay": (5e-4, demo),
+            "decay_norms_and_biases": (True, f"{demo}: every parameter"),
+            "augment": ("simclr-small", f"{demo}: any crop, colour strength 0.5, no blur"),
+        },
+        "He et al. 2020 (arXiv 1911.05722); public configuration facebookresearch/moco, its CIFAR-10 demo",
+        f"{UNKNOWN}; 82.6 % of a nearest-neighbour classifier on CIFAR-10 in the demo (linear head, 200 epochs)",
+        labels=False,
+        settings={
+            "temperature": (0.1, demo),
+            "ema_momentum": (0.99, demo),
+            "queue_size": (4096, demo),
+            "bn_groups": (8, demo),
+        },
+        differs=("queries see BatchNorm over the whole batch, in the demo in 8 parts as the keys do", *differs),
+    )
+
+
+def moco_v1_small() -> Recipe:
+    """MoCo v1: the linear head of the demo."""
+    return _moco("moco-v1-small", "moco-v1", ("v1's step schedule is a cosine here, as in the demo",))
+
+
+def moco_v2_small() -> Recipe:
+    """MoCo v2: the same with v2's MLP head, and nothing else."""
+    return _moco("moco-v2-small", "moco-v2", ("the demo has no MLP; temperature and augmentation stay the demo's",))
+
+
+def byol_small() -> Recipe:
+    """BYOL."""
+    code = "lightly's CIFAR-10 benchmark"
+    return _small(
+        "byol-small",
+        "byol",
+        {
+            "epochs": (200, code),
+            "batch_size": (256, f"{OURS}; 128 and 512 in the source"),
+            "base_lr": (0.12, f"{code}: 0.06 at 128 images"),
+            "warmup_epochs": (0.0, code),
+            "momentum": (0.9, code),
+            "nesterov": (False, code),
+            "weight_decay": (5e-4, code),
+            "decay_norms_and_biases": (True, f"{code}: every parameter"),
+            "augment": ("simclr-small", f"{code}: SimCLR's without blur"),
+        },
+        "Grill et al. 2020 (arXiv 2006.07733); settings of lightly's CIFAR-10 benchmark (BYOL has none)",
+        f"{UNKNOWN}; 87.2 % of a nearest-neighbour classifier on CIFAR-10 in that benchmark",
+        labels=False,
+        settings={"ema_momentum": (0.99, "BYOL, public configuration: preset of 100 and 300 epochs")},
+    )
+
+
+def swav_small() -> Recipe:
+    """SwAV."""
+    script = "swav_200ep_bs256_pretrain.sh"
+    return _small(
+        "swav-small",
+        "swav",
+        {
+            "epochs": (200, script),
+            "batch_size": (256, script),
+            "optimizer": ("lars", "appendix A.1"),
+            "nesterov": (False, "main_swav.py"),
+            "base_lr": (0.6, script),
+            "final_lr": (0.0006, script),
+            "warmup_epochs": (0.0, script),
+            "momentum": (0.9, "main_swav.py"),
+            "weight_decay": (1e-6, script),
+            "decay_norms_and_biases": (True, "main_swav.py decays and adapts every parameter"),
+            "augment": ("moco-v2", f"{OURS}: colour strength 0.5, as SimCLR's B.9 has on small images; no blur"),
+            "local_crops": (6, f"{script}; 16 px beside 32"),
+        },
+        "Caron et al. 2020 (arXiv 2006.09882); public configuration facebookresearch/swav at batches of 256 (SwAV has "
+        "no small-image runs)",
+        UNKNOWN,
+        labels=False,
+        settings={"temperature": (0.1, script), "epsilon": (0.05, script), "freeze_epochs": (1.0, script)},
+        differs=("the settings are those of ImageNet-1K; prototypes and queue shrink with the data",),
+    )
+
+
+def _trex(name: str, method: str) -> Recipe:
+    public = "the authors' ImageNet-1K settings"
+    return _small(
+        name,
+        method,
+        {
+            "epochs": (100, public),
+            "batch_size": (128, OURS),
+            "base_lr": (0.1, public),
+            "final_lr": (1e-6, public),
+            "warmup_epochs": (10.0, public),
+            "momentum": (0.9, public),
+            "nesterov": (False, public),
+            "weight_decay": (1e-4, public),
+            "augment": (method, public),
+            "local_crops": (8, f"{public}; 16 px beside 32"),
+        },
+        f"{TREX_SOURCE}; it has no small-image runs",
+        UNKNOWN,
+        labels=True,
+        settings={"temperature": (0.1, public), "ema_momentum": (0.999, public)},
+        differs=("the settings are those of ImageNet-1K; a memory shrinks with the data",),
+    )
+
+
+def t_rex_small() -> Recipe:
+    """t-ReX."""
+    return _trex("t-rex-small", "t-rex")
+
+
+def t_rex_star_small() -> Recipe:
+    """t-ReX*."""
+    return _trex("t-rex-star-small", "t-rex-star")

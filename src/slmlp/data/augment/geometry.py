@@ -1,0 +1,78 @@
+"""Random crops, shifts and flips of a whole batch at once, as one resampling.
+
+Letters: N images, S stored side, H = W the view's side. A box is (top, left, height, width) in shares of the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from slmlp.data.augment.draws import Draws
+    from slmlp.data.augment.recipes import Recipe
+
+RATIO = (3 / 4, 4 / 3)  # width over height, as in torchvision's RandomResizedCrop
+TRIES = 10
+
+
+def draw_boxes(recipe: Recipe, draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
+    """Return crop boxes (N, 4) of images whose width over height is ``aspect``; the draws do not depend on it."""
+    if recipe.scale is not None:
+        return resized_crops(recipe.scale, draws, aspect)
+    offsets = (draws.rand(2) * 2 - 1) * recipe.shift
+    return torch.cat([offsets, torch.ones(len(draws), 2)], dim=1)
+
+
+def resized_crops(scale: tuple[float, float], draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
+    """Return boxes (N, 4) by the rule of Inception's random resized crop.
+
+    Area uniform in ``scale``, the crop's own aspect ratio log-uniform in 3/4 to 4/3; the first of ten draws that fits
+    is taken, else the whole image. ``aspect`` is the images' width over height, (N,) or one number.
+    """
+    shape = torch.as_tensor(aspect, dtype=torch.float32).expand(len(draws)).unsqueeze(1)  # (N, 1)
+    u = draws.rand(TRIES, 2)
+    place = draws.rand(2)
+    area = scale[0] + (scale[1] - scale[0]) * u[..., 0]
+    log_low, log_high = math.log(RATIO[0]), math.log(RATIO[1])
+    ratio = torch.exp(log_low + (log_high - log_low) * u[..., 1])
+    width, height = torch.sqrt(area * ratio / shape), torch.sqrt(area / ratio * shape)  # (N, TRIES), shares
+    fits = (width <= 1) & (height <= 1)
+    first = fits.float().argmax(dim=1, keepdim=True)
+    found = fits.any(dim=1)
+    width = torch.where(found, width.gather(1, first).squeeze(1), 1.0)
+    height = torch.where(found, height.gather(1, first).squeeze(1), 1.0)
+    top, left = place[:, 0] * (1 - height), place[:, 1] * (1 - width)
+    return torch.stack([top, left, height, width], dim=1)
+
+
+def crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
+    """Return float images in [0, 1], (N, 3, size, size): the boxes of uint8 (N, S, S, 3), bilinear, flipped or not.
+
+    What a box reads beyond the border is the mirror image of the inside.
+    """
+    x = pixels.permute(0, 3, 1, 2) / 255
+    top, left, height, width = boxes.to(x.device).unsqueeze(2).unbind(1)  # (N, 1) each
+    sign = torch.where(flips.to(x.device), -1.0, 1.0).unsqueeze(1)
+    # pixel centres of the view on the -1..1 axis, and where they lie in the image
+    axis = (torch.arange(size, device=x.device) * 2 + 1) / size - 1
+    across, down = axis * (width * sign) + (2 * left + width - 1), axis * height + (2 * top + height - 1)  # (N, size)
+    grid = torch.stack((across.unsqueeze(1).expand(-1, size, -1), down.unsqueeze(2).expand(-1, -1, size)), dim=3)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False).clamp_(0, 1)
+
+
+def crop_original(image: npt.NDArray[np.uint8], box: Sequence[float], flip: bool, size: int) -> npt.NDArray[np.uint8]:
+    """Return the box of one image (H, W, 3) as (size, size, 3), resized with antialiasing."""
+    height, width = image.shape[:2]
+    top, left, tall, wide = box
+    region = (left * width, top * height, min(left + wide, 1.0) * width, min(top + tall, 1.0) * height)
+    view = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=region))
+    return np.ascontiguousarray(view[:, ::-1] if flip else view)

@@ -1,0 +1,201 @@
+"""The doctor: what is wrong with a copy of a data set, and what to do about it. Reads every file once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from slmlp.config import DataOptions
+from slmlp.data import load
+from slmlp.data.dataset import ImageSet
+from slmlp.data.published import contents, opening
+from slmlp.data.published.entry import Entry
+from slmlp.data.published.registry import spelling
+from slmlp.data.sources.table import Row, build
+from slmlp.runtime.errors import SlmlpError
+
+SHOWN = 5  # examples of a finding that are printed; JSON has all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found, and what to do."""
+
+    check: str
+    level: Literal["wrong", "note"]
+    what: str
+    do: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was found in one data set."""
+
+    name: str
+    path: str
+    images: int
+    classes: int
+    parts: tuple[int, int]  # training and test images; the whole of it is "train" where there is no test part
+    checked: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong; notes do not count."""
+        return not any(finding.level == "wrong" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {**dataclasses.asdict(self), "well": self.well}
+
+
+def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> Diagnosis:
+    """Return what is wrong with the data in ``path``: against an entry, or in general.
+
+    ``quick`` reads the first bytes of each file only: damaged files, duplicates and re-encodings are then not found.
+    """
+    options = dataclasses.replace(options, allow_unreadable=True, images_per_class=None, groups=None, unlabelled=False)
+    name = entry.name if entry else path.resolve().name
+    checked = ["layout", "classes", "parts"]
+    unchecked = ["JPEG quality (no published quantisation tables are recorded, so a second JPEG pass is not seen)"]
+    findings: list[Finding] = []
+    rows: Sequence[Row] = ()
+    extra: Sequence[tuple[str, str]] = ()
+    try:
+        if entry is None:
+            images = load(str(path), options)
+        else:
+            table, extra = opening.read(entry, path, options)
+            rows = table.rows
+            findings += _counts(entry, rows)
+            images = build(table, options)
+    except SlmlpError as error:
+        findings.append(Finding("layout", "wrong", str(error), "mend what the line names, then check again"))
+        return Diagnosis(name, str(path), len(rows), 0, (0, 0), tuple(checked), tuple(unchecked), tuple(findings))
+    if entry is not None:
+        checked += ["counts", "missing and extra files"]
+        if entry.per_class is None and entry.each is None:
+            unchecked.append("images of each class (not known; the total is checked)")
+    findings += _files(entry, images, extra)
+    findings += _classes(entry, images)
+    if quick:
+        unchecked.append("contents of the files (--quick)")
+    else:
+        checked += ["readable to the end", "encoding and size", "identical and near-identical images"]
+        findings += contents_findings(entry, images)
+    parts = (int((images.parts == "train").sum()), int((images.parts == "test").sum()))
+    findings.sort(key=lambda finding: finding.level == "note")
+    return Diagnosis(
+        name, str(path), len(images), len(images.classes), parts, tuple(checked), tuple(unchecked), tuple(findings)
+    )
+
+
+def contents_findings(entry: Entry | None, images: ImageSet) -> list[Finding]:
+    """Return what is found by reading every file to its end."""
+    seen = contents.look(images)
+    found = [
+        _unreadable(seen),
+        contents.suffixes(images, seen),
+        contents.formats_by_class(images, seen),
+        contents.across_parts(images, seen),
+        contents.across_classes(images, seen),
+        contents.repeated(images, seen),
+        contents.alike(images, seen),
+    ]
+    if entry is not None:
+        found += [contents.published_format(entry, images, seen), contents.published_size(entry, images, seen)]
+    return [
+        Finding(each.check, "wrong" if each.wrong else "note", each.what, each.do, each.examples)
+        for each in found
+        if each is not None
+    ]
+
+
+def _unreadable(seen: contents.Seen) -> contents.Found | None:
+    if not seen.problems:
+        return None
+    examples = tuple(f"{name}: {reason}" for name, reason in seen.problems)
+    return contents.Found(
+        "unreadable", True, f"{len(examples):,} images cannot be read to their end",
+        "unpack or download these again (they are left out of runs; more than 1 % stops a run)", examples,
+    )  # fmt: skip
+
+
+def _counts(entry: Entry, rows: Sequence[Row]) -> list[Finding]:
+    wrong = opening.differences(entry, rows)
+    if not wrong:
+        return []
+    lines = tuple(f"{what}: expected {expected:,}, found {found:,}" for what, expected, found in wrong)
+    do = "unpack the published archive again into an empty folder; a copy with other counts gives other numbers"
+    return [Finding("counts", "wrong", f"{len(lines):,} counts are not the published ones", do, lines)]
+
+
+def _files(entry: Entry | None, images: ImageSet, extra: Sequence[tuple[str, str]]) -> list[Finding]:
+    found = []
+    missing = [name for name, reason in images.unreadable if reason.startswith("missing")]
+    damaged = [f"{name}: {reason}" for name, reason in images.unreadable if not reason.startswith("missing")]
+    if missing:
+        known = entry is not None and entry.incomplete
+        do = (
+            "nothing more can be had: runs need --allow-unreadable where more than 1 % are missing"
+            if known
+            else "fetch the missing files; the parts of the others stay as they are"
+        )
+        what = f"{len(missing):,} images are listed but not there" + (" (some are known to be gone)" if known else "")
+        found.append(Finding("missing", "note" if known else "wrong", what, do, tuple(missing)))
+    if damaged:
+        what = f"{len(damaged):,} files are no images"
+        found.append(Finding("unreadable", "wrong", what, "unpack or download these again", tuple(damaged)))
+    aside = tuple(f"{name}: {reason}" for name, reason in (extra if entry is not None else images.ignored))
+    if aside:
+        what = f"{len(aside):,} files are no part of the data set and are passed over"
+        found.append(Finding("extra", "note", what, "remove them, or move them to their class if they belong", aside))
+    return found
+
+
+def _classes(entry: Entry | None, images: ImageSet) -> list[Finding]:
+    found = []
+    if entry is not None and entry.per_class is not None and set(images.classes) != set(entry.per_class):
+        lines = [_nearest(name, entry.per_class) for name in images.classes if name not in entry.per_class]
+        lines += [f"{name!r} is missing" for name in entry.per_class if name not in images.classes]
+        what = "class names are not the published ones"
+        found.append(Finding("class names", "wrong", what, "rename the folders as published", tuple(lines)))
+    if not images.has_test_part:
+        counts = np.bincount(images.labels, minlength=len(images.classes))
+        single = tuple(images.classes[y] for y in np.flatnonzero(counts == 1))
+        if single:
+            what = f"{len(single):,} classes have one image, which cannot be both trained and tested on"
+            found.append(Finding("classes", "wrong", what, "add images, or remove these classes", single))
+        return found
+    by_part = {p: np.bincount(images.labels[images.parts == p], minlength=len(images.classes)) for p in _PARTS}
+    for part, other in (_PARTS, _PARTS[::-1]):
+        alone = [images.classes[y] for y in np.flatnonzero((by_part[part] > 0) & (by_part[other] == 0))]
+        if alone:
+            there = [images.classes[y] for y in np.flatnonzero(by_part[other] > 0)]
+            names = tuple(_spelled_alike(name, there) for name in alone)
+            what = f"{len(alone):,} classes have {part} images and no {other} images"
+            found.append(
+                Finding("parts", "wrong", what, f"add {other} images, or mend the names of the folders", names)
+            )
+    return found
+
+
+_PARTS = ("train", "test")
+
+
+def _nearest(name: str, known: Sequence[str] | dict[str, int] | Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"{name!r} is no published class" + (f": {near[0]!r} is meant?" if near else "")
+
+
+def _spelled_alike(name: str, others: Sequence[str]) -> str:
+    same = next((other for other in others if spelling(other) == spelling(name)), None)
+    return name if same is None else f"{name!r} (the other part has {same!r})"

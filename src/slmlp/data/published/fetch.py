@@ -1,0 +1,104 @@
+"""Downloads: only what torchvision pins a checksum for and the licence lets one have; whole, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slmlp.config import DataOptions
+from slmlp.data.published import opening
+from slmlp.data.published.entry import Entry
+from slmlp.runtime.errors import SlmlpError
+
+_ARCHIVES = (".zip", ".tgz", ".tar.gz", ".gz", ".mat")
+
+
+def by_hand(entry: Entry, parent: Path) -> str:
+    """Return what to fetch by hand and where to put it."""
+    return (
+        f"{entry.name} has no direct download that slmlp may use (licence: {entry.licence}).\n"
+        f"  get it from   {entry.where}\n"
+        f"  unpack it to  {parent / entry.name}, so that there is {entry.on_disk}\n"
+        f"  then          slmlp data check {entry.name} {parent / entry.name}"
+    )
+
+
+def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: bool = False) -> Path:
+    """Download an entry into ``parent``/NAME and return that folder; what is there already is never touched.
+
+    Files come into a hidden folder beside it, which takes the name when all counts are right. A broken-off download
+    starts again from the archives that are whole. Raises SlmlpError, one line.
+    """
+    if entry.fetch is None:
+        raise SlmlpError(f"{entry.name} has no direct download that slmlp may use: get it by hand from {entry.where}")
+    target, partial = parent / entry.name, parent / f".{entry.name}.partial"
+    if os.path.lexists(target):
+        opening.open_entry(entry, target, options)
+        return target
+    if entry.fetch.terms and not accept_terms:
+        raise SlmlpError(
+            f"the terms of {entry.name}: {entry.fetch.terms} ({entry.where}); pass --accept-terms if you agree to them"
+        )
+    constructor = getattr(importlib.import_module("torchvision.datasets"), entry.fetch.name)
+    partial.mkdir(parents=True, exist_ok=True)
+    _clear(partial, () if entry.fetch.again else _ARCHIVES)
+    try:
+        with safe_tar():
+            for settings in entry.fetch.calls:
+                constructor(partial, **settings, download=True)
+    except Exception as error:  # torchvision tells of a network that fails in many ways
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SlmlpError(
+            f"{entry.name} cannot be downloaded ({reason:.200}): run the same command again, which goes on from the "
+            f"archives that are whole, or get it by hand from {entry.where}"
+        ) from error
+    opening.open_entry(entry, partial, options)
+    partial.rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def safe_tar() -> Iterator[None]:
+    """Refuse, while torchvision unpacks, members that lead out of the folder (pytorch/vision#9517 does not)."""
+    if hasattr(tarfile, "data_filter"):
+        name, safe = "extraction_filter", staticmethod(tarfile.data_filter)
+    else:  # Python before 3.11.4, as Debian 12 has it
+        name, safe = "extractall", _inside_only(tarfile.TarFile.extractall)
+    before = vars(tarfile.TarFile)[name]
+    setattr(tarfile.TarFile, name, safe)
+    try:
+        yield
+    finally:
+        setattr(tarfile.TarFile, name, before)
+
+
+def _inside_only(extractall: Callable[..., None]) -> Any:
+    """Return ``extractall`` for plain files and folders below the target alone: links too can lead out of it."""
+
+    def checked(tar: tarfile.TarFile, path: str | Path = ".", *args: Any, **more: Any) -> None:
+        home = Path(path).resolve()
+        for member in tar.getmembers():
+            inside = (home / member.name).resolve().is_relative_to(home)
+            if not inside or not (member.isfile() or member.isdir()):
+                raise tarfile.ExtractError(f"{member.name!r} leads out of the folder, or is no plain file")
+        extractall(tar, path, *args, **more)
+
+    return checked
+
+
+def _clear(folder: Path, keep: tuple[str, ...]) -> None:
+    """Remove what an interrupted run unpacked: torchvision takes a folder that exists for a whole data set.
+
+    Archives stay; torchvision downloads those again whose checksum is wrong.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        elif not path.name.lower().endswith(keep):
+            path.unlink()

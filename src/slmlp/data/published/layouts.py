@@ -1,0 +1,252 @@
+"""A layout and the files on disk -> the rows of a data set: the one piece of code behind every entry."""
+
+from __future__ import annotations
+
+import csv
+import io
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from slmlp.data.dataset import Reader
+from slmlp.data.published.entry import Entry, Folders, Labels, Lists
+from slmlp.data.published.listing import Listing
+from slmlp.data.sources import layout
+from slmlp.data.sources.archive import printable
+from slmlp.data.sources.table import Row
+from slmlp.runtime.errors import SlmlpError
+
+
+class LayoutError(SlmlpError):
+    """The files are not laid out as the entry says."""
+
+
+class Found(NamedTuple):
+    """The images that an entry's layout finds, in the order in which its protocol meets them."""
+
+    rows: list[Row]
+    reader: Reader
+    fingerprint: str
+    extra: list[tuple[str, str]]  # (name, reason) of images that are no part of the data set
+
+
+class _Placed(NamedTuple):
+    name: str  # in the listing; "" where the file is missing
+    row: Row
+
+
+def read(entry: Entry, files: Listing) -> Found:
+    """Return what the entry's layout finds; torchvision's sets are read elsewhere.
+
+    Raises LayoutError, one line: what was expected, what was found.
+    """
+    kind = entry.layout
+    if isinstance(kind, Folders):
+        placed, extra = _folders(entry, kind, files)
+    elif isinstance(kind, Labels):
+        placed, extra = _labels(entry, kind, files)
+    elif isinstance(kind, Lists):
+        placed, extra = _lists(entry, kind, files)
+    else:
+        raise TypeError(f"{entry.name} is read by torchvision")
+    names = [p.name for p in placed]
+    return Found([p.row for p in placed], files.reader(names), files.fingerprint(names), extra)
+
+
+def wrong(entry: Entry, found: str, path: object) -> LayoutError:
+    """Return the error for files that are laid out in another way."""
+    return LayoutError(
+        f"{path} is not laid out as {entry.name}: expected {entry.on_disk}; found {found}. Unpack the published "
+        "archive there as it is, or rename the folder if these are other data"
+    )
+
+
+def base_of(names: Sequence[str], inside: str) -> str:
+    """Return the prefix ("" or "a/b/") of the names that lie in the folder ``inside``, else in what wraps them all.
+
+    >>> base_of(["x/2750/River/1.jpg"], "2750"), base_of(["data/River/1.jpg", "data/Lake/1.jpg"], "2750")
+    ('x/2750/', 'data/')
+    """
+    found = set()
+    for name in names:
+        steps = name.split("/")[:-1]
+        at = next((i for i, step in enumerate(steps) if inside and step.lower() == inside.lower()), None)
+        if at is not None:
+            found.add("/".join(steps[: at + 1]) + "/")
+    return min(found, key=lambda prefix: (prefix.count("/"), prefix)) if found else layout.wrapper(names)
+
+
+def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
+    images = files.images()
+    if not images:
+        raise wrong(entry, f"no images ({files.top()})", files.path)
+    base = base_of(images, kind.inside)
+    placed: list[tuple[tuple[str, ...], _Placed]] = []
+    extra: list[tuple[str, str]] = []
+    tops = {name[len(base) :].split("/")[0] for name in images if name.startswith(base)}
+    if kind.parts:
+        parts = {top: layout.PARTS[top.lower()] for top in tops if top.lower() in layout.PARTS}
+        if set(parts.values()) != {"train", "test"}:
+            raise wrong(entry, f"no folders train and test but {_some(tops)}", files.path)
+    elif all(top.lower() in layout.PARTS for top in tops):
+        raise wrong(entry, f"parts made by somebody else ({_some(tops)}), where the protocol draws its own", files.path)
+    for name in images:
+        steps = name[len(base) :].split("/") if name.startswith(base) else []
+        part = parts.get(steps[0]) if kind.parts and steps else None
+        below = steps[1:] if kind.parts else steps
+        label = "/".join(below[: kind.depth])
+        if len(below) <= kind.depth or (kind.parts and part is None):
+            extra.append((printable(name), "in no class folder"))
+        elif below[0] in kind.skip:
+            extra.append((printable(name), f"{below[0]} is no class of {entry.name}"))
+        else:
+            row = Row(printable("/".join(steps)), printable(label), files.sizes[name], part)
+            # classes in order, and within one what lies in the same folder together, as ImageFolder lists them
+            placed.append(((part or "", label, posixpath.dirname(name), name), _Placed(name, row)))
+    if not placed:
+        raise wrong(entry, f"images but no class folders ({files.top()})", files.path)
+    placed.sort(key=lambda pair: pair[0])
+    return [p for _, p in placed], extra
+
+
+def _labels(entry: Entry, kind: Labels, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
+    table = _text_file(entry, kind.files, files)
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    images = files.images()
+    for name in images:
+        by_name[posixpath.basename(name).lower()].append(name)
+    placed: list[_Placed] = []
+    named: dict[str, int] = {}
+    for line, record in _records(entry, kind, files, table):
+        value = record[kind.image].strip()
+        file = value + kind.suffix
+        if not value:
+            raise SlmlpError(f"{files.path}/{table}, line {line}: column {kind.image} is empty: mend the table")
+        if file in named:
+            raise SlmlpError(
+                f"{files.path}/{table} lists {file!r} twice, in lines {named[file]} and {line}: keep one of them"
+            )
+        named[file] = line
+        label, part = _label(kind, record, f"{files.path}/{table}, line {line}"), None
+        if kind.part is not None:
+            part = record[kind.part].strip().lower()
+            if part not in ("train", "test"):
+                continue
+        if label is None:
+            continue
+        there = _wanted(by_name.get(file.lower(), []), kind.folders)
+        size, problem = (0, f"missing, though {table} lists it") if there is None else (files.sizes[there], None)
+        placed.append(_Placed(there or "", Row(printable(file), label, size, part, problem=problem)))
+    if not any(p.name for p in placed):
+        some = f"{placed[0].row.id}, ..." if placed else "nothing that is kept"
+        raise wrong(entry, f"{table}, but none of the images that it lists ({some})", files.path)
+    listed = {name.lower() for name in named}
+    extra = [(printable(n), f"not in {table}") for n in images if posixpath.basename(n).lower() not in listed]
+    return placed, extra
+
+
+def _label(kind: Labels, record: dict[str, str], where: str) -> str | None:
+    """Return the class of a line, None where it is none of those kept."""
+    if kind.kind == "one-hot":
+        marked = [column for column in kind.label if _number(record[column], where) != 0]
+        if len(marked) != 1:
+            raise SlmlpError(f"{where}: expected a 1 in one of {', '.join(kind.label)}, found {marked or 'none'}")
+        return marked[0]
+    values = [record[column].strip() for column in kind.label]
+    if kind.kind == "joined":
+        words = [kind.words.get((column, value)) for column, value in zip(kind.label, values, strict=True)]
+        if None in words:
+            raise SlmlpError(f"{where}: {', '.join(kind.label)} hold {values}, which name no class: mend the table")
+        return " ".join(word for word in words if word is not None)
+    if not values[0]:
+        raise SlmlpError(f"{where}: column {kind.label[0]} is empty: mend the table")
+    return values[0] if not kind.keep or values[0] in kind.keep else None
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SlmlpError(f"{where}: expected 0 or 1, found {text!r}: mend the table") from None
+
+
+def _wanted(names: Sequence[str], folders: Sequence[str]) -> str | None:
+    """Return the file meant, of several with one name: that in the first of ``folders`` that has it."""
+
+    def rank(name: str) -> tuple[int, int, str]:
+        steps = [step.lower() for step in name.split("/")[:-1]]
+        best = next((i for i, folder in enumerate(folders) if folder.lower() in steps), len(folders))
+        return best, len(steps), name
+
+    return min(names, key=rank, default=None)
+
+
+def _records(entry: Entry, kind: Labels, files: Listing, table: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.DictReader(io.StringIO(_text(files, table), newline=""))
+    reader.fieldnames = [column.strip() for column in reader.fieldnames or []]
+    columns = [kind.image, *kind.label, *([kind.part] if kind.part else [])]
+    lacking = [column for column in columns if column not in reader.fieldnames]
+    if lacking:
+        found = f"{table} without column {lacking[0]} (its columns are {', '.join(filter(None, reader.fieldnames))})"
+        raise wrong(entry, found, files.path)
+    for record in reader:
+        yield reader.line_num, {column: record[column] or "" for column in columns}
+
+
+def _lists(entry: Entry, kind: Lists, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
+    placed: list[_Placed] = []
+    base: str | None = None
+    known: dict[str, str] = {}
+    for part, file in (("train", kind.train), ("test", kind.test)):
+        table = _text_file(entry, (file,), files)
+        for number, line in enumerate(_text(files, table).splitlines(), 1):
+            path = posixpath.normpath(line.strip().lstrip("/")) if line.strip() else ""
+            if not path:
+                continue
+            if path in known:
+                raise SlmlpError(f"{files.path}/{table}, line {number}: {path} is listed twice: get the lists again")
+            known[path] = table
+            steps = path.split("/")
+            if len(steps) < kind.skip + 2:
+                raise SlmlpError(f"{files.path}/{table}, line {number}: expected a path of a class, found {line:.60}")
+            if base is None:
+                base = next((n[: -len(path)] for n in files.sizes if n == path or n.endswith(f"/{path}")), None)
+            name = f"{base or ''}{path}"
+            size = files.sizes.get(name)
+            problem = f"missing, though {table} lists it" if size is None else None
+            label = "/".join(steps[kind.skip : -1])
+            placed.append(
+                _Placed("" if size is None else name, Row(printable(path), label, size or 0, part, problem=problem))
+            )
+    if not any(p.name for p in placed):
+        raise wrong(entry, f"{kind.train}, but none of the images that it lists", files.path)
+    used = {p.name for p in placed}
+    extra = [(printable(n), f"in neither {kind.train} nor {kind.test}") for n in files.images() if n not in used]
+    return placed, extra
+
+
+def _text_file(entry: Entry, wanted: Sequence[str], files: Listing) -> str:
+    """Return the label file, the one nearest to the root where there are several."""
+    lower = [name.lower() for name in wanted]
+    found = [name for name in files.sizes if posixpath.basename(name).lower() in lower]
+    if not found:
+        raise wrong(entry, f"no {' or '.join(wanted)} ({files.top()})", files.path)
+    return min(found, key=lambda name: (name.count("/"), name))
+
+
+def _text(files: Listing, name: str) -> str:
+    try:
+        return files.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SlmlpError(f"{files.path}/{name} is not UTF-8 text (see byte {error.start}): get it again") from error
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """Return the images of each class."""
+    return dict(Counter(row.label for row in rows))
+
+
+def _some(names: set[str], shown: int = 4) -> str:
+    some = ", ".join(sorted(names)[:shown])
+    return some + (f", ... ({len(names):,} in all)" if len(names) > shown else "")

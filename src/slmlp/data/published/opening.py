@@ -1,0 +1,160 @@
+"""Opening a data set under its protocol: rows -> parts -> counts asserted -> ImageSet."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gzip
+import os
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slmlp.config import DataOptions
+from slmlp.data import apply_groups, limit_per_class
+from slmlp.data.dataset import ImageSet
+from slmlp.data.published import layouts
+from slmlp.data.published.entry import Draw, Entry, Torchvision
+from slmlp.data.published.listing import listing
+from slmlp.data.readers import stamp
+from slmlp.data.scratch import scratch
+from slmlp.data.sources import torchvision_sets
+from slmlp.data.sources.table import Row, Table, build
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+
+def open_entry(entry: Entry, path: Path, options: DataOptions, *, counts: bool = True) -> ImageSet:
+    """Return the images of an entry from its folder or tar, in the parts of its protocol.
+
+    Raises SlmlpError, one line, for another layout and, unless ``counts`` is False, for counts that are not the
+    published ones.
+    """
+    table, _ = read(entry, path, options)
+    if counts:
+        assert_counts(entry, table.rows, path)
+    try:
+        images = build(table, options)
+    except OSError as error:
+        raise SlmlpError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    if options.groups is not None:
+        images = apply_groups(images, options.groups)
+    return images if options.images_per_class is None else limit_per_class(images, options.images_per_class, 0)
+
+
+def read(entry: Entry, path: Path, options: DataOptions) -> tuple[Table, list[tuple[str, str]]]:
+    """Return the table of an entry, its parts set by the protocol, and the images beside it that it has no use for."""
+    if isinstance(entry.layout, Torchvision):
+        root = torchvision_root(entry, entry.layout, path, options)
+        table = torchvision_sets.load(f"{torchvision_sets.PREFIX}{entry.layout.name}", options, root)
+        return dataclasses.replace(table, name=entry.name, source=str(path)), []
+    found = layouts.read(entry, listing(path, options))
+    rows = found.rows
+    if entry.draw is not None:
+        parts = draw_parts([row.label for row in rows], entry.draw)
+        rows = [row._replace(part=part) for row, part in zip(rows, parts, strict=True)]
+    return Table(entry.name, str(path), rows, found.reader, found.fingerprint, found.extra), found.extra
+
+
+def draw_parts(labels: Sequence[str], draw: Draw) -> list[str]:
+    """Return the part of each image: the protocol of Islam et al. 2021 (create_partial_data in data_loader/helper.py).
+
+    One RandomState shuffles the positions of each class, the classes in the order in which they are first met; the
+    first of the shuffled positions are training images. A missing file keeps its place, so that an incomplete copy has
+    the parts of the complete one.
+    """
+    random = np.random.RandomState(draw.seed)  # the published draw, not ours
+    of_class: dict[str, list[int]] = {}
+    for position, label in enumerate(labels):
+        of_class.setdefault(label, []).append(position)
+    parts = ["test"] * len(labels)
+    for positions in of_class.values():
+        random.shuffle(positions)
+        for position in positions[: draw.train(len(positions))]:
+            parts[position] = "train"
+    return parts
+
+
+def assert_counts(entry: Entry, rows: Sequence[Row], path: Path) -> None:
+    """Raise SlmlpError where classes, images, parts or images of a class are not as published, naming the first."""
+    for what, expected, found in differences(entry, rows):
+        raise SlmlpError(
+            f"{path} is not {entry.name} as published: expected {expected:,} {what}, found {found:,}; "
+            f"'slmlp data check {entry.name} {path}' says where; rename the folder if these are other data"
+        )
+
+
+def differences(entry: Entry, rows: Sequence[Row]) -> list[tuple[str, int, int]]:
+    """Return (what, expected, found) of every count that is not the published one; files listed but missing count."""
+    per_class, parts = layouts.counts(rows), Counter(row.part for row in rows)
+    expected = entry.per_class or dict.fromkeys(per_class, entry.each or 0)
+    drawn = entry.drawn()
+    pairs = [("classes", entry.classes, len(per_class)), ("images", entry.images, len(rows))]
+    if entry.per_class or entry.each:
+        names = sorted(set(expected) | set(per_class))
+        pairs += [(f"images of class {n!r}", expected.get(n, 0), per_class.get(n, 0)) for n in names]
+    if drawn is not None:
+        pairs += [("training images", drawn[0], parts["train"]), ("test images", drawn[1], parts["test"])]
+    return [(what, wanted, found) for what, wanted, found in pairs if wanted != found]
+
+
+def torchvision_root(entry: Entry, layout: Torchvision, path: Path, options: DataOptions) -> Path:
+    """Return the root from which torchvision reads the files of ``path``, which are left where they are.
+
+    ``path`` may be that root, or any folder on the way to the files. Where torchvision wants more folders above them
+    than there are, they are made in the scratch folder, around a link.
+    """
+    if not path.is_dir():
+        raise layouts.wrong(entry, "a file, and torchvision, which reads it, wants folders", path)
+    steps = layout.at.split("/") if layout.at else []
+    folder = path.resolve()
+    inner = [folder.joinpath(*steps[i:]) for i in range(len(steps) + 1)]
+    place = next((at for at in inner if all(_there(at / mark) for mark in layout.marks)), None)
+    if place is None:
+        below = sorted(folder.iterdir()) if folder.is_dir() else []
+        place = next((at for at in below if all(_there(at / mark) for mark in layout.marks)), None)
+    if place is None:
+        best = max(inner, key=lambda at: sum(_there(at / mark) for mark in layout.marks))
+        lacking = next(mark for mark in layout.marks if not _there(best / mark))
+        raise layouts.wrong(entry, f"no {lacking} in {best}", path)
+    packed = [mark for mark in layout.marks if not (place / mark).exists()]
+    if not steps and not packed:
+        return place
+    if place == inner[0] and not packed:
+        return folder
+    key = files.sha256(f"{place}\t{layout.at}\t{[stamp(place / f'{m}.gz') for m in packed]}".encode())[:16]
+    root = (scratch(options) / "domains" / key).absolute()
+    target = root.joinpath(*steps)
+    if not packed:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            target.symlink_to(place)
+        return root
+    target.mkdir(parents=True, exist_ok=True)
+    for mark in layout.marks:
+        _provide(place / mark, target / mark)
+    return root
+
+
+def _there(path: Path) -> bool:
+    return path.exists() or path.with_name(f"{path.name}.gz").is_file()
+
+
+def _provide(source: Path, target: Path) -> None:
+    """Link a file, or put its unpacked content there."""
+    if os.path.lexists(target):
+        return
+    if source.exists():
+        with contextlib.suppress(FileExistsError):
+            target.symlink_to(source)
+        return
+    packed = source.with_name(f"{source.name}.gz")
+    try:
+        with gzip.open(packed) as content, files.atomic(target) as temporary, temporary.open("wb") as file:
+            shutil.copyfileobj(content, file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SlmlpError(f"{packed} is broken ({error}): download it again") from error

@@ -1,0 +1,35 @@
+"""The entries by name, and the spellings of their names."""
+
+from __future__ import annotations
+
+from slmlp.data.published.entry import Entry
+from slmlp.data.published.more import MORE
+from slmlp.data.published.twelve import TWELVE
+from slmlp.runtime.errors import unknown
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*TWELVE, *MORE)}
+
+
+def spelling(name: str) -> str:
+    """Return a name without case and signs.
+
+    >>> spelling("NWPU-RESISC45"), spelling("chest_xray")
+    ('nwpuresisc45', 'chestxray')
+    """
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+_SPELLINGS = {spelling(word): entry for entry in ENTRIES.values() for word in (entry.name, *entry.aliases)}
+
+
+def known(name: str) -> Entry | None:
+    """Return the entry of a name in any common spelling, or None."""
+    return _SPELLINGS.get(spelling(name))
+
+
+def get(name: str) -> Entry:
+    """Return the entry of a name; raise SlmlpError with the nearest names where there is none."""
+    entry = known(name)
+    if entry is None:
+        raise unknown("data set", name, ENTRIES)
+    return entry

@@ -1,0 +1,143 @@
+"""A folder of data sets: which are there, which are missing, and how each is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slmlp.config import DataOptions
+from slmlp.data import ensure_test_part, load
+from slmlp.data.dataset import ImageSet
+from slmlp.data.published import layouts, opening
+from slmlp.data.published.entry import Entry, Torchvision
+from slmlp.data.published.listing import is_tar, stem
+from slmlp.data.published.registry import ENTRIES, get, known
+from slmlp.data.sources import folder, torchvision_sets
+from slmlp.runtime.errors import SlmlpError
+
+TEST_SHARE = 0.3  # of each class, of data that has no test part and is under nobody's protocol
+_DEFAULT = DataOptions()
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A data set that lies in a folder of them."""
+
+    name: str
+    path: Path
+    entry: Entry | None = None
+    """None: data of the user's own."""
+    problem: str | None = None
+    """Why it cannot be opened, in one line."""
+
+    @property
+    def metric(self) -> str:
+        """The metric of its protocol."""
+        return "accuracy" if self.entry is None else self.entry.metric
+
+
+def find(folder: str | Path, options: DataOptions = _DEFAULT) -> list[Domain]:
+    """Return the data sets in a folder: each of its folders and tars, by name.
+
+    One that bears the name of an entry, in any common spelling, is that entry; any other is data of the user's own, in
+    class folders. What is not laid out so has its ``problem`` said. Names of files are looked at, contents are not.
+    Raises SlmlpError where the folder does not exist or holds none.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise SlmlpError(f"--domains {folder}: expected a folder of data sets, found {_state(root)}")
+    children = [p for p in sorted(root.iterdir()) if not p.name.startswith(".") and (p.is_dir() or is_tar(p))]
+    if not children:
+        raise SlmlpError(f"--domains {folder} holds no data set: expected folders or tars, one a data set")
+    found: list[Domain] = []
+    for path in children:
+        entry = known(stem(path))
+        name = stem(path) if entry is None else entry.name
+        same = next((other for other in found if other.name == name), None)
+        problem = None if same is None else f"{path} is the same data set as {same.path}: keep one of them"
+        found.append(Domain(name, path, entry, problem or _problem(entry, path, options)))
+    return found
+
+
+def missing(found: Sequence[Domain], suite: str = "twelve") -> tuple[str, ...]:
+    """Return the names of a suite's data sets that are not there, or cannot be opened."""
+    there = {domain.name for domain in found if domain.problem is None}
+    return tuple(name for name, entry in ENTRIES.items() if entry.suite == suite and name not in there)
+
+
+def open_found(domain: Domain, options: DataOptions = _DEFAULT) -> ImageSet:
+    """Return the images of a data set that ``find`` found, in the parts of its protocol."""
+    if domain.problem is not None:
+        raise SlmlpError(domain.problem)
+    if domain.entry is not None:
+        return opening.open_entry(domain.entry, domain.path, options)
+    return ensure_test_part(load(str(domain.path), options), TEST_SHARE, 0)
+
+
+def open_domain(name_or_path: str | Path, options: DataOptions = _DEFAULT, root: str | Path | None = None) -> ImageSet:
+    """Return the images of a data set in the parts of its protocol.
+
+    A name is looked up in the folder ``root`` or, without one, among the files that torchvision keeps. A path (or a
+    name that exists as one) is the entry that its last folder is named after, else data of the user's own: with the
+    parts that it comes with, or with 30 % of each class drawn as test part. Raises SlmlpError, one line.
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if root is not None:
+        there = _in_folder(text, Path(root).expanduser())
+        if there is not None:
+            return open_found(there, options)
+        get(text)
+        raise SlmlpError(f"{text} is not in {root}: 'slmlp data get {text}' says where to get it")
+    if os.path.lexists(path):
+        entry = known(stem(path)) if path.is_dir() or is_tar(path) else None
+        return open_found(Domain(stem(path) if entry is None else entry.name, path, entry), options)
+    if os.sep in text:
+        raise SlmlpError(f"data {text!r} does not exist: expected a folder, a tar, or the name of a data set")
+    entry = get(text)
+    with contextlib.suppress(layouts.LayoutError):
+        kept = torchvision_sets.folder(options)
+        if entry.fetch is not None and entry.fetch.folder:
+            kept /= entry.fetch.folder
+        if kept.is_dir() and (entry.fetch is not None or isinstance(entry.layout, Torchvision)):
+            return opening.open_entry(entry, kept, options)
+    raise SlmlpError(
+        f"{entry.name} is not here: give its folder, or --domains and the folder that it lies in; 'slmlp data get "
+        f"{entry.name}' says where to get it"
+    )
+
+
+def _in_folder(name: str, root: Path) -> Domain | None:
+    """Return the data set of a name in a folder, without looking into the others."""
+    if not root.is_dir():
+        raise SlmlpError(f"--domains {root}: expected a folder of data sets, found {_state(root)}")
+    entry = known(name)
+    for path in sorted(root.iterdir()):
+        if path.is_dir() or is_tar(path):
+            same = stem(path) == name if entry is None else known(stem(path)) is entry
+            if same:
+                return Domain(name if entry is None else entry.name, path, entry)
+    return None
+
+
+def _problem(entry: Entry | None, path: Path, options: DataOptions) -> str | None:
+    """Return why a data set cannot be opened, as far as names of files tell."""
+    try:
+        if entry is None:
+            (folder.folder if path.is_dir() else folder.tar)(path, str(path), options)
+        elif isinstance(entry.layout, Torchvision):
+            opening.torchvision_root(entry, entry.layout, path, options)
+        else:
+            opening.assert_counts(entry, opening.read(entry, path, options)[0].rows, path)
+    except SlmlpError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read {error.filename or path}: {error.strerror or error}"
+    return None
+
+
+def _state(path: Path) -> str:
+    return "a file" if path.exists() else "nothing there"

@@ -1,0 +1,108 @@
+"""``.npz`` files -> Table: images as one array, kept in memory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp.data.dataset import ByteArray
+from slmlp.data.readers import ArrayReader
+from slmlp.data.sources.layout import PARTS, settle_parts
+from slmlp.data.sources.table import Row, Table
+from slmlp.runtime.errors import SlmlpError
+
+
+def npz(path: Path, source: str) -> Table:
+    """Return the images of ``x`` (N, H, W[, C]) uint8 with the labels ``y`` (N,), integers or strings.
+
+    Optional are ``part``, ``unit`` and ``class_group`` (N,) and ``classes`` (C,), the names that integers in ``y``
+    index. The id of an image is its row. Arrays of Python objects are refused, since unpickling them runs code.
+    """
+    try:
+        with zipfile.ZipFile(path):  # numpy takes any file of its own for granted and everything else for a pickle
+            content = np.load(path, allow_pickle=False)
+        with content:
+            arrays = {name: content[name] for name in content.files if name in _NAMES}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        hint = ": save y, part and unit as arrays of strings or integers" if "pickle" in str(error) else ""
+        raise SlmlpError(f"{path} cannot be read as .npz ({' '.join(str(error).split())}){hint}") from error
+    x, labels = _pixels(arrays, path), _labels(arrays, path)
+    if len(x) != len(labels):
+        raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
+    words = _column(arrays, "part", len(x), path)
+    parts = None if words is None else _settled(words, path)
+    units, groups = (_column(arrays, name, len(x), path) for name in ("unit", "class_group"))
+    rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, groups, units)
+    reader = ArrayReader(x)
+    return Table(path.stem, source, rows, reader, reader.fingerprint())
+
+
+def row_table(
+    ids: Sequence[str],
+    labels: Sequence[str],
+    x: ByteArray,
+    parts: Sequence[str | None] | None,
+    groups: Sequence[str] | None = None,
+    units: Sequence[str] | None = None,
+) -> list[Row]:
+    """Return the rows of an array of images; the size of an image is the bytes of its pixels."""
+    size = int(x[0].nbytes)
+    none = [None] * len(ids)
+    columns = zip(ids, labels, parts or none, groups or none, units or none, strict=True)
+    return [Row(i, label, size, part, group, unit) for i, label, part, group, unit in columns]
+
+
+_NAMES = ("x", "y", "part", "unit", "class_group", "classes")
+
+
+def _pixels(arrays: dict[str, npt.NDArray[Any]], path: Path) -> ByteArray:
+    x = arrays.get("x")
+    if x is None or "y" not in arrays:
+        raise SlmlpError(f"{path} needs the arrays x (images) and y (labels), found {', '.join(arrays) or 'neither'}")
+    if x.dtype != np.uint8:
+        raise SlmlpError(f"{path}: x must be uint8 (0 to 255), found {x.dtype}: convert it before saving")
+    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)) or 0 in x.shape:
+        raise SlmlpError(f"{path}: x must be (N, H, W) or (N, H, W, C) with C of 1, 3 or 4, found shape {x.shape}")
+    return x
+
+
+def _labels(arrays: dict[str, npt.NDArray[Any]], path: Path) -> list[str]:
+    y, classes = arrays["y"], arrays.get("classes")
+    if y.ndim != 1 or y.dtype.kind not in "iuUS":
+        raise SlmlpError(f"{path}: y must be (N,) integers or strings, found shape {y.shape} of {y.dtype}")
+    if classes is None or y.dtype.kind in "US":
+        return _texts(y)
+    names = _texts(classes)
+    if y.min(initial=0) < 0 or y.max(initial=0) >= len(names):
+        wrong = y.min() if y.min() < 0 else y.max()
+        raise SlmlpError(f"{path}: y holds {wrong}, but classes has {len(names)} names (0 to {len(names) - 1})")
+    return [names[i] for i in y.tolist()]
+
+
+def _column(arrays: dict[str, npt.NDArray[Any]], name: str, length: int, path: Path) -> list[str] | None:
+    column = arrays.get(name)
+    if column is None:
+        return None
+    if column.shape != (length,) or column.dtype.kind not in "iuUS":
+        raise SlmlpError(
+            f"{path}: {name} must be ({length},) strings or integers, one an image, found shape {column.shape} of "
+            f"{column.dtype}"
+        )
+    return _texts(column)
+
+
+def _texts(values: npt.NDArray[Any]) -> list[str]:
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
+
+
+def _settled(words: list[str], path: Path) -> list[str | None]:
+    unknown = sorted({word for word in words if word.lower() not in PARTS})
+    if unknown:
+        raise SlmlpError(f"{path}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}")
+    settled = settle_parts(sorted(set(words)), str(path))
+    return [settled[word] for word in words]

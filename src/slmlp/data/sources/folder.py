@@ -1,0 +1,165 @@
+"""Folder, tar, manifest -> Table: names and sizes, nothing decoded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from slmlp.config import DataOptions
+from slmlp.data.readers import FileReader, TarReader, stamp
+from slmlp.data.sources import archive, layout, manifest
+from slmlp.data.sources.table import Problems, Row, Table
+from slmlp.runtime import files, work
+from slmlp.runtime.errors import SlmlpError
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+class File(NamedTuple):
+    """A regular file below the root of a folder."""
+
+    name: str  # POSIX, below the root
+    size: int
+    stamp: str
+
+
+def folder(path: Path, source: str, options: DataOptions) -> Table:
+    """Return the images of a folder of class folders, or of the manifest at its root."""
+    root = path.resolve()
+    at_root = _manifests([name for name in layout.MANIFESTS if (root / name).is_file()], "", source)
+    if at_root:
+        return from_manifest(root / at_root, source, options, root.name)
+    found: list[File] = []
+    special: list[tuple[str, str]] = []
+    for file in work.track(walk(root, special), None, f"listing {root.name}"):
+        found.append(file)
+    names = [file.name for file in found]
+    wrapped = _wrapped_manifest(names, source)
+    if wrapped:
+        return from_manifest(root / wrapped, source, options, root.name)
+    placed, ignored = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled)
+    rows = [Row(archive.printable(p.id), archive.printable(p.label), found[p.row].size, p.part) for p in placed]
+    reader = FileReader(root, [names[p.row] for p in placed])
+    stamps = [found[p.row].stamp for p in placed]
+    return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special])
+
+
+def from_manifest(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
+    """Return the images that a manifest lists; a file that is not there is unreadable."""
+    root = path.resolve().parent
+    rows, found = manifest.parse(
+        path.read_bytes(),
+        str(path),
+        manifest.in_folder(root),
+        labelled=not options.unlabelled,
+        separator=options.label_separator,
+    )
+    reader = FileReader(root, [file.id for file in found])
+    return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in found]))
+
+
+def tar(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
+    """Return the images of a tar of class folders, or of the manifest at its root; members are read in place."""
+    plain = archive.plain(path, options)
+    members, refused = archive.index(plain, path)
+    names = [member.name for member in members]
+    name = name or _stem(path)
+    wrapped = _wrapped_manifest(names, source)
+    if wrapped:
+        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
+        ignored: Problems = refused
+    else:
+        placed, others = layout.arrange(names, f"tar {source}", labelled=not options.unlabelled)
+        chosen = [members[p.row] for p in placed]
+        rows = [Row(p.id, p.label, member.size, p.part) for p, member in zip(placed, chosen, strict=True)]
+        ignored = [*others, *refused]
+    reader = TarReader(plain, [member.offset for member in chosen], [member.size for member in chosen])
+    return Table(name, source, rows, reader, files.sha256(f"{path.resolve()}\t{stamp(path)}".encode()), ignored)
+
+
+def _rows_of_manifest(
+    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str, options: DataOptions
+) -> tuple[list[Row], list[archive.Member]]:
+    by_name = {member.name: member for member in members}  # of two members with one name the later wins, as in tar
+    prefix = wrapped.rpartition("/")[0]
+
+    def locate(path: str) -> manifest.Found:
+        tidy = os.path.normpath(path)
+        member = by_name.get(f"{prefix}/{tidy}" if prefix else tidy)
+        return manifest.Found(tidy, member.size) if member else manifest.Found(tidy, 0, "not in the archive")
+
+    at = by_name[wrapped]
+    content = TarReader(plain, [at.offset], [at.size]).raw(0)
+    rows, found = manifest.parse(
+        content, shown, locate, labelled=not options.unlabelled, separator=options.label_separator
+    )
+    absent = archive.Member("", 0, 0)
+    return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, absent) for file in found]
+
+
+def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False) -> Iterator[File]:
+    """Yield every regular file below ``root`` that is not hidden, through links but not round in circles.
+
+    Texts that lie beside images are passed over unless ``everything`` is asked for; (name, reason) of what is no
+    regular file joins ``special``.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise SlmlpError(f"cannot list {error.filename}: {error.strerror}: make it readable or remove it") from error
+
+    inside: dict[str, tuple[tuple[int, int], ...]] = {}  # of each folder: the (device, inode) of all it lies in
+    for at, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        about = os.stat(at)  # noqa: PTH116
+        here, above = (about.st_dev, about.st_ino), inside.get(os.path.dirname(at), ())  # noqa: PTH120
+        if here in above:
+            folders.clear()
+            continue
+        inside[at] = (*above, here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(at).relative_to(root).as_posix()
+        for name in sorted(names):
+            path = name if below == "." else f"{below}/{name}"
+            hidden = name.startswith(".") if everything else layout.kind(path) == "quiet"
+            if hidden and name not in layout.MANIFESTS:
+                continue
+            try:
+                about = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
+            except OSError as error:
+                special.append((archive.printable(path), f"broken link ({error.strerror})"))
+                continue
+            if stat.S_ISREG(about.st_mode):
+                yield File(path, about.st_size, f"{about.st_size}.{about.st_mtime_ns}")
+            else:
+                special.append((archive.printable(path), "no regular file"))
+
+
+def _wrapped_manifest(names: Sequence[str], source: str) -> str | None:
+    """Return the manifest at the root of the data, looking through wrapping folders."""
+    last = [name.rpartition("/")[2] for name in names]
+    candidates = [name for name, end in zip(names, last, strict=True) if end in layout.MANIFESTS]
+    if not candidates:
+        return None
+    images = [name for name in names if layout.kind(name) == "image"]
+    prefix = layout.wrapper(images + candidates)
+    at_root = _manifests([name[len(prefix) :] for name in candidates if name.startswith(prefix)], prefix, source)
+    return prefix + at_root if at_root else None
+
+
+def _manifests(names: Sequence[str], prefix: str, source: str) -> str | None:
+    here = sorted(name for name in names if name in layout.MANIFESTS)
+    if len(here) > 1:
+        raise SlmlpError(f"{source} holds several manifests ({', '.join(prefix + n for n in here)}): keep one of them")
+    return here[0] if here else None
+
+
+def _fingerprint(stamps: Sequence[str]) -> str:
+    return files.sha256("\n".join(stamps).encode())
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    suffix = next((s for s in sorted(TAR_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), path.suffix)
+    return name[: len(name) - len(suffix)] or name

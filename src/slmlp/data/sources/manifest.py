@@ -1,0 +1,160 @@
+"""Manifests: CSV, TSV or JSON lines with columns path, label[, part, class_group, unit]."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slmlp.data.sources.layout import PARTS, UNLABELLED, settle_parts
+from slmlp.data.sources.table import Row
+from slmlp.runtime.errors import SlmlpError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+REQUIRED = ("path", "label")
+
+
+class Found(NamedTuple):
+    """A file that a manifest names."""
+
+    id: str  # its path, tidied; relative to the manifest where it lies below it
+    size: int  # bytes
+    problem: str | None = None  # why it cannot be read
+    stamp: str = ""  # changes when the file is replaced
+
+
+Locate = Callable[[str], Found]
+
+
+def parse(
+    content: bytes, name: str, locate: Locate, *, labelled: bool = True, separator: str | None = None
+) -> tuple[list[Row], list[Found]]:
+    """Return the rows of a manifest and, aligned with them, the files they name.
+
+    ``name`` is the manifest's, for its suffix and for errors; ``locate`` finds a file. Raises SlmlpError naming the
+    line for a missing column, path, label or part, an unknown part, and a path that is listed twice. Lists of labels
+    in JSON lines become one name, in the order of the alphabet, with ``separator`` between them.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SlmlpError(f"{name} is not UTF-8 text (see byte {error.start}): save it as UTF-8") from error
+    records = list(_records(text, name, REQUIRED if labelled else REQUIRED[:1]))
+    if not records:
+        raise SlmlpError(f"{name} lists no images: expected lines below the header {','.join(REQUIRED)}")
+    words = [_value(record, "part") for _, record in records]
+    settled = _parts(words, [line for line, _ in records], name)
+    rows: list[Row] = []
+    files: list[Found] = []
+    lines: dict[str, int] = {}
+    for (line, record), word in zip(records, words, strict=True):
+        path = _required(record, "path", line, name)
+        if isinstance(record.get("label"), list):
+            record["label"] = _joined(record["label"], separator, line, name)
+        label = _required(record, "label", line, name) if labelled else UNLABELLED
+        file = locate(path)
+        if file.id in lines:
+            raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
+        lines[file.id] = line
+        part = None if word is None else settled[word]
+        group, unit = _value(record, "class_group"), _value(record, "unit")
+        rows.append(Row(file.id, label, file.size, part, group, unit, file.problem))
+        files.append(file)
+    return rows, files
+
+
+def in_folder(folder: Path) -> Locate:
+    """Return how to find the files of a manifest that lies in ``folder``; ids are relative to it where they can be."""
+
+    def locate(path: str) -> Found:
+        tidy = posixpath.normpath(path)
+        found = tidy.removeprefix(f"{folder.as_posix()}/")
+        try:
+            about = (folder / tidy).stat()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            return Found(found, 0, getattr(error, "strerror", None) or str(error))
+        if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+            return Found(found, 0, "no file")
+        return Found(found, about.st_size, None, f"{about.st_size}.{about.st_mtime_ns}")
+
+    return locate
+
+
+def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, record) of every line that is not blank."""
+    if name.endswith(".jsonl"):
+        yield from _json_records(text, name)
+        return
+    delimiter = "\t" if name.endswith(".tsv") else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [column.strip() for column in reader.fieldnames or []]
+        missing = [column for column in required if column not in header]
+        if missing:
+            raise SlmlpError(
+                f"{name}, line 1: column {missing[0]!r} is missing: expected path,label and, if wanted, part,"
+                f"class_group,unit, found {','.join(header) or 'nothing'}"
+            )
+        reader.fieldnames = header
+        for record in reader:
+            yield reader.line_num, record
+    except csv.Error as error:
+        raise SlmlpError(f"{name}, at or after line {reader.line_num}: {error}: mend the quotes there") from error
+
+
+def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise SlmlpError(f"{name}, line {number} is not valid JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise SlmlpError(f'{name}, line {number}: expected {{"path": ..., "label": ...}}, found {line:.60}')
+        yield number, record
+
+
+def _value(record: dict[str, Any], column: str) -> str | None:
+    """Return a value as text, None where it is missing or blank; labels keep their own spaces."""
+    value = record.get(column)
+    text = None if value is None else str(value)
+    return text if text and text.strip() else None
+
+
+def _joined(labels: list[Any], separator: str | None, line: int, name: str) -> str:
+    """Return the labels of an image as one name; the separator alone where there are none."""
+    if separator is None:
+        raise SlmlpError(
+            f"{name}, line {line}: label is a list, {labels!r:.60}: for images of several labels pass "
+            "--label-separator '|'"
+        )
+    words = sorted({str(label) for label in labels})
+    wrong = next((word for word in words if separator in word), None)
+    if wrong is not None:
+        raise SlmlpError(f"{name}, line {line}: label {wrong!r} holds the separator {separator!r}: choose another one")
+    return separator.join(words) if words else separator
+
+
+def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:
+    value = _value(record, column)
+    if value is None:
+        raise SlmlpError(f"{name}, line {line}: the {column} is missing: every line needs path and label")
+    return value
+
+
+def _parts(words: list[str | None], lines: list[int], name: str) -> dict[str, str | None]:
+    """Return the part that each word of the part column stands for; checks that all lines have one, or none."""
+    given = {word for word in words if word is not None}
+    if not given:
+        return {}
+    for word, line in zip(words, lines, strict=True):
+        if word is None or word.lower() not in PARTS:
+            found = "nothing" if word is None else repr(word)
+            raise SlmlpError(f"{name}, line {line}: part must be one of {', '.join(PARTS)}, found {found}")
+    return settle_parts(sorted(given), name)

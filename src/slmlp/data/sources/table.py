@@ -1,0 +1,178 @@
+"""Rows of a data set -> ImageSet: what every source ends in, so that every check is made once, for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp.config import DataOptions
+from slmlp.data.dataset import ImageSet, Reader
+from slmlp.data.decode import SIGNATURE, signature_problem
+from slmlp.data.readers import BytesReader
+from slmlp.data.scratch import scratch
+from slmlp.runtime import files, work
+from slmlp.runtime.errors import SlmlpError
+
+Problems = Sequence[tuple[str, str]]
+TOLERATED = 0.01  # share of the files that may be unreadable without --allow-unreadable
+
+
+class Row(NamedTuple):
+    """One image; its place in the list of rows is its position in the reader."""
+
+    id: str
+    label: str
+    size: int  # bytes
+    part: str | None = None  # "train", "test", or None where the data names no parts
+    group: str | None = None
+    unit: str | None = None
+    problem: str | None = None  # why it cannot be read, where that is known already
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All that a source says, before any check."""
+
+    name: str
+    source: str
+    rows: list[Row]
+    reader: Reader
+    fingerprint: str
+    ignored: Problems = ()
+
+
+def build(table: Table, options: DataOptions) -> ImageSet:
+    """Return the images of a table, sorted by id, without those that are no images by their first bytes.
+
+    Raises SlmlpError for doubled ids, too many unreadable files, a class none of whose files can be read, fewer than
+    two classes, a class in two groups or in none where others have one, and a unit in both parts.
+    """
+    where = f"data {table.source!r}"
+    problems = _problems(table)
+    unreadable = sorted((row.id, problem) for row, problem in zip(table.rows, problems, strict=True) if problem)
+    refuse_many(unreadable, len(table.rows), options, where)
+    good = [i for i, problem in enumerate(problems) if problem is None]
+    good.sort(key=lambda i: table.rows[i].id)
+    rows = [table.rows[i] for i in good]
+    for before, row in itertools.pairwise(rows):
+        if before.id == row.id:
+            raise SlmlpError(f"{where}: image {row.id!r} is listed twice: every image must be listed once")
+    classes = tuple(sorted({row.label for row in rows}))
+    lost = sorted({row.label for row in table.rows} - set(classes))
+    if lost:
+        raise SlmlpError(f"{where}: no image of class {lost[0]!r} can be read ({len(lost)} such classes): mend it")
+    if len(classes) < 2 and not (classes and options.unlabelled):
+        found = f"one class ({classes[0]!r})" if classes else "no images"
+        raise SlmlpError(
+            f"{where}: expected images of at least two classes, found {found}; for methods that use no labels pass "
+            "--unlabelled"
+        )
+    code = {name: i for i, name in enumerate(classes)}
+    parts = np.array([row.part or "train" for row in rows], dtype=np.str_)
+    images = ImageSet(
+        name=table.name,
+        source=table.source,
+        ids=tuple(row.id for row in rows),
+        labels=np.array([code[row.label] for row in rows], dtype=np.int64),
+        classes=classes,
+        parts=parts,
+        units=np.array([row.id if row.unit is None else row.unit for row in rows], dtype=np.str_),
+        sizes=np.array([row.size for row in rows], dtype=np.int64),
+        positions=np.array(good, dtype=np.int64),
+        reader=table.reader,
+        groups=_groups(rows, classes, where),
+        has_test_part=bool((parts == "test").any()),
+        has_units=any(row.unit is not None for row in rows),
+        unreadable=tuple(unreadable),
+        ignored=tuple(sorted(table.ignored)),
+        fingerprint=table.fingerprint,
+    )
+    _check_units(images, where)
+    return images
+
+
+def refuse_many(unreadable: Problems, total: int, options: DataOptions, where: str, folder: Path | None = None) -> None:
+    """Raise SlmlpError when more than 1 % of all files are unreadable and that is not allowed; the list is kept."""
+    if len(unreadable) <= TOLERATED * total or options.allow_unreadable:
+        return
+    path = (folder or scratch(options)) / "unreadable.txt"
+    files.write_text(path, list_text(unreadable))
+    first, reason = unreadable[0]
+    raise SlmlpError(
+        f"{where}: {len(unreadable):,} of {total:,} files cannot be read, more than 1 % (first: {first}: {reason}; "
+        f"all: {path}): mend or remove them, or pass --allow-unreadable to go on without them"
+    )
+
+
+def list_text(unreadable: Problems) -> str:
+    """Return the lines ``id <tab> reason`` of unreadable.txt."""
+    return "".join(f"{name}\t{reason}\n" for name, reason in unreadable)
+
+
+def drop(images: ImageSet, problems: dict[int, str], options: DataOptions, folder: Path | None) -> ImageSet:
+    """Return the images without those at the indices of ``problems`` (index -> reason), which join ``unreadable``.
+
+    Raises SlmlpError for too many of them (their list is left in ``folder``) and for a class that has none left.
+    """
+    if not problems:
+        return images
+    keep: npt.NDArray[np.bool_] = np.ones(len(images), dtype=np.bool_)
+    keep[list(problems)] = False
+    where = f"data {images.source!r}"
+    unreadable = sorted([*images.unreadable, *((images.ids[i], reason) for i, reason in problems.items())])
+    refuse_many(unreadable, len(images) + len(images.unreadable), options, where, folder)
+    lost = set(images.labels.tolist()) - set(images.labels[keep].tolist())
+    if lost:
+        raise SlmlpError(f"{where}: no image of class {images.classes[min(lost)]!r} can be read: mend it")
+    return dataclasses.replace(images.select(keep), unreadable=tuple(unreadable))
+
+
+def _problems(table: Table) -> list[str | None]:
+    """Return of each row why it is no image, by its first bytes; a damaged body is found when it is decoded."""
+    reader, rows = table.reader, table.rows
+    if not isinstance(reader, BytesReader):
+        return [row.problem for row in rows]
+
+    def problem(index: int) -> str | None:
+        if rows[index].problem:
+            return rows[index].problem
+        try:
+            return signature_problem(reader.raw(index, SIGNATURE))
+        except OSError as error:
+            return error.strerror or str(error)
+
+    return [found for _, found in work.in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
+
+
+def _groups(rows: list[Row], classes: tuple[str, ...], where: str) -> tuple[str, ...] | None:
+    groups: dict[str, str] = {}
+    for row in rows:
+        if row.group is not None and groups.setdefault(row.label, row.group) != row.group:
+            raise SlmlpError(
+                f"{where}: class {row.label!r} is in two groups, {groups[row.label]!r} and {row.group!r} (at "
+                f"{row.id}): class_group must be the same on all images of a class"
+            )
+    if not groups:
+        return None
+    missing = [name for name in classes if name not in groups]
+    if missing:
+        raise SlmlpError(f"{where}: class {missing[0]!r} has no class_group, though others have one: add it")
+    return tuple(groups[name] for name in classes)
+
+
+def _check_units(images: ImageSet, where: str) -> None:
+    if not (images.has_units and images.has_test_part):
+        return
+    test = set(images.units[images.parts == "test"].tolist())
+    both = sorted(test & set(images.units[images.parts == "train"].tolist()))
+    if both:
+        raise SlmlpError(
+            f"{where}: unit {both[0]!r} has images in both the train and the test part ({len(both)} such units): move "
+            "each unit to one part, or leave the parts out to have them drawn by unit"
+        )

@@ -1,0 +1,280 @@
+"""Which classes are pretrained on and which are held out: drawn by a rule, kept in a file, checked against the data.
+
+The paper holds out the classes of ImageNet-1K under WordNet's instrumentality and pretrains on the other 642; that is
+the rule ``wordnet`` with its default node. See docs/split.md for the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slmlp import config
+from slmlp.data import wordnet
+from slmlp.data.dataset import ImageSet
+from slmlp.data.splits.parts import ensure_test_part
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.seeds import numpy_generator
+
+SCHEMA = 1
+LEAST = 2  # classes on either side
+DRAWS = 20  # random picks of groups, of which the nearest to the wanted share is taken
+
+
+@dataclass(frozen=True)
+class ConceptSplit:
+    """Source and held-out classes, how they were chosen, and the test part where the data had none."""
+
+    source: tuple[str, ...]  # sorted
+    unseen: tuple[str, ...]  # sorted
+    rule: str  # "wordnet n03575240 instrumentality, any path"
+    seed: int
+    data_hash: str  # of the images the split was made for
+    senses: dict[str, str] = field(default_factory=dict)  # class -> "n02012849 crane (wading bird)"
+    held_out_groups: tuple[str, ...] | None = None  # by the rule ``groups`` only
+    test_ids: tuple[str, ...] | None = None  # sorted; None where the data came with a test part
+    leaks: tuple[dict[str, Any], ...] = ()  # near-identical images on both sides
+
+    def __post_init__(self) -> None:
+        """Refuse sides that overlap or are too small to tell classes apart."""
+        both = sorted(set(self.source) & set(self.unseen))
+        if both:
+            raise SlmlpError(f"class {both[0]!r} is on both sides of the split ({len(both)} of them)")
+        for side, names in (("source", self.source), ("held-out", self.unseen)):
+            if len(names) < LEAST:
+                found = ", ".join(names) or "none"
+                raise SlmlpError(
+                    f"the rule '{self.rule}' gives {len(names)} {side} classes ({found}): a split needs {LEAST} on "
+                    "either side; choose another rule, node, fraction or groups"
+                )
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 over the sorted names of the source classes, joined by newlines."""
+        return files.hash_names(self.source)
+
+    @property
+    def unseen_hash(self) -> str:
+        """SHA-256 over the sorted names of the held-out classes, joined by newlines."""
+        return files.hash_names(self.unseen)
+
+    def hash(self) -> str:
+        """Return the hash of what decides numbers: both sides and the test part, however they were found."""
+        return files.hash_json([self.source, self.unseen, self.test_ids])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        values = files.as_json(dataclasses.asdict(self))
+        hashes = {"source_hash": self.source_hash, "unseen_hash": self.unseen_hash}
+        return {"schema": SCHEMA, "rule": values.pop("rule"), **hashes, **values}
+
+    @classmethod
+    def from_json(cls, saved: Any, origin: str = "the split") -> ConceptSplit:
+        """Return the split that ``to_json`` wrote; a file that is none, or was changed by hand, is one clear line."""
+        if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
+            raise SlmlpError(f"{origin} is no split file of this version: expected JSON with schema {SCHEMA}")
+        values = {k: v for k, v in saved.items() if k not in ("schema", "source_hash", "unseen_hash")}
+        for name in ("source", "unseen", "held_out_groups", "test_ids", "leaks"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        try:
+            split = cls(**values)
+        except TypeError as error:
+            raise SlmlpError(f"{origin} is no split file of this version ({error})") from error
+        for side in ("source", "unseen"):
+            stored, found = saved.get(f"{side}_hash"), files.hash_names(getattr(split, side))
+            if stored != found:
+                raise SlmlpError(
+                    f"{origin}: {side}_hash is {stored}, but the {side} classes hash to {found}; the list was changed "
+                    "by hand: make a new split from a text file of class names with --by file"
+                )
+        return split
+
+    def save(self, path: Path) -> None:
+        """Write the split; another split that is there already stays and is an error."""
+        if path.exists() and ConceptSplit.load(path).hash() != self.hash():
+            raise SlmlpError(f"{path} holds another split: choose another --out, or remove the file")
+        files.write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> ConceptSplit:
+        """Read a split file."""
+        return cls.from_json(files.read_json(path), str(path))
+
+    def check(self, images: ImageSet, *, strict: bool = True) -> None:
+        """Raise SlmlpError when the split is of other data: classes are missing, or (strict) the data hash differs."""
+        known = set(images.classes)
+        missing = [name for name in (*self.source, *self.unseen) if name not in known]
+        if missing:
+            raise SlmlpError(
+                f"split of other data: {images.source} has no class {_some(missing)} "
+                f"({len(missing)} of the split's {len(self.source) + len(self.unseen)}); use the data it was made for"
+            )
+        found = images.hash() if strict else self.data_hash
+        if found != self.data_hash:
+            extra = sorted(known - {*self.source, *self.unseen})
+            more = f"; classes that the split does not know: {_some(extra)}" if extra else ""
+            raise SlmlpError(
+                f"split of other data: it was made for data hash {self.data_hash}, {images.source} has {found}{more}; "
+                "use the same files, or make a new split"
+            )
+
+
+def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
+    """Return a split of the images' classes by the rule in ``cfg``, with a test part where the data has none.
+
+    Raises SlmlpError for settings that name what is not there or that the rule does not read, and when a side has
+    fewer than two classes.
+    """
+    rules: dict[str, Callable[[ImageSet, config.Split], _Choice]] = {
+        "wordnet": _by_wordnet,
+        "groups": _by_groups,
+        "random": _by_random,
+        "file": _by_file,
+    }
+    outer = ConceptSplit.load(Path(cfg.within).expanduser()) if cfg.within else None
+    if outer is not None:
+        images = apply(outer, images).of_classes(outer.source)
+    by = _automatic(images, cfg) if cfg.by == "auto" else cfg.by
+    if by not in rules:
+        raise unknown("rule of a split", by, ["auto", *rules])
+    for setting, reader in (("file", "file"), ("unseen_groups", "groups")):
+        if getattr(cfg, setting) and by != reader:
+            raise SlmlpError(f"{setting} is read by the rule {reader!r} only, found rule {by!r}: leave one of them out")
+    if len(images.classes) < 2 * LEAST:
+        raise SlmlpError(f"{images.source} has {len(images.classes)} classes: a split needs at least {2 * LEAST}")
+    chosen = rules[by](images, cfg)
+    test_ids = chosen.test_ids or (outer.test_ids if outer else None)
+    if test_ids is None and not images.has_test_part:
+        test_ids = tuple(sorted(ensure_test_part(images, cfg.test_fraction, cfg.seed).of_part("test").ids))
+    return ConceptSplit(
+        source=tuple(sorted(set(images.classes) - chosen.unseen)),
+        unseen=tuple(sorted(chosen.unseen)),
+        rule=chosen.rule + (f", within the source classes of {Path(cfg.within).name}" if cfg.within else ""),
+        seed=cfg.seed,
+        data_hash=images.hash(),
+        senses=chosen.senses,
+        held_out_groups=chosen.groups,
+        test_ids=test_ids,
+    )
+
+
+def apply(split: ConceptSplit, images: ImageSet) -> ImageSet:
+    """Return the images with the split's test part; doing it twice changes nothing.
+
+    Images of the test part that are gone (unreadable ones) do not matter. Raises SlmlpError when classes are missing,
+    or when neither the split nor the data has a test part.
+    """
+    split.check(images, strict=False)
+    if split.test_ids is not None:
+        return images.with_parts(split.test_ids)
+    if not images.has_test_part:
+        raise SlmlpError(f"split of other data: it counts on a test part, which {images.source} does not have")
+    return images
+
+
+@dataclass(frozen=True)
+class _Choice:
+    unseen: frozenset[str]
+    rule: str
+    senses: dict[str, str] = field(default_factory=dict)
+    groups: tuple[str, ...] | None = None
+    test_ids: tuple[str, ...] | None = None
+
+
+def _automatic(images: ImageSet, cfg: config.Split) -> str:
+    if cfg.file:
+        return "file"
+    return "groups" if cfg.unseen_groups or len(set(images.groups or ())) > 1 else "random"
+
+
+def _by_wordnet(images: ImageSet, cfg: config.Split) -> _Choice:
+    node = wordnet.resolve([cfg.node])[cfg.node].id
+    senses = wordnet.resolve(images.classes, cfg.senses)
+    unseen = frozenset(name for name, sense in senses.items() if node in wordnet.ancestors(sense.id))
+    named = {name: str(sense) for name, sense in senses.items() if name != sense.id}
+    return _Choice(unseen, f"wordnet {node} {wordnet.lemma(node)}, any path", named)
+
+
+def _by_groups(images: ImageSet, cfg: config.Split) -> _Choice:
+    if images.groups is None:
+        raise SlmlpError(
+            f"{images.source} has no groups of classes to hold out: give --groups FILE (class<tab>group) or "
+            "--groups wordnet:N, or hold classes out at random"
+        )
+    sizes = {group: images.groups.count(group) for group in sorted(set(images.groups))}
+    if len(sizes) < 2:
+        raise SlmlpError(f"all classes of {images.source} are in one group, {next(iter(sizes))!r}: two are needed")
+    for group in cfg.unseen_groups:
+        if group not in sizes:
+            raise unknown("group", group, sizes)
+    held = tuple(sorted(set(cfg.unseen_groups))) or _draw_groups(sizes, cfg)
+    unseen = frozenset(c for c, group in zip(images.classes, images.groups, strict=True) if group in held)
+    how = "" if cfg.unseen_groups else f" (drawn for {_fraction(cfg):g} of the classes)"
+    return _Choice(unseen, f"groups {', '.join(held)}{how}", groups=held)
+
+
+def _draw_groups(sizes: dict[str, int], cfg: config.Split) -> tuple[str, ...]:
+    """Return groups that hold nearly the wanted share of the classes: the nearest of some random picks.
+
+    A pick goes through the groups in random order and takes each that brings the share nearer; one group stays.
+    """
+    names = list(sizes)
+    wanted = _fraction(cfg) * sum(sizes.values())
+    random = numpy_generator(cfg.seed, "unseen groups")
+    best, least = [min(names, key=lambda name: sizes[name])], float("inf")
+    for _ in range(DRAWS):
+        held: list[str] = []
+        missing = wanted
+        for i in random.permutation(len(names)):
+            size = sizes[names[i]]
+            if len(held) < len(names) - 1 and abs(missing - size) < abs(missing):
+                held.append(names[i])
+                missing -= size
+        if held and abs(missing) < least:
+            best, least = held, abs(missing)
+    return tuple(sorted(best))
+
+
+def _by_random(images: ImageSet, cfg: config.Split) -> _Choice:
+    total = len(images.classes)
+    number = min(max(round(_fraction(cfg) * total), LEAST), total - LEAST)
+    drawn = numpy_generator(cfg.seed, "unseen classes").permutation(total)[:number]
+    return _Choice(frozenset(images.classes[i] for i in drawn), f"random, {cfg.unseen_fraction:g} of the classes")
+
+
+def _fraction(cfg: config.Split) -> float:
+    if not 0 < cfg.unseen_fraction < 1:
+        raise SlmlpError(f"unseen_fraction must be above 0 and below 1, found {cfg.unseen_fraction}")
+    return cfg.unseen_fraction
+
+
+def _by_file(images: ImageSet, cfg: config.Split) -> _Choice:
+    if cfg.file is None:
+        raise SlmlpError("the rule 'file' needs file: a text file of held-out class names, or another split file")
+    path = Path(cfg.file).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SlmlpError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from error
+    if text.lstrip().startswith("{"):
+        other = ConceptSplit.load(path)
+        other.check(images, strict=False)
+        new = sorted(set(images.classes) - {*other.source, *other.unseen})
+        if new:
+            raise SlmlpError(f"{path} does not say on which side class {_some(new)} is; make a new split")
+        return _Choice(frozenset(other.unseen), other.rule, other.senses, other.held_out_groups, other.test_ids)
+    names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for name in names:
+        if name not in images.classes:
+            raise SlmlpError(f"{path}: {unknown('class', name, images.classes)}")
+    return _Choice(frozenset(names), f"file {path.name}")
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(map(repr, shown[:5])) + (f", ... ({len(shown)} in all)" if len(shown) > 5 else "")

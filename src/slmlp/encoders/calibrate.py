@@ -1,0 +1,75 @@
+"""BatchNorm statistics of encoders that no training gave any: random weights, averaged ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.encoders import Encoder
+from slmlp.encoders.extract import transform_id
+from slmlp.encoders.forward import BATCH
+from slmlp.runtime import files, work
+
+
+def calibrate_norms(
+    encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, batches: int = 32
+) -> None:
+    """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
+
+    The statistics are plain means over up to ``batches`` batches of 256 evaluation views, in the order of the data
+    shuffled once. With ``cache`` they are kept there, under a hash of weights, images and transform: whether an
+    untrained encoder's numbers are there already cannot be told before its statistics are.
+    """
+    encoder.eval()
+    norms = {name: m for name, m in encoder.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    if not norms:
+        return
+    for norm in norms.values():
+        norm.reset_running_stats()
+    seen = encoder.preprocess.square
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
+    key = files.hash_json([*parts, *seen.marks])
+    file = cache / f"norms-{key[:32]}.safetensors" if cache else None
+    if file is not None and _restored(file, key, norms):
+        return
+    momenta = {name: norm.momentum for name, norm in norms.items()}
+    for norm in norms.values():
+        norm.momentum = None  # a plain mean over batches
+    rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
+    encoder.train()
+    with torch.no_grad():
+        starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
+        for start in work.track(starts, len(starts), f"statistics of {images.name}", show=corpus.progress):
+            part = rows[start : start + BATCH]
+            encoder(encoder.preprocess(corpus.squares(part, seen)))
+    encoder.eval()
+    for name, norm in norms.items():
+        norm.momentum = momenta[name]
+    if file is not None:
+        files.write_tensors(file, _statistics(norms), {"key": key})
+
+
+def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+    return {f"{name}.{key}": value for name, norm in norms.items() for key, value in norm.named_buffers(recurse=False)}
+
+
+def _restored(file: Path, key: str, norms: Mapping[str, nn.Module]) -> bool:
+    """Take the statistics of a file, if it is there, whole, and the one of this key."""
+    try:
+        with safe_open(file, framework="pt") as held:
+            if (held.metadata() or {}).get("key") != key:
+                return False
+            statistics = _statistics(norms)
+            kept = {name: held.get_tensor(name) for name in statistics}
+    except (OSError, SafetensorError):
+        return False
+    for name, value in statistics.items():
+        value.copy_(kept[name])
+    return True

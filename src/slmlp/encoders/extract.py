@@ -1,0 +1,149 @@
+"""An encoder applied to images, once; features are kept under a hash of weights, data and transform."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.encoders import Encoder, layers
+from slmlp.encoders.forward import BATCH, FloatArray, forward
+from slmlp.probes.features import Features
+from slmlp.runtime import distributed, files, processes, ranks
+from slmlp.runtime.device import for_features
+from slmlp.runtime.errors import SlmlpError
+
+OVERHEAD = 4096  # bytes of a cache file beside its numbers
+
+
+def transform_id(encoder: Encoder, precision: str = "float32") -> str:
+    """Return the name of the encoder's evaluation transform: what is written beside every number."""
+    return f"{encoder.preprocess.id}-{precision}"
+
+
+def precision_of(encoder: Encoder, device: str, precision: str) -> str:
+    """Return ``float32`` or ``bfloat16``: what features are computed in where ``precision`` may be ``auto``."""
+    return "bfloat16" if for_features(encoder, device, precision).bfloat16 else "float32"
+
+
+def extract(
+    encoder: Encoder,
+    corpus: Corpus,
+    images: ImageSet,
+    cache: Path | None = None,
+    device: str = "cpu",
+    *,
+    layer: str = layers.OUTPUT,
+    precision: str = "float32",
+    batch_size: int = BATCH,
+    together: bool = False,
+) -> Features:
+    """Return the features of ``images`` at one layer; see ``extract_layers``."""
+    found = extract_layers(
+        encoder, corpus, images, cache, device, (layer,), precision, batch_size=batch_size, together=together
+    )
+    return found[layer]
+
+
+def extract_layers(
+    encoder: Encoder,
+    corpus: Corpus,
+    images: ImageSet,
+    cache: Path | None,
+    device: str,
+    wanted: Sequence[str],
+    precision: str = "float32",
+    *,
+    batch_size: int = BATCH,
+    together: bool = False,
+) -> dict[str, Features]:
+    """Return the features of ``images`` at each layer of ``wanted``, all from one forward pass.
+
+    ``precision`` is ``float32``, ``bfloat16`` (autocast; features are kept as float32 numbers), or ``auto``:
+    bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under
+    a hash of weights, images, transform and precision, and a file is used only if the key written inside it is the one
+    asked for. With ``together``, which all of several processes must then ask for, each computes a contiguous share;
+    the first returns and caches all, the others return those of no image.
+
+    Raises:
+        SlmlpError: an unknown layer, features that are not finite, a disk too small for the cache (before any work).
+    """
+    together = together and processes.many()
+    reads = processes.first() or not together
+    layers.check(encoder, wanted)
+    compute = for_features(encoder, device, precision)
+    keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
+    caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
+    held: dict[str, FloatArray] = {}
+    for name, file in caches.items():
+        known = _cached(file, keys[name]) if reads and file.exists() else None
+        if known is not None:
+            held[name] = known
+    missing = [name for name in wanted if not (ranks.anyone(name in held) if together else name in held)]
+    if missing:
+        with ranks.agreed() if together else contextlib.nullcontext():
+            encoder.to(compute.device)
+            if cache is not None and reads:
+                _check_room(cache, len(images), layers.widths(encoder, missing).values())
+            rows = corpus.rows(images)
+            share = rows[distributed.share_of(len(rows))] if together else rows
+            made = forward(encoder, corpus, share, compute, missing, batch_size, images.name)
+            _check_finite(made, encoder, images)
+        if together:
+            made = {name: distributed.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in made.items()}
+        with ranks.agreed() if together else contextlib.nullcontext():
+            for name in missing if reads else ():
+                held[name] = made[name]
+                if name in caches:
+                    with files.atomic(caches[name]) as temporary, temporary.open("wb") as opened:
+                        np.savez(opened, x=made[name], key=np.array(keys[name]))
+    return {name: _features(held.get(name), images) for name in wanted}
+
+
+def _keys(encoder: Encoder, images: ImageSet, wanted: Sequence[str], precision: str) -> dict[str, str]:
+    """Return what the features of each layer depend on, hashed; the output in float32 has the key it always had."""
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder, precision)]
+    return {
+        name: files.hash_json(
+            parts if name == layers.OUTPUT else [*parts, name, *layers.projector_marks(encoder, name)]
+        )
+        for name in wanted
+    }
+
+
+def _check_room(cache: Path, count: int, widths: Collection[int]) -> None:
+    """Refuse to compute what the disk of the cache has no room for."""
+    what = f"the features of {count:,} images ({len(widths)} layers of {', '.join(map(str, widths))} numbers)"
+    files.check_room(cache, sum(count * width * 4 + OVERHEAD for width in widths), what)
+
+
+def _check_finite(made: Mapping[str, FloatArray], encoder: Encoder, images: ImageSet) -> None:
+    for name, x in made.items():
+        bad = int((~np.isfinite(x)).any(axis=1).sum())
+        if bad:
+            raise SlmlpError(
+                f"the encoder {encoder.origin.source} gives features that are not finite for {bad:,} of {len(x):,} "
+                f"images of {images.name} (layer {name}); its training has diverged, or its weights are damaged"
+            )
+
+
+def _cached(file: Path, key: str) -> FloatArray | None:
+    """Return the features of a cache file, or None where it is damaged or another's."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
+            return held["x"] if str(held["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _features(x: FloatArray | None, images: ImageSet) -> Features:
+    if x is None:
+        x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
+    ids, units = np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
+    return Features(x, images.labels, images.classes, ids, units, images.parts.astype(np.str_))

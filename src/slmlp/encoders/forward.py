@@ -1,0 +1,59 @@
+"""The forward pass over many images: read ahead, batch by batch, in the device's best layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import IntArray
+from slmlp.encoders import Encoder, layers
+from slmlp.encoders.fold import folded
+from slmlp.runtime import work
+from slmlp.runtime.device import Compute
+
+BATCH = 256
+FloatArray = npt.NDArray[np.float32]
+
+
+def forward(
+    encoder: Encoder,
+    corpus: Corpus,
+    rows: IntArray,
+    compute: Compute,
+    wanted: Sequence[str],
+    batch_size: int = BATCH,
+    words: str = "images",
+) -> dict[str, FloatArray]:
+    """Return the features (len(rows), D_k) of some rows of a corpus at each layer, by one pass in evaluation mode.
+
+    Images are read, and decoded where they are streamed, while the batch before is computed. The encoder is left in the
+    mode it was in, on the device of ``compute``.
+    """
+    encoder.to(compute.device)
+    net = folded(encoder, wanted) if compute.channels_last else encoder
+    if compute.channels_last:
+        net.to(memory_format=torch.channels_last)
+    made = {
+        name: np.empty((len(rows), width), dtype=np.float32) for name, width in layers.widths(encoder, wanted).items()
+    }
+    training = encoder.training
+    net.eval()
+    batches = corpus.batches(rows, encoder.preprocess.square, batch_size)
+    count = -(-len(rows) // batch_size)
+    try:
+        with torch.inference_mode(), compute.autocast():
+            at = 0
+            for pixels in work.track(batches, count, f"features of {words}", show=corpus.progress):
+                x = encoder.preprocess(pixels.to(compute.device, non_blocking=True))
+                if not compute.channels_last:
+                    x = x.contiguous()  # preprocessing leaves channels last, as the pixels were
+                for name, h in layers.outputs(net, x, wanted).items():
+                    made[name][at : at + len(pixels)] = h.float().cpu().numpy()
+                at += len(pixels)
+    finally:
+        encoder.train(training)
+    return made

@@ -1,0 +1,51 @@
+"""The projector of a finished run, kept beside the encoder for a look at the layers behind it, and for that only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slmlp import config
+from slmlp.encoders import stored
+from slmlp.encoders.projector import projector as build_projector
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+FILE = "projector.safetensors"
+FORMAT = "slmlp-projector-1"
+
+
+def save_projector(run: Path, projector: nn.Module | None, dim: int) -> None:
+    """Write a projector's weights into a run's folder; nothing where it has no layers.
+
+    ``dim`` is the width of the features that it takes. The settings that build it again are in the run's
+    ``config.json``.
+    """
+    if not isinstance(projector, nn.Sequential) or not len(projector):
+        return
+    # contiguous copies in the usual layout, as of the encoder
+    state = {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in projector.state_dict().items()
+    }
+    files.write_tensors(run / FILE, state, {"slmlp": json.dumps({"format": FORMAT, "dim": dim})})
+
+
+def load_projector(run: Path, dim: int) -> nn.Sequential | None:
+    """Return a run's projector on features of width ``dim``, in evaluation mode, or None where the run keeps none."""
+    path = run / FILE
+    if not path.is_file() or not (run / "config.json").is_file():
+        return None
+    about, state = stored.read(path, "restore it, or remove it")
+    settings = files.read_json(run / "config.json").get("resolved", {}).get("method_settings", {})
+    if about.get("format") != FORMAT or about.get("dim") != dim or "projector" not in settings:
+        raise SlmlpError(f"{path} is no projector of this run's encoder ({dim} features); restore it, or remove it")
+    made, _ = build_projector(dim, config.from_dict(config.Projector, settings["projector"]))
+    try:
+        made.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise SlmlpError(f"{path} does not fit the run's config.json ({first}); restore it, or remove it") from error
+    return made.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Encoders on tasks: features, probes, and one result line per number."""

@@ -1,0 +1,86 @@
+"""What the tasks share: the checks of their features, and the scores of one set of predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp.probes.features import Features
+from slmlp.results.intervals import share_interval
+from slmlp.results.records import Predictions, Score
+from slmlp.runtime.errors import SlmlpError
+
+ROWS = 8192  # images of a block: bounds the memory of everything that walks through features
+
+
+def check_features(task: str, images: Features, what: str) -> None:
+    """Refuse features of no image, and features that are not finite."""
+    if len(images) == 0:
+        raise SlmlpError(f"{task}: there are no {what} images")
+    for start in range(0, len(images), ROWS):
+        bad = ~np.isfinite(images.x[start : start + ROWS]).all(axis=1)
+        if bad.any():
+            row = start + int(bad.argmax())
+            raise SlmlpError(
+                f"{task}: features of the {what} images are NaN or infinite (first: row {row}, image "
+                f"{str(images.ids[row])!r}): the encoder has diverged, or was given other preprocessing than it needs"
+            )
+
+
+def check_parts(task: str, train: Features, test: Features) -> None:
+    """Refuse two parts that do not belong together, and a class that only the test part has."""
+    check_features(task, train, "training")
+    check_features(task, test, "test")
+    if train.x.shape[1] != test.x.shape[1]:
+        raise SlmlpError(
+            f"{task}: training features have {train.x.shape[1]} dimensions and test features {test.x.shape[1]}; "
+            "extract both with the same encoder and layer"
+        )
+    if train.classes != test.classes:
+        raise SlmlpError(
+            f"{task}: the parts do not name the same classes: training has {_few(train.classes)}, "
+            f"test has {_few(test.classes)}"
+        )
+    missing = np.setdiff1d(test.y, train.y)
+    if len(missing):
+        raise SlmlpError(
+            f"{task}: {len(missing)} of {len(np.unique(test.y))} classes of the test images have no training image: "
+            f"{_few([train.classes[i] for i in missing])}; add some, or remove them from the test part"
+        )
+    if len(np.unique(train.y)) < 2:
+        raise SlmlpError(f"{task}: the training images are all of class {train.classes[int(train.y[0])]!r}")
+
+
+def predictions(
+    images: Features, predicted: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64] | None = None
+) -> Predictions:
+    """Return the rows of images whose class index was predicted (N,)."""
+    names = np.array(images.classes, dtype=np.str_)
+    folds = np.zeros(len(images), dtype=np.int64)
+    return Predictions(images.ids, images.units, names[images.y], names[predicted], folds, confidence)
+
+
+def accuracy_scores(rows: Predictions, extra: dict[str, Any]) -> list[Score]:
+    """Return accuracy with its predictions and interval, and the mean over classes, which follows from the same."""
+    return [
+        accuracy_score("accuracy", rows, extra),
+        Score("mean_class_accuracy", mean_class_accuracy(rows), len(rows.ids), extra=extra),
+    ]
+
+
+def accuracy_score(metric: str, rows: Predictions, extra: dict[str, Any]) -> Score:
+    """Return the share of rows that are right under the name ``metric``; the interval is over units."""
+    correct = rows.correct
+    return Score(metric, float(correct.mean()), len(correct), share_interval(correct, rows.units), rows, extra)
+
+
+def mean_class_accuracy(rows: Predictions) -> float:
+    """Return the mean over classes that occur of the share of the class's rows that are right."""
+    _, codes = np.unique(rows.labels, return_inverse=True)
+    return float((np.bincount(codes, weights=rows.correct) / np.bincount(codes)).mean())
+
+
+def _few(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

@@ -1,0 +1,73 @@
+"""Fine labels read out of features that were pretrained on coarse ones: what variation within a group was kept.
+
+The sharpest question to a projector: pretraining was told the group of an image only (``labels class_group``), and the
+probe asks for its class. Images are those of the source classes, on the test part, which pretraining has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from slmlp import config
+from slmlp.evaluation.tasks.common import accuracy_score, accuracy_scores, check_parts, predictions
+from slmlp.probes.features import Features
+from slmlp.probes.linear import train_probe
+from slmlp.results.records import Predictions, Score
+from slmlp.runtime.errors import SlmlpError
+
+
+def fine(
+    train: Features,
+    test: Features,
+    groups: Mapping[str, str],
+    probe: config.Probe,
+    *,
+    device: torch.device | str = "cpu",
+) -> list[Score]:
+    """Return four scores of one probe on the fine labels; ``groups`` is class -> group.
+
+    ``accuracy`` and ``mean_class_accuracy``: the class is right. ``group_accuracy``: the group of the predicted class
+    is right. ``within_group_accuracy``: of test images whose group has several classes, the class is right when it is
+    chosen among the classes of the image's own group; chance is 1 / their number. A method that folds each group to a
+    point keeps the second and loses the third.
+    """
+    check_parts("fine", train, test)
+    lacking = [name for name in train.classes if name not in groups]
+    if lacking:
+        raise SlmlpError(f"fine: class {lacking[0]!r} has no group ({len(lacking)} of them): give groups for all")
+    names = np.array(train.classes, dtype=np.str_)
+    group_of = np.array([groups[name] for name in train.classes], dtype=np.str_)  # (C,)
+    trained = np.isin(np.arange(len(names)), train.y)
+    kinds, sizes = np.unique(group_of[trained], return_counts=True)
+    if len(kinds) < 2 or sizes.max() < 2:
+        raise SlmlpError(
+            f"fine: {int(trained.sum())} classes in {len(kinds)} groups, the largest of {int(sizes.max())} classes: "
+            "expected at least two groups, one of them with two classes (see groups)"
+        )
+    fit, choice = train_probe(train, probe, ("evaluate",), device=device)
+    logits = fit.decision(test.x)  # (N, C)
+    rows = predictions(test, logits.argmax(axis=1).astype(np.int64))
+    extra = {
+        "strengths": [fit.strength], "at_grid_edge": int(choice.at_edge), "gradient_norm": fit.gradient_norm,
+        "unfinished_fits": int(not fit.finished), "groups": len(kinds),
+    }  # fmt: skip
+    lookup = dict(zip(names.tolist(), group_of.tolist(), strict=True))
+    implied = np.array([lookup[name] for name in rows.predictions.tolist()], dtype=np.str_)
+    own = group_of[test.y]  # (N,)
+    by_group = Predictions(rows.ids, rows.units, own, implied, rows.folds)
+    inside = np.isin(own, kinds[sizes > 1])
+    among = np.where(own[:, None] == group_of, logits, -np.inf).argmax(axis=1)
+    within = Predictions(
+        rows.ids[inside], rows.units[inside], rows.labels[inside], names[among[inside]], rows.folds[inside]
+    )
+    if not inside.any():
+        raise SlmlpError("fine: no test image is of a group with several classes")
+    chance = float((1 / sizes[np.searchsorted(kinds, own[inside])]).mean())
+    return [
+        *accuracy_scores(rows, extra),
+        accuracy_score("group_accuracy", by_group, extra),
+        accuracy_score("within_group_accuracy", within, {**extra, "chance": chance}),
+    ]

@@ -1,0 +1,215 @@
+"""Full fine-tuning: all layers and a new classifier trained on other data, rate and weight decay chosen on validation.
+
+The loop, the schedule and the augmentation are those of pretraining with the method ``sl``: an encoder, a linear
+classifier, cross-entropy. The protocol follows Ericsson et al. (CVPR 2021; SGD, Nesterov 0.9, batch 64, 5,000 steps,
+cosine); the grid is smaller and its points are trained for a fifth of the steps, both settings.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slmlp import config, methods
+from slmlp.data import augment
+from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.data.splits.parts import stratified_holdout
+from slmlp.encoders import Encoder
+from slmlp.evaluation.tasks.common import accuracy_scores, predictions
+from slmlp.methods.base import Method
+from slmlp.probes.features import Features
+from slmlp.results.metrics import calibration_error
+from slmlp.results.records import Score
+from slmlp.runtime import device, files, seeds
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import Steps, say
+from slmlp.train import optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.loop import State, to_device, train
+
+GRID_SHARE = 5  # a point of the grid is trained for one part in this many of the final run's steps
+BATCH = 256  # images of a forward pass when scored
+
+
+@dataclass(frozen=True)
+class Point:
+    """One rate and weight decay, and what it came to on validation images."""
+
+    rate: float
+    weight_decay: float
+    accuracy: float | None = None  # None: training diverged
+    reason: str = ""
+
+
+def finetune(
+    encoder: Encoder,
+    corpus: Corpus,
+    train_images: ImageSet,
+    test_images: ImageSet,
+    cfg: config.Finetune,
+    *,
+    device_name: str = "auto",
+    precision: str = "auto",
+    notes: Path | None = None,
+) -> list[Score]:
+    """Return accuracies on the test images, which are read once, of the encoder trained on with a new classifier.
+
+    ``notes`` is a file that keeps the finished points of the grid, so that a run that was stopped goes on with the
+    next. Raises SlmlpError where the encoder has no weights to train (ONNX), or where every point of the grid diverges.
+    """
+    if not any(p.requires_grad for p in encoder.parameters()):
+        raise SlmlpError(
+            f"{encoder.spec.name} has no weights that can be trained: leave finetune out of --tasks for it"
+        )
+    start = _from_imagenet_pixels(encoder)
+    session = _Session(start, corpus, cfg, device_name, precision)
+    points = [Point(rate, decay) for rate in cfg.rates for decay in cfg.weight_decays]
+    best = points[0]
+    if len(points) > 1:
+        points = list(_scored(session, points, train_images, _kept(notes, encoder, train_images, cfg), notes))
+        best = max(points, key=lambda p: (-1.0 if p.accuracy is None else p.accuracy, -p.weight_decay, -p.rate))
+        if best.accuracy is None:
+            rates = ", ".join(f"{rate:g}" for rate in cfg.rates)
+            raise SlmlpError(
+                f"fine-tuning diverged at every rate of the grid ({rates}): {best.reason}; try smaller --finetune.rates"
+            )
+        chosen = f"rate {best.rate:g}, weight decay {best.weight_decay:g}"
+        say(f"fine-tuning: {chosen} chosen ({best.accuracy:.1%} of the validation images)")
+    method = session.trained(train_images, best, cfg.steps, "fine-tuning")
+    logits = session.logits(method, test_images)
+    extra = {
+        "rate": best.rate,
+        "weight_decay": best.weight_decay,
+        "at_grid_edge": len(cfg.rates) > 1 and best.rate in (min(cfg.rates), max(cfg.rates)),
+        "grid": [dataclasses.asdict(point) for point in points],
+    }
+    confidence = torch.softmax(logits.double(), dim=1).amax(dim=1).numpy()
+    ids = np.array(test_images.ids, dtype=np.str_)
+    nothing = np.empty((len(test_images), 0), dtype=np.float32)
+    images = Features(nothing, test_images.labels, test_images.classes, ids, test_images.units.astype(np.str_))
+    rows = predictions(images, logits.argmax(dim=1).numpy(), confidence)
+    scores = accuracy_scores(rows, extra)
+    return [*scores, Score("ece", calibration_error(confidence, rows.correct), len(images), extra=extra)]
+
+
+def _scored(
+    session: _Session, points: Sequence[Point], images: ImageSet, kept: dict[str, Point], notes: Path | None
+) -> Iterator[Point]:
+    """Yield every point of the grid, trained on a part of the images and scored on the rest."""
+    cfg = session.cfg
+    names = np.array(images.classes)[images.labels]
+    held = stratified_holdout(names, images.units, cfg.validation_fraction, cfg.seed, "finetune")
+    if not held.any() or held.all():
+        raise SlmlpError(
+            f"{len(images)} training images of {images.name} are too few to hold {cfg.validation_fraction:g} of them "
+            "back for --finetune.rates; give one rate and one weight decay"
+        )
+    inside, validation = images.select(~held), images.select(held)
+    for number, point in enumerate(points):
+        key = _key(point)
+        if key not in kept:
+            words = f"fine-tuning, grid {number + 1} of {len(points)}"
+            try:
+                method = session.trained(inside, point, max(1, cfg.steps // GRID_SHARE), words)
+                right = session.logits(method, validation).argmax(dim=1).numpy() == validation.labels
+                kept[key] = dataclasses.replace(point, accuracy=float(right.mean()))
+            except SlmlpError as error:  # a rate at which training diverges is a point that loses
+                kept[key] = dataclasses.replace(point, reason=str(error))
+            if notes is not None:
+                files.append_line(notes, files.canonical(dataclasses.asdict(kept[key])))
+        yield kept[key]
+
+
+def _kept(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: config.Finetune) -> dict[str, Point]:
+    """Return the points that an earlier, stopped run finished; the file's first line says of what they are."""
+    if notes is None:
+        return {}
+    settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("rates", "weight_decays")}
+    key = files.hash_json([encoder.hash(), encoder.preprocess.id, images.hash(), settings])
+    rows = files.read_json_lines(notes)
+    if not rows or rows[0].get("key") != key:
+        notes.unlink(missing_ok=True)
+        files.append_line(notes, files.canonical({"key": key}))
+        return {}
+    points = [Point(**row) for row in rows[1:]]
+    return {_key(point): point for point in points}
+
+
+def _key(point: Point) -> str:
+    return f"{point.rate:g} {point.weight_decay:g}"
+
+
+class _Session:
+    """What every point of a grid shares: where it starts, the images, and where it computes."""
+
+    def __init__(self, start: Encoder, corpus: Corpus, cfg: config.Finetune, device_name: str, precision: str) -> None:
+        self.start, self.corpus, self.cfg = start, corpus, cfg
+        self.training = config.Training(
+            image_size=start.preprocess.size, batch_size=cfg.batch_size, augment=cfg.augment, warmup_epochs=0.0,
+            device=device_name, precision=precision,  # type: ignore[arg-type]  # checked where it was parsed
+        )  # fmt: skip
+        self.compute = device.choose(start, self.training.device, self.training.precision, self.training.channels_last)
+
+    def trained(self, images: ImageSet, point: Point, steps: int, words: str) -> Method:
+        """Return the method after at least ``steps`` steps, in whole epochs."""
+        batch = min(self.cfg.batch_size, len(images))
+        epochs = -(-steps // (len(images) // batch))
+        training = dataclasses.replace(
+            self.training, batch_size=batch, epochs=epochs, base_lr=point.rate * 256 / batch,
+            weight_decay=point.weight_decay,
+        )  # fmt: skip
+        with seeds.seeded(self.cfg.seed, "head"):
+            method = methods.build("sl", copy.deepcopy(self.start), len(images.classes), config.METHOD_CONFIGS["sl"])
+        device.place(method, self.compute)
+        plan = Plan(images.labels, batch, epochs, self.cfg.seed, balanced=False)
+        views = augment.views(training.augment, self.start.preprocess.size)
+        batches = Batches(self.corpus, self.corpus.rows(images), plan, views)
+        state = State(method, optim.build(method, training))
+        workers = max(0, self.corpus.options.workers)
+        with Steps(words, plan.total, 0, batch) as progress:
+            for row in train(state, batches, training, self.compute, self.cfg.seed, workers):
+                progress.update(state.step, f"loss {row['loss']:.3f}")
+        return method.eval()
+
+    def logits(self, method: Method, images: ImageSet) -> Tensor:
+        """Return logits (N, C) in float32 of evaluation views."""
+        rows, parts = self.corpus.rows(images), []
+        prepare = self.start.preprocess
+        with torch.inference_mode():
+            for first in range(0, len(rows), BATCH):
+                x = prepare(self.corpus.squares(rows[first : first + BATCH], prepare.square))
+                h = method.encoder(to_device(x, self.compute))
+                parts.append(method.logits(method.projector(h)).float().cpu())  # type: ignore[operator]  # of sl
+        return torch.cat(parts)
+
+
+class _Renormalise(nn.Module):
+    """Takes pixels normalised by ImageNet's statistics to an encoder's own, (N, 3, H, W)."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))
+        base_mean, base_std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("scale", base_std / std)
+        self.register_buffer("shift", (base_mean - mean) / std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift  # type: ignore[operator]
+
+
+def _from_imagenet_pixels(encoder: Encoder) -> Encoder:
+    """Return the encoder taking what the augmentation makes: pixels normalised by ImageNet's statistics."""
+    prepare = encoder.preprocess
+    if (prepare.mean, prepare.std) == (IMAGENET_MEAN, IMAGENET_STD):
+        return encoder
+    backbone = nn.Sequential(_Renormalise(encoder), encoder.backbone)
+    return Encoder(backbone, encoder.spec, dataclasses.replace(prepare, mean=IMAGENET_MEAN, std=IMAGENET_STD))

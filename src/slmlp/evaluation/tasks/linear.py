@@ -1,0 +1,81 @@
+"""The linear probe as a task: exact logistic regression on data with a training and a test part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from slmlp import config
+from slmlp.probes import linear as probes
+from slmlp.probes import multilabel as matrices
+from slmlp.probes.features import Features
+from slmlp.probes.multilabel import MultiLabel
+from slmlp.results import multilabel_verdict
+from slmlp.results.records import Score, Scores
+
+
+def linear(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> list[Score]:
+    """Return accuracy (with predictions and interval), mean_class_accuracy and ece of the probe on ``test``.
+
+    The strength is chosen inside ``train``; ``test`` is read once.
+    """
+    found = probes.evaluate(train, test, cfg, device=device)
+    extra = _extra(found.strengths, found.at_edge, found.gradient_norms, found.unfinished, found.constant_features)
+    return [
+        Score("accuracy", found.accuracy, found.n, found.interval, found.predictions, extra),
+        Score("mean_class_accuracy", found.mean_class_accuracy, found.n, extra=extra),
+        Score("ece", found.ece, found.n, extra=extra),
+    ]
+
+
+def multilabel(
+    train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
+) -> list[Score]:
+    """Return map and map_11_point of a logistic regression a class on ``test``.
+
+    Behind both stand the scores of every image and class, which pair two encoders (``multilabel_verdict``); the
+    interval of map is over units. The average precisions of the classes stand in ``extra``. A class without a test
+    image has none; it is named there and left out of the mean.
+    """
+    found = matrices.evaluate(train, test, cfg, device=device)
+    probe, choice = found.probe, found.choice
+    common = _extra(
+        (choice.strength,),
+        int(choice.at_edge),
+        (probe.gradient_norm,),
+        int(not probe.finished),
+        probe.constant_features,
+    )
+    absent = [name for name, area in zip(test.classes, found.areas, strict=True) if np.isnan(area)]
+    rows = Scores(test.ids, test.units, test.classes, np.asarray(test.y, dtype=np.bool_), found.scores)
+    scores = []
+    for metric, values in (("map", found.areas), ("map_11_point", found.points)):
+        by_class = {n: float(v) for n, v in zip(test.classes, values, strict=True) if not np.isnan(v)}
+        extra = {**common, "average_precision": by_class, "classes_without_test_images": absent}
+        main = metric == "map"
+        scores.append(
+            Score(
+                metric,
+                float(np.mean(list(by_class.values()))),
+                len(test),
+                multilabel_verdict.interval(rows) if main else None,
+                scores=rows if main else None,
+                extra=extra,
+            )
+        )
+    return scores
+
+
+def _extra(
+    strengths: tuple[float, ...], at_edge: int, norms: tuple[float, ...], unfinished: int, constant: int
+) -> dict[str, Any]:
+    """Return how the fits went, under the names that every probe's lines have."""
+    return {
+        "strengths": list(strengths),
+        "at_grid_edge": at_edge,
+        "gradient_norm": max(norms),
+        "unfinished_fits": unfinished,
+        "constant_features": constant,
+    }

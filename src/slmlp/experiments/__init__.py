@@ -1,0 +1,1 @@
+"""Contenders compared: studies, suites, single evaluations, runs side by side."""

@@ -1,0 +1,117 @@
+"""Runs that were trained one by one, compared as a study compares its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slmlp import config, data, report
+from slmlp.data.augment import training_side
+from slmlp.data.cache import Corpus
+from slmlp.data.splits import classes as concepts
+from slmlp.evaluation.evaluation import Evaluation, encoder_hashes
+from slmlp.experiments.study import baselines, summary
+from slmlp.experiments.study.context import TASKS, Context
+from slmlp.experiments.study.rates import Rates
+from slmlp.experiments.study.specs import Spec
+from slmlp.results.store import Subject
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.job import Job
+from slmlp.train.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared(Context):
+    """A study whose final runs were trained elsewhere."""
+
+    found: dict[tuple[str, int], Run] = dataclasses.field(default_factory=dict)
+
+    def run(self, spec: Spec, seed: int) -> Run:
+        """Return the run of a contender and a seed."""
+        return self.found[spec.name, seed]
+
+
+def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe | None = None) -> Path:
+    """Evaluate the runs on the held-out classes of their split and write table, verdict and page into ``out``.
+
+    Runs of one method are its seeds; methods are compared over the seeds that all of them have, so that every
+    difference is paired. All runs must be of the same data and split.
+
+    Raises:
+        SlmlpError: runs of other data or splits, runs without a split, two runs of one method and seed, no common seed.
+    """
+    processes.alone_only("a comparison")
+    folder = Path(out)
+    opened = [Run(Path(path)) for path in runs]
+    jobs = [Job.from_json(run.config["job"], str(run.path / "config.json")) for run in opened]
+    specs, found = _sort(opened, jobs)
+    context = _open(opened, jobs, specs, found, folder, probe or config.Probe())
+    for (name, seed), run in found.items():
+        encoder = run.encoder()
+        hashes, transform = encoder_hashes(encoder)
+        job = jobs[opened.index(run)]
+        subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.base_lr, job.labels)
+        context.evaluation.run(subject, context.evaluation.extractor(encoder), hashes, TASKS, transform)
+    baselines.evaluate(context)
+    rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.base_lr
+                   for spec in specs for seed in [min(s for n, s in found if n == spec.name)]})  # fmt: skip
+    summary.write(context, rates, datetime.now(UTC).isoformat(timespec="seconds"), 0.0, demo=False)
+    return report.write(folder)
+
+
+def _sort(runs: Sequence[Run], jobs: Sequence[Job]) -> tuple[tuple[Spec, ...], dict[tuple[str, int], Run]]:
+    """Return the contenders, in order of appearance, and their runs by seed."""
+    names: dict[tuple[str, str], Spec] = {}
+    found: dict[tuple[str, int], Run] = {}
+    for run, job in zip(runs, jobs, strict=True):
+        key = (job.method, str(job.settings))
+        if key not in names:
+            taken = any(spec.name == job.method for spec in names.values())
+            names[key] = Spec(f"{job.method} ({run.name})" if taken else job.method, job.method, job.settings)
+        spec = names[key]
+        if (spec.name, job.seed) in found:
+            raise SlmlpError(
+                f"{run.path} and {found[spec.name, job.seed].path} are both {spec.name} with seed {job.seed}"
+            )
+        found[spec.name, job.seed] = run
+    seeds: dict[str, set[int]] = defaultdict(set)
+    for name, seed in found:
+        seeds[name].add(seed)
+    if not set.intersection(*seeds.values()):
+        raise SlmlpError(
+            "the methods have no seed in common, so nothing can be paired: "
+            + "; ".join(f"{name}: {', '.join(map(str, sorted(s)))}" for name, s in seeds.items())
+        )
+    return tuple(names.values()), found
+
+
+def _open(
+    runs: Sequence[Run], jobs: Sequence[Job], specs: tuple[Spec, ...], found: dict[tuple[str, int], Run], folder: Path,
+    probe: config.Probe,
+) -> Compared:  # fmt: skip
+    """Load the data and the split that all runs share."""
+    first = runs[0]
+    split = first.split
+    if split is None:
+        raise SlmlpError(f"{first.path} was trained on all classes (no --split): no class was held out to compare on")
+    for run in runs[1:]:
+        for key in ("data", "split"):
+            if run.config["identity"][key] != first.config["identity"][key]:
+                raise SlmlpError(f"{run.path} and {first.path} were not trained on the same {key}; compare runs of one")
+    job = jobs[0]
+    images = concepts.apply(split, data.load(job.data, job.options, seed=split.seed))
+    size = int(first.config["resolved"]["image_size"])
+    corpus = Corpus(images, job.options, folder / "cache", training_side(size), progress=True)
+    seeds = set.intersection(*({s for n, s in found if n == spec.name} for spec in specs))
+    training = dataclasses.replace(job.training, image_size=size)
+    cfg = config.Study(
+        methods=tuple(spec.name for spec in specs), seeds=max(seeds) + 1, rates=(job.training.base_lr,),
+        labels="class_group" if job.labels == "class_group" else "class", training=training, data=job.options,
+        probe=probe,
+    )  # fmt: skip
+    evaluation = Evaluation(corpus, corpus.images, split, folder, cfg.probe, cfg.measures)
+    return Compared(job.data, folder, cfg, specs, corpus.images, split, corpus, evaluation, found)

@@ -1,0 +1,98 @@
+"""Encoders that are held against one another, as the user names them: a source each, or NAME=SOURCE."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders import Encoder
+from slmlp.encoders.sources import kind, open_encoder, open_untrained
+from slmlp.results.store import Subject, slug
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.job import Job
+from slmlp.train.run import Run
+
+RANDOM = "random-init"
+NAMED = re.compile(r"([\w. +-]+)=(.+)")  # NAME=ENCODER
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One encoder of a suite or of a detection contest."""
+
+    name: str  # its method in tables; encoders of one name are its seeds
+    run: str  # its name in the results file, and in those of its predictions
+    source: str
+    seed: int = 0  # of its pretraining, or of its random weights
+    role: str = "final"
+    labels: str = "class"
+    base_lr: float | None = None
+    untrained: bool = False  # the network of ``source`` with random weights
+    freeze: bool = False  # in a detector: its backbone stays as it is, whatever the settings say
+
+    def open(self, overrides: PreprocessFlags | None = None) -> Encoder:
+        """Return the encoder; an untrained one still needs BatchNorm statistics (``calibrate_norms``)."""
+        opener = open_untrained if self.untrained else open_encoder
+        return opener(self.source, overrides=overrides, seed=self.seed)
+
+    def subject(self, encoder: Encoder, epoch: int | None = None) -> Subject:
+        """Return what all lines of this encoder share; those of an epoch are a curve's."""
+        role = self.role if epoch is None else "curve"
+        return Subject(self.run, self.name, encoder.spec.name, self.seed, role, epoch, self.base_lr, self.labels)
+
+
+def entrants(words: Sequence[str]) -> tuple[Entrant, ...]:
+    """Return the encoders that ``words`` name; runs of one method, or of one contender of a study, are its seeds.
+
+    Raises SlmlpError for two encoders of one name and seed, and for two whose predictions would bear one file name.
+    """
+    found = [_entrant(word) for word in words]
+    seen: dict[tuple[str, int], Entrant] = {}
+    files: dict[str, Entrant] = {}
+    for one in found:
+        same = seen.setdefault((one.name, one.seed), one)
+        what = f"are both {one.name} with seed {one.seed}"
+        if same is one:
+            same, what = files.setdefault(slug(one.run), one), f"are both called {one.run}"
+        if same is not one:
+            raise SlmlpError(
+                f"{same.source} and {one.source} {what}: give them names of their own, as first={same.source} "
+                f"second={one.source}"
+            )
+    return tuple(found)
+
+
+def _entrant(word: str) -> Entrant:
+    match = NAMED.fullmatch(word)
+    name, source = (match[1], match[2]) if match and not Path(word).exists() else (None, word)
+    if kind(source) != "run":
+        shown = name or _without_folders(source)
+        return Entrant(shown, shown, source)
+    path = Path(source)
+    if not (path / "config.json").exists():  # an encoder file
+        return Entrant(name or path.stem, name or path.stem, source)
+    job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
+    shown = name or _contender(path.resolve()) or job.method
+    run = f"{shown}-seed{job.seed}" if name else path.resolve().name
+    return Entrant(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
+
+
+def _contender(run: Path) -> str | None:
+    """Return what the study that a run belongs to calls its contender: several may be of one method."""
+    from slmlp.experiments.study.specs import parse_all  # brings all that a study needs
+
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
+        names = files.read_json(run.parents[1] / "study.json")["methods"]
+        return next((spec.name for spec in parse_all(tuple(names)) if spec.is_run(run.name)), None)
+    return None
+
+
+def _without_folders(source: str) -> str:
+    """Return ``timm:NAME@a/b.safetensors`` as ``timm:NAME@b.safetensors``: a place on one machine is no name."""
+    before, at, file = source.rpartition("@")
+    return f"{before}{at}{Path(file).name}" if Path(file).is_file() else source

@@ -1,0 +1,121 @@
+"""One encoder, asked what it knows; several processes share the work of extracting its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slmlp import config, data
+from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.splits import classes as concepts
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.data.splits.other_data import warn_of_other_data
+from slmlp.encoders import Encoder
+from slmlp.encoders.sources import describe
+from slmlp.evaluation.feature_file import evaluate_file
+from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks, settings_hash
+from slmlp.experiments.contenders import Entrant, entrants
+from slmlp.experiments.suite.main import DataSet, data_sets
+from slmlp.results import records
+from slmlp.results.records import Result
+from slmlp.results.store import Ledger, slug
+from slmlp.runtime import distributed, processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+from slmlp.runtime.ranks import by_first, in_turn, same
+from slmlp.train.run import Run
+
+
+def evaluate(
+    encoder: str | Path, data_source: str | None, domains: str | None, split: str | Path | ConceptSplit | None,
+    tasks: Sequence[str], out: str | Path | None, cfg: config.TaskSettings,
+) -> list[Result]:  # fmt: skip
+    """See ``api.evaluate``."""
+    source = str(encoder)
+    if source.endswith(".npz"):
+        if data_source is not None or domains is not None:
+            raise SlmlpError(f"{source} is a file of features: it takes no DATA and no --domains")
+        tasks = tuple(tasks) or ("linear",)
+        return evaluate_file(Path(source), tasks, Path(out or f"{slug(Path(source).stem)}-evaluation"), cfg)
+    check_tasks(tasks or ("linear",))
+    folder = Path(out) if out else _folder(source)
+    with distributed.joined():
+        entrant, opened, held = in_turn(lambda: _opened(source, split, cfg))
+        tasks = tuple(tasks) or _default(held if data_source is not None else None)
+        sets, _ = in_turn(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
+        used = held if split is not None or set(tasks) & set(OF_A_SPLIT) else None
+        if set(tasks) & set(OF_A_SPLIT) and used is None:
+            raise SlmlpError(
+                f"{source} was trained without a split: give one with --split, so that classes are held out"
+            )
+        if domains is None and used is None:
+            say(describe(opened))
+        names = [_evaluate_on(one, entrant, opened, used, tasks, folder, cfg) for one in sets]
+        return by_first(lambda: _lines(folder, entrant, opened, tasks, names, cfg))
+
+
+def _evaluate_on(
+    one: DataSet, entrant: Entrant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
+    folder: Path, cfg: config.TaskSettings,
+) -> str:  # fmt: skip
+    """Do the tasks on one data set; return its name in the results file."""
+    room = in_turn(lambda: _room(one, encoder, split, folder, cfg))
+    marks = {"encoder": encoder.hash(), "data": room.images.hash()}
+    same({**marks, "split": split.hash()} if split else marks)
+    if processes.many():  # the features are everybody's work, what is made of them the first one's
+        room.extract_together(encoder, tasks)
+    by_first(lambda: room.run(entrant.subject(encoder), encoder, tasks))
+    return room.name
+
+
+def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings) -> Room:
+    if split is None:
+        images = one.open(cfg.data)
+    else:
+        images = data.load(one.source, cfg.data, seed=split.seed)
+        warn_of_other_data(split, images)
+        images = concepts.apply(split, images)
+    cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
+    corpus = Corpus.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
+    return Room(corpus.images.name if split else one.name, corpus.images, corpus, folder, cfg, split)
+
+
+def _opened(
+    source: str, split: str | Path | ConceptSplit | None, cfg: config.TaskSettings
+) -> tuple[Entrant, Encoder, ConceptSplit | None]:
+    """Return the encoder, and the split that was given, else the run's own."""
+    [entrant] = entrants([source])
+    if isinstance(split, ConceptSplit):
+        held: ConceptSplit | None = split
+    elif split is not None:
+        held = ConceptSplit.load(Path(split))
+    else:
+        held = Run(Path(source)).split if Path(source).is_dir() else None
+    return entrant, entrant.open(cfg.preprocess), held
+
+
+def _default(split: ConceptSplit | None) -> tuple[str, ...]:
+    task = "linear" if split is None else "unseen"
+    say(f"task: {task} (--task names others)")
+    return (task,)
+
+
+def _folder(source: str) -> Path:
+    path = Path(source)
+    return path / "evaluation" if path.is_dir() else Path(f"{slug(source)}-evaluation")
+
+
+def _lines(
+    folder: Path, entrant: Entrant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
+    cfg: config.TaskSettings,
+) -> list[Result]:  # fmt: skip
+    """Return the lines of what was asked for just now; the folder may hold those of other data and settings too."""
+    mark, settings = encoder.hash(), {task: settings_hash(task, cfg) for task in tasks}
+    return [
+        row
+        for row in records.read(Ledger(folder).file)
+        if (row.run, row.hashes.get("encoder")) == (entrant.run, mark)
+        and row.data in names
+        and row.task in settings
+        and row.extra.get("settings") == settings[row.task]
+    ]

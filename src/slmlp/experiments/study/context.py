@@ -1,0 +1,163 @@
+"""What the parts of one study share: images under their split, settings, contenders, and where numbers go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmlp import config, data
+from slmlp.data.augment import training_side
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.data.splits import classes as concepts
+from slmlp.data.splits import leaks
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.data.targets import refuse_several
+from slmlp.encoders import Encoder
+from slmlp.evaluation.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
+from slmlp.experiments.study.specs import Spec, parse_all
+from slmlp.results.store import Subject
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+from slmlp.train.job import Job
+from slmlp.train.pretrain import choose_image_size, run_job
+from slmlp.train.run import Run
+
+TASKS = (UNSEEN, SOURCE, MEASURES)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A study that is open."""
+
+    source: str
+    folder: Path
+    cfg: config.Study
+    specs: tuple[Spec, ...]
+    images: ImageSet
+    split: ConceptSplit
+    corpus: Corpus
+    evaluation: Evaluation
+
+    def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
+        """Return the job of one run; all that differs between methods is the method."""
+        keep = self.cfg.training.keep_every if seed < self.cfg.curve_seeds and not validation else 0
+        training = dataclasses.replace(self.cfg.training, **spec.training, base_lr=base_lr, keep_every=keep)
+        return Job(
+            data=self.source,
+            method=spec.method,
+            settings=spec.settings,
+            training=training,
+            options=self.cfg.data,
+            labels=self.cfg.labels,
+            seed=seed,
+            validation_fraction=self.cfg.validation_fraction if validation else 0.0,
+            validation_seed=self.cfg.split.seed,
+        )
+
+    def run(self, spec: Spec, seed: int) -> Run:
+        """Return the final run of a contender, done or not."""
+        return Run(self.folder / "runs" / spec.run(seed))
+
+    def pretrain(self, run: Run, job: Job) -> None:
+        """Train a run, or go on with it."""
+        run_job(job, run.path, split=self.split, corpus=self.corpus, resume=True)
+
+    def finish(self, spec: Spec, rate: float, seed: int) -> None:
+        """Train a final run and evaluate it, and the encoders it kept: the number is the last epoch's."""
+        run = self.run(spec, seed)
+        self.pretrain(run, self.job(spec, rate, seed))
+        for subject, encoder in self._encoders(run, spec, rate, seed):
+            hashes, transform = encoder_hashes(encoder)
+            self.evaluation.run(subject, self.evaluation.extractor(encoder), hashes, TASKS, transform)
+
+    def done(self, spec: Spec, rate: float, seed: int) -> bool:
+        """Whether ``finish`` would do nothing."""
+        run = self.run(spec, seed)
+        return self.trained(run, self.job(spec, rate, seed)) and all(
+            self.evaluation.done(subject, encoder_hashes(encoder)[0], TASKS)
+            for subject, encoder in self._encoders(run, spec, rate, seed)
+        )
+
+    def trained(self, run: Run, job: Job) -> bool:
+        """Whether a run has ended and is the one of ``job`` under this split (its data are the study's own)."""
+        if not run.finished:
+            return False
+        held = run.config.get("identity", {})
+        return (held.get("job"), held.get("split")) == (job.hash(), self.split.hash())
+
+    def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
+        """Yield the encoder of a final run and those it kept, and whose numbers theirs are."""
+        subject = Subject(run.name, spec.name, self.cfg.training.encoder, seed, "final", None, rate, self.cfg.labels)
+        for epoch in (None, *run.kept_epochs):
+            yield (
+                subject if epoch is None else dataclasses.replace(subject, role="curve", epoch=epoch),
+                run.encoder(epoch),
+            )
+
+
+def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:
+    """Load, split and decode the data, and make sure that the folder belongs to this study."""
+    specs = parse_all(cfg.methods)
+    refuse_several(cfg.data)
+    images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
+    split_file = folder / "split.json"
+    split = ConceptSplit.load(split_file) if split_file.exists() else concepts.make(images, cfg.split)
+    images = concepts.apply(split, images)
+    size = cfg.training.image_size or choose_image_size(images.of_part("train"))
+    cfg = dataclasses.replace(cfg, training=dataclasses.replace(cfg.training, image_size=size))
+    claim(folder, cfg, images, split)
+    cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
+    corpus = Corpus(images, cfg.data, cache, training_side(size), progress=not quiet)
+    images = corpus.images
+    if not split_file.exists():
+        split = leaks.check(split, corpus, images)
+        split.save(split_file)
+    if not quiet:
+        say(data.describe(images))
+        data.write_report(images, folder)
+        say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
+        if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
+            say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
+    evaluation = Evaluation(corpus, images, split, folder, cfg.probe, cfg.measures)
+    return Context(source, folder, cfg, specs, images, split, corpus, evaluation)
+
+
+def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:
+    """Write who owns the folder, or refuse it: other data or settings would mix two studies' numbers."""
+    file = folder / "owner.json"
+    mine = files.as_json(
+        {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}
+    )
+    if file.exists():
+        held: dict[str, Any] = files.read_json(file)
+        if held != mine:
+            differing = sorted(
+                {key for key in mine["settings"] if held.get("settings", {}).get(key) != mine["settings"][key]}
+                | {key for key in ("data", "source_hash") if held.get(key) != mine[key]}
+            )
+            raise SlmlpError(
+                f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise SlmlpError(f"{folder} is not empty and holds no study of slmlp; choose another --out")
+    files.write_json(file, mine)
+
+
+def identity(cfg: config.Study) -> dict[str, Any]:
+    """Return the settings that must not change when a study goes on; methods and seeds may be added."""
+    values = dataclasses.asdict(cfg)
+    for key in ("methods", "seeds", "curve_seeds", "parallel"):
+        values.pop(key)
+    values["training"] = config.identity(cfg.training)
+    for key in ("threads", "device", "checkpoint_minutes"):
+        values["training"].pop(key)
+    values["probe"].pop("memory_limit_gb")
+    for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
+        values["data"].pop(key)
+    return values

@@ -1,0 +1,46 @@
+"""The order of a study. Every part leaves files behind and is skipped when they are there, so a study resumes."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slmlp import config, report
+from slmlp.experiments.study import baselines, pool, rates, summary
+from slmlp.experiments.study.context import open_study
+from slmlp.experiments.study.task import Task
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import duration, say
+
+
+def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
+    """Do the main job on ``source`` into the folder ``out`` and return the page, ``out/report.html``.
+
+    Running it again in the same folder goes on where it stopped; more ``seeds`` and other ``methods`` may be asked for
+    than before.
+
+    Raises:
+        SlmlpError: bad input, or a folder that holds a study of other data or settings.
+    """
+    processes.alone_only("a study")
+    began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    context = open_study(source, Path(out), cfg or config.Study())
+    cfg = context.cfg
+    chosen = rates.choose(context)
+    # seeds outermost: every finished seed is a finished pair
+    tasks = [
+        Task("final", spec.name, chosen.of(spec), seed)
+        for seed in range(cfg.seeds)
+        for spec in context.specs
+        if seed in spec.seeds(cfg.seeds)
+    ]
+    errors = pool.run_all(context, tasks)
+    for task, error in errors.items():
+        raise SlmlpError(f"{task.words}: {error}")
+    baselines.evaluate(context)
+    summary.write(context, chosen, started, time.monotonic() - began, demo=demo)
+    page = report.write(context.folder)
+    say(f"study finished in {duration(time.monotonic() - began)}")
+    return page

@@ -1,0 +1,256 @@
+"""From result lines to what the page shows: the verdict, the map of held-out features, the record of the study."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from slmlp import config, data
+from slmlp.config.flags import flags
+from slmlp.data.dataset import ImageSet
+from slmlp.evaluation.evaluation import UNSEEN
+from slmlp.experiments.study.context import Context
+from slmlp.experiments.study.rates import Rates
+from slmlp.experiments.study.specs import mlp_pairs
+from slmlp.probes.measures.tsne import VERSION, embed
+from slmlp.results import records
+from slmlp.results.records import Predictions
+from slmlp.results.verdict import Accuracy, Comparison, Verdict, compare_all, judge, mean_interval
+from slmlp.runtime import device, files, seeds
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.run import Run, commit, versions
+
+MAP_IMAGES = 500
+THUMBNAIL = 32  # pixels
+COLUMNS = 25  # thumbnails in a row of their picture
+
+
+def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
+    """Write verdict.json, tsne.json with its thumbnails, and study.json."""
+    predictions = final_predictions(context)
+    verdict = judge(predictions, context.specs[0].name) if len(context.specs) > 1 else None
+    means = {name: mean_interval(list(by_seed.values())) for name, by_seed in predictions.items()}
+    pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the verdict has said it
+    switch = compare_all(predictions, pairs)
+    files.write_json(context.folder / "verdict.json", verdict_json(verdict, means, switch))
+    _map(context)
+    winner = max(means, key=lambda name: means[name].value)
+    about = _about(context, rates, winner, demo)
+    file = context.folder / "study.json"
+    hours = _run_hours(context, files.read_json(file).get("run_hours", {}) if file.exists() else {})
+    total = round(sum(hours.values()) or seconds / 3600, 4)
+    files.write_json(file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours})
+
+
+def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
+    """Return what each contender's final runs predicted of the held-out images, by seed."""
+    found: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
+    for row in records.read(context.evaluation.results_file):
+        wanted = row.task == UNSEEN and row.metric == "accuracy" and row.role == "final" and row.predictions
+        if wanted and row.method in found and row.seed < context.cfg.seeds:
+            assert row.predictions is not None
+            found[row.method][row.seed] = records.read_predictions(context.folder / row.predictions)
+    return found
+
+
+def verdict_json(
+    verdict: Verdict | None, means: dict[str, Accuracy], switch: Sequence[Comparison] = ()
+) -> dict[str, Any]:
+    """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
+    one_seed = verdict is not None and all(c.seeds == 1 for c in verdict.comparisons)  # else each sentence says it
+    return {
+        "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
+        "comparisons": [_comparison(c) for c in verdict.comparisons] if verdict else [],
+        "mlp": [_comparison(c) for c in switch],
+        "note": "one seed: images only; another seed may turn the sign" if one_seed else None,
+        "means": {
+            name: {
+                "mean": 100 * mean.value,
+                "low": 100 * mean.interval[0],
+                "high": 100 * mean.interval[1],
+                "seeds": mean.seeds,
+                "n": mean.images,
+            }
+            for name, mean in means.items()
+        },
+    }
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    return {
+        "a": c.method_a,
+        "b": c.method_b,
+        "difference": c.difference,
+        "low": c.interval[0],
+        "high": c.interval[1],
+        "p": c.p,
+        "p_holm": c.p_holm,
+        "smallest": c.detectable,
+        "seeds": c.seeds,
+        "n": c.images,
+        "units": c.units,
+        "per_seed": list(c.seed_differences),
+        "words": c.sentence,
+    }
+
+
+def _map(context: Context) -> None:
+    """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails.
+
+    A map that is there already, of the same weights and images, is kept: it takes seconds a contender.
+    """
+    unseen = context.evaluation.unseen
+    picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
+    images = unseen.select(picked)
+    file = context.folder / "tsne.json"
+    there = _maps(file)
+    maps = {}
+    for spec in context.specs:
+        encoder = context.run(spec, 0).encoder()
+        shown = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
+        kept = there.get(spec.name, {})
+        if kept.get("of") != shown or len(kept["xy"]) != len(images):
+            x = context.evaluation.extractor(encoder)(unseen).x[picked]
+            kept = {"xy": np.round(embed(x, 0), 4).tolist(), "of": shown}
+        maps[spec.name] = kept
+    labels = [images.classes[y] for y in images.labels]
+    _thumbnails(context, images)
+    files.write_json(
+        file,
+        {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
+         "side": THUMBNAIL, "columns": COLUMNS},
+    )  # fmt: skip
+
+
+def _maps(file: Path) -> dict[str, Any]:
+    """Return the maps that are there, by contender; a broken file holds none, and is made anew."""
+    try:
+        held = files.read_json(file)["methods"]
+        return {name: one for name, one in held.items() if {"xy", "of"} <= one.keys()}
+    except (SlmlpError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _thumbnails(context: Context, images: ImageSet) -> None:
+    """Write the images of the map into one picture, row by row."""
+    squares = context.corpus.squares(context.corpus.rows(images), THUMBNAIL).numpy()
+    rows = -(-len(squares) // COLUMNS)
+    sheet = np.full((rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), 255, dtype=np.uint8)
+    for i, square in enumerate(squares):
+        top, left = i // COLUMNS * THUMBNAIL, i % COLUMNS * THUMBNAIL
+        sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = square
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "WEBP", quality=80)
+    files.write_bytes(context.folder / "thumbnails.webp", buffer.getvalue())
+
+
+def _run_hours(context: Context, before: dict[str, float]) -> dict[str, float]:
+    """Return the hours of each run: of those there by their own metrics, of deleted ones as they were told before."""
+    runs = [Run(folder) for folder in sorted((context.folder / "runs").glob("*"))]
+    return before | {run.name: round(run.hours, 6) for run in runs if run.finished}
+
+
+def _compute(context: Context) -> dict[str, float]:
+    """Return each contender's training compute relative to the first: encoder passes over all images and epochs."""
+    passes = {}
+    for spec in context.specs:
+        saved = context.run(spec, 0).config
+        steps, batch = saved["resolved"]["steps"], saved["job"]["training"]["batch_size"]
+        passes[spec.name] = steps * batch * float(saved["resolved"].get("passes_per_image", 1))
+    first = passes[context.specs[0].name]
+    return {name: round(value / first, 3) for name, value in passes.items()}
+
+
+def _epochs(context: Context) -> dict[str, int]:
+    """Return each contender's epochs, which a spec may set for itself."""
+    return {spec.name: context.run(spec, 0).config["job"]["training"]["epochs"] for spec in context.specs}
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str, Any]:
+    """Return the record of the study that the page shows."""
+    cfg, images, split = context.cfg, context.images, context.split
+    summary = data.summary(images)
+    config_ = context.run(context.specs[0], 0).config
+    chosen = {spec.name: rates.of(spec) for spec in context.specs}
+    return {
+        "schema": 1,
+        "title": f"Which pretraining transfers? {images.name}",
+        "command": study_command(context),
+        "machine": {**device.describe(), "cores": device.describe()["threads"],
+                    "device": config_["resolved"]["device"], "precision": config_["resolved"]["precision"]},
+        "versions": versions(),
+        "commit": commit(),
+        "data": {"name": images.name, "source": images.source, "hash": images.hash(), **summary},
+        "split": {"rule": split.rule, "seed": split.seed, "source": list(split.source), "unseen": list(split.unseen),
+                  "source_hash": split.source_hash, "unseen_hash": split.unseen_hash, "leaks": len(split.leaks),
+                  "held_out_groups": list(split.held_out_groups) if split.held_out_groups else None},
+        "settings": files.as_json(dataclasses.asdict(cfg)),
+        "methods": [spec.name for spec in context.specs],
+        "seeds": cfg.seeds,
+        "compute": _compute(context),
+        "epochs": _epochs(context),
+        "labels": cfg.labels,
+        "rates": {"grid": list(cfg.rates), "chosen": chosen,
+                  "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
+                  "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},
+        "full_command": full_command(context, winner, chosen[winner]),
+        "warnings": warnings(context),
+        "demo": demo,
+    }  # fmt: skip
+
+
+def full_command(context: Context, winner: str, rate: float) -> str:
+    """Return the command that pretrains the winner on all classes, for use."""
+    spec = next(s for s in context.specs if s.name == winner)
+    training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, keep_every=0, threads=None)
+    words = ["slmlp", "pretrain", context.source, "--method", spec.method]
+    preset = config.METHOD_CONFIGS[spec.method]
+    words += flags(spec.settings.projector, preset.projector, "projector.")
+    words += flags(dataclasses.replace(spec.settings, projector=preset.projector), preset)
+    words += flags(training, config.Training()) + flags(context.cfg.data, config.DataOptions())
+    if context.cfg.labels != "class":
+        words += ["--labels", context.cfg.labels]
+    return shlex.join([*words, "--out", f"{context.images.name}-{spec.folder}"])
+
+
+def study_command(context: Context) -> str:
+    """Return the command that does this study again."""
+    cfg, default = context.cfg, config.Study()
+    words = ["slmlp", "study", context.source, "--methods", ",".join(s.name for s in context.specs)]
+    words += ["--seeds", str(cfg.seeds), "--rates", *(f"{r:g}" for r in cfg.rates)]
+    if cfg.labels != "class":
+        words += ["--labels", cfg.labels]
+    words += flags(cfg.training, default.training) + flags(cfg.data, default.data)
+    words += flags(cfg.split, default.split, "split.") + flags(cfg.probe, default.probe, "probe.")
+    return shlex.join([*words, "--out", Path(context.folder).name])
+
+
+def warnings(context: Context) -> list[str]:
+    """Return what a reader must know before trusting a number."""
+    found = []
+    edge = {
+        row.run
+        for row in records.read(context.evaluation.results_file)
+        if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
+    }
+    if edge:
+        found.append(f"the probe chose a strength at the edge of its grid for {', '.join(sorted(edge))}")
+    unfinished = {row.run for row in records.read(context.evaluation.results_file) if row.extra.get("unfinished_fits")}
+    if unfinished:
+        found.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
+    if context.split.leaks:
+        found.append(f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split")
+    return found

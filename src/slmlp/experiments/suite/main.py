@@ -1,0 +1,154 @@
+"""The suite: every encoder on every data set, resumed where it was stopped, then verdict and page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slmlp import config, data, report
+from slmlp.data import published
+from slmlp.data.cache import Corpus
+from slmlp.data.dataset import ImageSet
+from slmlp.data.splits import classes as concepts
+from slmlp.data.splits.classes import ConceptSplit
+from slmlp.encoders import Encoder
+from slmlp.encoders.calibrate import calibrate_norms
+from slmlp.encoders.sources import describe
+from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks
+from slmlp.experiments.contenders import Entrant, entrants
+from slmlp.experiments.suite import summary
+from slmlp.experiments.suite.untrained import untrained
+from slmlp.runtime import processes
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """Images of the suite, not opened yet."""
+
+    name: str
+    source: str  # as the user gave it
+    domain: published.Domain | None = None  # where it was found in a folder of data sets
+
+    def open(self, options: config.DataOptions) -> ImageSet:
+        """Return the images with a training and a test part."""
+        if self.domain is not None:
+            return published.open_found(self.domain, options)
+        images = data.load(self.source, options)
+        if images.several(options.label_separator) and not images.has_test_part:
+            raise SlmlpError(
+                f"{self.source}: images of several labels need parts in the data, as a column part of train and test"
+            )
+        return data.ensure_test_part(images, published.TEST_SHARE, 0)
+
+
+def suite(
+    encoders: Sequence[str],
+    out: str | Path,
+    *,
+    domains_folder: str | None = None,
+    sources: Sequence[str] = (),
+    split: str | Path | None = None,
+    cfg: config.Suite | None = None,
+) -> Path:
+    """Evaluate every encoder, and untrained ones of the same networks, on every data set; return the page's path.
+
+    Args:
+        encoders: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``
+            (``encoders.sources``), each as it is or as NAME=ENCODER. Runs of one method are its seeds. The first one's
+            name is the baseline of every difference.
+        out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
+        domains_folder: folder of data sets: folders or tars, known ones under their protocol.
+        sources: data sets beside those, each as ``data.load`` takes it.
+        split: file of held-out classes, for the tasks that need one; data sets without its classes are refused.
+        cfg: tasks and their settings.
+
+    Raises:
+        SlmlpError: bad input, one line.
+    """
+    processes.alone_only("a suite")
+    cfg, folder = cfg or config.Suite(), Path(out)
+    check_tasks(cfg.tasks)
+    if not encoders:
+        raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
+    sets, missing = data_sets(domains_folder, sources, cfg.data)
+    _check_split(cfg.tasks, split)
+    held = ConceptSplit.load(Path(split)) if split else None
+    found = entrants(encoders)
+    everyone = (*found, *untrained(found, cfg.preprocess))
+    described = {}
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = []
+    for one in sets:
+        room = open_room(one, folder, cfg, everyone[0], held)
+        facts.append(summary.data_facts(room))
+        for entrant in everyone:
+            encoder = entrant.open(cfg.preprocess)
+            if entrant.run not in described:
+                described[entrant.run] = describe(encoder)
+                say(f"{entrant.run}: {described[entrant.run]}")
+            prepare(entrant, encoder, room)
+            room.run(entrant.subject(encoder), encoder, cfg.tasks)
+    command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
+    summary.write(folder, cfg, everyone, described, facts, missing, started, command)
+    return report.write_suite(folder)
+
+
+def data_sets(
+    folder: str | None, sources: Sequence[str], options: config.DataOptions
+) -> tuple[list[DataSet], tuple[str, ...]]:
+    """Return the data sets that were asked for, each under a name of its own, and those of the twelve not there."""
+    found: list[DataSet] = []
+    missing: tuple[str, ...] = ()
+    if folder is not None:
+        listed = published.find(folder, options)
+        for domain in listed:
+            if domain.problem is not None:
+                say(f"warning: {domain.name} is left out: {domain.problem}")
+            else:
+                found.append(DataSet(domain.name, str(domain.path), domain))
+        known = any(domain.entry is not None for domain in listed)
+        missing = published.missing(listed) if known else ()
+    found += [DataSet(_short(source), source) for source in sources]
+    if not found:
+        raise SlmlpError("no data set to evaluate on: give DATA, or --domains and a folder of data sets")
+    names = [one.name for one in found]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        same = [one.source for one in found if one.name == double[0]]
+        raise SlmlpError(f"{' and '.join(same)} are both named {double[0]}: rename one of them")
+    return found, missing
+
+
+def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Entrant, split: ConceptSplit | None) -> Room:
+    """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
+    images = one.open(cfg.data)
+    if split is not None:
+        images = concepts.apply(split, images)
+    square = first.open(cfg.preprocess).preprocess.square
+    cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
+    corpus = Corpus.of_small(images, cfg.data, cache, square, progress=True)
+    say(data.describe(corpus.images))
+    return Room(one.name, corpus.images, corpus, folder, cfg, split)
+
+
+def prepare(entrant: Entrant, encoder: Encoder, room: Room) -> None:
+    """Give an untrained encoder BatchNorm statistics of this data set's training images."""
+    if entrant.untrained:
+        calibrate_norms(encoder, room.corpus, room.images.of_part("train"), room.features_cache)
+
+
+def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:
+    wanting = [task for task in tasks if task in OF_A_SPLIT]
+    if wanting and split is None:
+        raise SlmlpError(f"--tasks {' '.join(wanting)} need --split FILE: which classes pretraining has not seen")
+
+
+def _short(source: str) -> str:
+    name = Path(source).name if Path(source).exists() else source
+    for suffix in (".tar.gz", ".tgz", ".tar", ".npz", ".csv", ".tsv", ".jsonl"):
+        name = name.removesuffix(suffix)
+    return name

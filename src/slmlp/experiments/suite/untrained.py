@@ -1,0 +1,32 @@
+"""The untrained encoders that every suite holds its entrants against."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from slmlp.config.encoders import PreprocessFlags
+from slmlp.encoders.sources import kind
+from slmlp.experiments.contenders import RANDOM, Entrant
+
+
+def untrained(found: Sequence[Entrant], overrides: PreprocessFlags) -> tuple[Entrant, ...]:
+    """Return one encoder with random weights for every network among the entrants that can be built without.
+
+    Networks of one architecture and preprocessing share it. ONNX files and functions have no untrained form.
+    """
+    rows: dict[tuple[str, str, str], Entrant] = {}
+    for entrant in found:
+        if kind(entrant.source) in ("onnx", "function"):
+            continue
+        encoder = entrant.open(overrides)
+        key = (encoder.spec.name, encoder.spec.stem, encoder.preprocess.id)
+        rows.setdefault(key, Entrant(RANDOM, RANDOM, entrant.source, role="baseline", untrained=True))
+    if len(rows) < 2:
+        return tuple(rows.values())
+    named = []
+    for number, ((name, _, _), row) in enumerate(rows.items(), start=1):
+        same = sum(other == name for other, _, _ in rows) > 1
+        full = f"{RANDOM}:{name}" + (f" {number}" if same else "")
+        named.append(dataclasses.replace(row, name=full, run=full))
+    return tuple(named)

@@ -1,0 +1,64 @@
+"""Features of images: what probes and measures read, and all that they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp.probes.feature_files import filled, in_memory, labels, read_arrays
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of N images: what probes and measures read, and all that they read."""
+
+    x: npt.NDArray[np.float32]  # (N, D)
+    y: npt.NDArray[np.int64]  # (N,) index into classes
+    classes: tuple[str, ...]
+    ids: npt.NDArray[np.str_]  # (N,)
+    units: npt.NDArray[np.str_]  # (N,)
+    parts: npt.NDArray[np.str_] | None = None  # (N,) "train" or "test", where that is known
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.y)
+
+    def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Features:
+        """Return the images under a mask or at given positions."""
+        parts = None if self.parts is None else self.parts[keep]
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep], parts=parts)
+
+    def save(self, path: Path) -> None:
+        """Write ``x``, ``y``, ``classes``, ``ids``, ``units`` and, where known, ``parts`` as .npz, atomically."""
+        names = np.array(self.classes, dtype=np.str_)
+        arrays: dict[str, Any] = {
+            "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "units": self.units
+        }  # fmt: skip
+        if self.parts is not None:
+            arrays["parts"] = self.parts
+        with files.atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path, memory_limit_gb: float | None = None) -> Features:
+        """Read a features file: ``x`` (N, D) and ``y`` (N,) are required, the rest is filled in.
+
+        With a limit, an ``x`` that is larger stays on the disk; see ``feature_files.read_arrays``.
+        """
+        arrays = read_arrays(path, memory_limit_gb)
+        x, y = arrays["x"], arrays["y"]
+        if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+            raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
+        y, names = labels(path, y, arrays.get("classes"))
+        ids, units = filled(path, arrays)
+        parts = arrays.get("parts")
+        if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
+            found = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
+            raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {found}')
+        return cls(in_memory(x), y, names, ids, units, None if parts is None else parts.astype(np.str_))

@@ -1,0 +1,1 @@
+"""Measures of features: functions of (x, y) that fit nothing."""

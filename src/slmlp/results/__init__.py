@@ -1,0 +1,1 @@
+"""Numbers that are written down: result lines, their store, intervals, comparisons and verdicts."""

@@ -1,0 +1,188 @@
+"""One JSON line per number, and the predictions behind it, so that any two lines can be paired."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of one run on one task, with what is needed to trust it and to pair it with another."""
+
+    run: str  # folder name of the run; "raw-pixels", "random-init" ... for baselines; "timm:NAME" ... for others'
+    method: str  # sl, sl-mlp, ..., or the baseline's or foreign encoder's name
+    encoder: str
+    seed: int
+    task: str  # unseen, source, measures, or a task of the transfer suite
+    data: str  # name of the data set
+    metric: str  # accuracy, discriminative_ratio_source, ...
+    value: float
+    n: int  # images behind the value
+    role: str = "final"  # final, grid (rate selection), curve (an epoch before the last), baseline
+    epoch: int | None = None
+    base_lr: float | None = None
+    labels: str = "class"
+    layer: str = "output"  # where the features were taken: the pooled output, or a layer's name
+    interval: tuple[float, float] | None = None  # 95 %, images of this run only
+    hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
+    predictions: str | None = None  # file name below the results file's folder
+    extra: dict[str, Any] = field(default_factory=dict)  # what the metric's docs name: chosen strength, k, floor ...
+    schema: int = SCHEMA
+
+    def key(self) -> tuple[Any, ...]:
+        """Return what identifies the number; a line with the same key replaces an earlier one."""
+        return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch, self.layer)
+
+
+def append(path: Path, *rows: Result) -> None:
+    """Add lines, all of them in one write, safely against a kill and a second writer."""
+    files.append_line(path, "\n".join(files.canonical(dataclasses.asdict(row)) for row in rows))
+
+
+def read(path: Path) -> list[Result]:
+    """Return every number of a results file, the newest line of each key, in order of first appearance."""
+    if not path.exists():
+        return []
+    about = path.stat()
+    return list(_rows(path, about.st_ino, about.st_size, about.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(path: Path, *state: int) -> tuple[Result, ...]:
+    """Read a file as it stands: a study asks for its lines once a run, and there may be thousands of them."""
+    known = {f.name for f in dataclasses.fields(Result)}
+    rows: dict[tuple[Any, ...], Result] = {}
+    for row in files.read_json_lines(path):
+        if row.get("schema", 0) > SCHEMA:
+            raise SlmlpError(f"{path} was written by a newer slmlp (schema {row['schema']}, this one reads {SCHEMA})")
+        values = {k: v for k, v in row.items() if k in known}
+        if values.get("interval") is not None:
+            values["interval"] = tuple(values["interval"])
+        result = Result(**values)
+        rows[result.key()] = result
+    return tuple(rows.values())
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a probe said of every image; arrays of length N in the order of the ids."""
+
+    ids: npt.NDArray[np.str_]
+    units: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.str_]
+    predictions: npt.NDArray[np.str_]
+    folds: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64] | None = None  # probability of the prediction, where the probe gives one
+
+    @property
+    def correct(self) -> npt.NDArray[np.float64]:
+        """1.0 where the prediction is the label."""
+        hits: npt.NDArray[np.float64] = (self.labels == self.predictions).astype(np.float64)
+        return hits
+
+
+COLUMNS = ("id", "unit", "label", "prediction", "fold")
+
+
+def write_predictions(path: Path, rows: Predictions) -> None:
+    """Write a CSV of image id, unit, label, prediction, fold, and confidence where the probe gives one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns: list[Any] = [rows.ids, rows.units, rows.labels, rows.predictions, rows.folds.tolist()]
+    if rows.confidence is not None:
+        columns.append([f"{value:.6g}" for value in rows.confidence.tolist()])
+    writer.writerow([*COLUMNS, "confidence"][: len(columns)])
+    writer.writerows(zip(*columns, strict=True))
+    files.write_text(path, text.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what ``write_predictions`` wrote."""
+    try:
+        with path.open(newline="") as file:
+            header, columns = _columns(file.read())
+        if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
+            raise ValueError(f"its columns are {', '.join(header)}")
+        ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
+        folds = np.array(columns[4], dtype=np.int64)
+        confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
+    except OSError as error:
+        raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, csv.Error) as error:
+        raise SlmlpError(
+            f"{path} is no predictions file, or a damaged one ({error}): remove it, and the same command makes it again"
+        ) from error
+    return Predictions(ids, units, labels, predictions, folds, confidence)
+
+
+def _columns(text: str) -> tuple[list[str], Sequence[Sequence[str]]]:
+    """Return the header and the columns of a CSV.
+
+    Without quotes every comma and every line's end separates. The csv module makes a list of each line, which for a
+    million of them was half of the time of a suite that is done. Raises ValueError where lines differ in their number
+    of columns.
+    """
+    first, *lines = text.removesuffix("\n").split("\n")
+    header = first.split(",")
+    if '"' not in text and all(line.count(",") == len(header) - 1 for line in lines):
+        fields = ",".join(lines).split(",") if lines else []
+        return header, [fields[i :: len(header)] for i in range(len(header))]
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    return header, [column[1:] for column in zip(header, *rows, strict=True)]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a probe said of every image and class, where images have several labels; rows in the order of the ids."""
+
+    ids: npt.NDArray[np.str_]  # (N,)
+    units: npt.NDArray[np.str_]  # (N,)
+    classes: tuple[str, ...]
+    on: npt.NDArray[np.bool_]  # (N, C) the labels
+    scores: npt.NDArray[np.float32]  # (N, C) the higher, the surer
+
+
+def write_scores(path: Path, rows: Scores) -> None:
+    """Write .npz of ``ids``, ``units``, ``classes``, ``on`` and ``scores``, atomically."""
+    names = np.array(rows.classes, dtype=np.str_)
+    with files.atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, ids=rows.ids, units=rows.units, classes=names, on=rows.on, scores=rows.scores)
+
+
+def read_scores(path: Path) -> Scores:
+    """Read what ``write_scores`` wrote."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            classes = tuple(map(str, held["classes"]))
+            return Scores(held["ids"], held["units"], classes, held["on"], held["scores"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SlmlpError(f"cannot read {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a task."""
+
+    metric: str  # accuracy, mean_class_accuracy, ece, accuracy_at_16_shots, ...
+    value: float  # shares are 0 to 1
+    n: int  # images (few-shot: queries) behind it
+    interval: tuple[float, float] | None = None  # 95 % over units of this encoder's images only
+    predictions: Predictions | None = None  # of this number alone; None where it follows from another score's
+    extra: dict[str, Any] = field(default_factory=dict)  # chosen strength, gradient norm, episodes ...
+    scores: Scores | None = None  # in place of predictions, where images have several labels

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, seeds, progress, processes and devices. Knows no image and no model."""

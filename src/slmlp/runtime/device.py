@@ -1,0 +1,140 @@
+"""Where the arithmetic happens: device, precision, memory layout, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slmlp.runtime import processes
+from slmlp.runtime.cpu import allocator, convolution
+from slmlp.runtime.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The resolved choice."""
+
+    device: torch.device
+    bfloat16: bool
+    channels_last: bool
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context of a forward pass."""
+        if not self.bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @property
+    def precision(self) -> str:
+        """The precision's name."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+
+def choose(
+    encoder: nn.Module, device: str = "auto", precision: str = "auto", channels_last: bool | None = None
+) -> Compute:
+    """Return where and how an encoder is trained.
+
+    Args:
+        encoder: convnets are trained with channels last where ``channels_last`` is None.
+        device: a name, or ``auto``: CUDA, then MPS, then the CPU.
+        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the hardware computes in it.
+        channels_last: memory layout of convolutions.
+    """
+    place = resolve(device)
+    bfloat16 = computes_bfloat16(place) if precision == "auto" else precision == "bfloat16"
+    return Compute(place, bfloat16, is_convnet(encoder) if channels_last is None else channels_last)
+
+
+def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
+    """Return where and how features are computed; ``precision`` and ``name``, a device, may be auto.
+
+    A network without weights of torch's (an ONNX file) computes on the CPU in its own precision.
+    """
+    if next(encoder.parameters(), None) is None:
+        if precision == "bfloat16":
+            raise SlmlpError(
+                "--extraction.precision bfloat16: this encoder's file has its own precision; leave it auto, or float32"
+            )
+        return Compute(resolve("cpu"), bfloat16=False, channels_last=False)
+    device = resolve(name)
+    bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    return Compute(device, bfloat16, is_convnet(encoder))
+
+
+def is_convnet(module: nn.Module) -> bool:
+    """Return whether a network's convolutions are more than its patches."""
+    return sum(isinstance(m, nn.Conv2d) for m in module.modules()) > 1
+
+
+def place(module: nn.Module, compute: Compute) -> None:
+    """Move a method to where it trains: device, memory layout, and on CPUs in bfloat16 the quicker convolutions."""
+    module.to(compute.device)
+    if compute.bfloat16 and compute.device.type == "cpu":
+        convolution.quicken(module)
+    if compute.channels_last:
+        module.to(memory_format=torch.channels_last)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies in bfloat16 itself instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU, which keeps its memory."""
+    if processes.many():
+        name = _of_this_process(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise SlmlpError(
+            f"--device {name} cannot be used here: {first}; expected auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    if device.type == "cpu":
+        allocator.keep()
+    return device
+
+
+def _of_this_process(name: str) -> str:
+    """Return the device of one of several processes: the CPU, or the CUDA device of its number on this machine."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise SlmlpError(
+            f"--device {name} names one device for {processes.size()} processes: expected auto, cpu or cuda, of which "
+            "each process takes its own"
+        )
+    there = torch.cuda.device_count() if name == "cuda" else 0
+    if name == "cuda" and 0 < there < processes.local_size():
+        raise SlmlpError(
+            f"{processes.local_size()} processes on this machine have {there} CUDA devices between them: start at most "
+            "one process a device (torchrun --nproc-per-node), or take --device cpu"
+        )
+    return f"cuda:{processes.local_rank()}" if name == "cuda" else name
+
+
+def describe() -> dict[str, object]:
+    """Return the processor's name, how many threads this process uses, and how many processes share the work."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    return {"cpu": name, "threads": torch.get_num_threads(), "processes": processes.size()}

@@ -1,0 +1,156 @@
+"""Writing without losing anything: atomic replacement, locked appending, hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slmlp.runtime.errors import SlmlpError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on a clean exit it is flushed to disk and takes ``path``'s place.
+
+    A reader sees the old file or the new one, never half of one. On any error the temporary file is removed and an
+    ``OSError`` (a full disk, no permission) becomes one clear line.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise SlmlpError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another --out, then run the same "
+            "command again: what was finished is kept"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors on the CPU as safetensors, atomically.
+
+    The library's own writing to a file reports a full disk as an error of its own kind, which nobody expects.
+    """
+    from safetensors.torch import save
+
+    write_bytes(path, save(dict(tensors), metadata=dict(metadata)))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON atomically; NaN is refused, since no other tool reads it."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a file that is missing or broken is one clear line."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SlmlpError(f"{path} is not valid JSON ({error}); restore it or remove it and run again") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line under an exclusive lock, so that two writers never mix and a killed one leaves no half line.
+
+    A torn last line left by a crash of the machine is closed first, so that it cannot swallow the new one.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            torn = False
+            if size:
+                file.seek(size - 1)
+                torn = file.read(1) != b"\n"
+            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SlmlpError(f"cannot append to {path}: {error.strerror or error}") from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a torn line (the machine died while it was written) is skipped, every whole one is kept."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
+
+
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def check_room(place: Path, needed: int, what: str, fix: str = "choose another folder") -> None:
+    """Refuse what needs more bytes than the disk of ``place``, a folder that need not exist yet, has free."""
+    free = shutil.disk_usage(existing(place)).free
+    if needed > free:
+        raise SlmlpError(
+            f"{place}: {what} need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; "
+            f"free space, or {fix}"
+        )
+
+
+def sha256(content: bytes | Iterable[bytes]) -> str:
+    """Return the hexadecimal SHA-256 of bytes or of chunks of bytes."""
+    digest = hashlib.sha256()
+    for chunk in [content] if isinstance(content, bytes) else content:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_names(names: Iterable[str]) -> str:
+    """Return the SHA-256 of the sorted names joined by newlines, without a final one (the form class lists use)."""
+    return sha256("\n".join(sorted(names)).encode())
+
+
+def canonical(content: Any) -> str:
+    """Return a JSON value in its canonical one-line form: sorted keys, no spaces, no NaN."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def hash_json(content: Any) -> str:
+    """Return the SHA-256 of a JSON value in its canonical form."""
+    return sha256(canonical(content).encode())
+
+
+def as_json(content: Any) -> Any:
+    """Return a value as JSON gives it back: tuples become lists, integer keys text."""
+    return json.loads(json.dumps(content))

@@ -1,0 +1,1 @@
+"""One pretraining run: batches, the loop, optimisers, checkpoints, the run folder."""

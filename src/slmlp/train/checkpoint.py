@@ -1,0 +1,60 @@
+"""All of a run's state, written atomically with its checksum; the one before is kept for the day the last is broken."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+KEPT = 2
+NAME = re.compile(r"step-(\d{9})\.ckpt")
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the state after ``step`` steps and remove all but the last two checkpoints.
+
+    The file is the SHA-256 of the rest in hexadecimal, a newline, and what ``torch.save`` writes.
+    """
+    buffer = io.BytesIO()
+    torch.save({"step": step, **state}, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"step-{step:09d}.ckpt"
+    files.write_bytes(path, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    for old in _found(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_last(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the newest whole checkpoint (None where there is none yet) and a warning for each that is broken."""
+    warnings: list[str] = []
+    for path in reversed(_found(folder)):
+        try:
+            return _read(path), warnings
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            warnings.append(f"{path} is damaged ({error}); the checkpoint before it is used")
+    if warnings:
+        raise SlmlpError(
+            f"no checkpoint in {folder} can be read ({len(warnings)} damaged); remove the run's folder and start again"
+        )
+    return None, warnings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    digest, _, payload = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise ValueError("its checksum does not match")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state
+
+
+def _found(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("step-*.ckpt") if NAME.fullmatch(p.name)) if folder.is_dir() else []

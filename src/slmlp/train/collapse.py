@@ -1,0 +1,51 @@
+"""Collapse: embeddings that have become the same for all images, seen while training runs."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from slmlp.probes.measures.collapse import effective_rank
+
+EVERY = 50  # steps between two looks
+PATIENCE = 3  # looks in a row
+LEAST_STD, LEAST_RANK = 0.05, 1.5
+
+
+def spread(embeddings: Tensor) -> dict[str, float]:
+    """Return how far embeddings (N, P) are spread, looked at as unit vectors.
+
+    ``embedding_std`` is the mean over channels of the standard deviation times sqrt(P): 1 for directions that are
+    uniform on the sphere, 0 for a single point (Chen and He, "Exploring Simple Siamese Representation Learning" 2021,
+    figure 2, shows it over sqrt(P)). ``effective_rank`` is the exponential of the entropy of the singular values.
+    """
+    z = F.normalize(embeddings.detach().float(), dim=1).cpu()
+    std = float(z.std(dim=0, correction=0).mean()) * math.sqrt(z.shape[1])
+    rank = effective_rank(z.numpy())
+    return {"embedding_std": std, "effective_rank": rank if math.isfinite(rank) else 0.0}
+
+
+class Collapse:
+    """Counts looks that found embeddings in one point or on one line, and words the warning, once."""
+
+    def __init__(self) -> None:
+        self.looks, self.told = 0, False
+
+    def look(self, row: dict[str, float]) -> str | None:
+        """Return the warning when the last looks all found a collapse; None otherwise, and after it was given."""
+        if "embedding_std" not in row:
+            return None
+        collapsed = row["embedding_std"] < LEAST_STD or row["effective_rank"] < LEAST_RANK
+        self.looks = self.looks + 1 if collapsed else 0
+        if self.looks < PATIENCE or self.told:
+            return None
+        self.told = True
+        return (
+            f"the embeddings have collapsed by step {int(row['step'])}: their standard deviation is "
+            f"{row['embedding_std']:.3f} of that of spread vectors, their effective rank {row['effective_rank']:.1f}, "
+            "so the encoder tells images apart no more. Usual causes: too high a --base-lr; a batch too small for "
+            "BatchNorm or for negatives; BYOL without predictor or with too low a momentum; SwAV with too high an "
+            "epsilon or too few images for its prototypes; too high a temperature. Training goes on"
+        )

@@ -1,0 +1,61 @@
+"""What a pretraining run is asked to do: everything that decides its weights, as one value that a file holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from slmlp import config
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run's request, before anything is resolved against data or machine."""
+
+    data: str
+    method: str = "sl-mlp"
+    settings: config.MethodConfig = field(default_factory=lambda: config.METHOD_CONFIGS["sl-mlp"])
+    training: config.Training = field(default_factory=config.Training)
+    options: config.DataOptions = field(default_factory=config.DataOptions)
+    labels: str = "class"
+    seed: int = 0
+    validation_fraction: float = 0.0
+    validation_seed: int = 0
+    recipe: str | None = None  # where the settings come from; they stand here resolved, so it decides nothing
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any], source: str) -> Job:
+        """Return the job that ``to_json`` wrote; settings of another version are one clear line."""
+        try:
+            kind = type(config.METHOD_CONFIGS[saved["method"]])
+            return cls(
+                **{
+                    **saved,
+                    "settings": config.from_dict(kind, saved["settings"]),
+                    "training": config.from_dict(config.Training, saved["training"]),
+                    "options": config.DataOptions(**saved["options"]),
+                }
+            )
+        except (KeyError, TypeError, SlmlpError) as error:
+            raise SlmlpError(
+                f"{source} was written by another version of slmlp ({error}); start the run again"
+            ) from error
+
+    def hash(self) -> str:
+        """Return the hash over what decides the weights: not threads, workers, caches or how often state is saved."""
+        values = self.to_json()
+        values.pop("data")  # the data hash stands beside this one; a folder may move
+        values.pop("recipe")
+        values["training"] = config.identity(self.training)
+        for key in ("threads", "checkpoint_minutes", "device", "keep_every"):
+            values["training"].pop(key)
+        for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable", "label_separator"):
+            values["options"].pop(key)
+        return files.hash_json(values)

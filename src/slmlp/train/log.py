@@ -1,0 +1,63 @@
+"""What a run logs while it trains: a JSON line every few steps, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TextIO
+
+from slmlp.runtime import files
+
+
+class MetricsLog:
+    """Means over a few steps, one JSON line each; lines after a checkpoint are dropped when it is resumed."""
+
+    def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
+        self.every, self.batch_size = every, batch_size
+        self.rows: list[dict[str, float]] = []
+        kept = [row for row in files.read_json_lines(path) if row["step"] <= step]
+        files.write_text(path, "".join(files.canonical(row) + "\n" for row in kept))
+        self.file: TextIO = path.open("a")
+        self.board = _tensorboard(path.parent)
+
+    def add(self, row: dict[str, float]) -> None:
+        """Take one step's row."""
+        self.rows.append(row)
+        if int(row["step"]) % self.every == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the mean of the rows since the last line."""
+        if not self.rows:
+            return
+        last, n = self.rows[-1], len(self.rows)
+        keys = dict.fromkeys(key for row in self.rows for key in row if key not in ("step", "epoch", "seconds"))
+        having = {key: [row[key] for row in self.rows if key in row] for key in keys}  # some are not in every row
+        mean = {key: sum(values) / len(values) for key, values in having.items()}
+        seconds = sum(r["seconds"] for r in self.rows)
+        line = {
+            "step": int(last["step"]),
+            "epoch": int(last["epoch"]),
+            **mean,
+            "images_per_second": n * self.batch_size / seconds,
+        }
+        self.file.write(files.canonical(line) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for key, value in line.items():
+                self.board.add_scalar(key, value, line["step"])
+        self.rows = []
+
+    def close(self) -> None:
+        """Close the files."""
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def _tensorboard(folder: Path) -> Any:
+    """Return a TensorBoard writer where the library is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))

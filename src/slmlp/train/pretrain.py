@@ -1,0 +1,254 @@
+"""One pretraining run, from images to a finished encoder in a folder; resumable at any step."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from slmlp import data, methods
+from slmlp.data import augment
+from slmlp.data.augment import Augment, training_side
+from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.dataset import ImageSet
+from slmlp.data.splits.parts import stratified_holdout
+from slmlp.data.targets import Labelling, labelling, refuse_several
+from slmlp.encoders import Encoder, build, choose_stem
+from slmlp.encoders.projector_file import save_projector
+from slmlp.methods.fit import Facts, fit
+from slmlp.runtime import device, distributed, files, seeds
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
+from slmlp.runtime.ranks import agreed, by_first, in_turn, same
+from slmlp.train import checkpoint, optim
+from slmlp.train.batches import Batches, Plan
+from slmlp.train.job import Job
+from slmlp.train.loop import State
+from slmlp.train.record import record
+from slmlp.train.run import Run, commit, versions
+from slmlp.train.sync_batchnorm import synchronise
+
+if TYPE_CHECKING:
+    from slmlp.data.splits.classes import ConceptSplit
+
+UNSUPERVISED = "simclr, moco-v1, moco-v2, byol or swav"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job's images: the ones trained on, the ones held back, what their labels are, and the size they are seen at."""
+
+    train: ImageSet
+    validation: ImageSet | None
+    labels: Labelling
+    image_size: int
+
+
+def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
+    """Return the training part of the source classes (all classes without a split), less the validation share."""
+    if split is not None:
+        from slmlp.data.splits import classes as concepts
+
+        images = concepts.apply(split, images).of_classes(split.source)
+    part = images.of_part("train")
+    held = None
+    if job.validation_fraction:
+        mask = stratified_holdout(
+            np.array(part.classes)[part.labels], part.units, job.validation_fraction, job.validation_seed, "validation"
+        )
+        part, held = part.select(~mask), part.select(mask)
+    size = job.training.image_size or choose_image_size(part)
+    return Prepared(part, held, labelling(part, job.labels), size)
+
+
+def choose_image_size(images: ImageSet) -> int:
+    """Return the side for a set of images: their own median short side up to 96 pixels, else 224."""
+    median = data.short_side(images)
+    if median is None:
+        raise SlmlpError(f"none of {min(len(images), 64)} images drawn from {images.source} can be read")
+    return 224 if median > 96 else max(16, int(median) // 8 * 8)
+
+
+def run_job(
+    job: Job,
+    out: Path,
+    *,
+    split: ConceptSplit | None = None,
+    corpus: Corpus | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Pretrain as ``job`` says into the folder ``out``; with ``resume``, go on where a killed run stood.
+
+    ``corpus`` may hold the data already decoded, to be shared by the runs of a study.
+
+    Raises:
+        SlmlpError: bad input; another run in ``out``; a run that diverges or learns nothing.
+    """
+    with distributed.joined():
+        return _run_job(job, Run(out), split, corpus, resume, progress)
+
+
+def _run_job(
+    job: Job, run: Run, split: ConceptSplit | None, corpus: Corpus | None, resume: bool, progress: bool
+) -> Run:
+    """Pretrain as one of the processes that share the run; the first of them writes."""
+    out, part = run.path, distributed.batch_part(job.training.batch_size)
+    if job.training.threads:
+        torch.set_num_threads(job.training.threads)
+    refuse_several(job.options)
+    images = corpus.images if corpus else in_turn(lambda: data.load(job.data, job.options))
+    with agreed():
+        ready = prepare(job, images, split)
+    own = corpus is None
+    if corpus is None:
+        say(data.describe(images))
+        cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
+        side = training_side(ready.image_size)
+        corpus = in_turn(lambda: Corpus(ready.train, shared_memory(job.options), cache, side, progress))
+        if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
+            ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
+    with agreed():
+        state, views, compute, resolved = _start(job, ready)
+    same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
+    if by_first(lambda: _open(run, job, ready, split, resolved, resume)):
+        return run
+    if own:
+        read = corpus.images
+        by_first(lambda: data.write_report(read, out))
+    saved, warnings = by_first(lambda: checkpoint.load_last(out / "checkpoints"))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if saved is not None:
+        state.load_state_dict(saved)
+    plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
+    batches = Batches(corpus, corpus.rows(ready.train), plan, views, part)
+    distributed.connect(compute.device)
+    if state.method.sync_norms:
+        synchronise(state.method, compute.device)
+    record(run, job, state, batches, compute, progress)
+    by_first(lambda: _finish(run, job, state))
+    return run
+
+
+def _finish(run: Run, job: Job, state: State) -> None:
+    """Save the projector, then the encoder, which says that the run is done; checkpoints are not needed any more."""
+    save_projector(run.path, getattr(state.method, "projector", None), state.method.encoder.dim)
+    state.method.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
+    for file in (run.path / "checkpoints").glob("step-*.ckpt"):
+        file.unlink()
+
+
+def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
+    """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
+    cfg = job.training
+    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
+    stem = choose_stem(cfg.stem, ready.image_size)
+    crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
+    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
+    settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
+    with seeds.seeded(job.seed, "head"):
+        method = methods.build(job.method, encoder, len(ready.labels.names), settings)
+    if cfg.local_crops and not method.multi_crop:
+        raise SlmlpError(
+            f"--local-crops {cfg.local_crops}: {job.method} takes no local crops; leave it 0, or choose one of "
+            "sl, sl-mlp, supcon, swav, t-rex, t-rex-star"
+        )
+    if method.supervised and job.options.unlabelled:
+        raise SlmlpError(
+            f"{job.method} needs labels, and --unlabelled takes none; leave it away, or choose {UNSUPERVISED}"
+        )
+    compute = device.choose(encoder, cfg.device, cfg.precision, cfg.channels_last)
+    device.place(method, compute)
+    views = augment.views(cfg.augment, ready.image_size, method.num_views, cfg.local_crops, cfg.local_size)
+    resolved = {
+        "image_size": ready.image_size,
+        "stem": stem,
+        "feature_width": encoder.dim,
+        "classes": len(ready.labels.names),
+        "training_images": len(ready.train),
+        "method_settings": dataclasses.asdict(settings),
+        "notes": notes,
+        "passes_per_image": method.passes
+        + sum((view.size / ready.image_size) ** 2 for view in views[method.num_views :]),
+        "peak_lr": cfg.peak_lr,
+        "steps": plan.total,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "warmup_steps": optim.warmup_steps(plan.total, plan.steps_per_epoch, cfg),
+        "device": str(compute.device),
+        "precision": compute.precision,
+        "channels_last": compute.channels_last,
+        "data_hash": ready.train.hash(),
+        "initial_encoder_hash": encoder.hash(),
+    }
+    return State(method, optim.build(method, cfg)), views, compute, resolved
+
+
+def initial_encoder(
+    name: str, init: str, image_size: int, stem: str, seed: int, crop_size: int | None = None
+) -> Encoder:
+    """Return the encoder that training starts from: random by ``seed``, a run's, or timm's weights.
+
+    ``init`` is ``random``, a run's folder or encoder file, ``timm:NAME`` (downloads) or ``timm:NAME@FILE``.
+    """
+    with seeds.seeded(seed, "encoder"):
+        encoder = build(name, image_size, stem, crop_size)
+    if init == "random":
+        return encoder
+    if init.startswith("timm:"):
+        from slmlp.encoders.pretrained import timm_weights
+
+        encoder.load_weights(timm_weights(init, name), init)
+    else:
+        encoder.load_weights(Encoder.load(init).weights(), init)
+    return encoder
+
+
+def _open(
+    run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any], resume: bool
+) -> bool:
+    """Write the run's settings, or check that they are those of the run in the folder; return whether it is done."""
+    config_file = run.path / "config.json"
+    identity = {"job": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else None}
+    if config_file.exists():
+        held = run.config
+        if held["identity"] != identity:
+            names = [key for key in identity if held["identity"].get(key) != identity[key]]
+            raise SlmlpError(
+                f"{run.path} holds another run (it differs in {', '.join(names)}); choose another --out, or remove it"
+            )
+        if run.finished:
+            say(f"{run.path} is finished already")
+            return True
+        if not resume:
+            raise SlmlpError(f"{run.path} holds this run, unfinished: go on with slmlp pretrain --resume {run.path}")
+        return False
+    if run.path.exists() and any(p.name != "cache" for p in run.path.iterdir()):
+        raise SlmlpError(f"{run.path} is not empty and holds no run of slmlp; choose another --out")
+    if split is not None:
+        split.save(run.path / "split.json")
+    about = {
+        "schema": 1,
+        "identity": identity,
+        "job": job.to_json(),
+        "resolved": resolved,
+        "class_names": list(ready.labels.names),
+        "versions": versions(),
+        "commit": commit(),
+        "machine": device.describe(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    files.write_json(config_file, about)  # last: a folder with it can be resumed
+    say(
+        f"{run.name}: {job.method}, {job.training.encoder} ({resolved['stem']} stem), {len(ready.train):,} images of "
+        f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "
+        f"peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on {resolved['device']}"
+    )
+    for note in resolved["notes"]:
+        say(f"{run.name}: {note}")
+    return False

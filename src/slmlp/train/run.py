@@ -1,0 +1,117 @@
+"""A run's folder: settings saved before step 0, metrics, checkpoints, the finished encoder.
+
+RUN/config.json            every setting resolved, versions, commit, device
+RUN/split.json             the class split it was trained under, where there is one
+RUN/metrics.jsonl          one line every few steps
+RUN/checkpoints/           the last two, all of the state
+RUN/epochs/0010.safetensors  kept encoders (--keep-every)
+RUN/encoder.safetensors    the finished encoder, without projector
+RUN/projector.safetensors  the projector, which no use of the encoder needs: for a look at the layers behind it
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slmlp.encoders import Encoder
+from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
+
+if TYPE_CHECKING:
+    from slmlp.data.splits.classes import ConceptSplit
+
+STALL = 10  # times as long as the median step: the run was stopped from outside, not slow
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved settings."""
+        file = self.path / "config.json"
+        if not file.exists():
+            raise SlmlpError(f"{self.path} holds no run (no config.json); expected a folder made by slmlp pretrain")
+        config: dict[str, Any] = files.read_json(file)
+        return config
+
+    @property
+    def split(self) -> ConceptSplit | None:
+        """The class split the run was trained under."""
+        from slmlp.data.splits.classes import ConceptSplit
+
+        file = self.path / "split.json"
+        return ConceptSplit.load(file) if file.exists() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended."""
+        return (self.path / "encoder.safetensors").exists()
+
+    def encoder(self, epoch: int | None = None) -> Encoder:
+        """Return the finished encoder, or the one kept after ``epoch``."""
+        if epoch is None:
+            return Encoder.load(self.path)
+        return Encoder.load(self.epoch_file(epoch))
+
+    def epoch_file(self, epoch: int) -> Path:
+        """Return where the encoder after ``epoch`` is kept."""
+        return self.path / "epochs" / f"{epoch:04d}.safetensors"
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """Epochs whose encoder was kept, in order."""
+        return sorted(int(p.stem) for p in (self.path / "epochs").glob("*.safetensors"))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the logged rows."""
+        return files.read_json_lines(self.path / "metrics.jsonl")
+
+    @property
+    def hours(self) -> float:
+        """Hours of training, by the logged speeds: what the clock of a run in several sittings cannot know.
+
+        Where a run stood still (stopped with Ctrl-Z, a machine asleep), steps count as long as they usually took.
+        """
+        batch = int(self.config["job"]["training"]["batch_size"])
+        rows = self.metrics()
+        steps = [row["step"] - before for row, before in zip(rows, [0, *(row["step"] for row in rows)], strict=False)]
+        took = [batch / row["images_per_second"] for row in rows]  # seconds a step
+        usual = statistics.median_low(took) if took else 0.0
+        seconds: float = sum(n * (t if t < STALL * usual else usual) for n, t in zip(steps, took, strict=True))
+        return seconds / 3600
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that numbers depend on."""
+    names = ("slmlp", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def commit() -> str | None:
+    """Return the commit of the source tree slmlp runs from, with ``+`` where it was changed; None when installed."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        state = subprocess.run(
+            ["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if state.stdout.strip() else "")
