@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from slmlp import config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders.extract import extract
 from slmlp.encoders.sources import open_encoder
 
-WAYS = {"kept": Corpus, "made": Corpus.of_small}
+WAYS = {"kept": ImageCache, "made": ImageCache.of_small}
 
 
 def main() -> None:
@@ -40,10 +40,10 @@ def main() -> None:
             for way, make in WAYS.items():
                 with tempfile.TemporaryDirectory(dir=folder) as cache:
                     began = time.perf_counter()
-                    corpus = make(images, options, Path(cache), encoder.preprocess.square, False)
-                    seen[way] = extract(encoder, corpus, corpus.images, None, "auto", precision="auto").x
+                    image_cache = make(images, options, Path(cache), encoder.preprocess.square, False)
+                    seen[way] = extract(encoder, image_cache, image_cache.images, None, "auto", precision="auto").x
                     first = time.perf_counter() - began
-                    extract(encoder, corpus, corpus.images, None, "auto", precision="auto")
+                    extract(encoder, image_cache, image_cache.images, None, "auto", precision="auto")
                     again = time.perf_counter() - began - first
                     kept = sum(file.stat().st_size for file in Path(cache).rglob("*") if file.is_file())
                     if turn:  # the first is a warm-up

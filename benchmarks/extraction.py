@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import turns
 from slmlp import config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import Encoder
 from slmlp.encoders.extract import extract, precision_of
 from slmlp.encoders.sources import describe, open_encoder
@@ -135,15 +135,15 @@ def contenders(given: argparse.Namespace, folder: Path) -> dict[str, Callable[[]
     encoder = opened(given)
     square = encoder.preprocess.square
 
-    def read() -> Corpus:
-        return Corpus(data.load(str(folder)), config.DataOptions(), None, square, progress=False)
+    def read() -> ImageCache:
+        return ImageCache(data.load(str(folder)), config.DataOptions(), None, square, progress=False)
 
-    def ours(precision: str, held: Corpus | None) -> Contender:
+    def ours(precision: str, held: ImageCache | None) -> Contender:
         def run() -> float:
             began = time.perf_counter()
-            corpus = held or read()
+            image_cache = held or read()
             found = extract(
-                encoder, corpus, corpus.images, None, "auto", precision=precision, batch_size=given.batch_size
+                encoder, image_cache, image_cache.images, None, "auto", precision=precision, batch_size=given.batch_size
             )
             return len(found) / (time.perf_counter() - began)
 
@@ -192,11 +192,11 @@ def _timm_files(encoder: Encoder, folder: Path, given: argparse.Namespace) -> Co
     return run
 
 
-def _timm_memory(encoder: Encoder, corpus: Corpus, given: argparse.Namespace) -> Contender:
+def _timm_memory(encoder: Encoder, image_cache: ImageCache, given: argparse.Namespace) -> Contender:
     """Return the plain loop over normalised float tensors."""
     model = _timm(encoder, given)
-    rows = corpus.rows(corpus.images)
-    x: Tensor = encoder.preprocess(corpus.squares(rows, encoder.preprocess.square)).contiguous()
+    rows = image_cache.rows(image_cache.images)
+    x: Tensor = encoder.preprocess(image_cache.squares(rows, encoder.preprocess.square)).contiguous()
 
     def run() -> float:
         began = time.perf_counter()

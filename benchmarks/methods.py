@@ -44,7 +44,7 @@ import turns
 from slmlp import config, data, methods
 from slmlp.data import augment
 from slmlp.data.augment import training_side
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.methods.fit import Facts, fit
 from slmlp.runtime import device, seeds
@@ -93,13 +93,13 @@ def main() -> None:
 def _take_turns(given: argparse.Namespace) -> None:
     """Be one side."""
     workers = os.cpu_count() or 1
-    corpus = Corpus(load_images(), config.DataOptions(), None, training_side(SIZE), progress=False)
+    image_cache = ImageCache(load_images(), config.DataOptions(), None, training_side(SIZE), progress=False)
     shipped = config.Training(
         encoder="resnet10", image_size=SIZE, batch_size=given.batch_size, epochs=1000, base_lr=0.05
     )
     if given.side == "lightly":
         turns.take(f"{workers} workers for lightly", {
-            f"{method} lightly{how}": _theirs(method, corpus, given.batch_size, workers, channels_last=bool(how))
+            f"{method} lightly{how}": _theirs(method, image_cache, given.batch_size, workers, channels_last=bool(how))
             for method in given.methods for how in ("", " 32")
         })  # fmt: skip
         return
@@ -110,7 +110,7 @@ def _take_turns(given: argparse.Namespace) -> None:
         f"{precision}, resnet10, {SIZE} px, batch {given.batch_size}"
     )
     turns.take(says, {
-        f"{method} {name}": _ours(method, corpus, cfg)
+        f"{method} {name}": _ours(method, image_cache, cfg)
         for method in given.methods for name, cfg in (("slmlp", shipped), ("slmlp 32", exact))
     })  # fmt: skip
 
@@ -132,17 +132,17 @@ def _encoder() -> nn.Module:
         return build("resnet10", SIZE, "small")
 
 
-def _queue(corpus: Corpus, batch: int) -> int:
+def _queue(image_cache: ImageCache, batch: int) -> int:
     """Return the keys of MoCo's queue: half the images, in whole batches."""
-    return max(1, len(corpus.images) // 2 // batch) * batch
+    return max(1, len(image_cache.images) // 2 // batch) * batch
 
 
-def _ours(name: str, corpus: Corpus, cfg: config.Training) -> Contender:
+def _ours(name: str, image_cache: ImageCache, cfg: config.Training) -> Contender:
     """Return slmlp's own loop, batches included."""
-    images = corpus.images
+    images = image_cache.images
     preset = config.method_config(name)
     if isinstance(preset, config.MoCo):
-        preset = dataclasses.replace(preset, queue_size=_queue(corpus, cfg.batch_size))
+        preset = dataclasses.replace(preset, queue_size=_queue(image_cache, cfg.batch_size))
     elif isinstance(preset, config.SwAV):
         preset = dataclasses.replace(preset, prototypes=PROTOTYPES, queue_size=0)
     with seeds.seeded(0, "encoder"):
@@ -153,7 +153,7 @@ def _ours(name: str, corpus: Corpus, cfg: config.Training) -> Contender:
     device.place(method, compute)
     plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
     views = augment.views(RECIPES[name], SIZE, method.num_views)
-    batches = Batches(corpus, corpus.rows(images), plan, views)
+    batches = Batches(image_cache, image_cache.rows(images), plan, views)
     rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
 
     def run(steps: int) -> float:
@@ -169,9 +169,9 @@ def _ours(name: str, corpus: Corpus, cfg: config.Training) -> Contender:
 class Samples(torch.utils.data.Dataset[tuple[list[Tensor], int]]):
     """Images held in memory as torchvision's CIFAR-10 holds them, a transform for each."""
 
-    def __init__(self, corpus: Corpus, transform: Callable[[Image.Image], list[Tensor]]) -> None:
-        images: data.ImageSet = corpus.images
-        self.squares = corpus.squares(corpus.rows(images), training_side(SIZE)).numpy()
+    def __init__(self, image_cache: ImageCache, transform: Callable[[Image.Image], list[Tensor]]) -> None:
+        images: data.ImageSet = image_cache.images
+        self.squares = image_cache.squares(image_cache.rows(images), training_side(SIZE)).numpy()
         self.labels, self.transform = images.labels, transform
 
     def __len__(self) -> int:
@@ -183,11 +183,11 @@ class Samples(torch.utils.data.Dataset[tuple[list[Tensor], int]]):
         return self.transform(Image.fromarray(self.squares[index])), int(self.labels[index])
 
 
-def _theirs(name: str, corpus: Corpus, batch: int, workers: int, *, channels_last: bool) -> Contender:
+def _theirs(name: str, image_cache: ImageCache, batch: int, workers: int, *, channels_last: bool) -> Contender:
     """Return the plain loop over lightly's parts."""
-    transform, trained, loss_of = PARTS[name](_encoder(), _queue(corpus, batch))
+    transform, trained, loss_of = PARTS[name](_encoder(), _queue(image_cache, batch))
     loader = torch.utils.data.DataLoader(
-        Samples(corpus, transform), batch, shuffle=True, drop_last=True, num_workers=workers
+        Samples(image_cache, transform), batch, shuffle=True, drop_last=True, num_workers=workers
     )
     layout = torch.channels_last if channels_last else torch.contiguous_format
     trained.to(memory_format=layout)

@@ -1,13 +1,13 @@
 """The linear probe against scikit-learn, in turns: ``python benchmarks/probe.py [--rounds 3] [--parts sweep few]``.
 
-``sweep``: the job of the ssl-transfer protocol (Ericsson et al. 2021): 45 strengths, 1e-6 to 1e5 over the number of
+``sweep``: the job of the ssl-transfer protocol (Ericsson et al. 2021): 45 l2_values, 1e-6 to 1e5 over the number of
 images, each judged on a fifth of the training images, and a fit of all of them at the best. Contenders: ours;
 scikit-learn's multinomial L-BFGS, each fit from zero (``cold``); the same, each from the last, from strong to weak
 (``warm``; the protocol goes from weak to strong, on features as they come, which takes scikit-learn longer). It stops
 at 100 iterations, as in that protocol and by its default.
-``few``: five of the sweep's strengths, warm, on more images, fitted as the sweep fits them (to a gradient that float32
+``few``: five of the sweep's l2_values, warm, on more images, fitted as the sweep fits them (to a gradient that float32
 measures; ``--exact``: float64, as in final fits). ``agree``: the same five on fewer images to a hundredth of the
-tolerance, with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at strengths whose
+tolerance, with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at l2_values whose
 penalty a tenth of the tolerance hardly sees, started from several places. ``scale``: one fit from a memory-mapped
 float16 file of more and more images, with peak memory.
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest gradient entry; scikit-learn's default")
-    parser.add_argument("--iterations", type=int, default=100, help="most of scikit-learn's for one strength")
+    parser.add_argument("--iterations", type=int, default=100, help="most of scikit-learn's for one l2")
     parser.add_argument("--exact", action="store_true", help="of ``few``: end our fits in float64")
     parser.add_argument("--sweep", type=int, nargs=3, default=[8000, 2048, 100], metavar=("IMAGES", "FEATURES", "CLS"))
     parser.add_argument("--few", type=int, nargs=3, default=[50000, 512, 200], metavar=("IMAGES", "FEATURES", "CLS"))
@@ -127,7 +127,7 @@ def _line(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
 def _sweep(given: argparse.Namespace, folder: Path) -> None:
     images, features, classes = given.sweep
     make(folder, images * 5 // 4, features, classes)  # a fifth of them is to test on
-    print(f"sweep of {len(SWEEP)} strengths and a last fit, {images} x {features}, {classes} classes", flush=True)
+    print(f"sweep of {len(SWEEP)} l2_values and a last fit, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": SWEEP, "tolerance": given.tolerance, "choose": True, "iterations": given.iterations}
     turns: dict[str, list[dict[str, Any]]] = {"ours": [], "cold": [], "warm": []}
     for _ in range(given.rounds):
@@ -146,7 +146,7 @@ def _sweep(given: argparse.Namespace, folder: Path) -> None:
 def _few(given: argparse.Namespace, folder: Path) -> None:
     images, features, classes = given.few
     make(folder, images * 5 // 4, features, classes)
-    print(f"{len(FEW)} strengths, {images} x {features}, {classes} classes", flush=True)
+    print(f"{len(FEW)} l2_values, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": FEW, "tolerance": given.tolerance, "choose": False, "iterations": given.iterations}
     common["exact"] = given.exact
     ours, theirs = [], []
@@ -169,11 +169,11 @@ def _agree(given: argparse.Namespace, folder: Path) -> None:
 
 
 def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Print objective and accuracy of both sides, a line a strength; the objective is computed in float64."""
+    """Print objective and accuracy of both sides, a line a l2; the objective is computed in float64."""
     for mine, other in zip(ours["fits"], theirs["fits"], strict=True):
         apart = (mine["objective"] - other["objective"]) / other["objective"]
         print(
-            f"strength {mine['strength']:8.2g}  objective {mine['objective']:.6f}, ours less scikit-learn's "
+            f"l2 {mine['l2']:8.2g}  objective {mine['objective']:.6f}, ours less scikit-learn's "
             f"{apart:+.1e} of it ({other['iterations']} iterations of its), test accuracy "
             f"{100 * mine['accuracy']:.2f} % and {100 * other['accuracy']:.2f} %"
         )
@@ -184,10 +184,10 @@ def _weak(given: argparse.Namespace, folder: Path) -> None:
     make(folder, images * 5 // 4, features, classes)
     tolerance = given.tolerance / 10
     print(f"weak penalties at tolerance {tolerance:g}, {images} x {features}, {classes} classes", flush=True)
-    for name, fits in turn(given, folder, "weak", tolerance=tolerance, strengths=WEAK).items():
+    for name, fits in turn(given, folder, "weak", tolerance=tolerance, l2=WEAK).items():
         for fit in fits:
             print(
-                f"from {name:30} strength {fit['strength']:.0e}: test accuracy {100 * fit['accuracy']:.2f} %, "
+                f"from {name:30} l2 {fit['l2']:.0e}: test accuracy {100 * fit['accuracy']:.2f} %, "
                 f"objective {fit['objective']:.5f}, {fit['passes']} passes"
             )
 

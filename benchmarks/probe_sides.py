@@ -76,17 +76,17 @@ def ours(settings: dict[str, Any]) -> dict[str, Any]:
     fit(x[:500, :16], y[:500], classes, 1.0, **limits)  # what the first call starts is not timed
     began, used = time.perf_counter(), time.process_time()
     if settings["choose"]:
-        strengths = tuple(penalty / len(job.inner) for penalty in settings["penalties"])
-        cfg = config.Probe(strengths=strengths, **limits)
+        l2_values = tuple(penalty / len(job.inner) for penalty in settings["penalties"])
+        cfg = config.Probe(l2=l2_values, **limits)
         design = Design(x, y, classes, rows=job.inner, beside=len(job.held))
         choice = follow(design, cfg, judge_labels(design, y, job.held))
-        probe = fit(x, y, classes, choice.strength, start=choice.start, axes=choice.axes, rows=train, **limits)
+        probe = fit(x, y, classes, choice.l2, start=choice.start, axes=choice.axes, rows=train, **limits)
         seconds, cpu = time.perf_counter() - began, time.process_time() - used
         accuracy = float((probe.classify(x, test)[0] == y[test]).mean())
         return {
             "seconds": seconds,
             "cpu": cpu,
-            "chosen": choice.strength,
+            "chosen": choice.l2,
             "tried": len(choice.scores),
             "accuracy": accuracy,
             "unfinished": choice.unfinished + (not probe.finished),
@@ -94,11 +94,10 @@ def ours(settings: dict[str, Any]) -> dict[str, Any]:
     design = Design(x, y, classes, rows=train)
     weaker = [penalty / len(train) for penalty in settings["penalties"]]
     found = [
-        linear_fit(design, solution, strength)
-        for strength, solution in walk(design, weaker, **limits, exact=settings["exact"])
+        linear_fit(design, solution, l2) for l2, solution in walk(design, weaker, **limits, exact=settings["exact"])
     ]
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
-    fits = [_judged(x, y, train, test, f.strength, f.weight, f.bias, f.iterations) for f in found]
+    fits = [_judged(x, y, train, test, f.l2, f.weight, f.bias, f.iterations) for f in found]
     return {"seconds": seconds, "cpu": cpu, "fits": fits}
 
 
@@ -141,7 +140,7 @@ def theirs(settings: dict[str, Any]) -> dict[str, Any]:
         return {"seconds": seconds, "cpu": cpu, "fits": [_judged(x, y, train, test, *found) for found in fits]}
     mean, std = x[train].mean(0), x[train].std(0)
     probe.C = 1 / (best[1] * len(train))
-    if settings["warm"]:  # from the fit at that strength
+    if settings["warm"]:  # from the fit at that l2
         probe.coef_, probe.intercept_ = next(found[1:3] for found in fits if found[0] == best[1])
     probe.fit((x[train] - mean) / std, y[train])
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
@@ -162,7 +161,7 @@ def _judged(
     y: npt.NDArray[np.int64],
     train: npt.NDArray[np.int64],
     test: npt.NDArray[np.int64],
-    strength: float,
+    l2: float,
     weight: npt.NDArray[np.floating],
     bias: npt.NDArray[np.floating],
     iterations: int,
@@ -181,12 +180,12 @@ def _judged(
             else:
                 norms = top + np.log(np.exp(logits - top[:, None]).sum(1))
                 total += float((norms - logits[np.arange(len(at)), y[at]]).sum())
-    objective = total / len(train) + strength / 2 * float((wide**2).sum())
-    return {"strength": strength, "objective": objective, "accuracy": right / len(test), "iterations": iterations}
+    objective = total / len(train) + l2 / 2 * float((wide**2).sum())
+    return {"l2": l2, "objective": objective, "accuracy": right / len(test), "iterations": iterations}
 
 
 def weak(settings: dict[str, Any]) -> dict[str, Any]:
-    """Fit strengths that the tolerance hardly sees, coming from several places; return passes, objective, accuracy."""
+    """Fit l2_values that the tolerance hardly sees, coming from several places; return passes, objective, accuracy."""
     import torch
 
     from slmlp.probes import lbfgs
@@ -197,12 +196,12 @@ def weak(settings: dict[str, Any]) -> dict[str, Any]:
     job = Job.of(settings)
     x, y, train, test, classes, limits = job.x, job.y, job.train, job.test, job.classes, job.limits
     part, whole = (Design(x, y, classes, rows=rows) for rows in (job.inner, train))
-    grid = {*np.logspace(1, -6, 15).tolist(), *settings["strengths"]}
+    grid = {*np.logspace(1, -6, 15).tolist(), *settings["l2"]}
     path = dict(walk(part, sorted(grid), **limits, exact=False))
     firm = min(s for s, found in path.items() if is_pinned(s, found.theta[:, :-1], job.tolerance, FIRMLY))
 
-    def known(strength: float) -> tuple[float, torch.Tensor]:
-        return strength, expressed(whole, linear_fit(part, path[strength], strength))
+    def known(l2: float) -> tuple[float, torch.Tensor]:
+        return l2, expressed(whole, linear_fit(part, path[l2], l2))
 
     ways: dict[str, Callable[[float], Solution]] = {
         "inner fit": lambda s: minimise(whole, s, **limits, start=known(s)[1]),
@@ -216,17 +215,17 @@ def weak(settings: dict[str, Any]) -> dict[str, Any]:
         passes[0] += 1
         return evaluate(*words, **named)
 
-    def row(solution: Solution, strength: float) -> dict[str, float]:
-        fit = linear_fit(whole, solution, strength)
-        judged = _judged(x, y, train, test, strength, fit.weight, fit.bias, fit.iterations)
+    def row(solution: Solution, l2: float) -> dict[str, float]:
+        fit = linear_fit(whole, solution, l2)
+        judged = _judged(x, y, train, test, l2, fit.weight, fit.bias, fit.iterations)
         return {**judged, "passes": passes[0]}
 
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     with mock.patch.object(lbfgs, "evaluate", counted):
         for name, way in ways.items():
-            for strength in settings["strengths"]:
+            for l2 in settings["l2"]:
                 passes[0] = 0
-                found[name].append(row(way(strength), strength))
+                found[name].append(row(way(l2), l2))
     return found
 
 

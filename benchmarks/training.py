@@ -33,7 +33,7 @@ from torchvision.transforms import v2
 import turns
 from slmlp import config, data, methods
 from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, training_side
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.methods.base import Method
 from slmlp.runtime import device, seeds
@@ -136,9 +136,9 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
 
 
 def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
-    corpus = Corpus(images, config.DataOptions(), None, training_side(SIZE), progress=False)
+    image_cache = ImageCache(images, config.DataOptions(), None, training_side(SIZE), progress=False)
     plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
-    batches = Batches(corpus, corpus.rows(images), plan, [Augment(cfg.augment, SIZE)])
+    batches = Batches(image_cache, image_cache.rows(images), plan, [Augment(cfg.augment, SIZE)])
     method = _method(cfg, compute)
     rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
 

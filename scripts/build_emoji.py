@@ -245,7 +245,7 @@ def write(path: Path, kept: list[Drawing], in_test: set[str]) -> None:
     """Write the archive: manifest first, then images by name, without times or owners."""
     rows = sorted((d.path, d.label, "test" if d.unit in in_test else "train", d.group, d.unit) for d in kept)
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("path", "label", "part", "class_group", "unit"), *rows])
+    csv.writer(table, lineterminator="\n").writerows([("path", "label", "part", "superclass", "group"), *rows])
     images = {d.path: d.image for d in kept}
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:

@@ -101,10 +101,10 @@ def shapes(once: Callable[[str, Make], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shape_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that names the group of each shape."""
-    path = tmp_path_factory.mktemp("groups") / "groups.tsv"
-    path.write_text("".join(f"{name}\t{group}\n" for name, group in GROUPS.items()))
+def shape_superclasses(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that names the superclass of each shape."""
+    path = tmp_path_factory.mktemp("superclasses") / "superclasses.tsv"
+    path.write_text("".join(f"{name}\t{superclass}\n" for name, superclass in GROUPS.items()))
     return path
 
 

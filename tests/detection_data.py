@@ -16,7 +16,8 @@ from slmlp.runtime import seeds
 SIDE = 96
 CATEGORIES = [{"id": 3, "name": "brick"}, {"id": 7, "name": "ball"}]  # ids with gaps, as COCO's
 QUICK = {
-    "steps": 3, "batch_size": 2, "short_side": 64, "rois": 16, "detections": 4, "norm": "group", "precision": "float32",
+    "steps": 3, "batch_size": 2, "short_side": 64, "roi_batch_size": 16, "detections": 4, "norm": "group",
+    "precision": "float32",
     "resamples": 100, "pictures": 2, "device": "cpu",
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from slmlp import config, data, methods
 from slmlp.data import augment
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.encoders.extract import extract
 from slmlp.methods.fit import Facts, fit
@@ -39,9 +39,9 @@ EXTRA = {  # options that look across the batch, and an encoder without BatchNor
 RUNS = {name: (name, {}, "resnet10", 0) for name in SYNCED} | EXTRA
 
 
-def corpus() -> Corpus:
+def image_cache() -> ImageCache:
     images = data.load("emoji", config.DataOptions(images_per_class=2 * N // CLASSES)).of_part("train")
-    return Corpus(images.of_classes(images.classes[:CLASSES]), config.DataOptions(), None, 20, progress=False)
+    return ImageCache(images.of_classes(images.classes[:CLASSES]), config.DataOptions(), None, 20, progress=False)
 
 
 class InFloat64(Batches):
@@ -81,8 +81,8 @@ def curve(images, name, settings, encoder, crops):
 
 def curves() -> dict:
     """Every method; with two processes also the options."""
-    images = corpus()
-    return {run: curve(images, *how) for run, how in RUNS.items() if run in SYNCED or processes.size() < 4}
+    images = image_cache()
+    return {run: curve(images, *how) for run, how in RUNS.items() if run in SYNCED or processes.world_size() < 4}
 
 
 # What the parts do
@@ -190,7 +190,7 @@ def shuffles() -> dict:
 
 
 def moco() -> dict:
-    images = corpus()
+    images = image_cache()
     return curve(images, "moco-v2", {"queue_size": N}, "resnet10", 0)
 
 
@@ -207,7 +207,7 @@ def dropped() -> torch.Tensor:
             loss = self.encoder(views[0].flatten()[:1]).sum()
             return {"loss": loss, "embeddings": torch.zeros(4, 2)}
 
-    images = corpus()
+    images = image_cache()
     with seeds.seeded(0, "head"):
         method = Draws()
     cfg = config.Training(batch_size=N, epochs=1)
@@ -221,7 +221,7 @@ def dropped() -> torch.Tensor:
 
 
 def features(folder: Path) -> dict:
-    images = corpus()
+    images = image_cache()
     part = images.images.select(torch.arange(len(images.images) - 1).numpy())  # odd, so that shares differ
     with seeds.seeded(0, "encoder"):
         encoder = build("resnet10", 16, "small").eval()
@@ -229,7 +229,7 @@ def features(folder: Path) -> dict:
     cache = folder / "features"
     together = extract(encoder, images, part, cache, together=True)
     ranks.wait_for_all()
-    if processes.first():
+    if processes.is_main():
         (file,) = cache.iterdir()
         with np.load(file) as held:
             np.savez(file, x=held["x"] + 1, key=held["key"])
@@ -247,24 +247,24 @@ def features(folder: Path) -> dict:
 def agreements(folder: Path) -> dict:
     rank = processes.rank()
 
-    def failing(*ranks):
+    def failing(*failed):
         try:
-            with ranks.agreed():
-                if rank in ranks:
+            with ranks.raise_on_all_ranks():
+                if rank in failed:
                     raise SlmlpError(f"no data for {rank}")
         except SlmlpError as error:
             return str(error)
 
     def missing():
         try:
-            with ranks.agreed():
+            with ranks.raise_on_all_ranks():
                 (folder / f"missing{rank}").read_text() if rank else None
         except SlmlpError as error:
             return str(error)
 
     def differing():
         try:
-            ranks.same({"data": "x", "command": f"y{rank}"})
+            ranks.assert_same({"data": "x", "command": f"y{rank}"})
         except SlmlpError as error:
             return str(error)
 
@@ -275,9 +275,9 @@ def agreements(folder: Path) -> dict:
 
     return {
         "none": failing(), "second": failing(1), "both": failing(0, 1), "file": missing(), "differing": differing(),
-        "order": ranks.in_turn(order), "first": ranks.by_first(lambda: rank),
-        "any": ranks.anyone(rank == 1),
-        "not any": ranks.anyone(False), "exchange": ranks.exchange(rank),
+        "order": ranks.rank_by_rank(order), "first": ranks.on_rank0(lambda: rank),
+        "any": ranks.any_rank(rank == 1),
+        "not any": ranks.any_rank(False), "exchange": ranks.all_gather_object(rank),
         "means": distributed.means({"a": torch.tensor(float(rank)), "b": torch.tensor(2.0, dtype=torch.float64)}),
         "share": [distributed.share_of(7), distributed.batch_part(12)],
     }  # fmt: skip
@@ -306,7 +306,7 @@ def main() -> None:
     with distributed.joined():
         distributed.connect(torch.device("cuda", processes.rank()) if task == "cuda" else CPU)
         found = {"curves": curves, "basics": lambda: basics(folder), "cuda": cuda}[task]()
-    torch.save(found, folder / f"{task}-{processes.size()}-{processes.rank()}.pt")
+    torch.save(found, folder / f"{task}-{processes.world_size()}-{processes.rank()}.pt")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a choice of strength adds to a process of its own: ``python memory_alone.py FEATURES.npy CLASSES LIMIT_GB``.
+"""What a choice of l2 adds to a process of its own: ``python memory_alone.py FEATURES.npy CLASSES LIMIT_GB``.
 
 Prints two numbers of bytes: what the choice added, and what an array of 256 MB added after it, which shows that the
 thread sees memory at all. In the process of a test, memory that earlier tests have freed would be taken up unseen.
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from slmlp import config
-from slmlp.probes.linear import choose_strength, fit
+from slmlp.probes.linear import choose_l2, fit
 
 ARRAY = 32_000_000  # numbers of 8 bytes
 
@@ -50,10 +50,10 @@ class Peak(threading.Thread):
 def main(file: str, classes: int, limit_gb: float) -> None:
     x = np.load(file, mmap_mode="r")
     y = np.arange(len(x)) % classes
-    cfg = config.Probe(strengths=(1.0, 0.1), tolerance=1e-3, memory_limit_gb=limit_gb)
+    cfg = config.Probe(l2=(1.0, 0.1), tolerance=1e-3, memory_limit_gb=limit_gb)
     fit(x[:100], y[:100], classes, 1.0, tolerance=1e-3, max_iterations=5)  # libraries start their own memory
     with Peak() as peak:
-        choose_strength(x, y, np.arange(len(x)).astype(np.str_), classes, cfg, ("test",))
+        choose_l2(x, y, np.arange(len(x)).astype(np.str_), classes, cfg, ("test",))
     with Peak() as seen:
         there, looks = np.ones(ARRAY), seen.looks
         while seen.looks < looks + 2:  # on a busy machine the thread may have to wait for its turn

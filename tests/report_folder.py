@@ -42,19 +42,20 @@ def study(**changes: Any) -> dict[str, Any]:
         "versions": {"slmlp": "0.1.0", "torch": "2.14.1", "timm": "1.0.31", "numpy": "2.4.6", "python": "3.11.2"},
         "commit": "0ade5ed",
         "data": {
-            "name": "emoji", "source": "/data/my & images", "hash": HASH, "images": 13_240, "classes": 104, "groups": 9,
+            "name": "emoji", "source": "/data/my & images", "hash": HASH, "images": 13_240, "classes": 104,
+            "superclasses": 9,
             "parts": {"train": 9_268, "test": 3_972}, "per_class": {"min": 61, "median": 128.5, "max": 190},
             "unreadable": 2, "duplicates": 14, "ignored": 3,
         },
         "split": {
             "rule": "random classes", "seed": 0, "source": source, "unseen": unseen, "source_hash": HASH,
-            "unseen_hash": HASH[::-1], "leaks": 0, "held_out_groups": None,
+            "unseen_hash": HASH[::-1], "leaks": 0, "held_out_superclasses": None,
         },
         "settings": {
             "methods": list(METHODS), "seeds": 5, "labels": "class",
             "training": {"encoder": "resnet10", "epochs": 60, "batch_size": 256, "image_size": None, "augment": "weak"},
             "split": {"by": "random", "unseen_fraction": 0.36}, "data": {"cache_dir": "<none>"},
-            "probe": {"folds": 5, "strengths": [1e-6, 0.001, 1.0]},
+            "probe": {"folds": 5, "l2": [1e-6, 0.001, 1.0]},
         },
         "methods": list(METHODS),
         "seeds": 5,
@@ -143,7 +144,7 @@ def verdict(found: list[records.Result], methods: tuple[str, ...] = METHODS) -> 
         comparisons.append({
             "a": methods[0], "b": other, "difference": float(d.mean()), "low": float(d.mean() - half),
             "high": float(d.mean() + half), "p": 0.0004, "p_holm": 0.0004, "smallest": 1.15, "seeds": len(d),
-            "n": 1_476, "units": 1_476, "per_seed": d.tolist(), "words": "better",
+            "n": 1_476, "groups": 1_476, "per_seed": d.tolist(), "words": "better",
         })  # fmt: skip
     means = {
         m: {"mean": float(v.mean()), "low": float(v.mean() - 0.6), "high": float(v.mean() + 0.7)} for m, v in by.items()

@@ -44,8 +44,8 @@ def test_ratio_by_loops():
     found = class_distances(x, y)
     assert (found.inter, found.intra) == pytest.approx((inter, intra), rel=1e-12)
     assert discriminative_ratio(x, y) == pytest.approx(inter / intra, rel=1e-12)
-    unit = x / np.sqrt((x**2).sum(1))[:, None]
-    inter, intra = ratio_by_loop(unit, y)
+    group = x / np.sqrt((x**2).sum(1))[:, None]
+    inter, intra = ratio_by_loop(group, y)
     assert discriminative_ratio(x, y, l2=True) == pytest.approx(inter / intra, rel=1e-12)
 
 
@@ -240,8 +240,8 @@ def test_redundancy_baseline_is_that_of_independent_channels():
 
 def test_class_separation_by_loops():
     x, y = toy()
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    groups = [unit[y == j] for j in range(4)]
+    group = x / np.linalg.norm(x, axis=1, keepdims=True)
+    groups = [group[y == j] for j in range(4)]
     within = np.mean([np.mean([1 - a @ b for a in g for b in g]) for g in groups])
     overall = np.mean([np.mean([1 - a @ b for a in g for b in h]) for g in groups for h in groups])
     assert class_separation(x, y) == pytest.approx(1 - within / overall, rel=1e-10)

@@ -85,7 +85,7 @@ def test_a_class_with_one_image_is_named(two, tmp_path):
         (["--batch-size", "4000"], "--batch-size 4000 is more than"),
         (["--image-size", "4"], "--image-size must be 8 to 2048"),
         (["--augment", "moco"], "moco-v2"),
-        (["--labels", "class_group"], "--groups FILE"),
+        (["--labels", "superclass"], "--superclasses FILE"),
         (["--init", "timm:resnet50"], "--encoder is resnet10"),
     ],
 )

@@ -27,10 +27,10 @@ def test_every_part_runs_and_both_sides_agree():
     apart = [abs(float(value)) for value in re.findall(r"scikit-learn's (\S+) of it", agreed)]
     assert len(apart) == 5
     assert max(apart) <= 1e-4
-    weak = re.findall(r"^from (.*?) +strength (\S+): .*objective ([\d.]+), (\d+) passes", said, re.MULTILINE)
+    weak = re.findall(r"^from (.*?) +l2 (\S+): .*objective ([\d.]+), (\d+) passes", said, re.MULTILINE)
     assert len(weak) == 16
     assert len({way for way, *_ in weak}) == 4
-    pinned = [float(objective) for _, strength, objective, _ in weak if strength == "1e-02"]
+    pinned = [float(objective) for _, l2, objective, _ in weak if l2 == "1e-02"]
     assert max(pinned) <= min(pinned) * 1.0001  # where the penalty is seen, all end in the same place
     peaks = [float(value) for value in re.findall(r"peak ([\d.]+) GB", said)]
     assert len(peaks) == 1

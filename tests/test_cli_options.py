@@ -108,7 +108,7 @@ def test_help_and_what_else_is_said_while_words_are_read_goes_through(capsys):
         ("--rates inf", "--rates must be one or more numbers above 0, found inf"),
         ("--validation-fraction 1", "--validation-fraction must be above 0 and below 1, found 1.0"),
         ("--probe.folds 1", "--probe.folds must be at least 2, found 1"),
-        ("--probe.strengths 0", "--probe.strengths must be one or more numbers above 0, found 0.0"),
+        ("--probe.l2 0", "--probe.l2 must be one or more numbers above 0, found 0.0"),
         ("--probe.inner-fraction 0", "--probe.inner-fraction must be above 0 and below 1, found 0.0"),
         ("--probe.tolerance 0", "--probe.tolerance must be above 0, found 0.0"),
         ("--probe.memory-limit-gb 0", "--probe.memory-limit-gb must be above 0, found 0.0"),

@@ -50,14 +50,14 @@ def test_npz_with_every_array(tmp_path):
             y=np.array([0, 1, 0, 1, 1, 0]),
             classes=np.array(["cat", "ape"]),
             part=part,
-            unit=np.array([1, 1, 2, 3, 4, 4]),
-            class_group=np.array(["g", "h", "g", "h", "h", "g"]),
+            group=np.array([1, 1, 2, 3, 4, 4]),
+            superclass=np.array(["g", "h", "g", "h", "h", "g"]),
         )
     )
     assert images.classes == ("ape", "cat")
     assert [images.classes[y] for y in images.labels] == ["cat", "ape", "cat", "ape", "ape", "cat"]
-    assert images.groups == ("h", "g")
-    assert images.units.tolist() == ["1", "1", "2", "3", "4", "4"]
+    assert images.superclasses == ("h", "g")
+    assert images.groups.tolist() == ["1", "1", "2", "3", "4", "4"]
     assert images.parts.tolist() == ["train", "train", "test", "train", "test", "test"]
     assert (images.read(2) == x[2]).all()
     assert images.read(2).shape == (20, 24, 3)
@@ -97,7 +97,7 @@ X, Y = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.arange(4) % 2
         ({"x": X, "y": Y, "part": np.array(["train"] * 3)}, r"part must be \(4,\)"),
         ({"x": X, "y": Y, "part": np.array(["train", "dev", "train", "train"])}, "part must be one of .*found 'dev'"),
         ({"x": X, "y": Y * 0}, "at least two classes"),
-        ({"x": X, "y": np.array(["a", None, "b", "c"], dtype=object)}, "save y, part and unit as arrays of strings"),
+        ({"x": X, "y": np.array(["a", None, "b", "c"], dtype=object)}, "save y, part and group as arrays of strings"),
     ],
 )
 def test_mistakes_in_an_npz_are_one_line(tmp_path, arrays, words):

@@ -29,9 +29,9 @@ def test_classes_are_the_first_folders_and_ids_the_paths(tmp_path):
     assert [images.classes[y] for y in images.labels] == [name.split("/")[0] for name in images.ids]
     assert images.sizes.tolist() == [len(files[name]) for name in images.ids]
     assert not images.has_test_part
-    assert not images.has_units
-    assert images.units.tolist() == list(images.ids)
-    assert images.groups is None
+    assert not images.has_groups
+    assert images.groups.tolist() == list(images.ids)
+    assert images.superclasses is None
     for i, name in enumerate(images.ids):
         assert images.read(i).shape == (20, 24, 3), name
     np.testing.assert_array_equal(images.read(images.ids.index("dog/y.png")), photo(10))

@@ -12,7 +12,7 @@ from slmlp.config import DataOptions
 from slmlp.data import load
 from slmlp.runtime.errors import SlmlpError
 
-HEADER = "path,label,part,class_group,unit\n"
+HEADER = "path,label,part,superclass,group\n"
 
 
 def manifest(root, text, suffix=".csv"):
@@ -22,7 +22,7 @@ def manifest(root, text, suffix=".csv"):
     return str(path)
 
 
-def test_a_manifest_says_label_part_group_and_unit(tmp_path):
+def test_a_manifest_says_label_part_superclass_and_unit(tmp_path):
     lines = [
         f"images/{i}.jpg,{'cat' if i % 2 else 'dog'},{'test' if i > 3 else 'train'},pet,patient {i // 2}"
         for i in range(6)
@@ -32,9 +32,9 @@ def test_a_manifest_says_label_part_group_and_unit(tmp_path):
     assert images.ids == tuple(f"images/{i}.jpg" for i in range(6))
     assert [images.classes[y] for y in images.labels] == ["dog", "cat"] * 3
     assert images.parts.tolist() == ["train"] * 4 + ["test"] * 2
-    assert images.groups == ("pet", "pet")
-    assert images.has_units
-    assert images.units.tolist() == ["patient 0"] * 2 + ["patient 1"] * 2 + ["patient 2"] * 2
+    assert images.superclasses == ("pet", "pet")
+    assert images.has_groups
+    assert images.groups.tolist() == ["patient 0"] * 2 + ["patient 1"] * 2 + ["patient 2"] * 2
     assert images.sizes[0] == len(jpeg(0))
 
 
@@ -84,10 +84,10 @@ def test_absolute_paths_and_paths_beside_the_manifest(tmp_path):
         ("path,label,part\nimages/0.jpg,cat,train\nimages/1.jpg,dog,\n", "line 3: part must be one of .*found nothing"),
         ("path,label,part\nimages/0.jpg,cat,test\nimages/1.jpg,dog,test\n", "no training part"),
         (
-            "path,label,class_group\nimages/0.jpg,cat,a\nimages/1.jpg,dog,a\nimages/2.jpg,cat,b\n",
-            "class 'cat' is in two groups",
+            "path,label,superclass\nimages/0.jpg,cat,a\nimages/1.jpg,dog,a\nimages/2.jpg,cat,b\n",
+            "class 'cat' is in two superclasses",
         ),
-        ("path,label,class_group\nimages/0.jpg,cat,a\nimages/1.jpg,dog,\n", "class 'dog' has no class_group"),
+        ("path,label,superclass\nimages/0.jpg,cat,a\nimages/1.jpg,dog,\n", "class 'dog' has no superclass"),
         ('path,label\n"images/0.jpg,cat\n', "after line 1: .*mend the quotes"),
     ],
 )
@@ -131,27 +131,27 @@ def test_listed_files_that_are_missing_count_as_unreadable(tmp_path):
     assert images.read(5).shape == (20, 24, 3)
 
 
-def test_a_unit_in_both_parts_is_refused(tmp_path):
-    text = "path,label,part,unit\nimages/0.jpg,cat,train,anna\nimages/1.jpg,dog,test,anna\nimages/2.jpg,cat,test,ben\n"
-    with pytest.raises(SlmlpError, match="unit 'anna' has images in both"):
+def test_a_group_in_both_parts_is_refused(tmp_path):
+    text = "path,label,part,group\nimages/0.jpg,cat,train,anna\nimages/1.jpg,dog,test,anna\nimages/2.jpg,cat,test,ben\n"
+    with pytest.raises(SlmlpError, match="group 'anna' has images in both"):
         load(manifest(tmp_path, text))
 
 
-def test_an_image_without_a_unit_is_its_own(tmp_path):
-    text = "path,label,unit\nimages/0.jpg,cat,anna\nimages/1.jpg,dog,\n"
-    assert load(manifest(tmp_path, text)).units.tolist() == ["anna", "images/1.jpg"]
+def test_an_image_without_a_group_is_its_own(tmp_path):
+    text = "path,label,group\nimages/0.jpg,cat,anna\nimages/1.jpg,dog,\n"
+    assert load(manifest(tmp_path, text)).groups.tolist() == ["anna", "images/1.jpg"]
 
 
 @pytest.mark.parametrize("prefix", ["", "wrapped/"])
 def test_a_manifest_at_the_root_of_a_folder_or_tar_is_obeyed(tmp_path, prefix):
-    text = "path,label,unit\n" + "".join(f"cat/{i}.jpg,{'even' if i % 2 == 0 else 'odd'},u{i}\n" for i in range(3))
+    text = "path,label,group\n" + "".join(f"cat/{i}.jpg,{'even' if i % 2 == 0 else 'odd'},u{i}\n" for i in range(3))
     files = {prefix + name: content for name, content in {**two_classes(), "manifest.csv": text.encode()}.items()}
     sets = [load(str(pack(tmp_path / "x.tar", files))), load(str(write(tmp_path / "x", files)))]
     for images in sets:
         assert images.name == "x"
         assert images.ids == ("cat/0.jpg", "cat/1.jpg", "cat/2.jpg")
         assert images.classes == ("even", "odd")
-        assert images.units.tolist() == ["u0", "u1", "u2"]
+        assert images.groups.tolist() == ["u0", "u1", "u2"]
         np.testing.assert_array_equal(images.read(1), sets[0].read(1))
     assert sets[0].hash() == sets[1].hash()
     files[prefix + "manifest.jsonl"] = b"{}"

@@ -1,4 +1,4 @@
-"""Drawn parts: whole units, every class on both sides, the wanted shares, and the same for the same words."""
+"""Drawn parts: whole groups, every class on both sides, the wanted shares, and the same for the same words."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def alone(count):
     return np.array([f"image {i}" for i in range(count)])
 
 
-def whole_units(mask_or_fold, units):
-    return all(len(set(mask_or_fold[units == unit].tolist())) == 1 for unit in set(units.tolist()))
+def whole_groups(mask_or_fold, groups):
+    return all(len(set(mask_or_fold[groups == group].tolist())) == 1 for group in set(groups.tolist()))
 
 
-def test_without_units_the_share_of_every_class_is_exact():
+def test_without_groups_the_share_of_every_class_is_exact():
     labels = np.repeat([0, 1, 2, 3], [2, 10, 33, 200])
     held = stratified_holdout(labels, alone(245), 0.3, 0)
     assert np.bincount(labels[held]).tolist() == [1, 3, 10, 60]
@@ -31,7 +31,7 @@ def test_without_units_the_share_of_every_class_is_exact():
     assert np.bincount(labels[~stratified_holdout(labels, alone(245), 0.999, 0)]).tolist() == [1, 1, 1, 1]
 
 
-def test_without_units_folds_differ_by_one_at_most():
+def test_without_groups_folds_differ_by_one_at_most():
     labels = np.repeat([0, 1, 2, 3], [2, 7, 33, 200])
     folds = stratified_folds(labels, alone(242), 5, 0)
     counts = np.array([np.bincount(folds[labels == c], minlength=5) for c in range(4)])
@@ -42,18 +42,18 @@ def test_without_units_folds_differ_by_one_at_most():
 def test_draws_follow_seed_and_words_but_not_the_order_of_images():
     random = np.random.default_rng(0)
     labels = random.integers(0, 6, 300)
-    for units in (alone(300), np.array([f"u{i}" for i in random.integers(0, 120, 300)])):
+    for groups in (alone(300), np.array([f"u{i}" for i in random.integers(0, 120, 300)])):
         shuffle = random.permutation(300)
         before = np.random.get_state()[1].copy()  # noqa: NPY002
         for draw in (
             lambda y, u, seed, word: stratified_holdout(y, u, 0.3, seed, word),
             lambda y, u, seed, word: stratified_folds(y, u, 4, seed, word),
         ):
-            first = draw(labels, units, 0, "a")
-            np.testing.assert_array_equal(draw(labels, units, 0, "a"), first)
-            np.testing.assert_array_equal(draw(labels[shuffle], units[shuffle], 0, "a"), first[shuffle])
-            assert (draw(labels, units, 1, "a") != first).any()
-            assert (draw(labels, units, 0, "b") != first).any()
+            first = draw(labels, groups, 0, "a")
+            np.testing.assert_array_equal(draw(labels, groups, 0, "a"), first)
+            np.testing.assert_array_equal(draw(labels[shuffle], groups[shuffle], 0, "a"), first[shuffle])
+            assert (draw(labels, groups, 1, "a") != first).any()
+            assert (draw(labels, groups, 0, "b") != first).any()
         np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
@@ -65,29 +65,29 @@ def test_names_and_numbers_of_classes_draw_the_same():
     )
 
 
-def test_units_stay_whole_and_shares_near():
+def test_groups_stay_whole_and_shares_near():
     random = np.random.default_rng(1)
     patients = random.integers(0, 80, 1000)
-    units = np.array([f"patient {p}" for p in patients])
+    groups = np.array([f"patient {p}" for p in patients])
     labels = (patients + random.integers(0, 2, 1000)) % 5  # each patient has images of two classes
     for seed in range(5):
-        held = stratified_holdout(labels, units, 0.3, seed)
-        assert whole_units(held, units)
+        held = stratified_holdout(labels, groups, 0.3, seed)
+        assert whole_groups(held, groups)
         shares = np.bincount(labels[held], minlength=5) / np.bincount(labels)
         assert np.abs(shares - 0.3).max() < 0.05
-        folds = stratified_folds(labels, units, 5, seed)
-        assert whole_units(folds, units)
+        folds = stratified_folds(labels, groups, 5, seed)
+        assert whole_groups(folds, groups)
         counts = np.array([np.bincount(folds[labels == c], minlength=5) for c in range(5)])
         assert np.abs(counts / counts.sum(axis=1, keepdims=True) - 0.2).max() < 0.08
 
 
 def test_the_one_way_that_works_is_found():
-    # class a has a unit of its own, b only the shared one besides its own: u1 must not be held with u0, nor with u2
+    # class a has a group of its own, b only the shared one besides its own: u1 must not be held with u0, nor with u2
     labels = np.array(list("abab"))
-    units = np.array(["u0", "u1", "u1", "u2"])
+    groups = np.array(["u0", "u1", "u1", "u2"])
     for seed in range(10):
-        held = stratified_holdout(labels, units, 0.5, seed)
-        sides = {unit: bool(held[units == unit][0]) for unit in ("u0", "u1", "u2")}
+        held = stratified_holdout(labels, groups, 0.5, seed)
+        sides = {group: bool(held[groups == group][0]) for group in ("u0", "u1", "u2")}
         assert sides["u0"] == sides["u2"] != sides["u1"]
 
 
@@ -116,45 +116,45 @@ def test_a_holdout_is_found_exactly_where_one_exists():
     folds=st.integers(2, 5),
     seed=st.integers(0, 9),
 )
-def test_any_units_give_a_sound_draw_or_an_error(rows, fraction, folds, seed):
+def test_any_groups_give_a_sound_draw_or_an_error(rows, fraction, folds, seed):
     labels = np.array([y for y, _ in rows])
-    units = np.array([f"u{u}" for _, u in rows])
+    groups = np.array([f"u{u}" for _, u in rows])
     try:
-        held = stratified_holdout(labels, units, fraction, seed)
+        held = stratified_holdout(labels, groups, fraction, seed)
     except SlmlpError:
         held = None
     if held is not None:
-        assert whole_units(held, units)
+        assert whole_groups(held, groups)
         for c in set(labels.tolist()):
             assert 0 < held[labels == c].sum() < (labels == c).sum()
     try:
-        fold = stratified_folds(labels, units, folds, seed)
+        fold = stratified_folds(labels, groups, folds, seed)
     except SlmlpError:
         return
-    assert whole_units(fold, units)
+    assert whole_groups(fold, groups)
     assert set(fold.tolist()) == set(range(folds))
     assert all(len(set(fold[labels == c].tolist())) > 1 for c in set(labels.tolist()))
 
 
 @pytest.mark.parametrize(
-    ("labels", "units", "words"),
+    ("labels", "groups", "words"),
     [
         (["a", "a", "b"], ["1", "2", "3"], "class 'b' has one image"),
-        (["a", "a", "b", "b"], ["1", "2", "3", "3"], r"class 'b' has 2 images, all of one unit \('3'\)"),
+        (["a", "a", "b", "b"], ["1", "2", "3", "3"], r"class 'b' has 2 images, all of one group \('3'\)"),
         (["a", "b", "a", "c", "b", "c"], ["1", "1", "2", "2", "3", "3"], "no way was found"),
     ],
 )
-def test_what_cannot_be_held_out_is_said(labels, units, words):
-    labels, units = np.array(labels), np.array(units)
+def test_what_cannot_be_held_out_is_said(labels, groups, words):
+    labels, groups = np.array(labels), np.array(groups)
     with pytest.raises(SlmlpError, match=words):
-        stratified_holdout(labels, units, 0.5, 0)
+        stratified_holdout(labels, groups, 0.5, 0)
 
 
 def test_what_cannot_be_dealt_is_said():
     labels = np.array(list("aabb"))
-    with pytest.raises(SlmlpError, match="5 folds need at least as many units, found 4"):
+    with pytest.raises(SlmlpError, match="5 folds need at least as many groups, found 4"):
         stratified_folds(labels, alone(4), 5, 0)
-    with pytest.raises(SlmlpError, match="all of one unit"):
+    with pytest.raises(SlmlpError, match="all of one group"):
         stratified_folds(labels, np.array(["1", "2", "3", "3"]), 2, 0)
     with pytest.raises(SlmlpError, match="at least 2"):
         stratified_folds(labels, alone(4), 1, 0)

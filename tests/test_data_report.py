@@ -1,4 +1,4 @@
-"""What is said of the data, duplicates across parts, and groups of classes."""
+"""What is said of the data, duplicates across parts, and superclasses of classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from data_images import jpeg, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import apply_groups, describe, duplicates_across_parts, load, readers, summary, write_report
+from slmlp.data import apply_superclasses, describe, duplicates_across_parts, load, readers, summary, write_report
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -52,14 +52,14 @@ def test_the_summary_counts_everything(images):
     assert facts["classes"] == {"cat": {"train": 40, "test": 20}, "dog": {"train": 40, "test": 22}}
     assert facts["unreadable"] == 1
     assert facts["ignored"] == {"unknown suffix .heic": 1}
+    assert facts["superclasses"] is None
     assert facts["groups"] is None
-    assert facts["units"] is None
     assert facts["hash"] == images.hash()
     assert len(facts["duplicates_across_parts"]) == 2
-    grouped = dataclasses.replace(images, groups=("pet", "pet"), has_units=True)
-    assert summary(grouped)["groups"] == {"pet": 2}
-    assert summary(grouped)["units"] == 122
-    assert summary(grouped)["classes"]["cat"]["group"] == "pet"
+    superclassed = dataclasses.replace(images, superclasses=("pet", "pet"), has_groups=True)
+    assert summary(superclassed)["superclasses"] == {"pet": 2}
+    assert summary(superclassed)["groups"] == 122
+    assert summary(superclassed)["classes"]["cat"]["superclass"] == "pet"
 
 
 def test_the_report_is_written_and_renewed(images, tmp_path):
@@ -83,16 +83,21 @@ def test_the_description_is_short_and_says_what_matters(images):
     ]:
         assert words in text, text
     assert "no test part" not in text
-    assert "groups" not in text
+    assert "superclasses" not in text
     assert len(text.splitlines()) == 5
     alone = dataclasses.replace(
-        images.of_part("train"), has_test_part=False, has_units=True, groups=("pet", "wild"), unreadable=(), ignored=()
+        images.of_part("train"),
+        has_test_part=False,
+        has_groups=True,
+        superclasses=("pet", "wild"),
+        unreadable=(),
+        ignored=(),
     )
     assert describe(alone).splitlines() == [
         "pets: 80 images of 2 classes (images a class: least 40, median 40, most 40)",
         "  parts: 80 train, 0 test (the data has no test part of its own)",
-        "  groups: 2 (classes a group: least 1, most 1)",
-        "  units: 80",
+        "  superclasses: 2 (classes a superclass: least 1, most 1)",
+        "  groups: 80",
     ]
 
 
@@ -106,40 +111,40 @@ def test_classes_of_one_part_only_are_mentioned(tmp_path):
 GROUPS = [
     ("cat\tfelines\ndog\tcanines\n", ("felines", "canines")),
     ("cat,felines\ndog,canines\nemu,birds\n", ("felines", "canines")),
-    ("class,group\n# a comment\n\ndog,canines\ncat,felines\n", ("felines", "canines")),
+    ("class,superclass\n# a comment\n\ndog,canines\ncat,felines\n", ("felines", "canines")),
     ('cat,"felines, all"\ndog,canines\n', ("felines, all", "canines")),
     ("cat\tfelines, all\ndog\tcanines\r\n", ("felines, all", "canines")),
 ]
 
 
 @pytest.mark.parametrize(("text", "expected"), GROUPS)
-def test_groups_from_a_file(images, tmp_path, text, expected):
-    path = tmp_path / "groups.txt"
+def test_superclasses_from_a_file(images, tmp_path, text, expected):
+    path = tmp_path / "superclasses.txt"
     path.write_bytes(text.encode())
-    assert apply_groups(images, str(path)).groups == expected
-    assert load(images.source, DataOptions(groups=str(path))).groups == expected
+    assert apply_superclasses(images, str(path)).superclasses == expected
+    assert load(images.source, DataOptions(superclasses=str(path))).superclasses == expected
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cat\tfelines\n", "has no group for class 'dog'"),
-        ("cat\tfelines\ndog\n", "line 2: expected class<tab>group or class,group, found dog"),
+        ("cat\tfelines\n", "has no superclass for class 'dog'"),
+        ("cat\tfelines\ndog\n", "line 2: expected class<tab>superclass or class,superclass, found dog"),
         ("cat\tfelines\ndog\t\n", "line 2: expected"),
         ("cat,a,b\n", "line 1: expected"),
-        ("cat\ta\ncat\tb\ndog\ta\n", "line 2: class 'cat' has two groups, 'a' and 'b'"),
+        ("cat\ta\ncat\tb\ndog\ta\n", "line 2: class 'cat' has two superclasses, 'a' and 'b'"),
         (None, "cannot read .*No such file"),
     ],
 )
-def test_mistakes_in_a_file_of_groups(images, tmp_path, text, words):
-    path = tmp_path / "groups.txt"
+def test_mistakes_in_a_file_of_superclasses(images, tmp_path, text, words):
+    path = tmp_path / "superclasses.txt"
     if text is not None:
         path.write_text(text)
     with pytest.raises(SlmlpError, match=words):
-        apply_groups(images, str(path))
+        apply_superclasses(images, str(path))
 
 
-def test_groups_from_wordnet(images, monkeypatch):
+def test_superclasses_from_wordnet(images, monkeypatch):
     asked = []
 
     def cut(classes, n, senses):
@@ -149,8 +154,8 @@ def test_groups_from_wordnet(images, monkeypatch):
     stub = types.SimpleNamespace(cut=cut)
     monkeypatch.setitem(sys.modules, "slmlp.data.wordnet", stub)
     monkeypatch.setattr("slmlp.data.wordnet", stub, raising=False)
-    assert apply_groups(images, "wordnet:7", ["cat=n02121808"]).groups == ("mammal", "mammal")
+    assert apply_superclasses(images, "wordnet:7", ["cat=n02121808"]).superclasses == ("mammal", "mammal")
     assert asked == [(("cat", "dog"), 7, ("cat=n02121808",))]
     for spec in ("wordnet:", "wordnet:1", "wordnet:many"):
         with pytest.raises(SlmlpError, match="expected wordnet:N"):
-            apply_groups(images, spec)
+            apply_superclasses(images, spec)

@@ -10,7 +10,7 @@ from PIL import Image
 from data_images import encoded, photo, two_classes, write
 from slmlp.config import DataOptions
 from slmlp.data import decode_all, load, read_square
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.decode import VERSION, Square, decode_square, resize_square
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.runtime import files
@@ -55,15 +55,15 @@ def test_caches_are_keyed_by_the_square_and_the_usual_ones_key_is_what_it_was(im
 
 @pytest.mark.parametrize("options", [DataOptions(), DataOptions(memory_limit_gb=0.0), STREAMED])
 def test_a_corpus_gives_any_square_and_batches_are_its_rows_in_order(images, tmp_path, options):
-    corpus = Corpus(images, options, tmp_path / "cache", Square(12, "bilinear"), progress=False)
+    image_cache = ImageCache(images, options, tmp_path / "cache", Square(12, "bilinear"), progress=False)
     rows = np.array([7, 2, 2, 11, 0, 5, 9])
     for square in (Square(12, "bilinear"), Square(10, squash=True), 8):
         alone = np.stack([read_square(images, int(row), square) for row in rows])
-        np.testing.assert_array_equal(corpus.squares(rows, square).numpy(), alone)
-        parts = list(corpus.batches(rows, square, 2))
+        np.testing.assert_array_equal(image_cache.squares(rows, square).numpy(), alone)
+        parts = list(image_cache.batches(rows, square, 2))
         assert [len(part) for part in parts] == [2, 2, 2, 1]
         np.testing.assert_array_equal(np.concatenate(parts), alone)
-    assert list(corpus.batches(rows[:0], 8, 2)) == []
+    assert list(image_cache.batches(rows[:0], 8, 2)) == []
 
 
 def kept_sides(folder):
@@ -75,23 +75,23 @@ def test_squares_that_only_enlarge_are_made_when_read_and_never_kept(tmp_path):
     files["cat/3.png"] = files["cat/3.png"][:-60]
     images, cache = load(str(write(tmp_path / "small", files))), tmp_path / "cache"
     options = DataOptions(allow_unreadable=True)
-    corpus = Corpus.of_small(images, options, cache, Square(30, "bilinear"), progress=False)
-    assert [name for name, _ in corpus.images.unreadable] == ["cat/3.png"]
+    image_cache = ImageCache.of_small(images, options, cache, Square(30, "bilinear"), progress=False)
+    assert [name for name, _ in image_cache.images.unreadable] == ["cat/3.png"]
     rows = np.array([12, 3, 3, 0, 8])
     for square in (Square(30, "bilinear"), Square(19), Square(18), Square(6)):
-        alone = np.stack([read_square(corpus.images, int(row), square) for row in rows])
-        np.testing.assert_array_equal(corpus.squares(rows, square).numpy(), alone)
-        np.testing.assert_array_equal(np.concatenate(list(corpus.batches(rows, square, 2))), alone)
+        alone = np.stack([read_square(image_cache.images, int(row), square) for row in rows])
+        np.testing.assert_array_equal(image_cache.squares(rows, square).numpy(), alone)
+        np.testing.assert_array_equal(np.concatenate(list(image_cache.batches(rows, square, 2))), alone)
     assert kept_sides(cache) == [6, 9, 18]  # images of 9 pixels: up to twice that is kept
-    assert not corpus.streamed
+    assert not image_cache.streamed
     # an encoder that trains reads its square in every epoch
-    Corpus(images, options, tmp_path / "training", 30, progress=False)
+    ImageCache(images, options, tmp_path / "training", 30, progress=False)
     assert kept_sides(tmp_path / "training") == [30]
 
 
 def test_batches_may_be_left_before_the_end(images):
-    corpus = Corpus(images, STREAMED, None, 12, progress=False)
-    batches = corpus.batches(np.arange(12), 12, 2)
+    image_cache = ImageCache(images, STREAMED, None, 12, progress=False)
+    batches = image_cache.batches(np.arange(12), 12, 2)
     assert next(batches).shape == (2, 12, 12, 3)
     batches.close()
 
@@ -99,7 +99,7 @@ def test_batches_may_be_left_before_the_end(images):
 def test_preprocessing_names_its_square_and_normalises_in_place_of_nothing(images):
     made = Preprocess(8, 10, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "bilinear", squash=True)
     assert made.square == Square(10, "bilinear", squash=True)
-    pixels = Corpus(images, DataOptions(), None, made.square, progress=False).squares(np.arange(3), made.square)
+    pixels = ImageCache(images, DataOptions(), None, made.square, progress=False).squares(np.arange(3), made.square)
     before = pixels.clone()
     x = made(pixels)
     assert (pixels == before).all()

@@ -193,8 +193,8 @@ def test_readers_work_in_threads_and_in_other_processes(tmp_path):
 def test_emoji_is_read_by_its_manifest():
     images = load("emoji")
     assert images.name == "emoji"
-    assert images.groups is not None
-    assert images.has_units
+    assert images.superclasses is not None
+    assert images.has_groups
     assert len(images.classes) > 10
     assert not images.unreadable
     assert images.read(0).ndim == 3

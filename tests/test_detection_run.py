@@ -127,7 +127,7 @@ def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
     assert (straight / "results.jsonl").read_bytes() == before
     assert "a box_ap:" in capsys.readouterr().out
     with pytest.raises(SlmlpError, match=r"holds another detector \(it differs in settings"):
-        detect([f"{place}/a.safetensors"], f"{place}/coco.tar", straight, cfg=settings(rois=32))
+        detect([f"{place}/a.safetensors"], f"{place}/coco.tar", straight, cfg=settings(roi_batch_size=32))
 
 
 def test_killed_it_goes_on_and_ends_bit_for_bit_the_same(place, straight, tmp_path):
@@ -204,7 +204,7 @@ def test_the_loss_falls_on_four_real_images():
     if "SLMLP_DATA" not in os.environ:
         pytest.skip("SLMLP_DATA names no folder of real data")
     data = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
-    cfg = settings(batch_size=4, steps=24, rois=16, warmup=4, base_lr=0.04)
+    cfg = settings(batch_size=4, steps=24, roi_batch_size=16, warmup=4, base_lr=0.04)
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
     samples = Samples(data, Plan(data.usable()[:4], 4, 24, 0), cfg, True, slice(None))
     compute = device.choose(detector, "cpu", "float32")

@@ -12,7 +12,7 @@ import dist_work
 from dist_launch import ended, started
 from slmlp import config, data
 from slmlp.data import augment
-from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.batches import Batches, Plan
@@ -174,13 +174,15 @@ def test_loss_curves_and_weights_of_several_processes_are_those_of_one(curve_of_
 @pytest.mark.parametrize("count", [2, 4])
 def test_parts_of_a_batch_are_the_batch(shapes, streamed, count):
     images = data.load(str(shapes)).of_part("train")
-    corpus = Corpus(images, config.DataOptions(stream_above_gb=0.0 if streamed else 64.0), None, 20, progress=False)
-    assert corpus.streamed == streamed
+    image_cache = ImageCache(
+        images, config.DataOptions(stream_above_gb=0.0 if streamed else 64.0), None, 20, progress=False
+    )
+    assert image_cache.streamed == streamed
     plan = Plan(images.labels, 12, 2, 0, balanced=False)
     views = augment.views("moco-v2", 16, 2, local_crops=1)
-    rows = corpus.rows(images)
-    (whole, labels), size = Batches(corpus, rows, plan, views)[7], 12 // count
-    parts = [Batches(corpus, rows, plan, views, slice(i * size, (i + 1) * size))[7] for i in range(count)]
+    rows = image_cache.rows(images)
+    (whole, labels), size = Batches(image_cache, rows, plan, views)[7], 12 // count
+    parts = [Batches(image_cache, rows, plan, views, slice(i * size, (i + 1) * size))[7] for i in range(count)]
     assert torch.equal(torch.cat([y for _, y in parts]), labels)
     for i, view in enumerate(whole):
         torch.testing.assert_close(torch.cat([x[i] for x, _ in parts]), view, atol=1e-6, rtol=0)
@@ -205,7 +207,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_those_that_can(monkeypatc
 def test_variables_that_make_no_sense_are_named(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "four")
     with pytest.raises(SlmlpError, match="WORLD_SIZE is 'four'"):
-        processes.size()
+        processes.world_size()
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SlmlpError, match="RANK is ''"):
@@ -217,7 +219,12 @@ def test_variables_that_make_no_sense_are_named(monkeypatch):
     assert "PATH" in left
     assert not any(name in left for name in ("WORLD_SIZE", "TORCHELASTIC_RUN_ID"))
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert (processes.size(), processes.rank(), processes.first(), processes.many()) == (1, 0, True, False)
+    assert (processes.world_size(), processes.rank(), processes.is_main(), processes.is_distributed()) == (
+        1,
+        0,
+        True,
+        False,
+    )
 
 
 def test_a_study_under_torchrun_is_refused_in_python_too(monkeypatch, tmp_path):

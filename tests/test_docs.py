@@ -39,7 +39,17 @@ def flags_of_all_commands() -> frozenset[str]:
     """The flags that ``--help`` shows, and those of other programs that the pages tell of."""
     from slmlp.cli import COMMANDS
 
-    known = {"--help", "--version", "--debug", "--dist", "--rounds", "--threads", "--steps", "--batch-size", "--out"}
+    known = {
+        "--help",
+        "--version",
+        "--debug",
+        "--dist",
+        "--rounds",
+        "--threads",
+        "--steps",
+        "--batch-size",
+        "--out",
+    }
     known |= {"--standalone", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"}
     known |= {"--nodes", "--ntasks-per-node"}  # srun; those above are torchrun's
     for script in (ROOT / "benchmarks").glob("*.py"):
@@ -67,7 +77,7 @@ def test_flags_and_commands_named_in_the_docs_exist(page):
 
 def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    smoke = 'encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"'
+    smoke = 'encoder="resnet10", image_size=16, batch_size=24, epochs=1, save_every=0, augment="weak"'
     code = code.replace('"MY_IMAGES"', repr(str(shapes)))
     code = code.replace(
         "slmlp.Study(seeds=3)",
@@ -89,8 +99,8 @@ def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeyp
     from slmlp import config
     from slmlp.experiments import study
 
-    training = dataclasses.replace(config.DEMO.training, epochs=1, keep_every=0)
-    probe = dataclasses.replace(config.DEMO.probe, folds=2, strengths=(1e-3, 1e-2, 1e-1))
+    training = dataclasses.replace(config.DEMO.training, epochs=1, save_every=0)
+    probe = dataclasses.replace(config.DEMO.probe, folds=2, l2=(1e-3, 1e-2, 1e-1))
     cfg = dataclasses.replace(config.DEMO, training=training, probe=probe, parallel=1)
     page = study.study("emoji", tmp_path / "demo", cfg, demo=True)
     text = page.read_text()

@@ -14,7 +14,7 @@ import domain_miniatures as miniatures
 from data_images import encoded, jpeg, photo, two_classes, write
 from slmlp.cli import main
 from slmlp.config import DataOptions
-from slmlp.data.published import doctor
+from slmlp.data.published import check as doctor
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def findings(path, options, name=None, **settings):
 @pytest.mark.parametrize("name", ["EuroSAT", "DeepWeeds", "ChestX", "CropDisease", "Omniglot", "DTD", "SUN397"])
 def test_a_good_copy_is_well(name, tmp_path, options):
     by_check, found = findings(miniatures.make(name, tmp_path / name), options, name)
-    assert found.well, found.findings
+    assert found.ok, found.findings
     assert found.images == miniatures.COUNTS[name][1]
     assert found.parts == miniatures.COUNTS[name][2:]
     assert {f.level for f in found.findings} <= {"note"}
@@ -55,7 +55,7 @@ def test_counts_and_class_names(tmp_path, options):
     (folder / "2750/River").rename(folder / "2750/Rivers")
     (folder / "2750/Forest/Forest_4.jpg").unlink()
     by_check, found = findings(folder, options, "EuroSAT")
-    assert not found.well
+    assert not found.ok
     assert "images: expected 30, found 29" in by_check["counts"].examples
     assert "images of class 'Forest': expected 10, found 9" in by_check["counts"].examples
     assert "'Rivers' is no published class: 'River' is meant?" in by_check["class names"].examples
@@ -79,7 +79,7 @@ def test_pictures_that_are_known_to_be_gone_are_a_note(tmp_path, options):
     (folder / "images_256/00000003.jpg").unlink()
     by_check, found = findings(folder, options, "Kaokore")
     assert by_check["missing"].level == "note"
-    assert found.well
+    assert found.ok
 
 
 def test_damage_is_found_at_both_ends_of_a_file(tmp_path, options):
@@ -113,7 +113,7 @@ def test_a_copy_converted_without_loss_is_a_note(tmp_path, options):
     path.write_bytes(encoded(Image.open(path), "PNG"))
     by_check, found = findings(folder, options, "EuroSAT")
     assert by_check["re-encoded"].level == "note"
-    assert found.well
+    assert found.ok
 
 
 def test_a_resized_copy(tmp_path, options):
@@ -133,14 +133,14 @@ def test_parts_that_overlap(tmp_path, options):
     assert by_check["overlap"].examples == ("test/Peach___healthy/9 HL.JPG = train/Peach___healthy/2 HL.JPG",)
     assert "(50.0 %)" in by_check["overlap"].what
     assert "the parts overlap" in by_check["overlap"].what
-    assert not found.well
+    assert not found.ok
 
 
 def test_parts_made_by_somebody_else(tmp_path, options):
     write(tmp_path / "x", {**two_classes("train/"), **two_classes("test/", start=9)})
     by_check, found = findings(tmp_path / "x", options, "EuroSAT")
     assert "parts made by somebody else" in by_check["layout"].what
-    assert not found.well
+    assert not found.ok
 
 
 def test_an_overlap_of_arrays(tmp_path, options, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_folder_of_ones_own_with_everything_wrong(tmp_path, options):
         },
     )  # fmt: skip
     by_check, found = findings(folder, options)
-    assert not found.well
+    assert not found.ok
     assert by_check["overlap"].examples == ("test/cat/b.png = train/cat/a.png",)
     assert any("train/dog/c.png" in text and "cat" in text for text in by_check["two classes"].examples)
     assert by_check["repeated"].examples == ("train/dog/d.png = train/dog/c.png",)
@@ -203,13 +203,13 @@ def test_encodings_that_tell_the_class(tmp_path, options):
         [("ant", "png", "PNG"), ("bee", "png", "PNG"), ("cow", "jpg", "JPEG")]) for i in range(3)}  # fmt: skip
     by_check, found = findings(write(tmp_path / "mine", files), options)
     assert by_check["encoding"].examples == ("class 'cow' is JPEG, most are PNG",)
-    assert found.well
+    assert found.ok
 
 
 def test_one_image_in_a_class(tmp_path, options):
     by_check, found = findings(write(tmp_path / "mine", {**two_classes(), "eel/1.jpg": jpeg(70)}), options)
     assert by_check["classes"].examples == ("eel",)
-    assert not found.well
+    assert not found.ok
 
 
 def test_the_command_says_what_to_do_and_how_it_went(tmp_path, capsys, monkeypatch):

@@ -20,21 +20,21 @@ from slmlp.results.intervals import clustered_mean, crossed_mean
 
 
 def simulate(
-    random, sets=6, seeds=5, n=200, per_unit=1, draws=1, *, shift=0.02, between=0.03, common=0.02, apart=False
+    random, sets=6, seeds=5, n=200, per_group=1, draws=1, *, shift=0.02, between=0.03, common=0.02, apart=False
 ):
     """Paired sets, true differences of each; seeds share an effect on all sets unless ``apart`` names them anew."""
     lucky = common * random.normal(size=seeds)
     truth = shift + between * random.normal(size=sets)
     made = []
     for j in range(sets):
-        units = np.arange(n) // per_unit
-        easy = random.uniform(0.35, 0.65, size=n)[units]
-        taste = 0.1 * random.normal(size=n)[units]
+        groups = np.arange(n) // per_group
+        easy = random.uniform(0.35, 0.65, size=n)[groups]
+        taste = 0.1 * random.normal(size=n)[groups]
         chance = np.clip(easy + taste + truth[j] + lucky[:, None, None], 0, 1)
         a = (random.random((seeds, draws, n)) < easy).astype(float)
         b = (random.random((seeds, draws, n)) < chance).astype(float)
         names = tuple(range(j * seeds, j * seeds + seeds)) if apart else tuple(range(seeds))
-        made.append((names, a, b, units.astype(str)))
+        made.append((names, a, b, groups.astype(str)))
     return made, truth
 
 
@@ -43,15 +43,15 @@ def build(made) -> list[PairedSet]:
 
 
 def test_these_data_sets_in_closed_form():
-    made, _ = simulate(np.random.default_rng(0), sets=4, seeds=3, per_unit=2, draws=2)
+    made, _ = simulate(np.random.default_rng(0), sets=4, seeds=3, per_group=2, draws=2)
     found = over(build(made), POINTS)
     d = [100 * (b - a) for _, a, b, _ in made]  # (S, R, N) of each set
     assert found.value == pytest.approx(np.mean([x.mean() for x in d]))
     of_seeds = np.mean([x.mean((1, 2)) for x in d], axis=0)  # a seed's mean over data sets
     parts = [(of_seeds.var(ddof=1) / 3, 2)]
-    for x, (_, _, _, units) in zip(d, made, strict=True):
+    for x, (_, _, _, groups) in zip(d, made, strict=True):
         parts += [(x.mean((0, 2)).var(ddof=1) / 2 / 16, 1)]
-        parts += [(clustered_mean(x.mean((0, 1)), units).variance / 16, 99)]
+        parts += [(clustered_mean(x.mean((0, 1)), groups).variance / 16, 99)]
     variance = sum(v for v, _ in parts)
     degrees = variance**2 / sum(v**2 / k for v, k in parts)
     assert found.these.standard_error == pytest.approx(np.sqrt(variance))
@@ -72,10 +72,10 @@ def test_data_sets_like_these_in_closed_form():
 
 
 def test_one_data_set_is_its_own_comparison():
-    for seeds, per_unit, draws in ((5, 1, 1), (4, 2, 3), (1, 4, 1), (2, 1, 1)):
-        [(names, a, b, units)], _ = simulate(np.random.default_rng(3), 1, seeds, 400, per_unit, draws)
-        found = over([paired_set("x", names, a, b, units)], POINTS, resamples=20_000)
-        closed = crossed_mean(100 * (b - a), units)
+    for seeds, per_group, draws in ((5, 1, 1), (4, 2, 3), (1, 4, 1), (2, 1, 1)):
+        [(names, a, b, groups)], _ = simulate(np.random.default_rng(3), 1, seeds, 400, per_group, draws)
+        found = over([paired_set("x", names, a, b, groups)], POINTS, resamples=20_000)
+        closed = crossed_mean(100 * (b - a), groups)
         assert found.like is None
         assert found.value == pytest.approx(closed.value)
         assert found.these.standard_error == pytest.approx(closed.standard_error)
@@ -87,7 +87,7 @@ def test_one_data_set_is_its_own_comparison():
 
 
 def resample_slowly(made, scale, times):
-    """Resampled means over data sets, one image at a time, seeds and units drawn by index."""
+    """Resampled means over data sets, one image at a time, seeds and groups drawn by index."""
     random = np.random.default_rng(11)
     every = sorted({s for names, *_ in made for s in names})
     n, offsets = len(every), []
@@ -95,10 +95,10 @@ def resample_slowly(made, scale, times):
         drawn = [every[k] for k in random.integers(0, n, n)]
         weight = {s: drawn.count(s) - 1 + random.normal() / np.sqrt(n - 1) for s in every}
         differences = []
-        for names, a, b, units in made:
-            groups = sorted(set(units.tolist()))
+        for names, a, b, groups in made:
+            groups = sorted(set(groups.tolist()))
             again = [groups[k] for k in random.integers(0, len(groups), len(groups))]
-            rows = np.concatenate([np.flatnonzero(units == g) for g in again])
+            rows = np.concatenate([np.flatnonzero(groups == g) for g in again])
             accuracies = []
             for right in (a, b):
                 mean = right.mean()
@@ -115,9 +115,9 @@ def resample_slowly(made, scale, times):
 
 @pytest.mark.parametrize("scale", [POINTS, LOG_ODDS], ids=["points", "log-odds"])
 def test_the_resampling_is_that_of_a_slow_loop(scale):
-    made, _ = simulate(np.random.default_rng(4), sets=3, seeds=4, n=60, per_unit=3, common=0.05)
-    names, a, b, units = made[1]
-    made[1] = (names[:2], a[:2], b[:2], units)  # a set that lacks two seeds
+    made, _ = simulate(np.random.default_rng(4), sets=3, seeds=4, n=60, per_group=3, common=0.05)
+    names, a, b, groups = made[1]
+    made[1] = (names[:2], a[:2], b[:2], groups)  # a set that lacks two seeds
     fast = over(build(made), scale, resamples=20_000)
     slow = resample_slowly(made, scale, 1500)
     assert slow.mean() == pytest.approx(fast.value, abs=4 * slow.std() / np.sqrt(1500) + 0.02 * slow.std())
@@ -137,8 +137,8 @@ def test_log_odds_by_hand():
     right[:, :, :12] = 1
     better = right.copy()
     better[:, :, :15] = 1
-    units = np.arange(20).astype(str)
-    sets = [paired_set("x", (0, 1), right, better, units), paired_set("y", (0, 1), right, np.ones_like(right), units)]
+    groups = np.arange(20).astype(str)
+    sets = [paired_set("x", (0, 1), right, better, groups), paired_set("y", (0, 1), right, np.ones_like(right), groups)]
     value = over(sets, LOG_ODDS).value
     assert value == pytest.approx(np.mean([log(3) - log(1.5), log(19.5 / 0.5) - log(1.5)]))
     assert over(sets, POINTS).value == pytest.approx(100 * (0.15 + 0.4) / 2)
@@ -148,10 +148,10 @@ def test_log_odds_have_the_variance_of_the_delta_method():
     made, _ = simulate(np.random.default_rng(5), sets=3, seeds=1, n=2000)
     found = over(build(made), LOG_ODDS)
     variances = []
-    for _, a, b, units in made:
+    for _, a, b, groups in made:
         pa, pb = a.mean(), b.mean()
         line = b[0, 0] / (pb * (1 - pb)) - a[0, 0] / (pa * (1 - pa))
-        variances.append(clustered_mean(line, units).variance / 9)
+        variances.append(clustered_mean(line, groups).variance / 9)
     assert found.these.standard_error == pytest.approx(np.sqrt(sum(variances)))
 
 
@@ -170,7 +170,7 @@ def coverage(times, scale=POINTS, **settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"sets": 4}, {"sets": 4, "seeds": 1, "common": 0.0}, {"sets": 3, "seeds": 2, "per_unit": 4}], ids=str
+    "settings", [{"sets": 4}, {"sets": 4, "seeds": 1, "common": 0.0}, {"sets": 3, "seeds": 2, "per_group": 4}], ids=str
 )
 def test_the_intervals_cover_the_truth(settings):
     these, like = coverage(100, n=100, **settings)
@@ -197,7 +197,7 @@ def test_the_same_seed_gives_the_same_and_other_sets_do_not_disturb():
 
 def test_no_difference_at_all_is_none():
     made, _ = simulate(np.random.default_rng(7), sets=3)
-    same = build([(names, a, a, units) for names, a, _, units in made])
+    same = build([(names, a, a, groups) for names, a, _, groups in made])
     for scale in (POINTS, LOG_ODDS):
         found = over(same, scale)
         for spread in (found.these, found.like):
@@ -208,10 +208,10 @@ def test_no_difference_at_all_is_none():
 
 def test_twelve_large_data_sets_take_seconds():
     random = np.random.default_rng(8)
-    units = np.arange(10_000).astype(str)
+    groups = np.arange(10_000).astype(str)
     right = [(random.random((5, 1, 10_000)) < p).astype(float) for p in (0.6, 0.62)]
     start = time.process_time()
-    sets = [paired_set(f"set{j}", tuple(range(5)), *right, units) for j in range(12)]
+    sets = [paired_set(f"set{j}", tuple(range(5)), *right, groups) for j in range(12)]
     over(sets, POINTS)
     over(sets, LOG_ODDS)
     assert time.process_time() - start < 10

@@ -193,7 +193,7 @@ def noisy(features, amount, seed):
     return dataclasses.replace(features, x=(features.x + amount * noise).astype(np.float32))
 
 
-def test_few_shot_episodes_are_the_units():
+def test_few_shot_episodes_are_the_groups():
     cfg = config.FewShot(ways=3, shots=3, queries=5, episodes=60)
     data = {name: blobs(150, classes=5, seed=k) for k, name in enumerate(("dtd", "svhn"))}
     runs = {
@@ -203,12 +203,12 @@ def test_few_shot_episodes_are_the_units():
     verdict = judge_domains(runs, "sl")
     [c] = verdict.comparisons
     assert c.winner == "sl-mlp"
-    assert (c.sets["dtd"].units, c.sets["dtd"].images, c.sets["dtd"].draws) == (60, 900, 1)
-    assert "900 images of 60 units" in c.sets["dtd"].sentence
+    assert (c.sets["dtd"].groups, c.sets["dtd"].images, c.sets["dtd"].draws) == (60, 900, 1)
+    assert "900 images of 60 groups" in c.sets["dtd"].sentence
 
 
 def test_draws_of_labels_are_told_from_seeds():
-    cfg, probe = config.Labels((0.1,), draws=3), config.Probe(strengths=(0.1,))
+    cfg, probe = config.Labels((0.1,), draws=3), config.Probe(l2=(0.1,))
     runs = {"sl": {}, "sl-mlp": {}}
     for k, name in enumerate(("dtd", "svhn")):
         train, test = blobs(160, seed=k), blobs(200, seed=k, start=9000)

@@ -1,7 +1,7 @@
 """The embedded emoji set.
 
-- holds the published number of images, classes, groups and units
-- no unit stands on both sides of the train/test cut, and every class has 20 training images
+- holds the published number of images, classes, superclasses and groups
+- no group stands on both sides of the train/test cut, and every class has 20 training images
 - the manifest names exactly the files of the archive, all 48x48 RGB
 - the archive carries nothing of the machine that built it, and is small enough for the wheel
 """
@@ -32,42 +32,42 @@ def rows(archive):
 
 
 def test_counts(rows):
-    assert list(rows[0]) == ["path", "label", "part", "class_group", "unit"]
+    assert list(rows[0]) == ["path", "label", "part", "superclass", "group"]
     assert len(rows) == 4774
     assert Counter(r["part"] for r in rows) == {"train": 3402, "test": 1372}
     assert len({r["label"] for r in rows}) == 65
-    assert len({r["class_group"] for r in rows}) == 9
-    assert len({r["unit"] for r in rows}) == 1489
+    assert len({r["superclass"] for r in rows}) == 9
+    assert len({r["group"] for r in rows}) == 1489
     assert Counter(r["path"].split("/")[0] for r in rows) == {"noto": 1704, "twemoji": 1684, "fluent": 1386}
 
 
-def test_no_unit_on_both_sides(rows):
+def test_no_group_on_both_sides(rows):
     parts = defaultdict(set)
     for row in rows:
-        parts[row["unit"]].add(row["part"])
+        parts[row["group"]].add(row["part"])
     assert all(len(p) == 1 for p in parts.values())
 
 
-def test_every_class_is_in_one_group_with_both_parts(rows):
-    groups = defaultdict(set)
+def test_every_class_is_in_one_superclass_with_both_parts(rows):
+    superclasses = defaultdict(set)
     for row in rows:
-        groups[row["label"]].add(row["class_group"])
-    assert all(len(g) == 1 for g in groups.values())
+        superclasses[row["label"]].add(row["superclass"])
+    assert all(len(g) == 1 for g in superclasses.values())
     counts = Counter((r["label"], r["part"]) for r in rows)
-    assert all(counts[label, "train"] >= 20 for label in groups)
-    shares = [counts[k, "test"] / (counts[k, "test"] + counts[k, "train"]) for k in groups]
+    assert all(counts[label, "train"] >= 20 for label in superclasses)
+    shares = [counts[k, "test"] / (counts[k, "test"] + counts[k, "train"]) for k in superclasses]
     assert min(shares) >= 0.2
     assert max(shares) <= 0.32
 
 
 def test_twins_share_a_unit(rows):
-    unit = {r["path"]: r["unit"] for r in rows}
+    group = {r["path"]: r["group"] for r in rows}
     for twins in (
         ("noto/1f468-200d-1f33e.webp", "twemoji/1f469-200d-1f33e.webp", "fluent/1f9d1-200d-1f33e.webp"),  # farmers
         ("noto/1f6b6.webp", "noto/1f6b6-200d-2640-200d-27a1.webp"),  # walking, woman walking to the right
         ("noto/1f9d1.webp", "noto/1f468-200d-1f9b0.webp"),  # person, man with red hair
     ):
-        assert len({unit[t] for t in twins}) == 1
+        assert len({group[t] for t in twins}) == 1
 
 
 def test_every_image_decodes(archive, rows):

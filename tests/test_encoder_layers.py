@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from slmlp import api, config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build, layers
 from slmlp.encoders.extract import extract_layers
 from slmlp.encoders.sources import open_encoder
@@ -179,12 +179,18 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
         hidden = projector[:-1](h)
     torch.testing.assert_close(found["projector.output"], z, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(found["projector.hidden"], hidden, atol=1e-5, rtol=1e-3)
-    corpus = Corpus(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False)
-    made = extract_layers(encoder, corpus, corpus.images, tmp_path / "c", "cpu", ("output", "projector.hidden"))
+    image_cache = ImageCache(
+        data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False
+    )
+    made = extract_layers(
+        encoder, image_cache, image_cache.images, tmp_path / "c", "cpu", ("output", "projector.hidden")
+    )
     assert made["projector.hidden"].x.min() >= 0, "behind a ReLU"
     # another projector is another cache entry, though the encoder is the same
     next(encoder.projector.parameters()).data.add_(1)
-    again = extract_layers(encoder, corpus, corpus.images, tmp_path / "c", "cpu", ("output", "projector.hidden"))
+    again = extract_layers(
+        encoder, image_cache, image_cache.images, tmp_path / "c", "cpu", ("output", "projector.hidden")
+    )
     assert not np.allclose(again["projector.hidden"].x, made["projector.hidden"].x)
     np.testing.assert_array_equal(again["output"].x, made["output"].x)
 

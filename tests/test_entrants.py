@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from slmlp import config
-from slmlp.experiments.contenders import entrants
+from slmlp.experiments.contenders import contenders
 from slmlp.experiments.suite.untrained import untrained
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
@@ -25,15 +25,15 @@ def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
     for folder in [*made, "sl-seed1", "sl_cosine=true-seed1x"]:
         shutil.copytree(runs[1], tmp_path / "runs" / folder)
     files.write_json(tmp_path / "study.json", {"methods": names})
-    found = entrants([str(tmp_path / "runs" / folder) for folder in made])
+    found = contenders([str(tmp_path / "runs" / folder) for folder in made])
     assert [(one.name, one.run, one.seed) for one in found] == [(made[run], run, 1) for run in made]
     for folder in ("sl-seed1", "sl_cosine=true-seed1x"):  # beside them, and not the study's
-        [other] = entrants([str(tmp_path / "runs" / folder)])
+        [other] = contenders([str(tmp_path / "runs" / folder)])
         assert (other.name, other.run) == ("sl", folder)
-    [named] = entrants([f"mine={tmp_path / 'runs' / 'sl_cosine=true-seed1'}"])
+    [named] = contenders([f"mine={tmp_path / 'runs' / 'sl_cosine=true-seed1'}"])
     assert (named.name, named.run) == ("mine", "mine-seed1")
     (tmp_path / "study.json").write_text('{"methods": ["nothing"]}')
-    [alone] = entrants([str(tmp_path / "runs" / "sl_cosine=true-seed1")])
+    [alone] = contenders([str(tmp_path / "runs" / "sl_cosine=true-seed1")])
     assert alone.name == "sl"
 
 
@@ -42,8 +42,8 @@ def test_two_runs_in_folders_of_one_name_never_share_their_predictions(runs, tmp
     for method, run in (("a", runs[0]), ("b", runs[2])):
         shutil.copytree(run, tmp_path / method / "run")
     with pytest.raises(SlmlpError, match="are both called run: give them names of their own"):
-        entrants([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
-    named = entrants([f"first={tmp_path / 'a' / 'run'}", f"second={tmp_path / 'b' / 'run'}"])
+        contenders([str(tmp_path / "a" / "run"), str(tmp_path / "b" / "run")])
+    named = contenders([f"first={tmp_path / 'a' / 'run'}", f"second={tmp_path / 'b' / 'run'}"])
     assert [one.run for one in named] == ["first-seed0", "second-seed0"]
 
 
@@ -52,14 +52,14 @@ def test_a_file_of_weights_is_called_by_its_own_name_and_not_by_its_folder(tmp_p
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "w.safetensors").touch()
     words = [f"timm:test_resnet@{tmp_path / folder / 'w.safetensors'}" for folder in ("a", "b")]
-    [one] = entrants(words[:1])
+    [one] = contenders(words[:1])
     assert (one.name, one.run, one.source) == (*["timm:test_resnet@w.safetensors"] * 2, words[0])
     with pytest.raises(SlmlpError, match=r"are both timm:test_resnet@w.safetensors with seed 0: give them names"):
-        entrants(words)
+        contenders(words)
 
 
 def test_untrained_networks_are_rows_one_a_network(runs):
-    found = entrants([*runs, "timm:test_resnet@random", "again=timm:test_resnet@random"])
+    found = contenders([*runs, "timm:test_resnet@random", "again=timm:test_resnet@random"])
     rows = untrained(found, config.PreprocessFlags())
     assert [row.name for row in rows] == ["random-init:resnet10", "random-init:test_resnet"]
     assert [row.name for row in untrained(found[:2], config.PreprocessFlags())] == ["random-init"]

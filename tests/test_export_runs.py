@@ -22,7 +22,7 @@ from slmlp.exports.card import text
 from slmlp.results import records
 from slmlp.runtime.errors import SlmlpError
 
-TINY = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=2, keep_every=1, augment="weak")
+TINY = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=2, save_every=1, augment="weak")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_projector_travels_only_where_it_is_asked_for(run, tmp_path, to):
 def test_networks_without_a_place_for_it_refuse_the_projector(run, shapes, tmp_path):
     with pytest.raises(SlmlpError, match=r"slmlp's own network.*safetensors, onnx, exported-program can hold it"):
         slmlp.export(run.path, "timm", out(tmp_path, "timm"), with_projector=True)
-    vit = dataclasses.replace(TINY, encoder="test_vit", epochs=1, keep_every=0, image_size=32)
+    vit = dataclasses.replace(TINY, encoder="test_vit", epochs=1, save_every=0, image_size=32)
     other = slmlp.pretrain(str(shapes), tmp_path / "vit", training=vit, progress=False)
     with pytest.raises(SlmlpError, match=r"no place for a projector.*safetensors, onnx, exported-program can hold it"):
         slmlp.export(other.path, "timm", out(tmp_path, "timm"), with_projector=True)

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from slmlp import config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build, fold, layers
+from slmlp.encoders import extract as features
 from slmlp.encoders.extract import extract, extract_layers, precision_of, transform_id
 from slmlp.encoders.sources import open_encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
-from slmlp.probes import features
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
 
@@ -30,8 +30,8 @@ LAYERS = ("stage1", "stage4", "output")
 
 
 @pytest.fixture(scope="module")
-def corpus(shapes):
-    return Corpus(data.load(str(shapes)), config.DataOptions(), None, 20, progress=False)
+def image_cache(shapes):
+    return ImageCache(data.load(str(shapes)), config.DataOptions(), None, 20, progress=False)
 
 
 @pytest.fixture
@@ -53,46 +53,46 @@ def _trained(module):
             norm.bias.data.normal_(std=0.3, generator=generator)
 
 
-def plainly(encoder, corpus, names):
+def plainly(encoder, image_cache, names):
     """Return features by the simplest loop there is."""
-    x = encoder.preprocess(corpus.squares(corpus.rows(corpus.images), encoder.preprocess.square))
+    x = encoder.preprocess(image_cache.squares(image_cache.rows(image_cache.images), encoder.preprocess.square))
     with torch.inference_mode():
         return {k: h.numpy() for k, h in layers.outputs(encoder, x, names).items()}
 
 
-def test_layers_come_from_one_pass_and_are_those_of_the_plain_loop(encoder, corpus, tmp_path, monkeypatch):
-    wanted = plainly(encoder, corpus, LAYERS)
+def test_layers_come_from_one_pass_and_are_those_of_the_plain_loop(encoder, image_cache, tmp_path, monkeypatch):
+    wanted = plainly(encoder, image_cache, LAYERS)
     passes = []
     run = features.forward
     monkeypatch.setattr(features, "forward", lambda *a, **k: (passes.append(a[4]), run(*a, **k))[1])
-    found = extract_layers(encoder, corpus, corpus.images, tmp_path, "cpu", LAYERS, batch_size=50)
+    found = extract_layers(encoder, image_cache, image_cache.images, tmp_path, "cpu", LAYERS, batch_size=50)
     assert passes == [list(LAYERS)]
     for name in LAYERS:
         assert found[name].x.dtype == np.float32
         np.testing.assert_allclose(found[name].x, wanted[name], atol=1e-5, rtol=1e-4)
-        assert found[name].ids.tolist() == list(corpus.images.ids)
+        assert found[name].ids.tolist() == list(image_cache.images.ids)
     # each layer has a file of its own; what is there is not computed again
     assert len(list(tmp_path.iterdir())) == 3
-    more = extract_layers(encoder, corpus, corpus.images, tmp_path, "cpu", ("output", "stage2"))
+    more = extract_layers(encoder, image_cache, image_cache.images, tmp_path, "cpu", ("output", "stage2"))
     assert passes[1:] == [["stage2"]]
     np.testing.assert_array_equal(more["output"].x, found["output"].x)
-    np.testing.assert_array_equal(extract(encoder, corpus, corpus.images, tmp_path).x, found["output"].x)
+    np.testing.assert_array_equal(extract(encoder, image_cache, image_cache.images, tmp_path).x, found["output"].x)
     assert len(passes) == 2
 
 
-def test_the_key_of_the_output_in_float32_is_the_one_it_always_was(encoder, corpus, tmp_path):
-    extract_layers(encoder, corpus, corpus.images, tmp_path, "cpu", ("output", "stage1"))
-    images = corpus.images
+def test_the_key_of_the_output_in_float32_is_the_one_it_always_was(encoder, image_cache, tmp_path):
+    extract_layers(encoder, image_cache, image_cache.images, tmp_path, "cpu", ("output", "stage1"))
+    images = image_cache.images
     key = files.hash_json([encoder.hash(), images.hash(), images.fingerprint, "square16-centre16-imagenet-float32"])
     assert f"{key[:32]}.npz" in {path.name for path in tmp_path.iterdir()}
     assert transform_id(encoder) == "square16-centre16-imagenet-float32"
 
 
 def test_bfloat16_is_near_float32_has_caches_of_its_own_and_auto_is_what_the_hardware_has(
-    encoder, corpus, tmp_path, monkeypatch
+    encoder, image_cache, tmp_path, monkeypatch
 ):
-    full = extract(encoder, corpus, corpus.images, tmp_path)
-    half = extract(encoder, corpus, corpus.images, tmp_path, precision="bfloat16")
+    full = extract(encoder, image_cache, image_cache.images, tmp_path)
+    half = extract(encoder, image_cache, image_cache.images, tmp_path, precision="bfloat16")
     assert len(list(tmp_path.iterdir())) == 2
     assert half.x.dtype == np.float32
     assert not np.array_equal(half.x, full.x)
@@ -101,68 +101,72 @@ def test_bfloat16_is_near_float32_has_caches_of_its_own_and_auto_is_what_the_har
     for has, name in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(device, "computes_bfloat16", lambda _, has=has: has)
         assert precision_of(encoder, "cpu", "auto") == name
-        auto = extract(encoder, corpus, corpus.images, tmp_path, "auto", precision="auto")
+        auto = extract(encoder, image_cache, image_cache.images, tmp_path, "auto", precision="auto")
         np.testing.assert_array_equal(auto.x, (half if has else full).x)
     assert transform_id(encoder, "bfloat16").endswith("-bfloat16")
 
 
-def test_streamed_images_give_the_same_features(encoder, corpus, shapes):
-    streamed = Corpus(data.load(str(shapes)), STREAMED, None, 20, progress=False)
+def test_streamed_images_give_the_same_features(encoder, image_cache, shapes):
+    streamed = ImageCache(data.load(str(shapes)), STREAMED, None, 20, progress=False)
     assert streamed.streamed
-    found, wanted = (extract(encoder, c, c.images, batch_size=32) for c in (streamed, corpus))
+    found, wanted = (extract(encoder, c, c.images, batch_size=32) for c in (streamed, image_cache))
     np.testing.assert_array_equal(found.x, wanted.x)
 
 
-def test_any_square_of_an_encoder_is_made(corpus, shapes):
+def test_any_square_of_an_encoder_is_made(image_cache, shapes):
     flags = config.PreprocessFlags(size=32, side=40, interpolation="bilinear", squash=True)
     encoder = open_encoder("timm:test_resnet@random", overrides=flags)
-    own = Corpus(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False)
-    np.testing.assert_array_equal(extract(encoder, own, own.images).x, extract(encoder, corpus, corpus.images).x)
+    own = ImageCache(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False)
+    np.testing.assert_array_equal(
+        extract(encoder, own, own.images).x, extract(encoder, image_cache, image_cache.images).x
+    )
 
 
 def test_a_file_that_vanishes_while_images_are_streamed_is_named(encoder, shapes, tmp_path):
     shutil.copytree(shapes, tmp_path / "shapes")
-    corpus = Corpus(data.load(str(tmp_path / "shapes")), STREAMED, None, 20, progress=False)
+    image_cache = ImageCache(data.load(str(tmp_path / "shapes")), STREAMED, None, 20, progress=False)
     (tmp_path / "shapes" / "test" / "ring" / "003.png").unlink()
     with pytest.raises(SlmlpError, match=r"cannot read test/ring/003\.png"):
-        extract(encoder, corpus, corpus.images)
+        extract(encoder, image_cache, image_cache.images)
 
 
-def test_a_disk_too_small_is_said_before_anything_is_computed(encoder, corpus, tmp_path, monkeypatch):
+def test_a_disk_too_small_is_said_before_anything_is_computed(encoder, image_cache, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "forward", lambda *_, **__: pytest.fail("computed"))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
     with pytest.raises(SlmlpError, match=r"204 images \(2 layers of 32, 256 numbers\) need 0\.00 GB.*are free there"):
-        extract_layers(encoder, corpus, corpus.images, tmp_path / "new" / "c", "cpu", ("stage1", "output"))
+        extract_layers(encoder, image_cache, image_cache.images, tmp_path / "new" / "c", "cpu", ("stage1", "output"))
     monkeypatch.setattr(features, "forward", lambda *_, **__: {"stage1": np.zeros((204, 32), np.float32)})
-    extract_layers(encoder, corpus, corpus.images, tmp_path / "new" / "c", "cpu", ("stage1",))  # that much fits
+    extract_layers(
+        encoder, image_cache, image_cache.images, tmp_path / "new" / "c", "cpu", ("stage1",)
+    )  # that much fits
 
 
-def test_features_that_are_not_finite_name_encoder_layer_and_number(corpus, tmp_path):
+def test_features_that_are_not_finite_name_encoder_layer_and_number(image_cache, tmp_path):
     encoder = open_encoder("user_networks:not_finite", overrides=config.PreprocessFlags(size=16))
     with pytest.raises(SlmlpError, match=r"user_networks:not_finite gives features that are not finite for \d+ of 204"):
-        extract(encoder, corpus, corpus.images, tmp_path)
+        extract(encoder, image_cache, image_cache.images, tmp_path)
     assert not list(tmp_path.iterdir()), "nothing wrong is kept"
 
 
-def test_networks_without_weights_of_torchs_keep_their_own_precision(corpus):
+def test_networks_without_weights_of_torchs_keep_their_own_precision(image_cache):
     encoder = open_encoder("user_networks:not_finite", overrides=config.PreprocessFlags(size=16))
     assert precision_of(encoder, "auto", "auto") == "float32"
     with pytest.raises(SlmlpError, match="its own precision"):
-        extract(encoder, corpus, corpus.images, precision="bfloat16")
+        extract(encoder, image_cache, image_cache.images, precision="bfloat16")
 
 
-def test_an_unknown_device_or_layer_is_one_line(encoder, corpus):
+def test_an_unknown_device_or_layer_is_one_line(encoder, image_cache):
     with pytest.raises(SlmlpError, match="--device"):
-        extract(encoder, corpus, corpus.images, device="cuda:99")
+        extract(encoder, image_cache, image_cache.images, device="cuda:99")
     with pytest.raises(SlmlpError, match="did you mean 'stage1'"):
-        extract(encoder, corpus, corpus.images, layer="stag1")
+        extract(encoder, image_cache, image_cache.images, layer="stag1")
 
 
-def test_the_encoder_is_left_as_it_was(encoder, corpus):
+def test_the_encoder_is_left_as_it_was(encoder, image_cache):
     before = encoder.hash()
     encoder.train()
-    extract(encoder, corpus, corpus.images, precision="bfloat16")
+    extract(encoder, image_cache, image_cache.images, precision="bfloat16")
     assert encoder.training
     assert encoder.hash() == before
 

@@ -78,7 +78,7 @@ def test_tasks_on_the_disk_give_the_numbers_of_those_in_memory(file, tmp_path, m
         path = tmp_path / "several.npz"
         np.savez(path, **{**arrays, "y": np.eye(6, dtype=np.int64)[arrays["y"]]})
     tasks = ["linear"] if several else ["linear", "knn", "centroid"]
-    cfg = config.TaskSettings(probe=config.Probe(strengths=(1e-2, 1e-1)), knn=config.Knn(neighbours=5))
+    cfg = config.TaskSettings(probe=config.Probe(l2=(1e-2, 1e-1)), knn=config.Knn(neighbours=5))
     held = feature_file.evaluate_file(path, tasks, tmp_path / "memory", cfg)
     read = feature_file.read_arrays
     monkeypatch.setattr(feature_file, "read_arrays", lambda where, limit: read(where, 0.0))

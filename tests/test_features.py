@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slmlp import config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.calibrate import calibrate_norms
 from slmlp.encoders.extract import extract
@@ -20,8 +20,8 @@ from slmlp.runtime.errors import SlmlpError
 
 
 @pytest.fixture(scope="module")
-def corpus(shapes):
-    return Corpus(data.load(str(shapes)), config.DataOptions(), None, 20, progress=False)
+def image_cache(shapes):
+    return ImageCache(data.load(str(shapes)), config.DataOptions(), None, 20, progress=False)
 
 
 def encoder_of(seed):
@@ -29,40 +29,40 @@ def encoder_of(seed):
         return build("resnet10", 16, "small").eval()
 
 
-def test_features_are_the_encoders_in_the_order_of_the_images(corpus):
+def test_features_are_the_encoders_in_the_order_of_the_images(image_cache):
     encoder = encoder_of(0)
-    part = corpus.images.of_part("test")
-    found = extract(encoder, corpus, part)
+    part = image_cache.images.of_part("test")
+    found = extract(encoder, image_cache, part)
     with torch.no_grad():
-        alone = encoder(Preprocess.ours(16)(corpus.squares(corpus.rows(part)[7:8], 16)))
+        alone = encoder(Preprocess.ours(16)(image_cache.squares(image_cache.rows(part)[7:8], 16)))
     np.testing.assert_allclose(found.x[7], alone[0].numpy(), atol=1e-5)
     assert found.ids.tolist() == list(part.ids)
     assert found.x.dtype == np.float32
 
 
-def test_a_cache_is_used_only_by_the_weights_that_wrote_it(corpus, tmp_path):
-    first = extract(encoder_of(0), corpus, corpus.images, tmp_path)
+def test_a_cache_is_used_only_by_the_weights_that_wrote_it(image_cache, tmp_path):
+    first = extract(encoder_of(0), image_cache, image_cache.images, tmp_path)
     (file,) = tmp_path.iterdir()
-    other = extract(encoder_of(1), corpus, corpus.images, tmp_path)
+    other = extract(encoder_of(1), image_cache, image_cache.images, tmp_path)
     assert not np.allclose(first.x, other.x)
     assert len(list(tmp_path.iterdir())) == 2
     # another's content under this name: the key inside does not fit, so it is made anew
     content = file.read_bytes()
     (second,) = [p for p in tmp_path.iterdir() if p != file]
     file.write_bytes(second.read_bytes())
-    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x)
+    np.testing.assert_array_equal(extract(encoder_of(0), image_cache, image_cache.images, tmp_path).x, first.x)
     file.write_bytes(content[:100])  # damaged
-    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x)
+    np.testing.assert_array_equal(extract(encoder_of(0), image_cache, image_cache.images, tmp_path).x, first.x)
     # a hit is read, not computed: a marked cache comes back marked
     with np.load(file) as held:
         np.savez(file, x=held["x"] + 1, key=held["key"])
-    np.testing.assert_array_equal(extract(encoder_of(0), corpus, corpus.images, tmp_path).x, first.x + 1)
+    np.testing.assert_array_equal(extract(encoder_of(0), image_cache, image_cache.images, tmp_path).x, first.x + 1)
 
 
-def test_calibrated_norms_have_the_statistics_of_the_images(corpus):
+def test_calibrated_norms_have_the_statistics_of_the_images(image_cache):
     encoder = encoder_of(0)
-    calibrate_norms(encoder, corpus, corpus.images)
-    x = Preprocess.ours(16)(corpus.squares(corpus.rows(corpus.images), 16))
+    calibrate_norms(encoder, image_cache, image_cache.images)
+    x = Preprocess.ours(16)(image_cache.squares(image_cache.rows(image_cache.images), 16))
     with torch.no_grad():
         maps = encoder.backbone.conv1(x)
     torch.testing.assert_close(encoder.backbone.bn1.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
@@ -76,7 +76,7 @@ def test_calibrated_norms_are_of_the_squares_that_the_encoder_sees(shapes, tmp_p
     for how in ("bicubic", "bilinear"):
         encoder = encoder_of(0)
         encoder.preprocess = dataclasses.replace(Preprocess.ours(16), interpolation=how)
-        own = Corpus(images, config.DataOptions(), None, encoder.preprocess.square, progress=False)
+        own = ImageCache(images, config.DataOptions(), None, encoder.preprocess.square, progress=False)
         calibrate_norms(encoder, own, images, tmp_path)
         x = encoder.preprocess(own.squares(own.rows(images), encoder.preprocess.square))
         with torch.no_grad():
@@ -87,10 +87,10 @@ def test_calibrated_norms_are_of_the_squares_that_the_encoder_sees(shapes, tmp_p
     assert made[0] != made[1]
 
 
-def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(corpus, tmp_path, monkeypatch):
-    def statistics(seed=0, images=corpus.images):
+def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(image_cache, tmp_path, monkeypatch):
+    def statistics(seed=0, images=image_cache.images):
         encoder = encoder_of(seed)
-        calibrate_norms(encoder, corpus, images, tmp_path)
+        calibrate_norms(encoder, image_cache, images, tmp_path)
         assert not encoder.training
         return encoder.hash()
 
@@ -101,10 +101,10 @@ def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(corpus,
         patch.setattr(Encoder, "forward", None)  # a hit is read, not computed
         assert statistics() == first
     plain = encoder_of(0)
-    calibrate_norms(plain, corpus, corpus.images)
+    calibrate_norms(plain, image_cache, image_cache.images)
     assert plain.hash() == first
     assert statistics(seed=1) != first
-    assert statistics(images=corpus.images.select(np.arange(20))) != first
+    assert statistics(images=image_cache.images.select(np.arange(20))) != first
     others = [other for other in tmp_path.iterdir() if other != file]
     assert len(others) == 2
     for damaged in (whole[:100], b"", others[0].read_bytes()):  # torn, empty, another's
@@ -113,8 +113,8 @@ def test_calibrated_norms_are_kept_for_the_same_weights_and_images_alone(corpus,
         assert file.read_bytes() == whole
 
 
-def test_features_files_round_trip_and_others_are_refused(corpus, tmp_path):
-    made = extract(encoder_of(0), corpus, corpus.images)
+def test_features_files_round_trip_and_others_are_refused(image_cache, tmp_path):
+    made = extract(encoder_of(0), image_cache, image_cache.images)
     made.save(tmp_path / "f.npz")
     again = Features.load(tmp_path / "f.npz")
     np.testing.assert_array_equal(again.x, made.x)
@@ -126,11 +126,11 @@ def test_features_files_round_trip_and_others_are_refused(corpus, tmp_path):
         Features.load(tmp_path / "wrong.npz")
 
 
-def test_features_that_are_not_finite_are_an_error(corpus):
+def test_features_that_are_not_finite_are_an_error(image_cache):
     encoder = encoder_of(0)
     next(encoder.parameters()).data.fill_(float("nan"))
     with pytest.raises(SlmlpError, match="not finite"):
-        extract(encoder, corpus, corpus.images)
+        extract(encoder, image_cache, image_cache.images)
 
 
 def test_labels_of_features_files_are_whole_numbers_or_names(tmp_path):
@@ -142,7 +142,7 @@ def test_labels_of_features_files_are_whole_numbers_or_names(tmp_path):
         ({"y": np.array(["a", "b", "a", "b"]), "classes": np.array(["a", "b"])}, r"indices into them; found <U1"),
         ({"y": np.zeros(4, dtype=np.complex64)}, r"names of classes, found complex64"),
         ({"y": np.zeros((4, 2), dtype=np.int64)}, r"y \(N,\), found \(4, 2\) and \(4, 2\)"),
-        ({"y": np.zeros(4, dtype=np.int64), "ids": np.array(["a"])}, r"ids and units must be \(4,\)"),
+        ({"y": np.zeros(4, dtype=np.int64), "ids": np.array(["a"])}, r"ids and groups must be \(4,\)"),
         ({"y": np.zeros(4, dtype=np.int64), "x": np.full((4, 2), "a")}, r"x must be numbers"),
     ):
         np.savez(tmp_path / "f.npz", **{"x": x, **arrays})

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slmlp import config, data
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.evaluation.tasks import finetune as room
@@ -27,8 +27,8 @@ def images(shapes):
 
 
 @pytest.fixture(scope="module")
-def corpus(images):
-    return Corpus(images, config.DataOptions(), None, 16, progress=False)
+def image_cache(images):
+    return ImageCache(images, config.DataOptions(), None, 16, progress=False)
 
 
 def encoder(seed: int = 0, **preprocess) -> Encoder:
@@ -38,15 +38,15 @@ def encoder(seed: int = 0, **preprocess) -> Encoder:
     return made
 
 
-def tuned(images, corpus, cfg=SMALL, **more):
+def tuned(images, image_cache, cfg=SMALL, **more):
     parts = images.of_part("train"), images.of_part("test")
-    return finetune(more.pop("encoder", None) or encoder(), corpus, *parts, cfg, precision="float32", **more)
+    return finetune(more.pop("encoder", None) or encoder(), image_cache, *parts, cfg, precision="float32", **more)
 
 
-def test_all_layers_learn_and_the_starting_encoder_stays(images, corpus):
+def test_all_layers_learn_and_the_starting_encoder_stays(images, image_cache):
     start = encoder()
     before = start.hash()
-    accuracy, by_class, ece = tuned(images, corpus, encoder=start)
+    accuracy, by_class, ece = tuned(images, image_cache, encoder=start)
     assert accuracy.value > 0.5  # guessing is 1 in 6
     assert (accuracy.n, accuracy.metric, by_class.metric) == (60, "accuracy", "mean_class_accuracy")
     assert (ece.metric, ece.value) == (
@@ -56,25 +56,25 @@ def test_all_layers_learn_and_the_starting_encoder_stays(images, corpus):
     assert by_class.value == pytest.approx(accuracy.value)  # as many test images in every class
     assert accuracy.predictions.correct.mean() == accuracy.value
     assert start.hash() == before
-    frozen = tuned(images, corpus, dataclasses.replace(SMALL, rates=(1e-9,)))[0]
+    frozen = tuned(images, image_cache, dataclasses.replace(SMALL, rates=(1e-9,)))[0]
     assert frozen.value < accuracy.value - 0.2
 
 
-def test_the_grid_is_chosen_on_validation_and_a_rate_that_diverges_loses(images, corpus):
+def test_the_grid_is_chosen_on_validation_and_a_rate_that_diverges_loses(images, image_cache):
     cfg = dataclasses.replace(SMALL, rates=(1e-7, 0.03, 1e12), steps=100)
-    accuracy = tuned(images, corpus, cfg)[0]
+    accuracy = tuned(images, image_cache, cfg)[0]
     assert accuracy.extra["rate"] == 0.03
     grid = {point["rate"]: point for point in accuracy.extra["grid"]}
     assert grid[1e12]["accuracy"] is None
     assert "diverged" in grid[1e12]["reason"]
     assert grid[0.03]["accuracy"] > grid[1e-7]["accuracy"]
     with pytest.raises(SlmlpError, match="diverged at every rate of the grid"):
-        tuned(images, corpus, dataclasses.replace(cfg, rates=(1e12, 1e13)))
+        tuned(images, image_cache, dataclasses.replace(cfg, rates=(1e12, 1e13)))
 
 
-def test_a_stopped_grid_goes_on_and_ends_the_same(images, corpus, tmp_path, monkeypatch):
+def test_a_stopped_grid_goes_on_and_ends_the_same(images, image_cache, tmp_path, monkeypatch):
     cfg, notes = dataclasses.replace(SMALL, rates=(0.01, 0.03, 0.1), steps=20), tmp_path / "grid.jsonl"
-    straight = tuned(images, corpus, cfg)[0]
+    straight = tuned(images, image_cache, cfg)[0]
     trained, calls = room._Session.trained, []
 
     def counted(self, these, point, steps, words):
@@ -85,13 +85,15 @@ def test_a_stopped_grid_goes_on_and_ends_the_same(images, corpus, tmp_path, monk
 
     monkeypatch.setattr(room._Session, "trained", counted)
     with pytest.raises(KeyboardInterrupt):
-        tuned(images, corpus, cfg, notes=notes)
-    resumed = tuned(images, corpus, cfg, notes=notes)[0]
+        tuned(images, image_cache, cfg, notes=notes)
+    resumed = tuned(images, image_cache, cfg, notes=notes)[0]
     assert calls[:4] == [0.01, 0.03, 0.1, 0.1]  # the first two were kept
     assert len(calls) == 5
     assert resumed.value == straight.value
     np.testing.assert_array_equal(resumed.predictions.confidence, straight.predictions.confidence)
-    other = tuned(images, corpus, cfg, notes=notes, encoder=encoder(1))[0]  # another encoder: nothing of it is used
+    other = tuned(images, image_cache, cfg, notes=notes, encoder=encoder(1))[
+        0
+    ]  # another encoder: nothing of it is used
     assert len(calls) == 9
     assert files.read_json_lines(notes)[1:] == files.as_json(other.extra["grid"])
 
@@ -104,8 +106,8 @@ def test_an_encoder_of_another_normalisation_sees_its_own_pixels():
         torch.testing.assert_close(plain(plain.preprocess(pixels)), odd(odd.preprocess(pixels)), atol=1e-4, rtol=1e-4)
 
 
-def test_an_encoder_without_weights_is_refused(images, corpus):
+def test_an_encoder_without_weights_is_refused(images, image_cache):
     fixed = encoder()
     fixed.requires_grad_(False)
     with pytest.raises(SlmlpError, match="has no weights that can be trained"):
-        tuned(images, corpus, encoder=fixed)
+        tuned(images, image_cache, encoder=fixed)

@@ -228,7 +228,7 @@ def test_two_processes_of_ddp_train_it_as_one_does(tmp_path):
     assert found["encoder"].keys() == timm.create_model("test_resnet", num_classes=0).state_dict().keys()
 
 
-PAGE = (ROOT / "docs" / "grafting.md").read_text()
+PAGE = (ROOT / "docs" / "add_projector.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 EXAMPLES = {"timm": 1, "pytorch_lightning": 2, "transformers": 3}
 

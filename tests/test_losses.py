@@ -10,7 +10,7 @@ import torch
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
 from pytorch_metric_learning.losses import SupConLoss
 
-from slmlp.methods.base import Ring
+from slmlp.methods.base import Queue
 from slmlp.methods.losses import (
     info_nce,
     nt_xent,
@@ -61,7 +61,7 @@ def test_nt_xent_equals_lightlys(shape, temperature):
 def test_info_nce_and_the_queue_equal_lightlys_memory_bank_over_steps(temperature):
     n, width, size = 4, 6, 12
     theirs = NTXentLoss(temperature, memory_bank_size=(size, width)).double()
-    queue = Ring(size, width).double()
+    queue = Queue(size, width).double()
     queue.rows.copy_(unit(drawn(size, width, seed=9, grad=False)))
     theirs.memory_bank.bank.copy_(queue.rows)
     for step in range(7):  # the ring comes round twice

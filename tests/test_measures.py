@@ -84,7 +84,7 @@ def test_one_part_alone_and_few_classes():
 def test_the_draw_does_not_depend_on_order_or_encoder():
     source = features(6, 20, seed=1)
     order = np.random.default_rng(0).permutation(len(source))
-    mixed = Features(source.x[order], source.y[order], source.classes, source.ids[order], source.units[order])
+    mixed = Features(source.x[order], source.y[order], source.classes, source.ids[order], source.groups[order])
     assert set(take_per_class(source, 7, 3).ids) == set(take_per_class(mixed, 7, 3).ids)
     assert set(take_per_class(source, 7, 3).ids) != set(take_per_class(source, 7, 4).ids)
 

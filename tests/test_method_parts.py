@@ -12,7 +12,7 @@ from torch import nn
 
 import tiny
 from slmlp.methods import losses
-from slmlp.methods.base import Progress, Ring, ema_copy, ema_update
+from slmlp.methods.base import Progress, Queue, ema_copy, ema_update
 from slmlp.runtime.distributed import shuffled
 from tiny import C, N
 
@@ -35,12 +35,12 @@ def embed(method, view):
     return losses.unit(method.projector(method.encoder(view)))
 
 
-# --- Ring ---
+# --- Queue ---
 
 
 @pytest.mark.parametrize("pushes", [[3, 1, 5, 2, 7, 4], [7, 7], [2, 2, 2, 2], [10, 3], [1] * 15, [0, 3]])
 def test_a_ring_keeps_the_newest_over_the_oldest(pushes):
-    ring, size, ever, place = Ring(7, 2), 7, 0, 0
+    ring, size, ever, place = Queue(7, 2), 7, 0, 0
     slots = [None] * size  # a list written to one row at a time
     for count in pushes:
         rows = torch.arange(ever, ever + count).float().unsqueeze(1).repeat(1, 2)
@@ -61,7 +61,7 @@ def test_a_ring_keeps_the_newest_over_the_oldest(pushes):
 
 
 def test_a_ring_goes_on_where_its_state_was_saved_and_takes_other_precisions():
-    first, second = Ring(5, 1), Ring(5, 1)
+    first, second = Queue(5, 1), Queue(5, 1)
     first.push(torch.arange(3.0).unsqueeze(1))
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for ring in (first, second):
@@ -274,7 +274,7 @@ def test_codes_are_exact_under_autocast():
 # --- t-ReX ---
 
 
-def test_prototypes_are_unit_sums_of_each_class_and_absent_classes_get_zero_logits():
+def test_prototypes_are_group_sums_of_each_class_and_absent_classes_get_zero_logits():
     method = tiny.method("t-rex", memory_size=9).eval()
     method.labels.copy_(torch.tensor([0, 2, 0, 2, 2, 0, 2, 2, 2]))  # of C = 4: 1 and 3 are absent
     found = method.prototypes()

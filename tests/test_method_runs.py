@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import tiny
 from slmlp import api, config, data, methods
 from slmlp.data import augment
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.runtime import device
 from slmlp.train import collapse, optim, record
 from slmlp.train.batches import Batches, Plan
@@ -110,20 +110,20 @@ def resident():
 
 
 @pytest.fixture(scope="module")
-def corpus(shapes):
+def image_cache(shapes):
     images = data.load(str(shapes)).of_part("train")
-    return Corpus(images, config.DataOptions(), None, 20, progress=False)
+    return ImageCache(images, config.DataOptions(), None, 20, progress=False)
 
 
-def growth(corpus, name, leak=None):
+def growth(image_cache, name, leak=None):
     """Return by how many MB memory grows over 200 steps of the loop, after 60."""
     cfg = config.Training(batch_size=24, epochs=44, base_lr=0.05, augment="weak", precision="float32")
     method = tiny.method(name, images=144, batch=24)
     if leak is not None:
         leak(method)
     views = augment.views("weak", 16, method.num_views, 2 if method.multi_crop else 0)
-    plan = Plan(corpus.images.labels % tiny.C, 24, cfg.epochs, 0, balanced=False)
-    batches = Batches(corpus, corpus.rows(corpus.images), plan, views)
+    plan = Plan(image_cache.images.labels % tiny.C, 24, cfg.epochs, 0, balanced=False)
+    batches = Batches(image_cache, image_cache.rows(image_cache.images), plan, views)
     compute = device.Compute(torch.device("cpu"), bfloat16=False, channels_last=True)
     device.place(method, compute)
     rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
@@ -140,19 +140,19 @@ needs_statm = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="
 
 @needs_statm
 @pytest.mark.parametrize("name", methods.METHODS)
-def test_memory_is_flat_over_200_steps(name, corpus):
-    assert growth(corpus, name) < MOST
+def test_memory_is_flat_over_200_steps(name, image_cache):
+    assert growth(image_cache, name) < MOST
 
 
 @needs_statm
-def test_a_leak_of_one_graph_a_step_would_be_seen(corpus):
+def test_a_leak_of_one_graph_a_step_would_be_seen(image_cache):
     kept = []
 
     def leak(method):
         encoder = method.encoder.backbone
         encoder.conv.register_forward_hook(lambda module, given, made: kept.append(made.relu()))
 
-    assert growth(corpus, "sl", leak) > 3 * MOST
+    assert growth(image_cache, "sl", leak) > 3 * MOST
 
 
 # --- collapse ---

@@ -13,7 +13,7 @@ from torch import nn
 from slmlp import config, data, methods
 from slmlp.data import augment
 from slmlp.data.augment.draws import Draws
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.encoders.projector import projector
 from slmlp.methods.base import Progress
@@ -71,10 +71,10 @@ def real():
     """Views of real images (four classes of the embedded emoji), as training makes them."""
     images = data.load("emoji", config.DataOptions(images_per_class=N)).of_part("train")
     images = images.of_classes(images.classes[:C])
-    corpus = Corpus(images, config.DataOptions(), None, 20, progress=False)
+    image_cache = ImageCache(images, config.DataOptions(), None, 20, progress=False)
     y = torch.from_numpy(images.labels)
     rows = np.concatenate([np.flatnonzero(images.labels == c)[: N // C] for c in range(C)])
-    squares, labels = corpus.squares(rows, 20), y[rows]
+    squares, labels = image_cache.squares(rows, 20), y[rows]
 
     def views_for(method, local_crops=0, name="crop"):
         made_by = augment.views(name, 16, method.num_views, local_crops)
@@ -208,7 +208,7 @@ def test_every_projector_setting_changes_something():
         assert after.shape != before.shape or not torch.equal(after, before), name
 
 
-def test_input_norm_makes_unit_vectors():
+def test_input_norm_makes_group_vectors():
     layers, _ = projector(8, config.Projector(l2_input=True))
     torch.testing.assert_close(layers(torch.randn(5, 8)).norm(dim=1), torch.ones(5))
 

@@ -22,12 +22,12 @@ UNITS = 400
 
 
 def held(values: dict[str, dict[int, float]], noise: float, rng: np.random.Generator) -> Held:
-    """Return runs of these values whose draws of the units scatter by ``noise``, independently of one another."""
+    """Return runs of these values whose draws of the groups scatter by ``noise``, independently of one another."""
     runs = {
         method: {seed: Drawn(value, value + noise * rng.standard_normal(200)) for seed, value in by_seed.items()}
         for method, by_seed in values.items()
     }
-    return Held(runs, UNITS, "units")
+    return Held(runs, UNITS, "groups")
 
 
 def test_the_mean_counts_data_sets_alike_and_pairs_seeds():
@@ -67,7 +67,7 @@ def test_intervals_cover_what_they_speak_of(population):
                 "a": {seed: Drawn(0.5, np.full(200, 0.5)) for seed in range(seeds)},
                 "b": {seed: Drawn(0.5 + gap, 0.5 + gap + scatter) for seed, gap in enumerate(gaps)},
             }
-            sets[str(j)] = Held(runs, UNITS, "units")
+            sets[str(j)] = Held(runs, UNITS, "groups")
         (found,) = judge_means(sets, "a")
         low, high = getattr(found.points, population).interval
         inside += low < truth < high
@@ -76,8 +76,8 @@ def test_intervals_cover_what_they_speak_of(population):
     assert 0.92 < inside / rounds < 0.97
 
 
-def test_images_of_one_unit_have_no_interval_and_the_verdict_is_still_written(tmp_path):
-    runs = {"a": {0: scores_of(1, 1.0, units=1)}, "b": {0: scores_of(2, 3.0, units=1)}}
+def test_images_of_one_group_have_no_interval_and_the_verdict_is_still_written(tmp_path):
+    runs = {"a": {0: scores_of(1, 1.0, groups=1)}, "b": {0: scores_of(2, 3.0, groups=1)}}
     found = SeveralLabels.of({"one": runs, "two": runs}, ["a", "b"], ["three"])
     files.write_json(tmp_path / "verdict.json", found.as_json())
     read = files.read_json(tmp_path / "verdict.json")
@@ -94,7 +94,7 @@ def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, 
     out = tmp_path / "out"
     words = ["suite", "raw=timm:test_resnet@random", "other=timm:resnet10t@random", "--label-separator", "|", "--also"]
     words += [str(tmp_path / name / f"{name}.csv") for name in ("first", "second")]
-    words += ["--tasks", "linear", "--probe.strengths", "1e-2", "1e-1", "--preprocess.size", "32", "--out", str(out)]
+    words += ["--tasks", "linear", "--probe.l2", "1e-2", "1e-1", "--preprocess.size", "32", "--out", str(out)]
     assert main(words) == 0
     lines = [r for r in records.read(out / "results.jsonl") if r.metric == "map"]
     by_hand = {m: 100 * np.mean([r.value for r in lines if r.method == m]) for m in ("raw", "other")}

@@ -44,10 +44,10 @@ def write_several(root: Path, seed: int = 0) -> None:
         rows.append((f"{i:03d}.png", names, "train" if i < 100 else "test", f"film{i // 2}"))
     with (root / "several.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "part", "unit"])
+        writer.writerow(["path", "label", "part", "group"])
         writer.writerows([path, "|".join(names) or "|", *rest] for path, names, *rest in rows)
     (root / "several.jsonl").write_text(
-        "".join(json.dumps({"path": p, "label": n[::-1], "part": part, "unit": u}) + "\n" for p, n, part, u in rows)
+        "".join(json.dumps({"path": p, "label": n[::-1], "part": part, "group": u}) + "\n" for p, n, part, u in rows)
     )
 
 
@@ -86,7 +86,7 @@ def done(drawn, tmp_path_factory) -> Path:
         "--also",
         str(drawn / "several.csv"),
     ]
-    words += ["--label-separator", "|", "--tasks", "linear", "--probe.strengths", "1e-2", "1e-1", "--out", str(out)]
+    words += ["--label-separator", "|", "--tasks", "linear", "--probe.l2", "1e-2", "1e-1", "--out", str(out)]
     assert main([*words, "--preprocess.size", "32"]) == 0
     return out
 
@@ -99,7 +99,7 @@ def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
         kept = records.read_scores(done / row.predictions)
         assert kept.classes == SHAPES
         assert kept.ids.tolist() == list(images.ids)
-        assert kept.units.tolist() == images.units.tolist()
+        assert kept.groups.tolist() == images.groups.tolist()
         names = [images.classes[y].split("|") for y in images.labels]
         np.testing.assert_array_equal(kept.on, [[shape in labels for shape in SHAPES] for labels in names])
         assert row.value == pytest.approx(average_precision_score(kept.on, kept.scores, average="macro"))
@@ -114,10 +114,12 @@ def test_verdict_and_page_compare_the_mean_average_precision(done):
     for d in held["differences"]:
         assert d["difference"] == pytest.approx(by_hand[d["b"]] - by_hand[d["a"]])
         assert d["low"] < d["difference"] < d["high"]
-        assert d["units"] == 25
+        assert d["groups"] == 25
     assert [d["b"] for d in held["differences"]] == [m for m in by_hand if m != "raw"]
     assert verdict["sentences"] == held["sentences"]
-    assert all("points of mAP (95 % CI " in sentence and ", 25 units)" in sentence for sentence in verdict["sentences"])
+    assert all(
+        "points of mAP (95 % CI " in sentence and ", 25 groups)" in sentence for sentence in verdict["sentences"]
+    )
     page = (done / "report.html").read_text()
     assert "mean average precision" in page
     assert "points of mAP" in page
@@ -148,12 +150,12 @@ def test_data_without_parts_is_refused(drawn, tmp_path, capsys):
 # Numbers against a second form
 
 
-def scores_of(seed: int, skill: float, units: int = 30) -> Scores:
+def scores_of(seed: int, skill: float, groups: int = 30) -> Scores:
     rng = np.random.default_rng(0)
     on = rng.random((60, 4)) < 0.3
     noise = np.random.default_rng(seed).standard_normal(on.shape)
     ids = np.array([f"{i:02d}" for i in range(60)])
-    names = np.array([f"u{i % units}" for i in range(60)])
+    names = np.array([f"u{i % groups}" for i in range(60)])
     return Scores(ids, names, ("a", "b", "c", "d"), on, (skill * on + noise).round(1).astype(np.float32))
 
 
@@ -168,7 +170,7 @@ def test_precision_on_draws_is_that_of_images_repeated():
     assert np.isnan(average_precision_on_draws(np.arange(3.0), np.array([True, False, False]), np.eye(3)[1:2])).all()
 
 
-def test_draws_keep_units_whole():
+def test_draws_keep_groups_whole():
     one = scores_of(1, 1.0, 60)
     three = [np.repeat(x, 3, axis=0) for x in (one.on, one.scores)]  # three pictures of each scene, all alike
     ids = np.array([f"{i:03d}" for i in range(180)])
@@ -178,9 +180,9 @@ def test_draws_keep_units_whole():
     assert width["3"] == pytest.approx(width["1"], rel=0.02)  # copies add nothing
     assert width["no"] == pytest.approx(width["1"] / np.sqrt(3), rel=0.2)
     assert multilabel_verdict.interval(scores_of(1, 1.0, 1)) is None
-    found, units = multilabel_verdict.draw(scores_of(1, 1.0))
+    found, groups = multilabel_verdict.draw(scores_of(1, 1.0))
     rows = scores_of(1, 1.0)
-    assert units == 30
+    assert groups == 30
     assert found.value == pytest.approx(average_precision_score(rows.on, rows.scores, average="macro"))
     assert abs(found.draws.mean() - found.value) < 0.05
 
@@ -200,6 +202,6 @@ def test_the_judge_pairs_seeds_and_takes_a_single_run_for_each():
     same = multilabel_verdict.judge(multilabel_verdict.hold({"a": runs["sl"], "b": runs["sl"]}, "a"), "a")[0]
     assert (same.mean.value, same.winner) == (0.0, None)
     wrong = scores_of(1, 1.0)
-    runs["foreign"] = {0: Scores(wrong.ids[::-1], wrong.units, wrong.classes, wrong.on, wrong.scores)}
+    runs["foreign"] = {0: Scores(wrong.ids[::-1], wrong.groups, wrong.classes, wrong.on, wrong.scores)}
     with pytest.raises(SlmlpError, match="foreign, seed 0, was asked about other images or labels than"):
         multilabel_verdict.judge(multilabel_verdict.hold(runs, "sl"), "sl")

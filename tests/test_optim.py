@@ -153,7 +153,7 @@ def test_steps_fall_at_moco_v1s_epochs():
     rates = {e: lr_at(e * per_epoch, 200 * per_epoch, 0, cfg) for e in (0, 119, 120, 159, 160, 199)}
     assert rates == {0: 1.0, 119: 1.0, 120: 0.1, 159: 0.1, 160: pytest.approx(0.01), 199: pytest.approx(0.01)}
     assert lr_at(120 * per_epoch - 1, 200 * per_epoch, 0, cfg) == 1.0
-    three = dataclasses.replace(cfg, steps=(0.3, 0.6, 0.9))
+    three = dataclasses.replace(cfg, milestones=(0.3, 0.6, 0.9))
     assert [round(lr_at(s, 10, 1, three), 4) for s in range(10)] == [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001]
 
 
@@ -161,9 +161,9 @@ def test_steps_fall_at_moco_v1s_epochs():
     ("changes", "words"),
     [
         ({"final_lr": 0.2, "base_lr": 0.1}, r"--final-lr must be 0 to --base-lr \(0.1\), found 0.2"),
-        ({"steps": (0.8, 0.6)}, "--steps must be rising shares .* found 0.8 0.6"),
-        ({"steps": (0.5, 1.0)}, "--steps"),
-        ({"steps": ()}, "found none"),
+        ({"milestones": (0.8, 0.6)}, "--milestones must be rising shares .* found 0.8 0.6"),
+        ({"milestones": (0.5, 1.0)}, "--milestones"),
+        ({"milestones": ()}, "found none"),
         ({"momentum": 1.0}, "momentum must be 0 to below 1"),
         ({"weight_decay": -1e-4}, "weight_decay must be 0 or more"),
     ],

@@ -1,7 +1,7 @@
-"""The solver's memory of the curvature is L-BFGS's, and serves at every strength.
+"""The solver's memory of the curvature is L-BFGS's, and serves at every l2.
 
 The claims: the direction is that of the BFGS matrix built up in full, in float64; remembered pairs are, at another
-strength, the gradient differences of that strength; a path that remembers takes fewer passes than one that does not,
+l2, the gradient differences of that l2; a path that remembers takes fewer passes than one that does not,
 and ends in the same place.
 """
 
@@ -17,8 +17,8 @@ from slmlp.probes.solver import Design, minimise
 from test_probes_linear import blobs
 
 
-def penalised(design: Design, strength: float) -> torch.Tensor:
-    penalty = torch.full((design.rows.width + 1,), strength, dtype=torch.float64)
+def penalised(design: Design, l2: float) -> torch.Tensor:
+    penalty = torch.full((design.rows.width + 1,), l2, dtype=torch.float64)
     penalty[-1] = 0
     return penalty
 
@@ -92,14 +92,14 @@ def test_a_path_that_remembers_takes_fewer_passes_and_ends_in_the_same_place(mon
         return evaluate(*words, **named)
 
     monkeypatch.setattr(lbfgs, "evaluate", counted)
-    strengths, tolerance = np.logspace(0, -2, 9).tolist(), 1e-5
-    found = dict(walk(design, strengths, tolerance, 1000, exact=False))
+    l2_values, tolerance = np.logspace(0, -2, 9).tolist(), 1e-5
+    found = dict(walk(design, l2_values, tolerance, 1000, exact=False))
     remembering, passes = passes, 0
     monkeypatch.setattr(Curvature, "begin", lambda self, *_: self.pairs.clear())
-    list(walk(design, strengths, tolerance, 1000, exact=False))
+    list(walk(design, l2_values, tolerance, 1000, exact=False))
     assert remembering < 0.9 * passes
-    for strength, solution in found.items():
+    for l2, solution in found.items():
         assert solution.finished
-        exact = minimise(design, strength, tolerance=1e-10, max_iterations=5000).theta
+        exact = minimise(design, l2, tolerance=1e-10, max_iterations=5000).theta
         # weights go up to 1; all biases may shift together
         torch.testing.assert_close(solution.theta[:, :-1], exact[:, :-1], rtol=0, atol=2e-3)

@@ -20,7 +20,7 @@ import memory_alone
 from slmlp import config
 from slmlp.evaluation.evaluation import Evaluation
 from slmlp.probes import images, solver
-from slmlp.probes.cross_validation import crossfit
+from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.images import Axes, Moments, Rows
 from slmlp.probes.linear import evaluate, fit
 from slmlp.probes.solver import Design, requirement
@@ -112,18 +112,18 @@ def test_wide_features_end_at_the_minimum_of_all_axes(monkeypatch, n):
     np.testing.assert_allclose(leading.weight, whole.weight, atol=2e-5 * np.abs(whole.weight).max())
 
 
-@pytest.mark.parametrize("strength", [1e-1, 1e-4])
-def test_streamed_images_give_the_fit_of_held_ones(small_blocks, strength):
+@pytest.mark.parametrize("l2", [1e-1, 1e-4])
+def test_streamed_images_give_the_fit_of_held_ones(small_blocks, l2):
     x, y = blobs(600, 20, 4, separation=0.5)
     limit = limit_that_streams(20, 4)
     assert Design(x, y, 4).single.held is not None
     assert Design(x, y, 4, memory_limit_gb=limit).single.held is None
-    held = fit(x, y, 4, strength, tolerance=1e-9, max_iterations=2000)
-    streamed = fit(x, y, 4, strength, tolerance=1e-9, max_iterations=2000, memory_limit_gb=limit)
+    held = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000)
+    streamed = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000, memory_limit_gb=limit)
     assert streamed.finished
     np.testing.assert_allclose(streamed.weight, held.weight, atol=1e-6 * np.abs(held.weight).max())
     first, second = Design(x, y, 4, memory_limit_gb=limit), Design(x, y, 4)
-    made = [solver.minimise(d, strength, tolerance=1e-4, max_iterations=500, exact=False) for d in (first, second)]
+    made = [solver.minimise(d, l2, tolerance=1e-4, max_iterations=500, exact=False) for d in (first, second)]
     assert abs(made[0].iterations - made[1].iterations) <= 2
     np.testing.assert_allclose(made[0].theta, made[1].theta, atol=1e-2)
 
@@ -135,9 +135,9 @@ def test_a_memory_mapped_float16_file_gives_the_fit_of_its_numbers(tmp_path, sma
     cfg = config.Probe(memory_limit_gb=limit_that_streams(16, 4))
     whole = as_features(x.astype(np.float16).astype(np.float32), y)
     apart = dataclasses.replace(whole, x=mapped)
-    for run in (lambda f, c: crossfit(f, c), lambda f, c: evaluate(f, f, c)):
+    for run in (lambda f, c: cross_validate(f, c), lambda f, c: evaluate(f, f, c)):
         ours, theirs = run(apart, cfg), run(whole, config.Probe())
-        assert ours.strengths == theirs.strengths
+        assert ours.l2 == theirs.l2
         assert (ours.predictions.predictions == theirs.predictions.predictions).mean() > 0.99
         assert max(ours.gradient_norms) <= cfg.tolerance
 
@@ -153,7 +153,7 @@ def test_a_file_is_never_read_whole(tmp_path, small_blocks):
 
     x, y = blobs(400, 16, 4, separation=0.6)
     features = as_features(x.view(Watched), y)
-    crossfit(features, config.Probe(folds=2, strengths=(1.0, 0.1)))
+    cross_validate(features, config.Probe(folds=2, l2=(1.0, 0.1)))
     assert 0 < Watched.most <= 64 * 16
 
 

@@ -1,7 +1,7 @@
 """Images of several labels: each class gets scikit-learn's logistic regression, and mAP is what its name says.
 
 The claims: average precision is scikit-learn's, its 11-point form that of a loop over the definition, the calibration
-error that of a loop over bins; a fit is scikit-learn's of every class alone; the strength is chosen by mAP inside the
+error that of a loop over bins; a fit is scikit-learn's of every class alone; the l2 is chosen by mAP inside the
 training images; strata keep rare classes on both sides; bad input is named.
 """
 
@@ -18,7 +18,7 @@ from slmlp import config
 from slmlp.evaluation.tasks.linear import linear, multilabel
 from slmlp.probes import multilabel as module
 from slmlp.probes.linear import fit
-from slmlp.probes.multilabel import MultiLabel, choose_strength, strata
+from slmlp.probes.multilabel import MultiLabel, choose_l2, strata
 from slmlp.results.metrics import average_precision, calibration_error
 from slmlp.runtime.errors import SlmlpError
 from test_probes_linear import as_features, blobs
@@ -70,21 +70,21 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins():
     assert calibration_error(np.ones(4), np.zeros(4)) == 1.0
 
 
-@pytest.mark.parametrize("strength", [1e-1, 1e-4])
-def test_every_class_gets_the_logistic_regression_of_scikit_learn(strength):
+@pytest.mark.parametrize("l2", [1e-1, 1e-4])
+def test_every_class_gets_the_logistic_regression_of_scikit_learn(l2):
     images = several()
     y = images.y.copy()
     y[:, 1] = False  # never there: no finite minimum, and no fit
-    probe = fit(images.x, y, 5, strength, tolerance=1e-9, max_iterations=2000)
+    probe = fit(images.x, y, 5, l2, tolerance=1e-9, max_iterations=2000)
     assert probe.finished
     wide = images.x.astype(np.float64)
     scaled = (wide - wide.mean(0)) / wide.std(0)
     for k in (0, 2, 3, 4):
-        alone = LogisticRegression(C=1 / (strength * len(y)), tol=1e-10, max_iter=10_000).fit(scaled, y[:, k])
+        alone = LogisticRegression(C=1 / (l2 * len(y)), tol=1e-10, max_iter=10_000).fit(scaled, y[:, k])
         np.testing.assert_allclose(probe.weight[k], alone.coef_[0], atol=1e-5 * np.abs(alone.coef_).max())
         np.testing.assert_allclose(probe.bias[k], alone.intercept_[0], rtol=1e-5, atol=1e-6)
     assert probe.bias[1] == -np.inf
-    always = fit(images.x, y | (np.arange(5) == 3), 5, strength, tolerance=1e-6, max_iterations=2000)
+    always = fit(images.x, y | (np.arange(5) == 3), 5, l2, tolerance=1e-6, max_iterations=2000)
     assert always.bias[3] == np.inf
 
 
@@ -93,8 +93,8 @@ def test_the_task_gives_both_means_and_what_pairs_them():
     scores = {score.metric: score for score in multilabel(train, test, config.Probe())}
     assert set(scores) == {"map", "map_11_point"}
     by_class = scores["map"].extra["average_precision"]
-    strength = scores["map"].extra["strengths"][0]
-    probe = fit(train.x, train.y, 5, strength, tolerance=1e-8, max_iterations=1000)
+    l2 = scores["map"].extra["l2"][0]
+    probe = fit(train.x, train.y, 5, l2, tolerance=1e-8, max_iterations=1000)
     for k, name in enumerate(test.classes):
         expected = average_precision_score(test.y[:, k], probe.decision(test.x)[:, k])
         assert by_class[name] == pytest.approx(expected, abs=1e-3)
@@ -115,8 +115,8 @@ def test_the_strength_is_the_best_in_map_of_the_inner_split(monkeypatch):
     import slmlp.data.splits.parts as parts
 
     images = several(n=150, d=60)
-    units = np.array([f"u{k // 3}" for k in range(150)])
-    images = dataclasses.replace(images, units=units)
+    groups = np.array([f"u{k // 3}" for k in range(150)])
+    images = dataclasses.replace(images, groups=groups)
     seen = {}
 
     def spy(*words):
@@ -126,17 +126,17 @@ def test_the_strength_is_the_best_in_map_of_the_inner_split(monkeypatch):
     original = parts.stratified_holdout
     monkeypatch.setattr(parts, "stratified_holdout", spy)
     monkeypatch.setattr(module, "SCORES", 64)  # classes taken in turns
-    choice = choose_strength(images, config.Probe(tolerance=1e-7))
+    choice = choose_l2(images, config.Probe(tolerance=1e-7))
     held = seen["held"]
-    assert not set(units[held]) & set(units[~held])
+    assert not set(groups[held]) & set(groups[~held])
     found = {}
-    for strength in choice.scores:
-        probe = fit(images.x[~held], images.y[~held], 5, strength, tolerance=1e-8, max_iterations=3000)
+    for l2 in choice.scores:
+        probe = fit(images.x[~held], images.y[~held], 5, l2, tolerance=1e-8, max_iterations=3000)
         logits = probe.decision(images.x[held])
         there = [k for k in range(5) if images.y[held][:, k].any()]
-        found[strength] = np.mean([average_precision_score(images.y[held][:, k], logits[:, k]) for k in there])
+        found[l2] = np.mean([average_precision_score(images.y[held][:, k], logits[:, k]) for k in there])
     assert choice.scores == pytest.approx(found, abs=5e-3)
-    assert found[choice.strength] >= max(found.values()) - 5e-3
+    assert found[choice.l2] >= max(found.values()) - 5e-3
     assert choice.unfinished == 0
 
 
@@ -146,9 +146,9 @@ def test_strata_are_the_rarest_label_and_never_a_single_unit():
     on[4:8, 1] = True
     on[[5, 6], 2] = True
     on[7, 3] = True  # rarest of image 7, and alone
-    units = np.arange(9).astype(str)
-    assert strata(on, units).tolist() == [0, 0, 0, 0, 4, 2, 2, 4, 4]  # image 4 is alone with class 1, 7 with 3
-    assert strata(on[:7], units[:7]).tolist() == [
+    groups = np.arange(9).astype(str)
+    assert strata(on, groups).tolist() == [0, 0, 0, 0, 4, 2, 2, 4, 4]  # image 4 is alone with class 1, 7 with 3
+    assert strata(on[:7], groups[:7]).tolist() == [
         0,
         0,
         0,
@@ -164,7 +164,7 @@ def test_linear_gives_accuracy_class_accuracy_and_calibration():
     scores = {score.metric: score for score in linear(train, test, config.Probe())}
     assert list(scores) == ["accuracy", "mean_class_accuracy", "ece"]
     predictions = scores["accuracy"].predictions
-    probe = fit(train.x, train.y, 4, scores["ece"].extra["strengths"][0], tolerance=1e-8, max_iterations=1000)
+    probe = fit(train.x, train.y, 4, scores["ece"].extra["l2"][0], tolerance=1e-8, max_iterations=1000)
     logits = probe.decision(test.x)
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
@@ -173,7 +173,7 @@ def test_linear_gives_accuracy_class_accuracy_and_calibration():
     assert scores["accuracy"].value == predictions.correct.mean()
     assert scores["accuracy"].interval[0] < scores["accuracy"].value < scores["accuracy"].interval[1]
     assert set(scores["accuracy"].extra) == {
-        "strengths", "at_grid_edge", "gradient_norm", "unfinished_fits", "constant_features",
+        "l2", "at_grid_edge", "gradient_norm", "unfinished_fits", "constant_features",
     }  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def test_bad_input_is_named():
         ({"y": images.y & (np.arange(5) != 1)}, r"1 classes of the test images have no training image: c1"),
         ({"x": images.x[:, :7]}, r"same D, found shapes \(60, 7\) and \(60, 12\)"),
         ({"classes": tuple("vwxyz")}, r"different classes"),
-        ({"units": np.where(images.y[:, 4], "one", images.units)}, r"class 'c4' has images of 1 unit"),
+        ({"groups": np.where(images.y[:, 4], "one", images.groups)}, r"class 'c4' has images of 1 group"),
     ):
         with pytest.raises(SlmlpError, match=words):
             multilabel(dataclasses.replace(images, **change), images, config.Probe())

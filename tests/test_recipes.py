@@ -23,7 +23,7 @@ from slmlp.cli.pretraining import Pretrain
 from slmlp.config import recipes
 from slmlp.data import augment
 from slmlp.data.augment.recipes import VIEWS
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.methods.fit import Facts, fit
 from slmlp.runtime import seeds
@@ -42,12 +42,12 @@ CLASSES, IMAGES = 6, 48
 
 
 @pytest.fixture(scope="module")
-def corpus(shapes):
+def image_cache(shapes):
     images = data.load(str(shapes), config.DataOptions(images_per_class=IMAGES // CLASSES)).of_part("train")
-    return Corpus(images, config.DataOptions(), None, 20, progress=False)
+    return ImageCache(images, config.DataOptions(), None, 20, progress=False)
 
 
-def toy(recipe, corpus, **changes):
+def toy(recipe, image_cache, **changes):
     """A recipe's run at toy size: its state before step 0, its batches and its settings."""
     cfg = dataclasses.replace(recipe.training, **TOY, **changes)
     settings = recipe.settings
@@ -58,8 +58,10 @@ def toy(recipe, corpus, **changes):
         settings, _ = fit(recipe.method, settings, Facts(IMAGES, cfg.batch_size, encoder.dim))
         method = methods.build(recipe.method, encoder, CLASSES, settings)
     views = augment.views(cfg.augment, cfg.image_size, method.num_views, cfg.local_crops, cfg.local_size)
-    rows = corpus.rows(corpus.images)
-    batches = Batches(corpus, rows, Plan(corpus.images.labels, cfg.batch_size, cfg.epochs, 0, cfg.balanced), views)
+    rows = image_cache.rows(image_cache.images)
+    batches = Batches(
+        image_cache, rows, Plan(image_cache.images.labels, cfg.batch_size, cfg.epochs, 0, cfg.balanced), views
+    )
     return State(method, optim.build(method, cfg)), batches, cfg
 
 
@@ -69,8 +71,8 @@ def steps(state, batches, cfg, number):
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=IDS)
-def test_it_is_built_and_stepped(recipe, corpus):
-    state, batches, cfg = toy(recipe, corpus)
+def test_it_is_built_and_stepped(recipe, image_cache):
+    state, batches, cfg = toy(recipe, image_cache)
     method = state.method
     sizes = [view.shape[-1] for view in batches[0][0]]
     assert sizes == [16] * method.num_views + [8] * {"swav": 6, "t-rex": 8, "t-rex-star": 8}.get(recipe.method, 0)
@@ -86,13 +88,13 @@ def test_it_is_built_and_stepped(recipe, corpus):
     assert all(torch.isfinite(p).all() for p in method.parameters())
 
 
-def test_lars_resumes_from_a_checkpoint_bit_for_bit(corpus, tmp_path):
+def test_lars_resumes_from_a_checkpoint_bit_for_bit(image_cache, tmp_path):
     recipe = recipes.get("byol-in1k")
-    straight, batches, cfg = toy(recipe, corpus, epochs=10)
+    straight, batches, cfg = toy(recipe, image_cache, epochs=10)
     steps(straight, batches, cfg, 3)
     checkpoint.save(tmp_path, straight.step, straight.state_dict())
     steps(straight, batches, cfg, 3)
-    resumed, batches, _ = toy(recipe, corpus, epochs=10)
+    resumed, batches, _ = toy(recipe, image_cache, epochs=10)
     saved, warnings = checkpoint.load_last(tmp_path)
     assert not warnings
     resumed.load_state_dict(saved)
@@ -217,7 +219,7 @@ def test_a_recipe_runs_with_what_is_overridden_and_the_run_remembers_it(shapes, 
     assert Run(out).finished
     small = slmlp.recipes.get("t-rex-star-small").training
     training = dataclasses.replace(
-        small, encoder="resnet10", image_size=16, batch_size=24, epochs=1, threads=1, keep_every=1
+        small, encoder="resnet10", image_size=16, batch_size=24, epochs=1, threads=1, save_every=1
     )
     same = slmlp.pretrain(
         str(shapes), tmp_path / "python", recipe="t-rex-star-small", training=training, progress=False,
@@ -261,7 +263,8 @@ def test_a_method_is_shown_with_every_setting_explained(method, capsys):
 
 def test_the_lists_need_no_torch():
     code = (
-        "import sys; from slmlp.cli import main; import slmlp.recipes; main(['recipes']); main(['methods', 'byol']); "
+        "import sys; from slmlp.cli import main; import slmlp.config.recipes; main(['recipes']); "
+        "main(['methods', 'byol']); "
         "main(['recipes', 'byol-in1k']); sys.exit(' '.join(m for m in ('torch', 'numpy') if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

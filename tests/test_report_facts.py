@@ -121,13 +121,13 @@ def test_the_loaders_own_summary_is_taken_too(tmp_path):
     data = report_folder.study()["data"]
     del data["per_class"], data["duplicates"]
     data |= {
-        "classes": {"a": {"train": 20, "test": 10, "group": "x"}, "b": {"train": 30, "test": 14}},
-        "groups": {"x": 1, "y": 1},
+        "classes": {"a": {"train": 20, "test": 10, "superclass": "x"}, "b": {"train": 30, "test": 14}},
+        "superclasses": {"x": 1, "y": 1},
         "ignored": {"no image": 3, "hidden": 1},
         "duplicates_across_parts": [["p", "q"]],
     }
     rows = dict(page._data(inputs.Inputs(tmp_path, report_folder.study(data=data), [], {}, None).data))
-    assert rows["classes"] == "2 in 2 groups"
+    assert rows["classes"] == "2 in 2 superclasses"
     assert rows["images a class"] == "min 30, median 37, max 44"
     assert (rows["ignored"], rows["duplicates"], rows["unreadable"]) == ("4", "1", "2")
 

@@ -22,7 +22,7 @@ def line(value=0.5, **changes):
 
 def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
     path = tmp_path / "results.jsonl"
-    full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"strengths": [0.1]})
+    full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"l2": [0.1]})
     for row in (line(0.1), line(0.2, seed=1), full):
         records.append(path, row)
     assert records.read(path) == [full, line(0.2, seed=1)]
@@ -57,7 +57,7 @@ def test_writers_in_four_processes_never_mix(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from slmlp import results
+from slmlp.results import records as results
 for i in range(60):
     results.append(Path(sys.argv[1]), results.Result("r" * 500, sys.argv[2], "e", i, "t", "d", "m", i / 7, 1))
 """
@@ -96,7 +96,7 @@ def test_predictions_without_quotes_are_those_that_the_csv_module_reads(tmp_path
     again = records.read_predictions(path)
     with path.open(newline="") as file:
         plain = list(csv.DictReader(file))
-    columns = {"id": again.ids, "unit": again.units, "label": again.labels, "prediction": again.predictions}
+    columns = {"id": again.ids, "group": again.groups, "label": again.labels, "prediction": again.predictions}
     for name, column in columns.items():
         assert column.tolist() == [row[name] for row in plain]
     assert again.folds.tolist() == [int(row["fold"]) for row in plain]

@@ -2,7 +2,7 @@
 
 - the paper's rule gives its 358 / 642 classes of ImageNet-1K
 - every rule parts the classes into two sides, the same for the same seed, other for another
-- a test part is drawn in whole units and recorded only where the data has none
+- a test part is drawn in whole groups and recorded only where the data has none
 - the file comes back as it was, is not overwritten by another split, and does not pass for one when changed by hand
 - a split of other data says which classes or which hashes differ
 - settings that name what is not there, or that the rule does not read, are one clear line
@@ -28,7 +28,7 @@ from slmlp.data.splits.classes import ConceptSplit
 from slmlp.runtime.errors import SlmlpError
 
 
-def images(classes, per_class=4, groups=None, has_test_part=True, units=None) -> ImageSet:
+def images(classes, per_class=4, superclasses=None, has_test_part=True, groups=None) -> ImageSet:
     classes = tuple(sorted(classes))
     n = len(classes) * per_class
     labels = np.repeat(np.arange(len(classes)), per_class)
@@ -41,11 +41,11 @@ def images(classes, per_class=4, groups=None, has_test_part=True, units=None) ->
         labels=labels,
         classes=classes,
         parts=parts,
-        units=np.array(ids if units is None else units),
+        groups=np.array(ids if groups is None else groups),
         sizes=np.full(n, 100),
         positions=np.arange(n),
         reader=None,
-        groups=groups,
+        superclasses=superclasses,
         has_test_part=has_test_part,
     )
 
@@ -56,7 +56,7 @@ GROUPS = ("animal", "thing", "animal", "animal", "thing", "thing", "plant", "pla
 
 @pytest.fixture
 def toy() -> ImageSet:
-    return images(NOUNS, groups=GROUPS)
+    return images(NOUNS, superclasses=GROUPS)
 
 
 def check_sides(made: ConceptSplit, toy: ImageSet) -> None:
@@ -94,21 +94,21 @@ def test_wordnet_rule_tells_senses(toy):
     assert concepts.make(toy, config.Split(by="wordnet", node="animal")).unseen == ("cat", "dog", "wolf")
 
 
-def test_groups_given(toy):
-    made = concepts.make(toy, config.Split(by="groups", unseen_groups=("thing", "music")))
+def test_superclasses_given(toy):
+    made = concepts.make(toy, config.Split(by="superclasses", unseen_superclasses=("thing", "music")))
     check_sides(made, toy)
     assert made.unseen == ("chair", "hammer", "lamp", "violin")
-    assert made.held_out_groups == ("music", "thing")
-    assert made.rule == "groups music, thing"
+    assert made.held_out_superclasses == ("music", "thing")
+    assert made.rule == "superclasses music, thing"
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 9), min_size=2, max_size=8), st.floats(0.1, 0.9))
 @settings(deadline=None, max_examples=40)
-def test_groups_drawn_come_near_the_fraction(seed, sizes, fraction):
+def test_superclasses_drawn_come_near_the_fraction(seed, sizes, fraction):
     by_name = {f"g{i}": size for i, size in enumerate(sizes)}
-    cfg = config.Split(by="groups", unseen_fraction=fraction, seed=seed)
-    held = concepts._draw_groups(by_name, cfg)
-    assert held == concepts._draw_groups(by_name, cfg)
+    cfg = config.Split(by="superclasses", unseen_fraction=fraction, seed=seed)
+    held = concepts._draw_superclasses(by_name, cfg)
+    assert held == concepts._draw_superclasses(by_name, cfg)
     assert 1 <= len(held) < len(sizes)
     taken, wanted = sum(by_name[g] for g in held), fraction * sum(sizes)
     assert abs(taken - wanted) <= max(sizes)
@@ -131,16 +131,18 @@ def test_seeds_differ():
     assert len(drawn) == 5
 
 
-def test_drawn_groups_come_as_near_as_they_can():
+def test_drawn_superclasses_come_as_near_as_they_can():
     sizes = {"a": 3, "b": 9, "c": 7, "d": 1, "e": 14, "f": 10, "g": 8, "h": 5, "i": 8}
     for seed in range(5):
-        held = concepts._draw_groups(sizes, config.Split(by="groups", seed=seed))
+        held = concepts._draw_superclasses(sizes, config.Split(by="superclasses", seed=seed))
         assert abs(sum(sizes[g] for g in held) - 0.36 * 65) <= 0.6
 
 
 def test_auto(toy):
-    assert concepts.make(toy, config.Split()).held_out_groups is not None
-    assert concepts.make(dataclasses.replace(toy, groups=None), config.Split()).rule == "random, 0.36 of the classes"
+    assert concepts.make(toy, config.Split()).held_out_superclasses is not None
+    assert (
+        concepts.make(dataclasses.replace(toy, superclasses=None), config.Split()).rule == "random, 0.36 of the classes"
+    )
 
 
 def test_file_of_names(toy, tmp_path):
@@ -167,15 +169,21 @@ def test_file_of_another_split_keeps_its_test_part(tmp_path):
     [
         (config.Split(by="wordnt"), "unknown rule of a split 'wordnt': did you mean 'wordnet'"),
         (config.Split(by="random", file="x.txt"), "file is read by the rule 'file' only"),
-        (config.Split(by="random", unseen_groups=("plant",)), "unseen_groups is read by the rule 'groups' only"),
-        (config.Split(by="groups", unseen_groups=("plants",)), "unknown group 'plants': did you mean 'plant'"),
+        (
+            config.Split(by="random", unseen_superclasses=("plant",)),
+            "unseen_superclasses is read by the rule 'superclasses' only",
+        ),
+        (
+            config.Split(by="superclasses", unseen_superclasses=("plants",)),
+            "unknown superclass 'plants': did you mean 'plant'",
+        ),
         (config.Split(by="random", unseen_fraction=1.5), "unseen_fraction must be above 0 and below 1, found 1.5"),
         (config.Split(by="file"), "needs file"),
         (config.Split(by="file", file="/nowhere/x.txt"), "cannot read /nowhere/x.txt: No such file"),
         (config.Split(by="wordnet", node="n99999999"), "WordNet 3.0 has no noun"),
         (config.Split(by="wordnet", node="mineral"), "gives 0 held-out classes"),
-        (config.Split(by="groups", unseen_groups=("music",)), r"gives 1 held-out classes \(violin\)"),
-        (config.Split(by="groups", unseen_groups=("animal", "plant", "thing")), "gives 1 source classes"),
+        (config.Split(by="superclasses", unseen_superclasses=("music",)), r"gives 1 held-out classes \(violin\)"),
+        (config.Split(by="superclasses", unseen_superclasses=("animal", "plant", "thing")), "gives 1 source classes"),
     ],
 )
 def test_clear_errors(toy, cfg, words):
@@ -185,10 +193,10 @@ def test_clear_errors(toy, cfg, words):
 
 
 def test_clear_errors_of_data(toy, tmp_path):
-    with pytest.raises(SlmlpError, match="has no groups of classes"):
-        concepts.make(dataclasses.replace(toy, groups=None), config.Split(by="groups"))
-    with pytest.raises(SlmlpError, match=r"all classes of toy\.tar are in one group"):
-        concepts.make(dataclasses.replace(toy, groups=("all",) * 10), config.Split(by="groups"))
+    with pytest.raises(SlmlpError, match="has no superclasses of classes"):
+        concepts.make(dataclasses.replace(toy, superclasses=None), config.Split(by="superclasses"))
+    with pytest.raises(SlmlpError, match=r"all classes of toy\.tar are in one superclass"):
+        concepts.make(dataclasses.replace(toy, superclasses=("all",) * 10), config.Split(by="superclasses"))
     with pytest.raises(SlmlpError, match="has 3 classes: a split needs at least 4"):
         concepts.make(images(NOUNS[:3]), config.Split(by="random"))
     file = tmp_path / "x.txt"
@@ -197,14 +205,14 @@ def test_clear_errors_of_data(toy, tmp_path):
         concepts.make(toy, config.Split(by="file", file=str(file)))
 
 
-def test_test_part_is_drawn_in_whole_units_and_recorded():
-    units = [f"u{i // 2}" for i in range(120)]
-    toy = images(NOUNS, per_class=12, has_test_part=False, units=units)
+def test_test_part_is_drawn_in_whole_groups_and_recorded():
+    groups = [f"u{i // 2}" for i in range(120)]
+    toy = images(NOUNS, per_class=12, has_test_part=False, groups=groups)
     made = concepts.make(toy, config.Split(by="random"))
     parted = concepts.apply(made, toy)
     test = parted.parts == "test"
     assert set(np.array(toy.ids)[test]) == set(made.test_ids)
-    assert not set(toy.units[test]) & set(toy.units[~test])
+    assert not set(toy.groups[test]) & set(toy.groups[~test])
     for y in range(len(NOUNS)):
         assert 2 <= test[toy.labels == y].sum() <= 4
     again = concepts.apply(made, parted)

@@ -24,9 +24,9 @@ from slmlp.results import records
 from slmlp.runtime import files
 from slmlp.train.run import Run
 
-PROBE = "--probe.folds 3 --probe.strengths 1e-3 1e-2 1e-1"
+PROBE = "--probe.folds 3 --probe.l2 1e-3 1e-2 1e-1"
 FLAGS = (
-    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --keep-every 2 --seeds 2 "
+    "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --save-every 2 --seeds 2 "
     f"--rates 0.1 0.2 --split.by random --split.unseen-fraction 0.5 {PROBE}"
 )
 
@@ -232,13 +232,13 @@ def test_ctrl_c_saves_every_run_and_ends_with_130(shapes, tmp_path):
     assert "Traceback" not in said
 
 
-def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_groups, tmp_path):
+def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_superclasses, tmp_path):
     out = tmp_path / "coarse"
     held_out = tmp_path / "held.txt"
     held_out.write_text("cross\nmoon\n")
     flags = FLAGS.replace("--split.by random --split.unseen-fraction 0.5", f"--split.by file --split.file {held_out}")
     flags = flags.replace("--rates 0.1 0.2", "--rates 0.2").replace("--seeds 2", "--seeds 1")
-    made = slmlp("study", shapes, flags, "--labels class_group --groups", shape_groups, "--out", out)
+    made = slmlp("study", shapes, flags, "--labels superclass --superclasses", shape_superclasses, "--out", out)
     assert made.returncode == 0, made.stderr
     run = Run(out / "runs" / "sl-mlp-seed0")
     assert run.config["class_names"] == ["edged", "round"]
@@ -281,7 +281,7 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     cfg = config.Study(
         methods=("sl", "sl-mlp:training.epochs=2", "simclr", "simclr:projector.depth=0:seeds=1"), seeds=2, rates=(0.1,),
         training=config.StudyTraining(
-            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=1, augment="weak"
+            encoder="resnet10", image_size=16, batch_size=24, epochs=1, save_every=1, augment="weak"
         ),
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
@@ -311,7 +311,7 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
     cfg = config.Study(
         methods=("sl",), seeds=1, rates=(0.1, 1e30), parallel=1,
         training=config.StudyTraining(
-            encoder="resnet10", image_size=16, batch_size=24, epochs=1, keep_every=0, augment="weak"
+            encoder="resnet10", image_size=16, batch_size=24, epochs=1, save_every=0, augment="weak"
         ),
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
@@ -323,12 +323,12 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
 
 def test_numbers_of_other_probe_settings_are_not_taken_for_these(shapes, done, tmp_path, capsys):
     run = done / "runs" / "sl-seed0"
-    strengths = []
+    l2_values = []
     for folds in (3, 2):
         assert here("evaluate", run, shapes, f"--probe.folds {folds} --out", tmp_path / "ev") == 0
         (row,) = rows(tmp_path / "ev", metric="accuracy")  # the newest of the key
-        strengths.append(len(row.extra["strengths"]))
-    assert strengths == [3, 2]
+        l2_values.append(len(row.extra["l2"]))
+    assert l2_values == [3, 2]
     assert capsys.readouterr().err.count("sl-seed0: unseen") == 2
     assert here("evaluate", run, shapes, "--probe.folds 2 --out", tmp_path / "ev") == 0
     assert "sl-seed0: unseen" not in capsys.readouterr().err

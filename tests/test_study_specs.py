@@ -58,7 +58,7 @@ def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():
 
 def test_every_study_setting_survives_json():
     cfg = config.Study(
-        rates=(0.3,), training=config.StudyTraining(epochs=7), split=config.Split(unseen_groups=("a", "b"))
+        rates=(0.3,), training=config.StudyTraining(epochs=7), split=config.Split(unseen_superclasses=("a", "b"))
     )
     assert config.from_dict(config.Study, json.loads(json.dumps(dataclasses.asdict(cfg)))) == dataclasses.replace(
         cfg, training=config.Training(**dataclasses.asdict(cfg.training))

@@ -26,7 +26,7 @@ from suite_runs import TRAINING, trained
 
 QUICK = config.Suite(
     tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"),
-    probe=config.Probe(strengths=(1e-3, 1e-1)),
+    probe=config.Probe(l2=(1e-3, 1e-1)),
     knn=config.Knn(neighbours=5),
     fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
     labels=config.Labels(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
@@ -152,7 +152,7 @@ def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, domains, t
     """Killed after some lines, by a signal that cannot be caught; the end is byte for byte the straight one's."""
     out = tmp_path / "out"
     words = [sys.executable, "-m", "slmlp", "suite", *runs, "timm:test_resnet@random", "--domains", str(domains)]
-    words += ["--out", str(out), "--tasks", *QUICK.tasks, "--probe.strengths", "1e-3", "1e-1", "--knn.neighbours", "5"]
+    words += ["--out", str(out), "--tasks", *QUICK.tasks, "--probe.l2", "1e-3", "1e-1", "--knn.neighbours", "5"]
     words += ["--fewshot.ways", "3", "--fewshot.shots", "2", "--fewshot.queries", "4", "--fewshot.episodes", "20"]
     words += ["--labels.fractions", "0.1", "1.0", "--labels.shots", "1", "4", "--labels.draws", "2"]
     words += ["--extraction.precision", "float32"]
@@ -233,15 +233,15 @@ def test_a_file_of_several_labels_an_image_gives_map(tmp_path, capsys):
     assert "several labels each" in capsys.readouterr().err
 
 
-def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp_path):
-    options = config.DataOptions(groups=str(shape_groups))
+def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_superclasses, tmp_path):
+    options = config.DataOptions(superclasses=str(shape_superclasses))
     rule = config.Split(by="random", unseen_fraction=0.34)
     api.split(str(shapes), tmp_path / "s.json", rule, options)
     run = api.pretrain(
-        str(shapes), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json", labels="class_group",
+        str(shapes), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json", labels="superclass",
         options=options, progress=False,
     )  # fmt: skip
-    cfg = dataclasses.replace(QUICK, probe=config.Probe(strengths=(1e-2, 1e-1), folds=3), data=options)
+    cfg = dataclasses.replace(QUICK, probe=config.Probe(l2=(1e-2, 1e-1), folds=3), data=options)
     rows = api.evaluate(run.path, str(shapes), task=("unseen", "levels", "source", "fine"), cfg=cfg)
     by_task = {task: {r.metric: r for r in rows if r.task == task} for task in ("unseen", "levels", "source", "fine")}
     levels = by_task["levels"]
@@ -249,7 +249,7 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_groups, tmp
     weighed = sum(r.n * r.value for r in levels.values()) / by_task["unseen"]["accuracy"].n
     assert weighed == pytest.approx(by_task["unseen"]["accuracy"].value)
     assert by_task["fine"]["accuracy"].value == by_task["source"]["accuracy"].value
-    assert by_task["fine"]["group_accuracy"].value >= by_task["fine"]["accuracy"].value
+    assert by_task["fine"]["superclass_accuracy"].value >= by_task["fine"]["accuracy"].value
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
 @pytest.mark.parametrize(
     ("width", "said"), [(720, "timm:long_name − SL, percentage points"), (330, "difference, percentage points")]
 )
-def test_the_axis_of_a_chart_keeps_its_unit_on_a_phone(width, said):
+def test_the_axis_of_a_chart_keeps_its_group_on_a_phone(width, said):
     bar = {"difference": 1.0, "low": 0.5, "high": 1.5}
     compared = {"a": "sl", "b": "timm:long_name@w.safetensors", "words": "w", "sets": [{**bar, "name": "one"}]}
     if width == 720:

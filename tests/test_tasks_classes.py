@@ -1,8 +1,9 @@
-"""Tasks that cut accuracy up by class: levels of distance, and fine labels within coarse groups.
+"""Tasks that cut accuracy up by class: levels of distance, and fine labels within coarse superclasses.
 
 The claims: Lin's similarity by hand on a small hierarchy with two parents; levels are equal in size, ordered by
-distance and the same in any order; accuracies per level add up to the whole; group and within-group accuracies are
-those of a loop, and tell features that fold groups from features that keep them; bad input is named.
+distance and the same in any order; accuracies per level add up to the whole; superclass and within-superclass
+accuracies are those of a loop, and tell features that fold superclasses from features that keep them; bad input is
+named.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from slmlp.data import wordnet
 from slmlp.data.wordnet.similarity import Hierarchy, hierarchy, nearest
 from slmlp.evaluation.tasks.fine import fine
 from slmlp.evaluation.tasks.levels import by_level, wordnet_levels
-from slmlp.probes.cross_validation import crossfit
+from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.linear import evaluate, train_probe
 from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
-PROBE = config.Probe(strengths=(1e-2, 1e-1), folds=3)
+PROBE = config.Probe(l2=(1e-2, 1e-1), folds=3)
 
 #         thing
 #        /     \
@@ -107,14 +108,14 @@ def test_bad_levels_are_named():
         wordnet_levels([], ["cat", "car"], 2)
     with pytest.raises(SlmlpError, match=r"WordNet 3\.0 has no noun for 1 of 3 classes: 'qwertz'"):
         wordnet_levels(["dog"], ["cat", "qwertz"], 2)
-    rows = crossfit(blobs(60), PROBE).predictions
+    rows = cross_validate(blobs(60), PROBE).predictions
     with pytest.raises(SlmlpError, match=r"class 'c2' has no level \(2 of 4 classes\)"):
         by_level(rows, {"c0": 1, "c1": 2})
 
 
 def test_accuracy_by_level_is_the_cross_fit_cut_up():
     features = blobs(120, separation=0.5)
-    whole = crossfit(features, PROBE)
+    whole = cross_validate(features, PROBE)
     scores = by_level(whole.predictions, {"c0": 2, "c1": 1, "c2": 2, "c3": 1, "other": 3})
     assert [s.metric for s in scores] == ["accuracy_at_level_1", "accuracy_at_level_2"]
     assert sum(s.value * s.n for s in scores) == pytest.approx(whole.accuracy * 120)
@@ -141,50 +142,50 @@ def test_fine_accuracies_are_those_of_a_loop():
     assert scores["accuracy"].value == linear.accuracy
     assert scores["mean_class_accuracy"].value == pytest.approx(linear.mean_class_accuracy)
     logits = train_probe(train, PROBE, ("evaluate",))[0].decision(test.x)
-    by_group, within, chance = [], [], []
+    by_superclass, within, chance = [], [], []
     for row, label in zip(logits, test.y, strict=True):
         own = GROUPS[f"c{label}"]
-        by_group.append(GROUPS[f"c{row.argmax()}"] == own)
+        by_superclass.append(GROUPS[f"c{row.argmax()}"] == own)
         members = [c for c in range(6) if GROUPS[f"c{c}"] == own]
         if len(members) > 1:
             within.append(max(members, key=lambda c: row[c]) == label)
             chance.append(1 / len(members))
-    assert scores["group_accuracy"].value == pytest.approx(np.mean(by_group))
-    assert scores["group_accuracy"].n == 150
-    assert scores["within_group_accuracy"].value == pytest.approx(np.mean(within))
-    assert scores["within_group_accuracy"].n == len(within) == 125
-    assert scores["within_group_accuracy"].extra["chance"] == pytest.approx(np.mean(chance))
-    assert set(scores["group_accuracy"].predictions.labels.tolist()) == {"a", "b", "alone"}
+    assert scores["superclass_accuracy"].value == pytest.approx(np.mean(by_superclass))
+    assert scores["superclass_accuracy"].n == 150
+    assert scores["within_superclass_accuracy"].value == pytest.approx(np.mean(within))
+    assert scores["within_superclass_accuracy"].n == len(within) == 125
+    assert scores["within_superclass_accuracy"].extra["chance"] == pytest.approx(np.mean(chance))
+    assert set(scores["superclass_accuracy"].predictions.labels.tolist()) == {"a", "b", "alone"}
 
 
-def test_features_that_fold_groups_keep_the_group_and_lose_the_class():
+def test_features_that_fold_superclasses_keep_the_superclass_and_lose_the_class():
     random = np.random.default_rng(0)
 
     def images(n, kept, start):
         base = blobs(n, d=6, classes=6, start=start)
-        group = np.array([0, 0, 0, 1, 1, 2])[base.y]
+        superclass = np.array([0, 0, 0, 1, 1, 2])[base.y]
         x = random.normal(size=(n, 6))
-        x[:, :3] += 8 * np.eye(3)[group]
+        x[:, :3] += 8 * np.eye(3)[superclass]
         x[:, 3:] += kept * np.array([[3, 0, 0], [0, 3, 0], [0, 0, 3], [3, 0, 0], [0, 3, 0], [0, 0, 0]])[base.y]
         return dataclasses.replace(base, x=x.astype(np.float32))
 
     for kept in (0, 1):
         found = {s.metric: s for s in fine(images(300, kept, 0), images(300, kept, 5000), GROUPS, PROBE)}
-        assert found["group_accuracy"].value > 0.97
-        within = found["within_group_accuracy"]
+        assert found["superclass_accuracy"].value > 0.97
+        within = found["within_superclass_accuracy"]
         if kept:
             assert within.value > 0.9
         else:
             assert within.interval[0] < within.extra["chance"] < within.interval[1]
 
 
-def test_bad_groups_are_named():
+def test_bad_superclasses_are_named():
     train, test = blobs(60), blobs(40, start=5000)
-    with pytest.raises(SlmlpError, match=r"class 'c3' has no group \(1 of them\)"):
+    with pytest.raises(SlmlpError, match=r"class 'c3' has no superclass \(1 of them\)"):
         fine(train, test, {"c0": "a", "c1": "a", "c2": "b"}, PROBE)
-    for groups in ("aaaa", "abcd"):
-        with pytest.raises(SlmlpError, match="at least two groups, one of them with two classes"):
-            fine(train, test, {f"c{k}": g for k, g in enumerate(groups)}, PROBE)
+    for superclasses in ("aaaa", "abcd"):
+        with pytest.raises(SlmlpError, match="at least two superclasses, one of them with two classes"):
+            fine(train, test, {f"c{k}": g for k, g in enumerate(superclasses)}, PROBE)
     some = test.select(test.y == 3)
-    with pytest.raises(SlmlpError, match="no test image is of a group with several classes"):
+    with pytest.raises(SlmlpError, match="no test image is of a superclass with several classes"):
         fine(train, some, {"c0": "a", "c1": "a", "c2": "b", "c3": "c"}, PROBE)

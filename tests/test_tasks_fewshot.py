@@ -1,8 +1,8 @@
 """Few-shot episodes.
 
 The claims: every fit is scikit-learn's, also in its own span or not, and is as exact as it says; episodes depend on
-seed, labels, ids and units alone, never hold a unit on both sides, and stand in the order of the seed; predictions
-have the episode as unit; global random state is untouched; what gives no episode is named.
+seed, labels, ids and groups alone, never hold a group on both sides, and stand in the order of the seed; predictions
+have the episode as group; global random state is untouched; what gives no episode is named.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def test_the_nearest_mean_is_that_of_a_loop():
     assert rows.predictions.tolist() == found
 
 
-@pytest.mark.parametrize("per_unit", [1, 4])
-def test_episodes_have_their_sizes_and_no_unit_on_both_sides(per_unit):
-    images = blobs(480, classes=6, per_unit=per_unit)
+@pytest.mark.parametrize("per_group", [1, 4])
+def test_episodes_have_their_sizes_and_no_group_on_both_sides(per_group):
+    images = blobs(480, classes=6, per_group=per_group)
     cfg = config.FewShot(ways=3, shots=5, queries=15, episodes=40)
     episodes = draw(images, cfg)
     for classes, support, queries in zip(episodes.classes, episodes.support, episodes.queries, strict=True):
@@ -111,24 +111,24 @@ def test_episodes_have_their_sizes_and_no_unit_on_both_sides(per_unit):
         assert images.y[support].tolist() == np.repeat(classes, 5).tolist()
         assert images.y[queries].tolist() == np.repeat(classes, 15).tolist()
         assert len({*support.tolist(), *queries.tolist()}) == 60
-        assert not set(images.units[support].tolist()) & set(images.units[queries].tolist())
+        assert not set(images.groups[support].tolist()) & set(images.groups[queries].tolist())
     assert len(np.unique(episodes.classes, axis=0)) > 10
 
 
-def test_units_of_several_classes_are_on_one_side_of_an_episode():
+def test_groups_of_several_classes_are_on_one_side_of_an_episode():
     images = blobs(160, classes=4)
     patients = np.array([f"p{int(i[1:]) // 8}" for i in images.ids])  # two images of each class
-    images = dataclasses.replace(images, units=patients)
+    images = dataclasses.replace(images, groups=patients)
     episodes = draw(images, config.FewShot(ways=4, shots=3, queries=6, episodes=50))
     for support, queries in zip(episodes.support, episodes.queries, strict=True):
         assert not set(patients[support].tolist()) & set(patients[queries].tolist())
 
 
-def test_a_few_large_units_still_give_episodes():
+def test_a_few_large_groups_still_give_episodes():
     images = blobs(72, classes=2)
-    units = np.array([f"{y}-{k}" for y, k in zip(images.y, np.argsort(np.argsort(images.ids)) % 3, strict=True)])
-    images = dataclasses.replace(images, units=units)
-    episodes = draw(images, config.FewShot(ways=2, shots=5, queries=12, episodes=20))  # of 3 units of 12
+    groups = np.array([f"{y}-{k}" for y, k in zip(images.y, np.argsort(np.argsort(images.ids)) % 3, strict=True)])
+    images = dataclasses.replace(images, groups=groups)
+    episodes = draw(images, config.FewShot(ways=2, shots=5, queries=12, episodes=20))  # of 3 groups of 12
     assert episodes.queries.shape == (20, 24)
 
 
@@ -159,7 +159,7 @@ def test_intervals_are_over_episodes_and_rows_pair():
     rows = score.predictions
     assert isinstance(rows, Predictions)
     assert rows.folds.tolist() == np.repeat(np.arange(30), 12).tolist()
-    assert len(np.unique(rows.units)) == 30
+    assert len(np.unique(rows.groups)) == 30
     assert (score.n, score.value) == (360, rows.correct.mean())
     means = rows.correct.reshape(30, 12).mean(1)
     assert score.interval == pytest.approx(clustered_mean(means, np.arange(30).astype(str)).interval)
@@ -195,8 +195,8 @@ def test_bad_input_is_named():
     few = images.select((images.y != 2) | (np.cumsum(images.y == 2) <= 1))
     with pytest.raises(SlmlpError, match=r"class 'c2' has 1 image, too few for 5 shots and 15 .*1 such class\)"):
         ask(few)
-    one = dataclasses.replace(images, units=np.where(images.y == 1, "same", images.units))
-    with pytest.raises(SlmlpError, match="class 'c1' has 20 images of 1 unit, too few for 5 shots"):
+    one = dataclasses.replace(images, groups=np.where(images.y == 1, "same", images.groups))
+    with pytest.raises(SlmlpError, match="class 'c1' has 20 images of 1 group, too few for 5 shots"):
         ask(one)
     for name, value in (("ways", 1), ("shots", 0), ("queries", 0), ("episodes", 1)):
         with pytest.raises(SlmlpError, match=f"{name} must be at least"):
@@ -207,12 +207,14 @@ def test_bad_input_is_named():
         ask(dataclasses.replace(images, x=images.x * np.float32(np.nan)))
 
 
-def test_units_that_leave_no_episode_are_named(monkeypatch):
+def test_groups_that_leave_no_episode_are_named(monkeypatch):
     """Three classes share three patients in a ring: two sides cannot part each class's two patients."""
     monkeypatch.setattr("slmlp.evaluation.tasks.episodes.ATTEMPTS", 30)
     images = blobs(60, classes=3)
     half = np.array([int(i[1:]) // 3 % 2 for i in images.ids])
-    ring = dataclasses.replace(images, units=np.array([f"p{(y + h) % 3}" for y, h in zip(images.y, half, strict=True)]))
+    ring = dataclasses.replace(
+        images, groups=np.array([f"p{(y + h) % 3}" for y, h in zip(images.y, half, strict=True)])
+    )
     assert len(draw(ring, config.FewShot(ways=2, shots=3, queries=3, episodes=5)).queries) == 5
-    with pytest.raises(SlmlpError, match=r"30 draws gave no episode .*3 units have images of several classes"):
+    with pytest.raises(SlmlpError, match=r"30 draws gave no episode .*3 groups have images of several classes"):
         draw(ring, config.FewShot(ways=3, shots=3, queries=3, episodes=5))

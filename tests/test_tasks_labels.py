@@ -1,7 +1,7 @@
 """Accuracy over the number of labels.
 
 The claims: draws are nested, stratified and those of the seed; every point is the probe of the main job on those
-images; a point with all images is the linear probe itself; one image a class takes the fixed strength and says so;
+images; a point with all images is the linear probe itself; one image a class takes the fixed l2 and says so;
 predictions pair, draw by draw, and intervals cover draws and images; bad input is named.
 """
 
@@ -23,7 +23,7 @@ from slmlp.results.verdict import compare, mean_interval
 from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
-PROBE = config.Probe(strengths=(1e-3, 1e-2, 1e-1, 1.0))
+PROBE = config.Probe(l2=(1e-3, 1e-2, 1e-1, 1.0))
 
 
 def parts(n: int = 200, **settings):
@@ -68,18 +68,18 @@ def test_every_point_trains_on_the_images_of_the_smaller_ones(monkeypatch):
 def test_a_point_is_the_probe_of_the_main_job_on_its_images():
     train, test = parts()
     [score] = labels(train, test, config.Labels((0.2,), draws=3), PROBE)
-    values, strengths = [], []
+    values, l2_values = [], []
     for draw in range(3):
         images = train.select(rank(train, 0, draw) < 10)
         probe, choice = train_probe(images, PROBE, ("labels", "20_percent", draw))
         values.append(probe.predict(test.x) == test.y)
-        strengths.append(choice.strength)
+        l2_values.append(choice.l2)
     values = np.array(values, dtype=float)
     assert (score.predictions.correct.reshape(3, -1) == values).all()
     assert score.value == pytest.approx(values.mean())
-    assert score.interval == pytest.approx(crossed_mean(values, test.units).interval)
-    assert score.extra["strengths"] == strengths
-    assert score.extra["strength_rules"] == ["chosen"] * 3
+    assert score.interval == pytest.approx(crossed_mean(values, test.groups).interval)
+    assert score.extra["l2"] == l2_values
+    assert score.extra["l2_rules"] == ["chosen"] * 3
     assert (score.n, score.extra["draws"]) == (120, 3)
     assert score.predictions.ids.tolist() == test.ids.tolist() * 3
     assert score.predictions.folds.tolist() == np.repeat([0, 1, 2], 120).tolist()
@@ -91,7 +91,7 @@ def test_all_images_are_the_linear_probe_and_one_draw():
         [score] = labels(train, test, cfg, PROBE)
         linear = evaluate(train, test, PROBE)
         assert score.predictions.predictions.tolist() == linear.predictions.predictions.tolist()
-        assert score.extra["strengths"] == list(linear.strengths)
+        assert score.extra["l2"] == list(linear.l2)
         assert score.extra["draws"] == 1
         assert score.interval == pytest.approx(linear.interval)
 
@@ -99,27 +99,27 @@ def test_all_images_are_the_linear_probe_and_one_draw():
 def test_one_image_a_class_takes_the_fixed_strength_and_says_so():
     train, test = parts()
     [score] = labels(train, test, config.Labels((), (1,), draws=2), PROBE)
-    assert score.extra["strengths"] == [module.FIXED] * 2
-    assert score.extra["strength_rules"] == ["fixed"] * 2
+    assert score.extra["l2"] == [module.FIXED] * 2
+    assert score.extra["l2_rules"] == ["fixed"] * 2
     assert score.value > 0.3  # chance is 0.25
-    given = dataclasses.replace(PROBE, strengths=(0.5,))
+    given = dataclasses.replace(PROBE, l2=(0.5,))
     [score] = labels(train, test, config.Labels((), (1,), draws=1), given)
-    assert (score.extra["strengths"], score.extra["strength_rules"]) == ([0.5], ["given"])
+    assert (score.extra["l2"], score.extra["l2_rules"]) == ([0.5], ["given"])
 
 
-def test_few_classes_of_one_unit_take_no_part_in_the_choice():
+def test_few_classes_of_one_group_take_no_part_in_the_choice():
     train, test = parts()
     rare = train.select((train.y != 3) | (np.cumsum(train.y == 3) <= 1))
     [score] = labels(rare, test, config.Labels((0.3,), draws=1), PROBE)
-    assert score.extra["strength_rules"] == ["chosen without 1 classes of one unit"]
+    assert score.extra["l2_rules"] == ["chosen without 1 classes of one group"]
     images = rare.select(rank(rare, 0, 0) < np.array([15, 15, 15, 1])[rare.y])
     _, choice = train_probe(images.select(images.y != 3), PROBE, ("labels", "30_percent", 0))
-    assert score.extra["strengths"] == [choice.strength]
-    probe, _ = train_probe(images, dataclasses.replace(PROBE, strengths=(choice.strength,)), ("any",))
+    assert score.extra["l2"] == [choice.l2]
+    probe, _ = train_probe(images, dataclasses.replace(PROBE, l2=(choice.l2,)), ("any",))
     assert (score.predictions.correct == (probe.predict(test.x) == test.y)).all()
     assert np.isfinite(probe.bias[3])  # the class of one image was trained on
-    one_unit = dataclasses.replace(train, units=np.where(train.y < 3, "same", train.units))
-    assert labels(one_unit, test, config.Labels((1.0,)), PROBE)[0].extra["strength_rules"] == ["fixed"]
+    one_group = dataclasses.replace(train, groups=np.where(train.y < 3, "same", train.groups))
+    assert labels(one_group, test, config.Labels((1.0,)), PROBE)[0].extra["l2_rules"] == ["fixed"]
 
 
 def test_draws_pair_and_their_variance_is_in_the_comparison():
@@ -129,17 +129,17 @@ def test_draws_pair_and_their_variance_is_in_the_comparison():
     a, b = labels(*worse, cfg, PROBE)[0].predictions, labels(train, test, cfg, PROBE)[0].predictions
     found = compare("sl", "sl-mlp", [(a, b)])
     d = (b.correct - a.correct).reshape(4, 120)
-    expected = crossed_mean(d, test.units)  # one seed: draws and images
+    expected = crossed_mean(d, test.groups)  # one seed: draws and images
     assert (found.draws, found.images, found.seeds) == (4, 120, 1)
     assert found.standard_error == pytest.approx(100 * expected.standard_error)
     assert found.interval == pytest.approx(tuple(100 * v for v in expected.interval))
-    assert found.standard_error > 100 * np.sqrt(clustered_mean(d.mean(0), test.units).variance)
+    assert found.standard_error > 100 * np.sqrt(clustered_mean(d.mean(0), test.groups).variance)
     assert "one seed, 4 draws of the training images, 120 images" in found.sentence
     assert mean_interval([a]).images == 120
     three = compare("sl", "sl-mlp", [(a, b), (b, a), (a, b)])
     values = np.stack([d, -d, d])
     by_seed, by_draw = values.mean((1, 2)).var(ddof=1) / 3, values.mean((0, 2)).var(ddof=1) / 4
-    images = clustered_mean(values.mean((0, 1)), test.units).variance
+    images = clustered_mean(values.mean((0, 1)), test.groups).variance
     assert three.standard_error == pytest.approx(100 * np.sqrt(by_seed + by_draw + images))
     assert "3 seeds, 4 draws" in three.sentence
 
@@ -147,7 +147,7 @@ def test_draws_pair_and_their_variance_is_in_the_comparison():
 def test_global_random_state_is_untouched():
     train, test = parts(40)
     numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    labels(train, test, config.Labels((0.5,), draws=1), dataclasses.replace(PROBE, strengths=(0.1,)))
+    labels(train, test, config.Labels((0.5,), draws=1), dataclasses.replace(PROBE, l2=(0.1,)))
     assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
 

@@ -146,8 +146,8 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     code = f"""
 import resource, torch
 from pathlib import Path
-from slmlp import checkpoint
-from slmlp.errors import SlmlpError
+from slmlp.train import checkpoint
+from slmlp.runtime.errors import SlmlpError
 folder = Path({str(tmp_path)!r})
 checkpoint.save(folder, 1, {{"x": torch.zeros(10)}})
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # every larger write fails, as on a full disk
@@ -237,11 +237,11 @@ def test_features_do_not_depend_on_batching_and_a_loaded_encoder_is_the_trained_
 def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_are_used(shapes, tmp_path):
     from slmlp import data
     from slmlp.data.augment import Augment
-    from slmlp.data.cache import Corpus
+    from slmlp.data.cache import ImageCache
 
     images = data.load(str(shapes))
-    kept = Corpus(images, config.DataOptions(), None, 20, progress=False)
-    streamed = Corpus(images, config.DataOptions(stream_above_gb=0.0), None, 20, progress=False)
+    kept = ImageCache(images, config.DataOptions(), None, 20, progress=False)
+    streamed = ImageCache(images, config.DataOptions(stream_above_gb=0.0), None, 20, progress=False)
     assert streamed.streamed
     assert not kept.streamed
     plan = Plan(images.labels, 16, 2, 0, balanced=False)
@@ -282,8 +282,8 @@ def test_rates_follow_warmup_and_cosine():
 
 def test_weight_decay_spares_norms_and_biases_by_default():
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
-    groups = optim.parameter_groups(module, config.Training(weight_decay=0.1))
-    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (3, 0.0)]
+    superclasses = optim.parameter_groups(module, config.Training(weight_decay=0.1))
+    assert [(len(g["params"]), g["weight_decay"]) for g in superclasses] == [(1, 0.1), (3, 0.0)]
     (everything,) = optim.parameter_groups(module, config.Training(weight_decay=0.1, decay_norms_and_biases=True))
     assert (len(everything["params"]), everything["weight_decay"]) == (4, 0.1)
 
@@ -320,11 +320,11 @@ ELSEWHERE = {
     "local_size",
     "precision",
     "channels_last",
-    "keep_every",
+    "save_every",
     "checkpoint_minutes",
     "threads",
     "device",
-    "steps",
+    "milestones",
 }
 
 
@@ -340,7 +340,7 @@ def test_every_training_setting_changes_the_weights(shapes, tmp_path):
 
 
 def test_precision_layout_and_kept_epochs_are_obeyed(shapes, tmp_path):
-    cfg = replace(epochs=2, keep_every=1, precision="bfloat16", channels_last=False)
+    cfg = replace(epochs=2, save_every=1, precision="bfloat16", channels_last=False)
     run = api.pretrain(str(shapes), tmp_path / "run", training=cfg, progress=False)
     assert (run.config["resolved"]["precision"], run.config["resolved"]["channels_last"]) == ("bfloat16", False)
     assert run.kept_epochs == [1, 2]

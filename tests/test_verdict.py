@@ -1,7 +1,7 @@
 """A verdict says no more than the study knows.
 
 The claims: differences, variances and degrees of freedom by hand; the 95 % interval covers about 95 % of simulated
-studies with seed, unit and image effects, and the stated smallest difference is found in about 80 %; images that
+studies with seed, group and image effects, and the stated smallest difference is found in about 80 %; images that
 cannot be paired are named; words follow the Holm-corrected p-value and nothing else.
 """
 
@@ -21,13 +21,13 @@ from slmlp.results.verdict import Comparison, compare, judge, mean_interval
 from slmlp.runtime.errors import SlmlpError
 
 
-def rows(correct, units=None) -> Predictions:
+def rows(correct, groups=None) -> Predictions:
     """Predictions that are right where ``correct`` (N,) is true."""
     n = len(correct)
     ids = np.array([f"i{k}" for k in range(n)])
-    units = ids if units is None else np.array([f"u{u}" for u in units])
+    groups = ids if groups is None else np.array([f"u{u}" for u in groups])
     predicted = np.where(np.asarray(correct, dtype=bool), "cat", "dog")
-    return Predictions(ids, units, np.full(n, "cat"), predicted, np.zeros(n, dtype=np.int64))
+    return Predictions(ids, groups, np.full(n, "cat"), predicted, np.zeros(n, dtype=np.int64))
 
 
 def study(share_a: float, share_b: float, n: int = 400, seeds: int = 5, seed: int = 0):
@@ -47,7 +47,7 @@ def test_one_seed_is_a_paired_t_test_over_images():
     assert "one seed: images only" in found.sentence
 
 
-def test_units_of_one_image_and_copies_of_units():
+def test_groups_of_one_image_and_copies_of_groups():
     values = np.random.default_rng(0).normal(size=50)
     names = np.arange(50).astype(str)
     single = clustered_mean(values, names)
@@ -57,27 +57,27 @@ def test_units_of_one_image_and_copies_of_units():
     assert clustered_mean(np.repeat(values, 7), np.arange(350).astype(str)).variance < single.variance / 5
 
 
-def test_unequal_units_by_a_loop():
+def test_unequal_groups_by_a_loop():
     random = np.random.default_rng(1)
-    units = random.integers(0, 12, size=80)
-    values = random.normal(size=80) + units
+    groups = random.integers(0, 12, size=80)
+    values = random.normal(size=80) + groups
     total = 0.0
-    for unit in set(units.tolist()):
-        total += sum(values[i] - values.mean() for i in range(80) if units[i] == unit) ** 2
-    groups = len(set(units.tolist()))
-    assert clustered_mean(values, units.astype(str)).variance == pytest.approx(
-        total / 80**2 * groups / (groups - 1), rel=1e-12
+    for group in set(groups.tolist()):
+        total += sum(values[i] - values.mean() for i in range(80) if groups[i] == group) ** 2
+    count = len(set(groups.tolist()))
+    assert clustered_mean(values, groups.astype(str)).variance == pytest.approx(
+        total / 80**2 * count / (count - 1), rel=1e-12
     )
 
 
 def test_seed_and_image_variance_add_with_welch_satterthwaite():
     pairs = study(0.5, 0.55, n=60, seeds=4)
-    units = np.arange(60) // 3
-    pairs = [(rows(a.correct, units), rows(b.correct, units)) for a, b in pairs]
+    groups = np.arange(60) // 3
+    pairs = [(rows(a.correct, groups), rows(b.correct, groups)) for a, b in pairs]
     found = compare("sl", "sl-mlp", pairs)
     d = np.stack([b.correct - a.correct for a, b in pairs])
     seed_part = d.mean(1).var(ddof=1) / 4
-    image_part = clustered_mean(d.mean(0), units.astype(str)).variance
+    image_part = clustered_mean(d.mean(0), groups.astype(str)).variance
     se = np.sqrt(seed_part + image_part)
     degrees = se**4 / (seed_part**2 / 3 + image_part**2 / 19)
     assert found.standard_error == pytest.approx(100 * se)
@@ -88,61 +88,61 @@ def test_seed_and_image_variance_add_with_welch_satterthwaite():
     assert found.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / se, degrees))
     assert found.detectable == pytest.approx(100 * se * (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)))
     assert found.seed_differences == pytest.approx(tuple(100 * d.mean(1)))
-    assert (found.seeds, found.images, found.units) == (4, 60, 20)
+    assert (found.seeds, found.images, found.groups) == (4, 60, 20)
 
 
-def simulate(studies: int, seeds: int, units: int, per_unit: int, shift: float = 0.0, seed_effect: float = 0.02):
-    """Yield (values (S, N), units (N,)) of paired differences with seed, unit, image and residual effects."""
+def simulate(studies: int, seeds: int, groups: int, per_group: int, shift: float = 0.0, seed_effect: float = 0.02):
+    """Yield (values (S, N), groups (N,)) of paired differences with seed, group, image and residual effects."""
     random = np.random.default_rng(2022)
-    names = np.repeat(np.arange(units), per_unit)
+    names = np.repeat(np.arange(groups), per_group)
     for _ in range(studies):
         values = (
             shift
             + seed_effect * random.normal(size=(seeds, 1))
-            + 0.15 * random.normal(size=units)[names]
-            + 0.25 * random.normal(size=units * per_unit)
-            + 0.4 * random.normal(size=(seeds, units * per_unit))
+            + 0.15 * random.normal(size=groups)[names]
+            + 0.25 * random.normal(size=groups * per_group)
+            + 0.4 * random.normal(size=(seeds, groups * per_group))
         )
         yield values, names.astype(str)
 
 
-@pytest.mark.parametrize(("seeds", "units", "per_unit"), [(5, 200, 1), (5, 60, 5), (3, 60, 5), (10, 40, 3)])
-def test_the_interval_covers_the_truth(seeds, units, per_unit):
+@pytest.mark.parametrize(("seeds", "groups", "per_group"), [(5, 200, 1), (5, 60, 5), (3, 60, 5), (10, 40, 3)])
+def test_the_interval_covers_the_truth(seeds, groups, per_group):
     covered = []
-    for values, names in simulate(400, seeds, units, per_unit, shift=0.03):
+    for values, names in simulate(400, seeds, groups, per_group, shift=0.03):
         low, high = crossed_mean(values, names).interval
         covered.append(low <= 0.03 <= high)
     assert 0.93 <= np.mean(covered) <= 0.99
 
 
-def test_leaving_out_seeds_or_units_covers_too_little():
+def test_leaving_out_seeds_or_groups_covers_too_little():
     """The simulation can tell: either source of variance alone is not enough."""
-    images_only, seeds_only, no_units = [], [], []
+    images_only, seeds_only, no_groups = [], [], []
     for values, names in simulate(400, 5, 60, 5, seed_effect=0.04):
         low, high = clustered_mean(values.mean(0), names).interval
         images_only.append(low <= 0 <= high)
         low, high = clustered_mean(values.mean(1), np.arange(5).astype(str)).interval
         seeds_only.append(low <= 0 <= high)
         low, high = clustered_mean(values.mean(0), np.arange(300).astype(str)).interval
-        no_units.append(low <= 0 <= high)
+        no_groups.append(low <= 0 <= high)
     assert np.mean(images_only) < 0.93
     assert np.mean(seeds_only) < 0.9
-    assert np.mean(no_units) < 0.85
+    assert np.mean(no_groups) < 0.85
 
 
 def test_right_or_wrong_predictions_find_nothing_where_nothing_is():
     """Two exchangeable methods over binary outcomes: a winner is declared in about 5 % of studies."""
     random = np.random.default_rng(5)
-    units = np.arange(150) // 3
+    groups = np.arange(150) // 3
     winners = 0
     for _ in range(300):
         easy = random.normal(size=150)
-        taste = 0.7 * random.normal(size=(2, 50))[:, units]
+        taste = 0.7 * random.normal(size=(2, 50))[:, groups]
         pairs = []
         for _ in range(4):
             luck = 0.15 * random.normal(size=2)
             a, b = ((easy + taste[m] + luck[m] + random.normal(size=150)) > 0 for m in (0, 1))
-            pairs.append((rows(a, units), rows(b, units)))
+            pairs.append((rows(a, groups), rows(b, groups)))
         winners += compare("sl", "sl-mlp", pairs).winner is not None
     assert 1 <= winners <= 25  # 15 expected at exactly 5 %
 
@@ -170,13 +170,13 @@ def test_words_for_better_worse_and_undecided():
     assert undecided.sentence.endswith(f"this study could have found {undecided.detectable:.1f} points")
 
 
-def test_units_are_told_where_they_are_not_images():
+def test_groups_are_told_where_they_are_not_images():
     found = compare(
         "a",
         "b",
         [(rows(a.correct, np.arange(400) // 4), rows(b.correct, np.arange(400) // 4)) for a, b in study(0.5, 0.5)],
     )
-    assert "400 images of 100 units" in found.sentence
+    assert "400 images of 100 groups" in found.sentence
 
 
 def test_rounding_does_not_hide_the_side_of_zero():
@@ -257,7 +257,7 @@ def test_what_cannot_be_paired_is_named():
     a, b = study(0.5, 0.5, seeds=1)[0]
     with pytest.raises(SlmlpError, match="one predicts 400 images, another 399"):
         compare("sl", "sl-mlp", [(a, rows(b.correct[1:]))])
-    for field, kind in (("ids", "image"), ("labels", "label"), ("units", "unit")):
+    for field, kind in (("ids", "image"), ("labels", "label"), ("groups", "group")):
         changed = getattr(b, field).astype("U8").copy()
         changed[7] = "other"
         other = dataclasses.replace(b, **{field: changed})
@@ -266,7 +266,7 @@ def test_what_cannot_be_paired_is_named():
         with pytest.raises(SlmlpError, match=rf"the {kind} differs"):
             compare("sl", "sl-mlp", [(a, b), (other, other)])
     one = np.zeros(400)
-    with pytest.raises(SlmlpError, match="400 images of one unit"):
+    with pytest.raises(SlmlpError, match="400 images of one group"):
         compare("sl", "sl-mlp", [(rows(a.correct, one), rows(b.correct, one))])
     with pytest.raises(SlmlpError, match="unknown baseline 'sl-mpl'"):
         judge({"sl": {0: a}, "sl-mlp": {0: b}}, "sl-mpl")
@@ -286,8 +286,8 @@ def test_a_method_alone_has_an_interval_over_seeds_and_images():
     found = mean_interval(runs)
     values = np.stack([r.correct for r in runs])
     assert found.value == pytest.approx(values.mean())
-    assert found.interval == crossed_mean(values, runs[0].units).interval
-    assert mean_interval(runs[:1]).interval == share_interval(runs[0].correct, runs[0].units)
+    assert found.interval == crossed_mean(values, runs[0].groups).interval
+    assert mean_interval(runs[:1]).interval == share_interval(runs[0].correct, runs[0].groups)
     assert mean_interval([rows(np.arange(40) > 0)]).interval[1] == 1.0
 
 

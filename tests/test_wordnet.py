@@ -2,7 +2,7 @@
 
 - the table holds WordNet 3.0: published class counts under its nodes, on ImageNet-1K and Tiny-ImageNet
 - names are found as people write them; what is unknown is named all at once, with the fix
-- a cut gives exactly N balanced groups, each class in one, whatever the order of the classes
+- a cut gives exactly N balanced superclasses, each class in one, whatever the order of the classes
 - the build script is deterministic and keeps sense order and instance hypernyms
 """
 
@@ -144,18 +144,18 @@ def test_bad_synset():
 
 
 @pytest.mark.parametrize("n", [2, 14, 60, 200])
-def test_cut_gives_exactly_n_balanced_groups(imagenet, n):
+def test_cut_gives_exactly_n_balanced_superclasses(imagenet, n):
     source = [i for i in imagenet if "n03575240" not in wordnet.ancestors(i)]
-    groups = wordnet.cut(source, n)
-    assert set(groups) == set(source)
-    assert groups == wordnet.cut(source[::-1], n)
-    sizes = Counter(groups.values())
+    superclasses = wordnet.cut(source, n)
+    assert set(superclasses) == set(source)
+    assert superclasses == wordnet.cut(source[::-1], n)
+    sizes = Counter(superclasses.values())
     assert len(sizes) == n
     assert max(sizes.values()) <= max(6 * len(source) / n, 0.7 * len(source) if n == 2 else 0)
     assert min(sizes.values()) > 1 or n > 60
 
 
-def test_cut_into_single_classes_and_one_group(imagenet):
+def test_cut_into_single_classes_and_one_superclass(imagenet):
     some = imagenet[::50]
     assert len(set(wordnet.cut(some, len(some)).values())) == len(some)
     assert len(set(wordnet.cut(some, 1).values())) == 1
@@ -176,8 +176,8 @@ def test_cut_names_say_what_is_inside():
 
 
 def test_cut_merges_names_of_one_synset():
-    groups = wordnet.cut(["car", "automobile", "dog"], 3)
-    assert groups["car"] == groups["automobile"] != groups["dog"]
+    superclasses = wordnet.cut(["car", "automobile", "dog"], 3)
+    assert superclasses["car"] == superclasses["automobile"] != superclasses["dog"]
 
 
 @pytest.mark.parametrize("n", [0, 4])

@@ -10,7 +10,7 @@ from typing import Any
 
 from slmlp import config, data
 from slmlp.config import recipes
-from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits import leaks
@@ -23,7 +23,7 @@ from slmlp.probes.features import Features
 from slmlp.results.records import Result
 from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.ranks import by_first, exchange, in_turn, same
+from slmlp.runtime.ranks import all_gather_object, assert_same, on_rank0, rank_by_rank
 from slmlp.train.job import Job
 from slmlp.train.pretrain import run_job
 from slmlp.train.run import Run
@@ -51,11 +51,11 @@ def pretrain(
         data_source: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
         out: a new folder.
         method: one of ``config.METHOD_CONFIGS``; default: the recipe's, else ``sl-mlp``.
-        recipe: name of a published row (``slmlp.recipes``), whose settings are the defaults of those below.
+        recipe: name of a published row (``slmlp.config.recipes``), whose settings are the defaults of those below.
         projector: overrides of the method's projector.
         settings: overrides of the method's other settings, by name.
         split: only its source classes are trained on.
-        labels: ``class`` or ``class_group``.
+        labels: ``class`` or ``superclass``.
         seed: of encoder weights, head weights, data order and augmentation.
         training: epochs, rate, augmentation and the rest; in place of the recipe's as a whole.
         options: how the images are taken in.
@@ -85,7 +85,7 @@ def pretrain(
         options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
     )  # fmt: skip
     with distributed.joined():
-        held = in_turn(lambda: _checked_split(split, job))
+        held = rank_by_rank(lambda: _checked_split(split, job))
         return run_job(job, Path(out), split=held, progress=progress)
 
 
@@ -106,7 +106,7 @@ def resume(run: str | Path, *, threads: int | None = None, progress: bool = True
     """Go on with a run that was stopped; on a CPU it ends with the weights of the run that was not, bit for bit."""
     with distributed.joined():
         stopped = Run(Path(run))
-        job, held = by_first(lambda: _stopped(stopped))
+        job, held = on_rank0(lambda: _stopped(stopped))
         if threads is not None:
             job = dataclasses.replace(job, training=dataclasses.replace(job.training, threads=threads))
         return run_job(job, stopped.path, split=held, resume=True, progress=progress)
@@ -132,8 +132,8 @@ def split(
     images = data.load(data_source, options, seed=rule.seed)
     made = concepts.make(images, rule)
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Corpus(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
-        made = leaks.check(made, corpus, concepts.apply(made, corpus.images))
+        image_cache = ImageCache(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
+        made = leaks.check(made, image_cache, concepts.apply(made, image_cache.images))
     made.save(Path(out))
     return made
 
@@ -180,9 +180,11 @@ def evaluate(
     return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.TaskSettings())
 
 
-def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> Corpus:
+def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> ImageCache:
     """Return the images as the encoder is evaluated on them, decoded once on each machine."""
-    return in_turn(lambda: Corpus.of_small(images, shared_memory(options), cache, encoder.preprocess.square, True))
+    return rank_by_rank(
+        lambda: ImageCache.of_small(images, shared_memory(options), cache, encoder.preprocess.square, True)
+    )
 
 
 def features(
@@ -203,14 +205,14 @@ def features(
     """
     cfg = cfg or config.TaskSettings()
     with distributed.joined(), tempfile.TemporaryDirectory() as folder:
-        opened, images = in_turn(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
-        same({"encoder": opened.hash(), "data": images.hash()})
+        opened, images = rank_by_rank(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
+        assert_same({"encoder": opened.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read
-        cache = Path(exchange(folder)[processes.rank() - processes.local_rank()])
-        corpus = _decoded(images, opened, cache, cfg.data)
+        cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
+        image_cache = _decoded(images, opened, cache, cfg.data)
         asked = cfg.extraction
         return extract(
-            opened, corpus, corpus.images, None, asked.device, layer=layer, precision=asked.precision,
+            opened, image_cache, image_cache.images, None, asked.device, layer=layer, precision=asked.precision,
             batch_size=asked.batch_size, together=True,
         )  # fmt: skip
 

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        several = processes.many() and processes.rank() >= 0  # variables that make no sense are told here
+        several = processes.is_distributed() and processes.rank() >= 0  # variables that make no sense are told here
     except SlmlpError as error:
         print(f"slmlp: {error}", file=sys.stderr)
         return 2

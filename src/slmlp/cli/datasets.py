@@ -97,7 +97,7 @@ class DataCommand:
 
     def _check(self, name: str) -> int:
         from slmlp.data import published
-        from slmlp.data.published import doctor
+        from slmlp.data.published import check as doctor
 
         entry, text = None, self.path
         if text is None:
@@ -111,14 +111,14 @@ class DataCommand:
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
         found = doctor.examine(path, self._options(), entry, quick=self.quick)
         print(json.dumps(found.as_json()) if self.json else words(found))
-        return 0 if found.well else 1
+        return 0 if found.ok else 1
 
 
 def words(found: object) -> str:
     """Return a diagnosis for the terminal."""
-    from slmlp.data.published.doctor import SHOWN, Diagnosis
+    from slmlp.data.published.check import SHOWN, ValidationReport
 
-    assert isinstance(found, Diagnosis)
+    assert isinstance(found, ValidationReport)
     train, test = found.parts
     parts = f"{train:,} train, {test:,} test" if test else "no test part"
     lines = [f"{found.name} in {found.path}: {found.images:,} images of {found.classes:,} classes, {parts}"]
@@ -131,7 +131,7 @@ def words(found: object) -> str:
     lines.append(f"checked: {'; '.join(found.checked)}")
     lines.append(f"not checked: {'; '.join(found.unchecked)}")
     wrong = sum(finding.level == "wrong" for finding in found.findings)
-    lines.append("all is well" if found.well else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    lines.append("all is well" if found.ok else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
     return "\n".join(lines)
 
 

@@ -17,9 +17,9 @@ class DetectCommand:
     """Does an encoder carry over to detection: Mask R-CNN on it (Faster R-CNN on boxes alone), COCO's AP, one page.
 
     Example: `slmlp detect sl-run sl-mlp-run COCO --schedule 1x --out my-detection`;
-    on a CPU: `slmlp detect my-run tinycoco.tar --schedule short --batch-size 4 --short-side 192 --norm group --rois 128
-    --out small`.
-    Runs of one method are its seeds; the first encoder is the baseline. The same command goes on where it was stopped.
+    on a CPU: `slmlp detect my-run tinycoco.tar --schedule short --batch-size 4 --short-side 192 --norm group
+    --roi-batch-size 128 --out small`. Runs of one method are its seeds; the first encoder is the baseline. The same
+    command goes on where it was stopped.
     """
 
     words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER... DATA")]
@@ -62,7 +62,7 @@ class DetectCommand:
             data = words.pop()
         say("starting: loading libraries and annotations")
         page = detect(words, data, self.out, given=given, cfg=self.detection)
-        if processes.first():
+        if processes.is_main():
             verdict = files.read_json(Path(self.out) / "verdict.json")
             for key, mean in verdict["means"].items():
                 ends = "" if mean["low"] is None else f" (95 % CI {mean['low']:.1f} to {mean['high']:.1f})"

@@ -41,8 +41,8 @@ class StudyCommand:
     """Seeds a method; the interval is over seeds and images. One seed gives images only."""
     rates: tuple[float, ...] = config.Study.rates
     """Base learning rates tried, per 256 images, the same for every method; a single one is taken as it is."""
-    labels: Literal["class", "class_group"] = "class"
-    """What pretraining is told: classes, or the coarser groups they belong to."""
+    labels: Literal["class", "superclass"] = "class"
+    """What pretraining is told: classes, or the coarser superclasses they belong to."""
     curve_seeds: int = config.Study.curve_seeds
     """Seeds whose kept epochs are evaluated for the curves."""
     parallel: int | None = None
@@ -84,7 +84,7 @@ class Demo:
     """Seeds a method."""
     out: str = "demo"
     """Folder of the study."""
-    labels: Literal["class", "class_group"] = config.DEMO.labels
+    labels: Literal["class", "superclass"] = config.DEMO.labels
     """What pretraining is told: Unicode's subgroups, or its coarser categories."""
     parallel: int | None = None
     """Runs trained side by side; default: two on CPUs of two cores and more."""

@@ -44,7 +44,7 @@ class SplitCommand:
 
 @dataclass(frozen=True)
 class FeaturesCommand:
-    """Write an encoder's features to .npz: x (N, D) float32, y (N,), classes, ids, units, parts.
+    """Write an encoder's features to .npz: x (N, D) float32, y (N,), classes, ids, groups, parts.
 
     Example: `slmlp features my-run MY_IMAGES --classes unseen --out features.npz`;
     `slmlp features timm:resnet50 MY_IMAGES --layer stage4 --out stage4.npz`
@@ -82,7 +82,7 @@ class FeaturesCommand:
         features = api.features(
             self.encoder, self.data, classes=self.classes, part=self.part, split=self.split, layer=self.layer, cfg=cfg
         )
-        if not processes.first():  # the first one has the features
+        if not processes.is_main():  # the first one has the features
             return 0
         features.save(Path(self.out))
         print(

@@ -37,8 +37,8 @@ class Pretrain:
     """Go on with the run in this folder, exactly where it was stopped; every other setting comes from it."""
     split: str | None = None
     """Split file: train on its source classes only. Without it all classes are trained on."""
-    labels: Literal["class", "class_group"] = "class"
-    """What pretraining is told: classes, or the coarser groups they belong to."""
+    labels: Literal["class", "superclass"] = "class"
+    """What pretraining is told: classes, or the coarser superclasses they belong to."""
     seed: int = 0
     """Seed of encoder weights, head weights, data order and augmentation (a generator each)."""
     validation_fraction: float = 0.0
@@ -58,7 +58,7 @@ class Pretrain:
         name = _value_of("--method", words)
         recipe = recipes.chosen(_value_of("--recipe", words), name)
         preset = recipe.settings if recipe else config.method_config(name or cls.method)
-        # a subclass, so that the flags keep their help texts; the projector's have a group of their own
+        # a subclass, so that the flags keep their help texts; the projector's have a superclass of their own
         settings = dataclasses.make_dataclass(
             "MethodSettings", [("projector", tyro.conf.Suppress[config.Projector])], bases=(type(preset),), frozen=True
         )

@@ -23,11 +23,11 @@ LOST = (
 def together(words: list[str], debug: bool) -> int:
     """Run one command as one of several processes; only the first prints, only one says why where it failed."""
     with contextlib.ExitStack() as quiet:
-        if not processes.first():
+        if not processes.is_main():
             nowhere = quiet.enter_context(Path(os.devnull).open("w"))
             quiet.enter_context(contextlib.redirect_stdout(nowhere))
             quiet.enter_context(contextlib.redirect_stderr(nowhere))
-        say(f"{processes.size()} processes: loading libraries and waiting for all of them")
+        say(f"{processes.world_size()} processes: loading libraries and waiting for all of them")
         from slmlp.runtime import distributed
 
         try:
@@ -64,7 +64,7 @@ def _end(line: str, code: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     distributed.speak_once(
         lambda: print(line, file=sys.__stderr__, flush=True) if line else None,
-        bool(line) or processes.first(),
+        bool(line) or processes.is_main(),
         patience=3 if line == LOST else 20,  # one that was killed never comes
     )
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):

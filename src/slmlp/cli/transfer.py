@@ -44,8 +44,9 @@ class Evaluate:
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
     task: tuple[str, ...] = ()
     """`unseen`: cross-fitted on the held-out classes of the split; `levels`: the same by semantic distance; `source`:
-    train and test part of the source classes; `fine`: fine labels after pretraining on groups. On any data: `linear`,
-    `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`. Default: `unseen` under a split, else `linear`."""
+    train and test part of the source classes; `fine`: fine labels after pretraining on superclasses. On any data:
+    `linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`. Default: `unseen` under a split, else
+    `linear`."""
     split: str | None = None
     """Split file; default: the run's own."""
     out: str | None = None
@@ -65,12 +66,12 @@ class Evaluate:
             cfg=dataclasses.replace(self.settings, data=self.options),
         )  # fmt: skip
         several = len({row.data for row in rows}) > 1
-        for row in rows if processes.first() else []:
+        for row in rows if processes.is_main() else []:
             interval = f" (95 % CI {100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})" if row.interval else ""
             where = (f"{row.data}: " if several else "") + row.task + ("" if row.layer == "output" else f" {row.layer}")
             print(f"{where} {row.metric}: {100 * row.value:.2f} %{interval}, {row.n:,} images")
             if row.extra.get("at_grid_edge") and row.metric == "accuracy":
-                what = "--finetune.rates" if row.task == "finetune" else "--probe.strengths"
+                what = "--finetune.rates" if row.task == "finetune" else "--probe.l2"
                 print(f"warning: a value at the edge of the grid was chosen; widen {what}")
         return 0
 

@@ -47,7 +47,7 @@ class Detection:
     """Leave all of the backbone as it was pretrained: only FPN and heads learn."""
     boxes_only: bool = False
     """Faster R-CNN even where the data has masks."""
-    rois: int = 512
+    roi_batch_size: int = 512
     """Regions of an image that the heads learn from in an update; fewer are quicker on a CPU."""
     detections: int = 100
     """Most predictions kept of an image; COCO counts 100. Fewer are quicker where masks are drawn for each."""
@@ -76,7 +76,7 @@ class Detection:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is loaded."""
-        at_least(self, 1, "batch_size", "rois", "detections")
+        at_least(self, 1, "batch_size", "roi_batch_size", "detections")
         at_least(self, 32, "short_side")
         at_least(self, 100, "resamples")
         positive(self, "base_lr")

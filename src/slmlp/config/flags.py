@@ -10,8 +10,8 @@ def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
     """Return the command-line flags of the settings that differ from their defaults.
 
     >>> from slmlp.config import Training
-    >>> flags(Training(epochs=5, nesterov=False, steps=(0.5, 0.75)), Training())
-    ['--epochs', '5', '--steps', '0.5', '0.75', '--no-nesterov']
+    >>> flags(Training(epochs=5, nesterov=False, milestones=(0.5, 0.75)), Training())
+    ['--epochs', '5', '--milestones', '0.5', '0.75', '--no-nesterov']
     """
     words: list[str] = []
     for entry in dataclasses.fields(given):

@@ -9,23 +9,23 @@ from typing import Any, Literal
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.training import DataOptions, StudyTraining, Training
 
-PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of strengths
+PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2_values
 
 
 @dataclass(frozen=True)
 class Probe:
     """The linear probe: multinomial logistic regression on standardised features."""
 
-    strengths: tuple[float, ...] = tuple(10.0 ** (e / 2) for e in range(-12, 3))
-    """L2 strengths per image that are tried: the penalty is strength / 2 * ||W||^2 beside the mean loss."""
+    l2: tuple[float, ...] = tuple(10.0 ** (e / 2) for e in range(-12, 3))
+    """L2 l2_values per image that are tried: the penalty is l2 / 2 * ||W||^2 beside the mean loss."""
     folds: int = 5
-    """Parts of the cross-fitting for held-out classes; images of one unit stay in one part."""
+    """Parts of the cross-fitting for held-out classes; images of one group stay in one part."""
     inner_fraction: float = 0.2
-    """Share of each training fold on which the strength is chosen."""
+    """Share of each training fold on which the l2 is chosen."""
     tolerance: float = 1e-5
     """The fit stops when no entry of the gradient of the mean loss exceeds this."""
     max_iterations: int = 1000
-    """Most iterations for one strength; reaching it is reported."""
+    """Most iterations for one l2; reaching it is reported."""
     memory_limit_gb: float = 4.0
     """Most memory of a fit in 10^9 bytes, beside features in memory; what is larger stays on the disk."""
     seed: int = 0
@@ -33,7 +33,7 @@ class Probe:
 
     def __post_init__(self) -> None:
         """Refuse what no probe can do before an encoder is trained for it."""
-        all_above(self, 0, "strengths", "--probe.strengths")
+        all_above(self, 0, "l2", "--probe.l2")
         at_least(self, 2, "folds", flags="--probe.")
         inside(self, "inner_fraction", "--probe.inner-fraction")
         at_least(self, 1, "max_iterations", flags="--probe.")
@@ -70,13 +70,13 @@ class Split:
     """Which classes are held out."""
 
     by: str = "auto"
-    """`wordnet`, `groups`, `random`, `file`; `auto` is groups where the data has them, else random."""
+    """`wordnet`, `superclasses`, `random`, `file`; `auto` is superclasses where the data has them, else random."""
     node: str = "n03575240"
     """WordNet node whose classes are held out (default instrumentality); any hypernym path counts."""
     senses: tuple[str, ...] = ()
     """Sense of a class name, as `crane=n02012849`, where the chosen one is wrong."""
-    unseen_groups: tuple[str, ...] = ()
-    """Groups that are held out; default: drawn with the seed until `unseen_fraction` of the classes is reached."""
+    unseen_superclasses: tuple[str, ...] = ()
+    """Superclasses to hold out; default: drawn with the seed until `unseen_fraction` of the classes is reached."""
     unseen_fraction: float = 0.36
     """Share of the classes to hold out (the paper: 358 of 1,000)."""
     file: str | None = None
@@ -98,15 +98,15 @@ class Study:
     seeds: int = 5
     """Seeds a method."""
     curve_seeds: int = 1
-    """Seeds whose kept epochs are evaluated for the curves (with --keep-every)."""
+    """Seeds whose kept epochs are evaluated for the curves (with --save-every)."""
     parallel: int | None = None
     """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """Base learning rates tried, per 256 images; chosen by source validation, the same rule for every method."""
     validation_fraction: float = 0.1
     """Share of the source training images held back while rates are chosen."""
-    labels: Literal["class", "class_group"] = "class"
-    """What pretraining is told: the classes themselves or the coarser groups."""
+    labels: Literal["class", "superclass"] = "class"
+    """What pretraining is told: the classes themselves or the coarser superclasses."""
     training: Training = field(default_factory=StudyTraining)
     """Settings shared by all methods."""
     split: Split = field(default_factory=Split)
@@ -128,12 +128,12 @@ class Study:
             at_least(self, 1, "parallel", flags="--")
 
 
-# The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other groups.
+# The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other superclasses.
 DEMO = Study(
     seeds=1,
     rates=(0.2,),
     training=StudyTraining(
-        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", keep_every=15, warmup_epochs=2
+        encoder="resnet10", image_size=32, batch_size=64, epochs=30, augment="weak", save_every=15, warmup_epochs=2
     ),
-    split=Split(by="groups", unseen_groups=("Activities", "Objects", "Symbols", "Travel & Places")),
+    split=Split(by="superclasses", unseen_superclasses=("Activities", "Objects", "Symbols", "Travel & Places")),
 )

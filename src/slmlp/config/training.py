@@ -14,8 +14,9 @@ from slmlp.runtime.errors import SlmlpError
 class DataOptions:
     """How the images are taken in."""
 
-    groups: str | None = None
-    """Where the group of each class comes from when the data does not say: a file (class<tab>group), or `wordnet:N`."""
+    superclasses: str | None = None
+    """Where the superclass of each class comes from when the data does not say: a file (class<tab>superclass), or
+    `wordnet:N`."""
     images_per_class: int | None = None
     """Keep at most this many training images of each class, drawn with the seed of the split."""
     unlabelled: bool = False
@@ -57,8 +58,8 @@ class Training:
     warmup_epochs: float = 5.0
     """Epochs in which the rate rises from 0 to its peak, at most a tenth of all."""
     schedule: Literal["cosine", "step"] = "cosine"
-    """After warm-up: half a cosine down to `final_lr` (Loshchilov 2017), or a tenth of the rate at each of `steps`."""
-    steps: tuple[float, ...] = (0.6, 0.8)
+    """After warm-up: half a cosine down to `final_lr` (Loshchilov 2017), or a tenth of the rate at each milestone."""
+    milestones: tuple[float, ...] = (0.6, 0.8)
     """Shares of training after which the step schedule divides the rate by 10 (MoCo v1: epochs 120 and 160 of 200); not
     used by the cosine."""
     final_lr: float = 0.0
@@ -88,7 +89,7 @@ class Training:
     """`auto` takes bfloat16 autocast where the hardware computes in it."""
     channels_last: bool | None = None
     """Memory layout of convolutions; default: channels last for convnets."""
-    keep_every: int = 0
+    save_every: int = 0
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
     checkpoint_minutes: float = 5.0
     """Most minutes between two checkpoints; one is written at every end of an epoch that is a minute after the last."""
@@ -99,7 +100,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is loaded."""
-        for name, least in (("epochs", 1), ("batch_size", 2), ("keep_every", 0), ("local_crops", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("save_every", 0), ("local_crops", 0)):
             if getattr(self, name) < least:
                 raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(self, name)}")
         if self.image_size is not None and not 8 <= self.image_size <= 2048:
@@ -108,10 +109,10 @@ class Training:
             raise SlmlpError(f"--base-lr must be above 0, found {self.base_lr}")
         if not 0 <= self.final_lr <= self.base_lr:
             raise SlmlpError(f"--final-lr must be 0 to --base-lr ({self.base_lr:g}), found {self.final_lr:g}")
-        inside = all(0 < step < 1 for step in self.steps)
-        if not self.steps or not inside or list(self.steps) != sorted(set(self.steps)):
-            found = " ".join(map(str, self.steps)) or "none"
-            raise SlmlpError(f"--steps must be rising shares of training between 0 and 1, found {found}")
+        inside = all(0 < step < 1 for step in self.milestones)
+        if not self.milestones or not inside or list(self.milestones) != sorted(set(self.milestones)):
+            found = " ".join(map(str, self.milestones)) or "none"
+            raise SlmlpError(f"--milestones must be rising shares of training between 0 and 1, found {found}")
         share(self, "momentum")
         not_negative(self, "warmup_epochs", "weight_decay")
 
@@ -130,13 +131,13 @@ class Training:
 class StudyTraining(Training):
     """Training inside a study: the rate is the study's to choose."""
 
-    keep_every: int = 10
+    save_every: int = 10
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
 
 
 WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour
 COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
-LATER: tuple[str, ...] = ("optimizer", "nesterov", "schedule", "steps", "final_lr")
+LATER: tuple[str, ...] = ("optimizer", "nesterov", "schedule", "milestones", "final_lr")
 
 
 def identity(training: Training) -> dict[str, Any]:

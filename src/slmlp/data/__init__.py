@@ -14,13 +14,13 @@ from slmlp.data.report import describe, duplicates_across_parts, summary, write_
 from slmlp.data.sources import arrays, folder, manifest, torchvision_sets
 from slmlp.data.sources.table import Table, build
 from slmlp.data.splits.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
-from slmlp.data.superclasses import apply_groups
+from slmlp.data.superclasses import apply_superclasses
 from slmlp.runtime.errors import SlmlpError
 
 __all__ = [
     "ImageSet",
     "Pixels",
-    "apply_groups",
+    "apply_superclasses",
     "decode_all",
     "describe",
     "duplicates_across_parts",
@@ -44,8 +44,8 @@ def load(source: str, options: DataOptions = _DEFAULT, *, seed: int = 0, senses:
 
     ``source`` is a folder or tar of class folders, a manifest (.csv, .tsv, .jsonl), an .npz file, ``torchvision:NAME``
     or ``emoji``; see docs/data.md. ``options.images_per_class`` limits training images by a draw with ``seed``; where
-    the data has no test part, all images are training images here. ``senses`` goes to the WordNet groups of
-    ``options.groups``. Raises SlmlpError, one line, for everything that is wrong with the data.
+    the data has no test part, all images are training images here. ``senses`` goes to the WordNet superclasses of
+    ``options.superclasses``. Raises SlmlpError, one line, for everything that is wrong with the data.
     """
     if options.images_per_class is not None and options.images_per_class < 1:
         raise SlmlpError(f"--images-per-class must be at least 1, found {options.images_per_class}")
@@ -55,8 +55,8 @@ def load(source: str, options: DataOptions = _DEFAULT, *, seed: int = 0, senses:
         images = build(_table(source, options), options)
     except OSError as error:
         raise SlmlpError(f"cannot read {error.filename or source}: {error.strerror or error}") from error
-    if options.groups is not None:
-        images = apply_groups(images, options.groups, senses)
+    if options.superclasses is not None:
+        images = apply_superclasses(images, options.superclasses, senses)
     if options.images_per_class is None:
         return images
     return limit_per_class(images, options.images_per_class, seed)

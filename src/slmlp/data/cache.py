@@ -35,12 +35,12 @@ def shared_memory(options: DataOptions) -> DataOptions:
     return replace(options, memory_limit_gb=options.memory_limit_gb / processes.local_size())
 
 
-class Corpus:
+class ImageCache:
     """Images and their squares, of each kind that was asked for; rows count from 0 in the order of ``images``.
 
     A number for a square is the side of the usual one: the centre, by bicubic filtering. What turns out unreadable
-    while it is decoded is left out and listed in ``images.unreadable``. The square that a corpus is opened with is
-    kept; another that only enlarges the images is made whenever it is read, to the very same pixels.
+    while it is decoded is left out and listed in ``images.unreadable``. The square that an image cache is opened with
+    is kept; another that only enlarges the images is made whenever it is read, to the very same pixels.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Corpus:
     @classmethod
     def of_small(
         cls, images: ImageSet, options: DataOptions, cache: Path | None, square: int | Square, progress: bool
-    ) -> Corpus:
-        """Return a corpus for encoders that only look: where their square would enlarge the images, these are kept.
+    ) -> ImageCache:
+        """Return a cache for evaluation: images that the encoder would enlarge are kept at their own size.
 
-        Training reads its square in every epoch, and opens its corpus with it.
+        Training reads its square in every epoch, and opens its image_cache with it.
         """
         square, short = Square.of(square), short_side(images)
         kept = square if short is None or square.side <= ENLARGED * short else Square(int(short))

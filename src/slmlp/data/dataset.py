@@ -1,4 +1,4 @@
-"""What every other room knows of a user's images: ids, labels, parts, groups, units, and how to open one."""
+"""What every other room knows of a user's images: ids, labels, parts, superclasses, groups, and how to open one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ImageSet:
     """Labelled images, sorted by id. Nothing is decoded until ``read`` is called.
 
     Arrays over images have length N; ``labels`` index ``classes`` (sorted names), ``parts`` holds "train" or "test",
-    ``units`` the patient, video or drawing an image belongs to (its own id where the data names none).
+    ``groups`` the patient, video or drawing an image belongs to (its own id where the data names none).
     """
 
     name: str  # short, for tables: "emoji", "tiny-imagenet"
@@ -37,13 +37,13 @@ class ImageSet:
     labels: IntArray  # (N,)
     classes: tuple[str, ...]
     parts: npt.NDArray[np.str_]  # (N,)
-    units: npt.NDArray[np.str_]  # (N,)
+    groups: npt.NDArray[np.str_]  # (N,)
     sizes: IntArray  # (N,) bytes of each file (of the decoded array, for .npz)
     positions: IntArray  # (N,) what to hand to ``reader``
     reader: Reader = field(repr=False, compare=False)
-    groups: tuple[str, ...] | None = None  # the group of each class, aligned with ``classes``
+    superclasses: tuple[str, ...] | None = None  # the superclass of each class, aligned with ``classes``
     has_test_part: bool = True  # whether the data came with a test (or val) part of its own
-    has_units: bool = False
+    has_groups: bool = False
     unreadable: tuple[tuple[str, str], ...] = ()  # (id, reason), left out of every array
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason), files that are no images or stand in no class
     fingerprint: str = ""  # of the bytes behind the images (content or modification time): for keys of caches only
@@ -66,14 +66,14 @@ class ImageSet:
         return bool(separator) and any(str(separator) in name for name in self.classes)
 
     def select(self, keep: npt.NDArray[np.bool_] | IntArray) -> ImageSet:
-        """Return the images under a mask or at given positions; classes and groups stay as they are."""
+        """Return the images under a mask or at given positions; classes and superclasses stay as they are."""
         index = np.flatnonzero(keep) if keep.dtype == np.bool_ else np.asarray(keep)
         return replace(
             self,
             ids=tuple(self.ids[i] for i in index),
             labels=self.labels[index],
             parts=self.parts[index],
-            units=self.units[index],
+            groups=self.groups[index],
             sizes=self.sizes[index],
             positions=self.positions[index],
         )
@@ -89,8 +89,8 @@ class ImageSet:
         new[[old[name] for name in kept]] = np.arange(len(kept))
         labels = new[self.labels]
         part = self.select(labels >= 0)
-        groups = None if self.groups is None else tuple(self.groups[old[name]] for name in kept)
-        return replace(part, labels=labels[labels >= 0], classes=kept, groups=groups)
+        superclasses = None if self.superclasses is None else tuple(self.superclasses[old[name]] for name in kept)
+        return replace(part, labels=labels[labels >= 0], classes=kept, superclasses=superclasses)
 
     def of_part(self, part: str) -> ImageSet:
         """Return the images of "train", of "test", or of both ("all")."""

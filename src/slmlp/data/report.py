@@ -46,9 +46,9 @@ def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]
     classes: dict[str, dict[str, Any]] = {
         name: {"train": int(a), "test": int(b)} for name, a, b in zip(images.classes, train, test, strict=True)
     }
-    if images.groups is not None:
-        for name, group in zip(images.classes, images.groups, strict=True):
-            classes[name]["group"] = group
+    if images.superclasses is not None:
+        for name, superclass in zip(images.classes, images.superclasses, strict=True):
+            classes[name]["superclass"] = superclass
     return {
         "name": images.name,
         "source": images.source,
@@ -57,8 +57,8 @@ def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]
         "parts": {"train": int(train.sum()), "test": int(test.sum())},
         "has_test_part": images.has_test_part,
         "classes": classes,
-        "groups": None if images.groups is None else dict(sorted(Counter(images.groups).items())),
-        "units": len(set(images.units.tolist())) if images.has_units else None,
+        "superclasses": None if images.superclasses is None else dict(sorted(Counter(images.superclasses).items())),
+        "groups": len(set(images.groups.tolist())) if images.has_groups else None,
         "unreadable": len(images.unreadable),
         "ignored": dict(Counter(reason for _, reason in images.ignored).most_common()),
         "duplicates_across_parts": [list(pair) for pair in pairs],
@@ -84,11 +84,11 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
         f"  parts: {facts['parts']['train']:,} train, {facts['parts']['test']:,} test"
         + ("" if images.has_test_part else " (the data has no test part of its own)"),
     ]
+    if facts["superclasses"] is not None:
+        sizes = facts["superclasses"].values()
+        lines.append(f"  superclasses: {len(sizes)} (classes a superclass: least {min(sizes)}, most {max(sizes)})")
     if facts["groups"] is not None:
-        sizes = facts["groups"].values()
-        lines.append(f"  groups: {len(sizes)} (classes a group: least {min(sizes)}, most {max(sizes)})")
-    if facts["units"] is not None:
-        lines.append(f"  units: {facts['units']:,}")
+        lines.append(f"  groups: {facts['groups']:,}")
     for part in _PARTS if facts["parts"]["test"] else ():
         empty = [name for name, of in facts["classes"].items() if not of[part]]
         if empty:

@@ -1,4 +1,4 @@
-"""What pretraining is told of an image: its class, or the coarser group its class belongs to."""
+"""What pretraining is told of an image: its class, or the coarser superclass its class belongs to."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def refuse_several(options: DataOptions) -> None:
 
 
 def labelling(images: ImageSet, which: str) -> Labelling:
-    """Return the labels of ``images`` by ``class`` or by ``class_group``."""
+    """Return the labels of ``images`` by ``class`` or by ``superclass``."""
     if which == "class":
         return Labelling(images.labels, images.classes)
-    if which != "class_group":
-        raise unknown("labels", which, ["class", "class_group"])
-    if images.groups is None:
+    if which != "superclass":
+        raise unknown("labels", which, ["class", "superclass"])
+    if images.superclasses is None:
         raise SlmlpError(
-            f"--labels class_group: {images.name} names no groups; give them with --groups FILE (class<tab>group), "
-            "--groups wordnet:N, or a class_group column in the manifest"
+            f"--labels superclass: {images.name} names no superclasses; give them with --superclasses FILE "
+            "(class<tab>superclass), --superclasses wordnet:N, or a superclass column in the manifest"
         )
-    names = tuple(sorted(set(images.groups)))
+    names = tuple(sorted(set(images.superclasses)))
     if len(names) < 2:
         raise SlmlpError(
-            f"--labels class_group: all classes to train on are of one group ({names[0]}); at least 2 needed"
+            f"--labels superclass: all classes to train on are of one superclass ({names[0]}); at least 2 needed"
         )
     index = {name: i for i, name in enumerate(names)}
-    of_class = np.array([index[group] for group in images.groups], dtype=np.int64)
+    of_class = np.array([index[superclass] for superclass in images.superclasses], dtype=np.int64)
     return Labelling(of_class[images.labels], names)

@@ -1,4 +1,4 @@
-"""One entrant after the other: its detector trained where that is not done, and its numbers added to the results."""
+"""One contender after the other: its detector trained where that is not done, and its numbers added to the results."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import draws, match, weighted
 from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
 from slmlp.encoders import Encoder
-from slmlp.experiments.contenders import Entrant
+from slmlp.experiments.contenders import Contender
 from slmlp.results import records
 from slmlp.results.drawn import Drawn, spread
 from slmlp.results.records import Result
-from slmlp.results.store import Ledger, Subject, slug
+from slmlp.results.store import ResultsStore, Subject, slug
 from slmlp.runtime import device, distributed, files, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
-from slmlp.runtime.ranks import by_first
+from slmlp.runtime.ranks import on_rank0
 from slmlp.train.run import commit, versions
 from slmlp.train.sync_batchnorm import synchronise
 
@@ -38,7 +38,7 @@ CALIBRATED = 64  # training images that give a random backbone its BatchNorm sta
 
 @dataclass(frozen=True)
 class Contest:
-    """What all entrants share."""
+    """What all contenders share."""
 
     name: str  # of the data
     parts: Mapping[str, DetectionSet]  # the training part, and those that AP is measured on
@@ -61,44 +61,44 @@ class Contest:
         """Return the task's name in the results file."""
         return "detect" if part == self.main else f"detect-{part}"
 
-    def place(self, entrant: Entrant) -> Path:
-        """Return the folder of an entrant's detector."""
-        return self.folder / "detectors" / slug(entrant.run)
+    def place(self, contender: Contender) -> Path:
+        """Return the folder of an contender's detector."""
+        return self.folder / "detectors" / slug(contender.run)
 
-    def enter(self, entrant: Entrant) -> dict[str, Any]:
-        """Train and judge one entrant, as far as that is not done; return what is to be told of it."""
-        encoder = entrant.open()
-        cfg, data, place = self.cfg, self.parts["train"], self.place(entrant)
+    def enter(self, contender: Contender) -> dict[str, Any]:
+        """Train and judge one contender, as far as that is not done; return what is to be told of it."""
+        encoder = contender.open()
+        cfg, data, place = self.cfg, self.parts["train"], self.place(contender)
         identity = {
             "encoder": encoder.hash(),
             "data": data.hash(),
-            "settings": files.hash_json([cfg.deciding(), entrant.freeze, self.with_masks]),
+            "settings": files.hash_json([cfg.deciding(), contender.freeze, self.with_masks]),
         }
-        about = by_first(lambda: self._open(place, entrant, encoder, identity))
+        about = on_rank0(lambda: self._open(place, contender, encoder, identity))
         wanted: list[tuple[str, int | None]] = [(part, None) for part in self.judged]
         if cfg.evaluate_start:
             wanted += [(part, 0) for part in self.judged]
-        left = [(part, epoch) for part, epoch in wanted if not self._known(entrant, encoder, identity, part, epoch)]
+        left = [(part, epoch) for part, epoch in wanted if not self._known(contender, encoder, identity, part, epoch)]
         if not left:
-            say(f"{entrant.run} is done already")
+            say(f"{contender.run} is done already")
             return about
         compute = device.choose(encoder, cfg.device, cfg.precision)
-        detector = model.build(encoder, len(data.categories), self.with_masks, cfg, cfg.freeze or entrant.freeze)
+        detector = model.build(encoder, len(data.categories), self.with_masks, cfg, cfg.freeze or contender.freeze)
         device.place(detector, compute)
         distributed.connect(compute.device)
         if cfg.norm == "sync":
             synchronise(detector, compute.device)
-        if entrant.untrained and (cfg.freeze or entrant.freeze or cfg.norm in ("frozen", "group")):
+        if contender.untrained and (cfg.freeze or contender.freeze or cfg.norm in ("frozen", "group")):
             model.calibrate(detector, self._some(compute))
         for part, _ in [one for one in left if one[1] == 0]:
-            self._judge(detector, compute, entrant.subject(encoder, 0), identity, part)
+            self._judge(detector, compute, contender.subject(encoder, 0), identity, part)
         if any(epoch is None for _, epoch in left):
-            self._fit(detector, compute, entrant, about)
+            self._fit(detector, compute, contender, about)
         for part, _ in [one for one in left if one[1] is None]:
-            self._judge(detector, compute, entrant.subject(encoder), identity, part)
+            self._judge(detector, compute, contender.subject(encoder), identity, part)
         return about
 
-    def _open(self, place: Path, entrant: Entrant, encoder: Encoder, identity: dict[str, str]) -> dict[str, Any]:
+    def _open(self, place: Path, contender: Contender, encoder: Encoder, identity: dict[str, str]) -> dict[str, Any]:
         file = place / "config.json"
         if file.exists():
             about: dict[str, Any] = files.read_json(file)
@@ -114,9 +114,10 @@ class Contest:
         Plan(data.usable(), cfg.batch_size, total, cfg.seed)  # refuses a batch that is too large: nothing is written
         widths = stages(encoder).widths
         about = {
-            "schema": 1, "identity": identity, "run": entrant.run, "name": entrant.name, "seed": entrant.seed,
-            "role": entrant.role, "source": entrant.source, "encoder": encoder.spec.name, "random": entrant.untrained,
-            "frozen": cfg.freeze or entrant.freeze, "stage_widths": list(widths),
+            "schema": 1, "identity": identity, "run": contender.run, "name": contender.name, "seed": contender.seed,
+            "role": contender.role, "source": contender.source, "encoder": encoder.spec.name,
+            "random": contender.untrained,
+            "frozen": cfg.freeze or contender.freeze, "stage_widths": list(widths),
             "preprocess": {"mean": list(encoder.preprocess.mean), "std": list(encoder.preprocess.std)},
             "settings": dataclasses.asdict(cfg),
             "resolved": {
@@ -138,11 +139,13 @@ class Contest:
             sizes = [size_of(p.height, p.width, self.cfg.short_side, self.cfg.long_side) for p in pictures]
             yield [image_tensor(data, p, s).to(compute.device) for p, s in zip(pictures, sizes, strict=True)]
 
-    def _fit(self, detector: model.Detector, compute: device.Compute, entrant: Entrant, about: dict[str, Any]) -> None:
+    def _fit(
+        self, detector: model.Detector, compute: device.Compute, contender: Contender, about: dict[str, Any]
+    ) -> None:
         """Train the detector, or load what a finished training left."""
-        place = self.place(entrant)
+        place = self.place(contender)
         weights = place / "detector.safetensors"
-        saved = by_first(lambda: load_file(weights) if weights.exists() else None)
+        saved = on_rank0(lambda: load_file(weights) if weights.exists() else None)
         if saved is not None:
             detector.load_state_dict(saved, strict=True)
             return
@@ -151,27 +154,27 @@ class Contest:
         samples = Samples(data, plan, cfg, self.with_masks, share(cfg))
         state = train.start(detector, cfg)
         say(
-            f"{entrant.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
+            f"{contender.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
             f"{len(plan.indices):,} images, {plan.total:,} steps, peak learning rate {cfg.peak_lr:.4g}, "
             f"{compute.precision} on {compute.device}"
         )
-        train.record(place, entrant.run, state, samples, cfg, compute, progress=True)
-        by_first(lambda: _save(detector, place, entrant))
-        if processes.many():  # statistics that were not shared are a process's own until now
-            detector.load_state_dict(by_first(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))
+        train.record(place, contender.run, state, samples, cfg, compute, progress=True)
+        on_rank0(lambda: _save(detector, place, contender))
+        if processes.is_distributed():  # statistics that were not shared are a process's own until now
+            detector.load_state_dict(on_rank0(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))
 
     def _known(
-        self, entrant: Entrant, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
+        self, contender: Contender, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
     ) -> bool:
         marks = self._hashes(identity, part)
         settings = {self.task(part): self._settings_hash(part)}
-        subject = entrant.subject(encoder, epoch)
+        subject = contender.subject(encoder, epoch)
 
         def look() -> bool:
-            own, _ = Ledger(self.folder).known(subject, self.name, dict.fromkeys(settings, marks), settings)
+            own, _ = ResultsStore(self.folder).known(subject, self.name, dict.fromkeys(settings, marks), settings)
             return bool(own)
 
-        return by_first(look)
+        return on_rank0(look)
 
     def _hashes(self, identity: dict[str, str], part: str) -> dict[str, str]:
         return {"encoder": identity["encoder"], "data": self.parts[part].hash(), "detector": files.hash_json(identity)}
@@ -185,7 +188,7 @@ class Contest:
         """Predict on a part together, then let the first process keep predictions and numbers."""
         data = self.parts[part]
         found = predict.predict(detector, data, self.cfg, compute, subject.run)
-        by_first(lambda: self._keep(found, subject, identity, part))
+        on_rank0(lambda: self._keep(found, subject, identity, part))
 
     def _keep(self, found: predict.Found, subject: Subject, identity: dict[str, str], part: str) -> None:
         data = self.parts[part]
@@ -212,7 +215,7 @@ class Contest:
                 )  # fmt: skip
         if not rows:
             raise SlmlpError(f"{data.source}: no object to be found in any image, so AP is not defined on it")
-        records.append(Ledger(self.folder).file, *rows)
+        records.append(ResultsStore(self.folder).file, *rows)
         say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
 
 
@@ -227,7 +230,7 @@ def drawn(truth: dict[str, Any], found: predict.Found, kind: Any, count: int) ->
 
 def share(cfg: config.Detection) -> slice:
     """Return the part of every batch that is this process's."""
-    return distributed.batch_part(cfg.batch_size) if processes.many() else slice(None)
+    return distributed.batch_part(cfg.batch_size) if processes.is_distributed() else slice(None)
 
 
 def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
@@ -235,9 +238,9 @@ def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
     return (max(0.0, low), min(1.0, high)) if high < float("inf") else None
 
 
-def _save(detector: model.Detector, place: Path, entrant: Entrant) -> None:
+def _save(detector: model.Detector, place: Path, contender: Contender) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    about = json.dumps({"format": "slmlp-detector-1", "run": entrant.run})
+    about = json.dumps({"format": "slmlp-detector-1", "run": contender.run})
     files.write_tensors(place / "detector.safetensors", state, {"slmlp": about})
     for file in (place / "checkpoints").glob("step-*.ckpt"):
         file.unlink()

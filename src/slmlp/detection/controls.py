@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from slmlp.experiments.contenders import RANDOM, Entrant
+from slmlp.experiments.contenders import RANDOM, Contender
 
 NAMES = {"random": RANDOM, "random-frozen": "random-frozen"}  # control -> its name in results
 
 
-def controls_of(found: Sequence[Entrant], controls: Sequence[str]) -> tuple[Entrant, ...]:
-    """Return the controls of a contest: one for every network and seed among the entrants."""
+def controls_of(found: Sequence[Contender], controls: Sequence[str]) -> tuple[Contender, ...]:
+    """Return the controls of a contest: one for every network and seed among the contenders."""
     if not controls:
         return ()
-    networks: dict[tuple[str, str, str], dict[int, Entrant]] = {}
+    networks: dict[tuple[str, str, str], dict[int, Contender]] = {}
     for one in found:
         encoder = one.open()
         key = (encoder.spec.name, encoder.spec.stem, encoder.preprocess.id)

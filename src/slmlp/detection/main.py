@@ -15,11 +15,11 @@ from slmlp.detection.coco import DetectionSet, load, same_categories
 from slmlp.detection.contest import Contest, share
 from slmlp.detection.controls import controls_of
 from slmlp.detection.layout import PARTS, places
-from slmlp.experiments.contenders import entrants
+from slmlp.experiments.contenders import contenders
 from slmlp.runtime import distributed
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
-from slmlp.runtime.ranks import agreed, by_first, in_turn
+from slmlp.runtime.ranks import on_rank0, raise_on_all_ranks, rank_by_rank
 
 NEEDED = ("pycocotools", "faster_coco_eval")
 Given = Mapping[str, tuple[str | None, str | None]]  # part -> annotations file, folder of its images
@@ -54,23 +54,23 @@ def detect(
         torch.set_num_threads(cfg.threads)
     with distributed.joined():
         share(cfg)  # refuses a batch that cannot be shared
-        with agreed():
+        with raise_on_all_ranks():
             if not encoders:
                 raise SlmlpError(
                     "slmlp detect needs an encoder (a run's folder, timm:NAME, torchvision:NAME ...), then DATA"
                 )
-            found = entrants(encoders)
+            found = contenders(encoders)
             rows = (*found, *controls_of(found, cfg.controls))
             for row in rows:
                 if not row.untrained:
                     stages(row.open())  # refuses what has none, before another encoder is trained for hours
-        parts = in_turn(lambda: _parts(data, given or {}, cfg))
+        parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
         for part in parts.values():
             say(part.describe())
         folder = Path(out)
         contest = Contest(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
         told = [contest.enter(row) for row in rows]
-        return by_first(lambda: summary.write(contest, rows, told))
+        return on_rank0(lambda: summary.write(contest, rows, told))
 
 
 def _parts(data: str | None, given: Given, cfg: config.Detection) -> dict[str, DetectionSet]:

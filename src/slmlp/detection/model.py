@@ -94,7 +94,7 @@ def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detectio
             "box_roi_pool": MultiScaleRoIAlign(LEVELS, 7, sampling_ratio=0),
             "box_head": TwoMLPHead(WIDTH * 7 * 7, HIDDEN),
             "box_predictor": FastRCNNPredictor(HIDDEN, classes + 1),
-            "box_batch_size_per_image": cfg.rois,
+            "box_batch_size_per_image": cfg.roi_batch_size,
             "box_detections_per_img": cfg.detections,
         }
         if with_masks:

@@ -18,7 +18,7 @@ from slmlp.detection.samples import image_tensor, size_of
 from slmlp.runtime import distributed, files, work
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.ranks import exchange
+from slmlp.runtime.ranks import all_gather_object
 
 Found = list[dict[str, Any]]  # image_id, category_id, bbox [left, top, width, height], score, segmentation
 
@@ -36,7 +36,7 @@ def predict(detector: Detector, data: DetectionSet, cfg: config.Detection, compu
         for index in work.track(share, len(share), f"{name}: {data.part}"):
             mine += _of_image(detector, data, index, cfg, compute)
     detector.train(training)
-    return [row for part in exchange(mine) for row in part]
+    return [row for part in all_gather_object(mine) for row in part]
 
 
 def _of_image(detector: Detector, data: DetectionSet, index: int, cfg: config.Detection, compute: Compute) -> Found:

@@ -13,7 +13,7 @@ from slmlp.config.names import display
 from slmlp.detection import pictures, predict
 from slmlp.detection.contest import Contest, drawn
 from slmlp.detection.controls import NAMES
-from slmlp.experiments.contenders import Entrant
+from slmlp.experiments.contenders import Contender
 from slmlp.report import detection as page
 from slmlp.results import records
 from slmlp.results.drawn import Difference, Drawn, compare, spread
@@ -24,7 +24,7 @@ from slmlp.train.run import commit, versions
 LIBRARIES = ("pycocotools", "faster-coco-eval")
 
 
-def write(contest: Contest, rows: Sequence[Entrant], told: Sequence[dict[str, Any]]) -> Path:
+def write(contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, Any]]) -> Path:
     """Write verdict.json, detect.json, the pictures and report.html; return the page's path."""
     folder, data = contest.folder, contest.parts[contest.main]
     lines = _lines(contest, rows)
@@ -80,7 +80,7 @@ def title(metric: str) -> str:
     return f"{kind} {rest.replace('ap', 'AP', 1).replace('_', ' ')}"
 
 
-def _lines(contest: Contest, rows: Sequence[Entrant]) -> dict[str, list[Result]]:
+def _lines(contest: Contest, rows: Sequence[Contender]) -> dict[str, list[Result]]:
     """Return the lines of the main part at the end of training, by run."""
     found: dict[str, list[Result]] = {row.run: [] for row in rows}
     for line in records.read(contest.folder / "results.jsonl"):
@@ -89,7 +89,7 @@ def _lines(contest: Contest, rows: Sequence[Entrant]) -> dict[str, list[Result]]
     return found
 
 
-def _pairs(rows: Sequence[Entrant]) -> list[tuple[str, str]]:
+def _pairs(rows: Sequence[Contender]) -> list[tuple[str, str]]:
     """Return what is compared: every other row with the first, then every encoder with its random controls."""
     names = list(dict.fromkeys(row.name for row in rows))
     trained = [name for name in names if name.split(":")[0] not in NAMES.values()]
@@ -124,7 +124,7 @@ def _number(value: float) -> float | None:
 
 
 def _about(
-    contest: Contest, rows: Sequence[Entrant], told: Sequence[dict[str, Any]], lines: dict[str, list[Result]],
+    contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, Any]], lines: dict[str, list[Result]],
     drawings: list[dict[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -160,7 +160,7 @@ def _about(
     return about
 
 
-def _title(contest: Contest, rows: Sequence[Entrant]) -> str:
+def _title(contest: Contest, rows: Sequence[Contender]) -> str:
     kind = "Mask R-CNN" if contest.with_masks else "Faster R-CNN"
     count = len({row.name for row in rows if not row.untrained})
     return f"{count} encoder{'s' * (count > 1)} in {kind} on {contest.name}"

@@ -20,7 +20,7 @@ from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.interrupt import Interrupt
 from slmlp.runtime.progress import Steps, say
-from slmlp.runtime.ranks import anyone, by_first, wait_for_all
+from slmlp.runtime.ranks import any_rank, on_rank0, wait_for_all
 from slmlp.train import checkpoint
 from slmlp.train.log import MetricsLog
 
@@ -106,20 +106,20 @@ def record(
     Of several processes the first writes, and by its clock; when any of them is asked to stop, all do.
     """
     kept = folder / "checkpoints"
-    saved, warnings = by_first(lambda: checkpoint.load_last(kept))
+    saved, warnings = on_rank0(lambda: checkpoint.load_last(kept))
     for warning in warnings:
         say(f"warning: {warning}")
     if saved is not None:
         state.load_state_dict(saved)
     total, saved_at = samples.plan.total, time.monotonic()
     log = None
-    if processes.first():
+    if processes.is_main():
         folder.mkdir(parents=True, exist_ok=True)
         log = MetricsLog(folder / "metrics.jsonl", state.step, max(1, min(20, total // 50)), cfg.batch_size)
     try:
         with Interrupt() as interrupt, Steps(name, total, state.step, cfg.batch_size, progress) as shown:
             for row in train(state, samples, cfg, compute):
-                stop = anyone(interrupt.requested)
+                stop = any_rank(interrupt.requested)
                 if log is not None:
                     log.add(row)
                     shown.update(state.step, f"loss {row['loss']:.3f}")

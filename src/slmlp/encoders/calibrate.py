@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.encoders.extract import transform_id
@@ -19,7 +19,7 @@ from slmlp.runtime import files, work
 
 
 def calibrate_norms(
-    encoder: Encoder, corpus: Corpus, images: ImageSet, cache: Path | None = None, batches: int = 32
+    encoder: Encoder, image_cache: ImageCache, images: ImageSet, cache: Path | None = None, batches: int = 32
 ) -> None:
     """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
 
@@ -42,13 +42,13 @@ def calibrate_norms(
     momenta = {name: norm.momentum for name, norm in norms.items()}
     for norm in norms.values():
         norm.momentum = None  # a plain mean over batches
-    rows = np.random.default_rng(0).permutation(corpus.rows(images))[: batches * BATCH]
+    rows = np.random.default_rng(0).permutation(image_cache.rows(images))[: batches * BATCH]
     encoder.train()
     with torch.no_grad():
         starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
-        for start in work.track(starts, len(starts), f"statistics of {images.name}", show=corpus.progress):
+        for start in work.track(starts, len(starts), f"statistics of {images.name}", show=image_cache.progress):
             part = rows[start : start + BATCH]
-            encoder(encoder.preprocess(corpus.squares(part, seen)))
+            encoder(encoder.preprocess(image_cache.squares(part, seen)))
     encoder.eval()
     for name, norm in norms.items():
         norm.momentum = momenta[name]

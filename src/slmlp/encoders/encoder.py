@@ -118,7 +118,7 @@ class Encoder(nn.Module):
 
         >>> Encoder.load("no/such/run")
         Traceback (most recent call last):
-        slmlp.errors.SlmlpError: no encoder at no/such/run: expected a run's folder or an encoder.safetensors file
+        slmlp.runtime.errors.SlmlpError: no encoder at no/such/run: expected a run's folder or ...
         """
         path = Path(source)
         file = path / "encoder.safetensors" if path.is_dir() else path

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.forward import BATCH, FloatArray, forward
@@ -34,7 +34,7 @@ def precision_of(encoder: Encoder, device: str, precision: str) -> str:
 
 def extract(
     encoder: Encoder,
-    corpus: Corpus,
+    image_cache: ImageCache,
     images: ImageSet,
     cache: Path | None = None,
     device: str = "cpu",
@@ -46,14 +46,14 @@ def extract(
 ) -> Features:
     """Return the features of ``images`` at one layer; see ``extract_layers``."""
     found = extract_layers(
-        encoder, corpus, images, cache, device, (layer,), precision, batch_size=batch_size, together=together
+        encoder, image_cache, images, cache, device, (layer,), precision, batch_size=batch_size, together=together
     )
     return found[layer]
 
 
 def extract_layers(
     encoder: Encoder,
-    corpus: Corpus,
+    image_cache: ImageCache,
     images: ImageSet,
     cache: Path | None,
     device: str,
@@ -74,8 +74,8 @@ def extract_layers(
     Raises:
         SlmlpError: an unknown layer, features that are not finite, a disk too small for the cache (before any work).
     """
-    together = together and processes.many()
-    reads = processes.first() or not together
+    together = together and processes.is_distributed()
+    reads = processes.is_main() or not together
     layers.check(encoder, wanted)
     compute = for_features(encoder, device, precision)
     keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
@@ -85,19 +85,19 @@ def extract_layers(
         known = _cached(file, keys[name]) if reads and file.exists() else None
         if known is not None:
             held[name] = known
-    missing = [name for name in wanted if not (ranks.anyone(name in held) if together else name in held)]
+    missing = [name for name in wanted if not (ranks.any_rank(name in held) if together else name in held)]
     if missing:
-        with ranks.agreed() if together else contextlib.nullcontext():
+        with ranks.raise_on_all_ranks() if together else contextlib.nullcontext():
             encoder.to(compute.device)
             if cache is not None and reads:
                 _check_room(cache, len(images), layers.widths(encoder, missing).values())
-            rows = corpus.rows(images)
+            rows = image_cache.rows(images)
             share = rows[distributed.share_of(len(rows))] if together else rows
-            made = forward(encoder, corpus, share, compute, missing, batch_size, images.name)
+            made = forward(encoder, image_cache, share, compute, missing, batch_size, images.name)
             _check_finite(made, encoder, images)
         if together:
             made = {name: distributed.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in made.items()}
-        with ranks.agreed() if together else contextlib.nullcontext():
+        with ranks.raise_on_all_ranks() if together else contextlib.nullcontext():
             for name in missing if reads else ():
                 held[name] = made[name]
                 if name in caches:
@@ -145,5 +145,5 @@ def _cached(file: Path, key: str) -> FloatArray | None:
 def _features(x: FloatArray | None, images: ImageSet) -> Features:
     if x is None:
         x, images = np.zeros((0, 0), dtype=np.float32), images.select(np.zeros(0, dtype=np.int64))
-    ids, units = np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
-    return Features(x, images.labels, images.classes, ids, units, images.parts.astype(np.str_))
+    ids, groups = np.array(images.ids, dtype=np.str_), images.groups.astype(np.str_)
+    return Features(x, images.labels, images.classes, ids, groups, images.parts.astype(np.str_))

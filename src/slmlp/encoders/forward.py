@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.fold import folded
@@ -21,14 +21,14 @@ FloatArray = npt.NDArray[np.float32]
 
 def forward(
     encoder: Encoder,
-    corpus: Corpus,
+    image_cache: ImageCache,
     rows: IntArray,
     compute: Compute,
     wanted: Sequence[str],
     batch_size: int = BATCH,
     words: str = "images",
 ) -> dict[str, FloatArray]:
-    """Return the features (len(rows), D_k) of some rows of a corpus at each layer, by one pass in evaluation mode.
+    """Return the features (len(rows), D_k) of some rows of an image cache at each layer, in evaluation mode.
 
     Images are read, and decoded where they are streamed, while the batch before is computed. The encoder is left in the
     mode it was in, on the device of ``compute``.
@@ -42,12 +42,12 @@ def forward(
     }
     training = encoder.training
     net.eval()
-    batches = corpus.batches(rows, encoder.preprocess.square, batch_size)
+    batches = image_cache.batches(rows, encoder.preprocess.square, batch_size)
     count = -(-len(rows) // batch_size)
     try:
         with torch.inference_mode(), compute.autocast():
             at = 0
-            for pixels in work.track(batches, count, f"features of {words}", show=corpus.progress):
+            for pixels in work.track(batches, count, f"features of {words}", show=image_cache.progress):
                 x = encoder.preprocess(pixels.to(compute.device, non_blocking=True))
                 if not compute.channels_last:
                     x = x.contiguous()  # preprocessing leaves channels last, as the pixels were

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from slmlp import config
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders import Encoder
 from slmlp.encoders.extract import extract, transform_id
-from slmlp.probes.cross_validation import crossfit
+from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
 from slmlp.probes.linear import ProbeResult
 from slmlp.probes.linear import evaluate as probe_on_test
 from slmlp.probes.measures.measures import measure
 from slmlp.results.records import Result, Score
-from slmlp.results.store import Ledger, Subject
+from slmlp.results.store import ResultsStore, Subject
 from slmlp.runtime import files
 from slmlp.runtime.progress import say
 
@@ -33,7 +33,7 @@ Extract = Callable[[ImageSet], Features]
 class Evaluation:
     """Images under a split, a folder for the numbers, and the settings; the same for every run of a study."""
 
-    corpus: Corpus
+    image_cache: ImageCache
     images: ImageSet  # with parts
     split: ConceptSplit
     folder: Path
@@ -41,14 +41,14 @@ class Evaluation:
     measures: config.Measures
 
     @property
-    def ledger(self) -> Ledger:
+    def store(self) -> ResultsStore:
         """Where the numbers are kept."""
-        return Ledger(self.folder)
+        return ResultsStore(self.folder)
 
     @property
     def results_file(self) -> Path:
         """Where the lines go."""
-        return self.ledger.file
+        return self.store.file
 
     @property
     def source(self) -> ImageSet:
@@ -72,7 +72,7 @@ class Evaluation:
 
     def extractor(self, encoder: Encoder, device: str = "cpu") -> Extract:
         """Return a function from images to this encoder's features, cached."""
-        return lambda images: extract(encoder, self.corpus, images, self.features_cache, device)
+        return lambda images: extract(encoder, self.image_cache, images, self.features_cache, device)
 
     def run(
         self, subject: Subject, extract_: Extract, hashes: dict[str, str], tasks: tuple[str, ...], transform: str
@@ -84,7 +84,7 @@ class Evaluation:
         """
         left, copies = self._left(subject, hashes, tasks)
         for task in copies:
-            self.ledger.copy(subject, copies[task])
+            self.store.copy(subject, copies[task])
         if left:
             at = "" if subject.epoch is None else f" after epoch {subject.epoch}"
             say(f"{subject.run}{at}: evaluating ({', '.join(left)})")
@@ -92,7 +92,7 @@ class Evaluation:
             marks = {**hashes, "split": self.split.hash(), "transform": transform}
             scores, images = self._scores(task, extract_)
             marks["data"] = images.hash()
-            self.ledger.add(subject, task, self.images.name, scores, marks, self._settings(task))
+            self.store.add(subject, task, self.images.name, scores, marks, self._settings(task))
 
     def done(self, subject: Subject, hashes: dict[str, str], tasks: tuple[str, ...]) -> bool:
         """Whether ``run`` would add nothing."""
@@ -105,7 +105,7 @@ class Evaluation:
         """Return the tasks to do, and the lines of others that only want copying."""
         marks = {"encoder": hashes["encoder"], "split": self.split.hash()}
         settings = {task: self._settings(task) for task in tasks}
-        own, there = self.ledger.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
+        own, there = self.store.known(subject, self.images.name, dict.fromkeys(tasks, marks), settings)
         left = [task for task in tasks if (task, "output") not in own]
         copies = {task: there[task, "output"] for task in left if (task, "output") in there}
         return [task for task in left if task not in copies], copies
@@ -113,7 +113,7 @@ class Evaluation:
     def _scores(self, task: str, extract_: Extract) -> tuple[list[Score], ImageSet]:
         """Return the numbers of a task and the images that they are of."""
         if task == UNSEEN:
-            return probe_scores(crossfit(extract_(self.unseen), self.probe)), self.unseen
+            return probe_scores(cross_validate(extract_(self.unseen), self.probe)), self.unseen
         if task == SOURCE:
             source = self.source
             train, test = extract_(source.of_part("train")), extract_(source.of_part("test"))
@@ -141,7 +141,7 @@ class Evaluation:
 def probe_scores(outcome: ProbeResult) -> list[Score]:
     """Return what a probe found as scores; the mean over classes follows from the same predictions."""
     extra = {
-        "strengths": list(outcome.strengths),
+        "l2": list(outcome.l2),
         "at_grid_edge": outcome.at_edge,
         "gradient_norm": max(outcome.gradient_norms),
         "unfinished_fits": outcome.unfinished,

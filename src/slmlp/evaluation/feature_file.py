@@ -19,7 +19,7 @@ from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
 from slmlp.results.records import Result, Score, read
-from slmlp.results.store import Ledger, Subject
+from slmlp.results.store import ResultsStore, Subject
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
@@ -48,7 +48,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     features = Features.load(path, limit)
     parts = features.parts
     if parts is None:
-        held = stratified_holdout(np.array(features.classes)[features.y], features.units, TEST_SHARE, 0, "test part")
+        held = stratified_holdout(np.array(features.classes)[features.y], features.groups, TEST_SHARE, 0, "test part")
         say(f"{path.name} names no parts: {held.sum():,} of {len(held):,} images drawn as test part, by class")
         parts = np.where(held, "test", "train")
     sets = _two_parts(path, features, parts, folder)
@@ -101,14 +101,14 @@ def _added(
     subject = Subject(path.stem, path.stem, "features", 0, "final")
     hashes = {"encoder": files.sha256(chunks(path)), "data": data, "transform": "features"}
     settings = {task: settings_hash(task, cfg) for task in tasks}
-    ledger = Ledger(folder)
-    known, _ = ledger.known(subject, path.stem, dict.fromkeys(tasks, hashes), settings)
+    store = ResultsStore(folder)
+    known, _ = store.known(subject, path.stem, dict.fromkeys(tasks, hashes), settings)
     for task in tasks:
         if (task, "output") not in known:
             say(f"{path.name}: {task}")
-            ledger.add(subject, task, path.stem, solve(task), hashes, settings[task], below_data=True)
+            store.add(subject, task, path.stem, solve(task), hashes, settings[task], below_data=True)
     return [
         row
-        for row in read(ledger.file)
+        for row in read(store.file)
         if row.task in tasks and row.run == path.stem and row.hashes["encoder"] == hashes["encoder"]
     ]

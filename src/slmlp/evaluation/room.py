@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from slmlp import config
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders import Encoder, layers
@@ -21,11 +21,11 @@ from slmlp.evaluation.tasks import find as find_task
 from slmlp.evaluation.tasks import levels
 from slmlp.evaluation.tasks.finetune import finetune
 from slmlp.evaluation.tasks.linear import multilabel
-from slmlp.probes.cross_validation import crossfit
+from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
 from slmlp.results.records import Score, read_predictions
-from slmlp.results.store import Ledger, Subject, slug
+from slmlp.results.store import ResultsStore, Subject, slug
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.progress import say
@@ -72,7 +72,7 @@ class Room:
 
     name: str
     images: ImageSet
-    corpus: Corpus
+    image_cache: ImageCache
     folder: Path
     cfg: config.TaskSettings
     split: ConceptSplit | None = None
@@ -83,8 +83,8 @@ class Room:
         settings = {task: settings_hash(task, self.cfg) for task in tasks}
         mark = encoder.hash()
         hashes = {task: self._hashes(task, encoder, mark) for task in tasks}
-        ledger = Ledger(self.folder)
-        known, _ = ledger.known(subject, self.name, hashes, settings)
+        store = ResultsStore(self.folder)
+        known, _ = store.known(subject, self.name, hashes, settings)
         left = [task for task in tasks if not {(task, layer) for layer in self._layers(task, encoder)} <= known.keys()]
         if left:
             say(f"{self.name}: {subject.run}: {', '.join(left)}")
@@ -92,7 +92,7 @@ class Room:
             for layer in self._layers(task, encoder):
                 if (task, layer) not in known:
                     scores = self._scores(task, layer, subject, encoder)
-                    ledger.add(subject, task, self.name, scores, hashes[task], settings[task], layer, below_data=True)
+                    store.add(subject, task, self.name, scores, hashes[task], settings[task], layer, below_data=True)
 
     def image_sets(self, task: str) -> list[ImageSet]:
         """Return the images whose features a task reads, one set a call of the extractor."""
@@ -116,7 +116,7 @@ class Room:
         if task == "finetune":
             notes = self.folder / "finetune" / f"{slug(self.name)}-{slug(subject.run)}.jsonl"
             return finetune(
-                encoder, self.corpus, self.images.of_part("train"), self.images.of_part("test"), cfg.finetune,
+                encoder, self.image_cache, self.images.of_part("train"), self.images.of_part("test"), cfg.finetune,
                 device_name=cfg.extraction.device, precision=cfg.extraction.precision, notes=notes,
             )  # fmt: skip
         if task == "levels":
@@ -126,10 +126,10 @@ class Room:
             train, test = MultiLabel.split(sets, str(cfg.data.label_separator))
             return multilabel(train, test, cfg.probe)
         if task == "fine":
-            groups = self.images.of_classes(self._held.source).groups
-            if groups is None:
-                raise SlmlpError(f"task fine: {self.name} names no groups; give them with --groups")
-            return find_task("fine")(*sets, dict(zip(sets[0].classes, groups, strict=True)), cfg.probe)
+            superclasses = self.images.of_classes(self._held.source).superclasses
+            if superclasses is None:
+                raise SlmlpError(f"task fine: {self.name} names no superclasses; give them with --superclasses")
+            return find_task("fine")(*sets, dict(zip(sets[0].classes, superclasses, strict=True)), cfg.probe)
         return answer(task, sets, cfg)
 
     @property
@@ -148,7 +148,7 @@ class Room:
         cache = self.features_cache
         wanted, asked = self._layers(task, encoder), self.cfg.extraction
         return extract_layers(
-            encoder, self.corpus, images, cache, asked.device, wanted, self._precision(task, encoder),
+            encoder, self.image_cache, images, cache, asked.device, wanted, self._precision(task, encoder),
             batch_size=asked.batch_size, together=together,
         )  # fmt: skip
 
@@ -171,8 +171,8 @@ class Room:
         self.run(subject, encoder, ["unseen"])
         unseen = self._unseen
         file = subject.file("unseen", self.name)
-        if unseen.groups is not None:
-            of: dict[str, int | str] = dict(zip(unseen.classes, unseen.groups, strict=True))
+        if unseen.superclasses is not None:
+            of: dict[str, int | str] = dict(zip(unseen.classes, unseen.superclasses, strict=True))
         else:
             of = dict(levels.wordnet_levels(self._held.source, self._held.unseen))
         return levels.by_level(read_predictions(self.folder / file), of)
@@ -203,7 +203,7 @@ class Room:
 def answer(task: str, sets: Sequence[Features], cfg: config.TaskSettings) -> list[Score]:
     """Return the numbers of a task that reads features alone: a training and a test part, or one set."""
     if task == "unseen":
-        return probe_scores(crossfit(sets[0], cfg.probe))
+        return probe_scores(cross_validate(sets[0], cfg.probe))
     solve: Callable[..., list[Score]] = find_task({"source": "linear", "stages": "linear"}.get(task, task))
     if task == "fewshot":
         return solve(joined(sets), cfg.fewshot)
@@ -214,5 +214,5 @@ def joined(sets: Sequence[Features]) -> Features:
     """Return the features of several sets of images as one, in the order of the ids."""
     first = sets[0]
     x, y = np.concatenate([s.x for s in sets]), np.concatenate([s.y for s in sets])
-    ids, units = np.concatenate([s.ids for s in sets]), np.concatenate([s.units for s in sets])
-    return Features(x, y, first.classes, ids, units).select(np.argsort(ids, kind="stable"))
+    ids, groups = np.concatenate([s.ids for s in sets]), np.concatenate([s.groups for s in sets])
+    return Features(x, y, first.classes, ids, groups).select(np.argsort(ids, kind="stable"))

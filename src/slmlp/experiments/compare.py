@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slmlp import config, data, report
 from slmlp.data.augment import training_side
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.splits import classes as concepts
 from slmlp.evaluation.evaluation import Evaluation, encoder_hashes
 from slmlp.experiments.study import baselines, summary
@@ -105,13 +105,13 @@ def _open(
     job = jobs[0]
     images = concepts.apply(split, data.load(job.data, job.options, seed=split.seed))
     size = int(first.config["resolved"]["image_size"])
-    corpus = Corpus(images, job.options, folder / "cache", training_side(size), progress=True)
+    image_cache = ImageCache(images, job.options, folder / "cache", training_side(size), progress=True)
     seeds = set.intersection(*({s for n, s in found if n == spec.name} for spec in specs))
     training = dataclasses.replace(job.training, image_size=size)
     cfg = config.Study(
         methods=tuple(spec.name for spec in specs), seeds=max(seeds) + 1, rates=(job.training.base_lr,),
-        labels="class_group" if job.labels == "class_group" else "class", training=training, data=job.options,
+        labels="superclass" if job.labels == "superclass" else "class", training=training, data=job.options,
         probe=probe,
     )  # fmt: skip
-    evaluation = Evaluation(corpus, corpus.images, split, folder, cfg.probe, cfg.measures)
-    return Compared(job.data, folder, cfg, specs, corpus.images, split, corpus, evaluation, found)
+    evaluation = Evaluation(image_cache, image_cache.images, split, folder, cfg.probe, cfg.measures)
+    return Compared(job.data, folder, cfg, specs, image_cache.images, split, image_cache, evaluation, found)

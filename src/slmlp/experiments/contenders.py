@@ -22,7 +22,7 @@ NAMED = re.compile(r"([\w. +-]+)=(.+)")  # NAME=ENCODER
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Contender:
     """One encoder of a suite or of a detection contest."""
 
     name: str  # its method in tables; encoders of one name are its seeds
@@ -46,14 +46,14 @@ class Entrant:
         return Subject(self.run, self.name, encoder.spec.name, self.seed, role, epoch, self.base_lr, self.labels)
 
 
-def entrants(words: Sequence[str]) -> tuple[Entrant, ...]:
+def contenders(words: Sequence[str]) -> tuple[Contender, ...]:
     """Return the encoders that ``words`` name; runs of one method, or of one contender of a study, are its seeds.
 
     Raises SlmlpError for two encoders of one name and seed, and for two whose predictions would bear one file name.
     """
-    found = [_entrant(word) for word in words]
-    seen: dict[tuple[str, int], Entrant] = {}
-    files: dict[str, Entrant] = {}
+    found = [_contender_of_word(word) for word in words]
+    seen: dict[tuple[str, int], Contender] = {}
+    files: dict[str, Contender] = {}
     for one in found:
         same = seen.setdefault((one.name, one.seed), one)
         what = f"are both {one.name} with seed {one.seed}"
@@ -67,19 +67,19 @@ def entrants(words: Sequence[str]) -> tuple[Entrant, ...]:
     return tuple(found)
 
 
-def _entrant(word: str) -> Entrant:
+def _contender_of_word(word: str) -> Contender:
     match = NAMED.fullmatch(word)
     name, source = (match[1], match[2]) if match and not Path(word).exists() else (None, word)
     if kind(source) != "run":
         shown = name or _without_folders(source)
-        return Entrant(shown, shown, source)
+        return Contender(shown, shown, source)
     path = Path(source)
     if not (path / "config.json").exists():  # an encoder file
-        return Entrant(name or path.stem, name or path.stem, source)
+        return Contender(name or path.stem, name or path.stem, source)
     job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
     shown = name or _contender(path.resolve()) or job.method
     run = f"{shown}-seed{job.seed}" if name else path.resolve().name
-    return Entrant(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
+    return Contender(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
 
 
 def _contender(run: Path) -> str | None:

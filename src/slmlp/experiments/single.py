@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmlp import config, data
-from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
@@ -14,15 +14,15 @@ from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
 from slmlp.evaluation.feature_file import evaluate_file
 from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks, settings_hash
-from slmlp.experiments.contenders import Entrant, entrants
+from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite.main import DataSet, data_sets
 from slmlp.results import records
 from slmlp.results.records import Result
-from slmlp.results.store import Ledger, slug
+from slmlp.results.store import ResultsStore, slug
 from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
-from slmlp.runtime.ranks import by_first, in_turn, same
+from slmlp.runtime.ranks import assert_same, on_rank0, rank_by_rank
 from slmlp.train.run import Run
 
 
@@ -40,9 +40,9 @@ def evaluate(
     check_tasks(tasks or ("linear",))
     folder = Path(out) if out else _folder(source)
     with distributed.joined():
-        entrant, opened, held = in_turn(lambda: _opened(source, split, cfg))
+        contender, opened, held = rank_by_rank(lambda: _opened(source, split, cfg))
         tasks = tuple(tasks) or _default(held if data_source is not None else None)
-        sets, _ = in_turn(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
+        sets, _ = rank_by_rank(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
         used = held if split is not None or set(tasks) & set(OF_A_SPLIT) else None
         if set(tasks) & set(OF_A_SPLIT) and used is None:
             raise SlmlpError(
@@ -50,21 +50,21 @@ def evaluate(
             )
         if domains is None and used is None:
             say(describe(opened))
-        names = [_evaluate_on(one, entrant, opened, used, tasks, folder, cfg) for one in sets]
-        return by_first(lambda: _lines(folder, entrant, opened, tasks, names, cfg))
+        names = [_evaluate_on(one, contender, opened, used, tasks, folder, cfg) for one in sets]
+        return on_rank0(lambda: _lines(folder, contender, opened, tasks, names, cfg))
 
 
 def _evaluate_on(
-    one: DataSet, entrant: Entrant, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
+    one: DataSet, contender: Contender, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
     folder: Path, cfg: config.TaskSettings,
 ) -> str:  # fmt: skip
     """Do the tasks on one data set; return its name in the results file."""
-    room = in_turn(lambda: _room(one, encoder, split, folder, cfg))
+    room = rank_by_rank(lambda: _room(one, encoder, split, folder, cfg))
     marks = {"encoder": encoder.hash(), "data": room.images.hash()}
-    same({**marks, "split": split.hash()} if split else marks)
-    if processes.many():  # the features are everybody's work, what is made of them the first one's
+    assert_same({**marks, "split": split.hash()} if split else marks)
+    if processes.is_distributed():  # the features are everybody's work, what is made of them the first one's
         room.extract_together(encoder, tasks)
-    by_first(lambda: room.run(entrant.subject(encoder), encoder, tasks))
+    on_rank0(lambda: room.run(contender.subject(encoder), encoder, tasks))
     return room.name
 
 
@@ -76,22 +76,22 @@ def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Pa
         warn_of_other_data(split, images)
         images = concepts.apply(split, images)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    corpus = Corpus.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
-    return Room(corpus.images.name if split else one.name, corpus.images, corpus, folder, cfg, split)
+    image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
+    return Room(image_cache.images.name if split else one.name, image_cache.images, image_cache, folder, cfg, split)
 
 
 def _opened(
     source: str, split: str | Path | ConceptSplit | None, cfg: config.TaskSettings
-) -> tuple[Entrant, Encoder, ConceptSplit | None]:
+) -> tuple[Contender, Encoder, ConceptSplit | None]:
     """Return the encoder, and the split that was given, else the run's own."""
-    [entrant] = entrants([source])
+    [contender] = contenders([source])
     if isinstance(split, ConceptSplit):
         held: ConceptSplit | None = split
     elif split is not None:
         held = ConceptSplit.load(Path(split))
     else:
         held = Run(Path(source)).split if Path(source).is_dir() else None
-    return entrant, entrant.open(cfg.preprocess), held
+    return contender, contender.open(cfg.preprocess), held
 
 
 def _default(split: ConceptSplit | None) -> tuple[str, ...]:
@@ -106,15 +106,15 @@ def _folder(source: str) -> Path:
 
 
 def _lines(
-    folder: Path, entrant: Entrant, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
+    folder: Path, contender: Contender, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
     cfg: config.TaskSettings,
 ) -> list[Result]:  # fmt: skip
     """Return the lines of what was asked for just now; the folder may hold those of other data and settings too."""
     mark, settings = encoder.hash(), {task: settings_hash(task, cfg) for task in tasks}
     return [
         row
-        for row in records.read(Ledger(folder).file)
-        if (row.run, row.hashes.get("encoder")) == (entrant.run, mark)
+        for row in records.read(ResultsStore(folder).file)
+        if (row.run, row.hashes.get("encoder")) == (contender.run, mark)
         and row.data in names
         and row.task in settings
         and row.extra.get("settings") == settings[row.task]

@@ -100,7 +100,7 @@ def ema_update(target: nn.Module, online: Sequence[nn.Module], momentum: float) 
     torch._foreach_lerp_(mine, theirs, 1 - momentum)
 
 
-class Ring(nn.Module):
+class Queue(nn.Module):
     """The last ``size`` rows that were pushed, newest over oldest; its place and rows are in buffers."""
 
     rows: Tensor

@@ -17,7 +17,7 @@ from slmlp.methods.losses import regression
 
 
 class BYOL(Method):
-    """The mean squared distance of unit predictions and unit targets, both ways."""
+    """The mean squared distance of group predictions and group targets, both ways."""
 
     num_views = 2
     target_views = 2

@@ -10,7 +10,7 @@ from torch import Tensor
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update
+from slmlp.methods.base import Method, Progress, Queue, ema_copy, ema_update
 from slmlp.methods.losses import info_nce, unit
 from slmlp.runtime.distributed import gather, shuffled
 
@@ -32,7 +32,7 @@ class MoCo(Method):
         self.projector, width = projector(encoder.dim, cfg.projector)
         self.target = ema_copy(encoder, self.projector)
         assert cfg.queue_size != "auto"  # resolved by ``fit``
-        self.queue = Ring(cfg.queue_size, width)
+        self.queue = Queue(cfg.queue_size, width)
         self.queue.rows.copy_(unit(torch.randn(cfg.queue_size, width)))
         self.cfg = cfg
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, Progress, Ring, encode
+from slmlp.methods.base import Method, Progress, Queue, encode
 from slmlp.methods.losses import products, sinkhorn, soft_cross_entropy, unit
 from slmlp.runtime.distributed import gather
 
@@ -32,7 +32,7 @@ class SwAV(Method):
         self.prototypes = nn.Parameter(unit(torch.randn(cfg.prototypes, width)))  # (K, P)
         self.queues = nn.ModuleList()
         if cfg.queue_size:
-            self.queues.extend(Ring(cfg.queue_size, width) for _ in range(self.num_views))
+            self.queues.extend(Queue(cfg.queue_size, width) for _ in range(self.num_views))
         self.register_buffer("frozen", torch.tensor(cfg.freeze_epochs > 0))
         self.register_buffer("queueing", torch.tensor(cfg.queue_start == 0))
         self.cfg = cfg
@@ -59,7 +59,7 @@ class SwAV(Method):
         n = len(scores)
         if self.queues and self.queueing:
             queue = self.queues[view]
-            assert isinstance(queue, Ring)
+            assert isinstance(queue, Queue)
             if queue.full:
                 scores = torch.cat([scores, products(queue.rows, prototypes)])
         return sinkhorn(scores, self.cfg.epsilon, self.cfg.sinkhorn_iterations)[:n]
@@ -69,7 +69,7 @@ class SwAV(Method):
         """Bring prototypes back to length 1 (or to where they are frozen), fill the queues, and move the two clocks."""
         self.prototypes.copy_(self.held if self.frozen else unit(self.prototypes))
         for queue, z in zip(self.queues, self.fresh, strict=False):
-            assert isinstance(queue, Ring)
+            assert isinstance(queue, Queue)
             queue.push(z)
         self.frozen.fill_(progress.epochs < self.cfg.freeze_epochs)
         self.queueing.fill_(progress.share >= self.cfg.queue_start)

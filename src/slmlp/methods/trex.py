@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, Progress, Ring, ema_copy, ema_update, encode
+from slmlp.methods.base import Method, Progress, Queue, ema_copy, ema_update, encode
 from slmlp.methods.losses import products, unit
 from slmlp.runtime.distributed import gather
 
@@ -39,7 +39,7 @@ class TReX(Method):
             return
         self.target = ema_copy(encoder, self.projector)
         self.target_views = 1
-        self.memory = Ring(cfg.memory_size, width)
+        self.memory = Queue(cfg.memory_size, width)
         self.memory.rows.normal_()
         self.register_buffer("labels", torch.randint(num_classes, (cfg.memory_size,)))
 

@@ -1,4 +1,4 @@
-"""Cross-fitting: every image of the held-out classes is predicted once, by a probe that has not seen its unit."""
+"""Cross-fitting: every image of the held-out classes is predicted once, by a probe that has not seen its group."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from slmlp import config
 from slmlp.probes.features import Features
 from slmlp.probes.images import Rows, check_finite
-from slmlp.probes.linear import ProbeResult, check_units, summarise, train_probe
+from slmlp.probes.linear import ProbeResult, check_groups, summarise, train_probe
 
 
-def crossfit(features: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> ProbeResult:
-    """Predict each of ``cfg.folds`` parts with a probe trained, and its strength chosen, on the other parts."""
+def cross_validate(features: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> ProbeResult:
+    """Predict each of ``cfg.folds`` parts with a probe trained, and its l2 chosen, on the other parts."""
     from slmlp.data.splits.parts import stratified_folds
 
-    check_units(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
+    check_groups(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
     check_finite(Rows(features.x, None, torch.device("cpu")))
-    folds = np.asarray(stratified_folds(features.y, features.units, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
+    folds = np.asarray(stratified_folds(features.y, features.groups, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
     predicted, confidence = np.full(len(features), -1, dtype=np.int64), np.zeros(len(features))
     probes, choices = [], []
     for fold in range(cfg.folds):

@@ -103,13 +103,13 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def filled(path: Path, arrays: Arrays) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]:
-    """Return ids and units (N,) of a features file: by default positions, and each image its own unit."""
+    """Return ids and groups (N,) of a features file: by default positions, and each image its own group."""
     n = len(arrays["y"])
     ids = arrays.get("ids", np.arange(n)).astype(np.str_)
-    units = arrays.get("units", ids).astype(np.str_)
-    if ids.shape != (n,) or units.shape != (n,):
-        raise SlmlpError(f"{path}: ids and units must be ({n},) as y is, found {ids.shape} and {units.shape}")
-    return ids, units
+    groups = arrays.get("groups", ids).astype(np.str_)
+    if ids.shape != (n,) or groups.shape != (n,):
+        raise SlmlpError(f"{path}: ids and groups must be ({n},) as y is, found {ids.shape} and {groups.shape}")
+    return ids, groups
 
 
 def labels(

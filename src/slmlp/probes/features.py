@@ -22,7 +22,7 @@ class Features:
     y: npt.NDArray[np.int64]  # (N,) index into classes
     classes: tuple[str, ...]
     ids: npt.NDArray[np.str_]  # (N,)
-    units: npt.NDArray[np.str_]  # (N,)
+    groups: npt.NDArray[np.str_]  # (N,)
     parts: npt.NDArray[np.str_] | None = None  # (N,) "train" or "test", where that is known
 
     def __len__(self) -> int:
@@ -32,13 +32,13 @@ class Features:
     def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Features:
         """Return the images under a mask or at given positions."""
         parts = None if self.parts is None else self.parts[keep]
-        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep], parts=parts)
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], groups=self.groups[keep], parts=parts)
 
     def save(self, path: Path) -> None:
-        """Write ``x``, ``y``, ``classes``, ``ids``, ``units`` and, where known, ``parts`` as .npz, atomically."""
+        """Write ``x``, ``y``, ``classes``, ``ids``, ``groups`` and, where known, ``parts`` as .npz, atomically."""
         names = np.array(self.classes, dtype=np.str_)
         arrays: dict[str, Any] = {
-            "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "units": self.units
+            "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "groups": self.groups
         }  # fmt: skip
         if self.parts is not None:
             arrays["parts"] = self.parts
@@ -56,9 +56,9 @@ class Features:
         if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
         y, names = labels(path, y, arrays.get("classes"))
-        ids, units = filled(path, arrays)
+        ids, groups = filled(path, arrays)
         parts = arrays.get("parts")
         if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
             found = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
             raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {found}')
-        return cls(in_memory(x), y, names, ids, units, None if parts is None else parts.astype(np.str_))
+        return cls(in_memory(x), y, names, ids, groups, None if parts is None else parts.astype(np.str_))

@@ -22,7 +22,7 @@ class LinearFit:
     bias: npt.NDArray[np.float64]  # (C,)
     mean: npt.NDArray[np.float64]  # (D,) of the training images
     std: npt.NDArray[np.float64]  # (D,) of the training images; 1 where a feature does not vary (its weight is 0)
-    strength: float
+    l2: float
     gradient_norm: float  # largest absolute entry of the gradient of the mean objective; of final fits in float64
     iterations: int
     finished: bool  # whether gradient_norm reached the tolerance
@@ -66,7 +66,7 @@ class LinearFit:
             yield at, (images.block(at).double() - mean).div_(std) @ weight.T + bias
 
 
-def linear_fit(design: Design, solution: Solution, strength: float) -> LinearFit:
+def linear_fit(design: Design, solution: Solution, l2: float) -> LinearFit:
     """Carry a solution (C', D+1) back to all classes."""
     some_weight, some_bias = solution.theta[:, :-1], solution.theta[:, -1]
     weight = np.zeros((design.num_classes, design.rows.width))
@@ -79,7 +79,7 @@ def linear_fit(design: Design, solution: Solution, strength: float) -> LinearFit
     mean, std = design.moments.mean.cpu().numpy(), design.moments.std.cpu().numpy()
     constant = int((~design.moments.varies).sum())
     return LinearFit(
-        weight, bias, mean, std, strength, solution.gradient_norm, solution.iterations, solution.finished, constant
+        weight, bias, mean, std, l2, solution.gradient_norm, solution.iterations, solution.finished, constant
     )
 
 

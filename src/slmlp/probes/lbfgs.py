@@ -1,7 +1,7 @@
 """L-BFGS preconditioned along principal axes, in bounded memory; what it learns of the curvature serves the next fit.
 
 Letters: N images, D features, K principal axes, C' classes that are fitted. On principal axes the Hessian block of
-class k is close to the diagonal ``c_k * variance + strength``, with ``c_k`` the mean of ``p_k (1 - p_k)``; every
+class k is close to the diagonal ``c_k * variance + l2``, with ``c_k`` the mean of ``p_k (1 - p_k)``; every
 direction starts from the inverse of that matrix. The leading axes do: the others are given their mean variance.
 """
 
@@ -51,12 +51,12 @@ def evaluate(images: Images, loss: Loss, theta: Tensor, penalty: Tensor, *, spre
 class Preconditioner:
     """The inverse of what stands for the Hessian where the mean of p (1 - p) is ``spread`` (C',)."""
 
-    def __init__(self, axes: Axes, spread: Tensor, strength: float) -> None:
+    def __init__(self, axes: Axes, spread: Tensor, l2: float) -> None:
         """Keep the scale of every class on every axis."""
         self.spread = spread.clamp(min=1e-7)[:, None]
         self.axes = axes.axes.to(spread.dtype)  # (D, K)
-        self.on = self.spread * axes.curvature.to(spread.dtype) + strength  # (C', K)
-        self.off = None if axes.rest is None else self.spread * axes.rest + strength  # (C', 1)
+        self.on = self.spread * axes.curvature.to(spread.dtype) + l2  # (C', K)
+        self.off = None if axes.rest is None else self.spread * axes.rest + l2  # (C', 1)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """Return the step (C', D+1) that a gradient (C', D+1) asks for; on the bias the variance is 1."""
@@ -79,10 +79,10 @@ class Pair:
 
 
 class Curvature:
-    """The last steps and what the gradient did along them, of this fit and of fits at other strengths before it.
+    """The last steps and what the gradient did along them, of this fit and of fits at other l2_values before it.
 
-    Only the penalty's part of a gradient difference depends on the strength, and it is known exactly, so that pairs
-    serve at every strength. The step from the end of the last fit to the start of this one is one of them.
+    Only the penalty's part of a gradient difference depends on the l2, and it is known exactly, so that pairs
+    serve at every l2. The step from the end of the last fit to the start of this one is one of them.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ def iterate(
     loss: Loss,
     axes: Axes,
     theta: Tensor,
-    strength: float,
+    l2: float,
     target: float,
     max_iterations: int,
     patience: int,
@@ -152,10 +152,10 @@ def iterate(
     Return parameters, gradient norm and iterations; ``patience`` iterations without a smaller gradient end it too.
     """
     rounding = 10 * torch.finfo(images.dtype).eps  # relative, of a mean over images
-    penalty = theta.new_full((theta.shape[1],), strength)
+    penalty = theta.new_full((theta.shape[1],), l2)
     penalty[-1] = 0.0  # the bias is free
     now = evaluate(images, loss, theta, penalty, spread=True)
-    scale = Preconditioner(axes, now.spread, strength)
+    scale = Preconditioner(axes, now.spread, l2)
     curvature.begin(theta, now.gradient, penalty)
     best, best_at, iteration = float("inf"), 0, 0
     for iteration in range(max_iterations + 1):
@@ -176,7 +176,7 @@ def iterate(
             if not curvature.pairs:
                 break  # this precision has no more to give
             curvature.pairs.clear()  # forget the curvature that led here, and measure it anew
-            scale = Preconditioner(axes, evaluate(images, loss, theta, penalty, spread=True).spread, strength)
+            scale = Preconditioner(axes, evaluate(images, loss, theta, penalty, spread=True).spread, l2)
             continue
         curvature.add(moved - theta, new.gradient - now.gradient)
         theta, now = moved, new

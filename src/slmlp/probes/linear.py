@@ -1,4 +1,4 @@
-"""The linear probe: multinomial logistic regression whose strength is chosen on training images only."""
+"""The linear probe: multinomial logistic regression whose l2 is chosen on training images only."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class ProbeResult:
     mean_class_accuracy: float  # mean over classes of the share of the class's images that are right
     ece: float  # expected calibration error of the predictions' probabilities, 15 bins
     n: int  # images predicted
-    interval: tuple[float, float]  # 95 % of the accuracy over images clustered by unit, this encoder only
+    interval: tuple[float, float]  # 95 % of the accuracy over images clustered by group, this encoder only
     predictions: Predictions
-    strengths: tuple[float, ...]  # chosen, one a fold
-    at_edge: int  # folds whose strength is at the edge of the grid
+    l2: tuple[float, ...]  # chosen, one a fold
+    at_edge: int  # folds whose l2 is at the edge of the grid
     gradient_norms: tuple[float, ...]  # of the final fits
     unfinished: int  # final fits that did not reach the tolerance
-    unfinished_sweep: int  # the same of fits made while choosing the strength
+    unfinished_sweep: int  # the same of fits made while choosing the l2
     constant_features: int  # of D, the most that did not vary over a fold's training images; they get no weight
-    scores: tuple[dict[float, float], ...] = field(default=())  # of every fold: strength -> validation accuracy
+    scores: tuple[dict[float, float], ...] = field(default=())  # of every fold: l2 -> validation accuracy
 
 
 def fit(
     x: Array,
     y: Integers,
     num_classes: int,
-    strength: float,
+    l2: float,
     *,
     tolerance: float,
     max_iterations: int,
@@ -57,7 +57,7 @@ def fit(
     memory_limit_gb: float = config.Probe.memory_limit_gb,
     device: torch.device | str = "cpu",
 ) -> LinearFit:
-    """Fit features (N, D) to labels (N,) at one strength, to a largest gradient entry of ``tolerance`` in float64.
+    """Fit features (N, D) to labels (N,) at one l2, to a largest gradient entry of ``tolerance`` in float64.
 
     It comes from stronger penalties (``path.descend``), from that of the fit ``start``, of similar images, where given.
     Labels that are a 0/1 matrix (N, C) get a logistic regression a class. ``x`` may be memory-mapped; ``rows`` takes
@@ -69,15 +69,15 @@ def fit(
     ([0, 1], True)
     """
     design = Design(x, y, num_classes, device, rows=rows, axes=axes, memory_limit_gb=memory_limit_gb)
-    begin = None if start is None else (start.strength, expressed(design, start))
-    solution = descend(design, strength, tolerance=tolerance, max_iterations=max_iterations, start=begin)
-    return linear_fit(design, solution, strength)
+    begin = None if start is None else (start.l2, expressed(design, start))
+    solution = descend(design, l2, tolerance=tolerance, max_iterations=max_iterations, start=begin)
+    return linear_fit(design, solution, l2)
 
 
-def choose_strength(
+def choose_l2(
     x: Array,
     y: Labels,
-    units: npt.NDArray[np.str_],
+    groups: npt.NDArray[np.str_],
     num_classes: int,
     cfg: config.Probe,
     seed_words: Sequence[str | int],
@@ -85,18 +85,18 @@ def choose_strength(
     rows: Places | None = None,
     device: torch.device | str = "cpu",
 ) -> Choice:
-    """Choose among ``cfg.strengths`` on a stratified inner split of the images (N, D) that keeps units whole.
+    """Choose among ``cfg.l2`` on a stratified inner split of the images (N, D) that keeps groups whole.
 
     ``seed_words`` name the split's draw. ``rows`` takes some of the images. The rule is that of ``path.follow``: the
     best validation accuracy wins.
     """
     from slmlp.data.splits.parts import stratified_holdout
 
-    if len(cfg.strengths) == 1:
-        return Choice(cfg.strengths[0], at_edge=False, scores={}, unfinished=0)
+    if len(cfg.l2) == 1:
+        return Choice(cfg.l2[0], at_edge=False, scores={}, unfinished=0)
     places = np.arange(len(y)) if rows is None else rows
-    held = stratified_holdout(y[places], units[places], cfg.inner_fraction, cfg.seed, *seed_words)
-    refuse_empty(held, units[places], cfg)
+    held = stratified_holdout(y[places], groups[places], cfg.inner_fraction, cfg.seed, *seed_words)
+    refuse_empty(held, groups[places], cfg)
     check_finite(Rows(x, places[held], torch.device("cpu")))
     design = Design(
         x,
@@ -110,18 +110,18 @@ def choose_strength(
     return follow(design, cfg, judge_labels(design, np.asarray(y, dtype=np.int64), places[held]))
 
 
-def refuse_empty(held: npt.NDArray[np.bool_], units: npt.NDArray[np.str_], cfg: config.Probe) -> None:
+def refuse_empty(held: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], cfg: config.Probe) -> None:
     """Refuse an inner split (N,) that leaves nothing to train or to choose on."""
     if not held.any() or held.all():
         raise SlmlpError(
-            f"{len(held)} training images of {len(np.unique(units))} units are too few to choose the probe's strength: "
-            f"an inner split of {cfg.inner_fraction:g} leaves one side empty (raise --probe.inner-fraction, or give "
-            "one value of --probe.strengths)"
+            f"{len(held)} training images of {len(np.unique(groups))} groups are too few to choose the probe's "
+            f"l2: an inner split of {cfg.inner_fraction:g} leaves one side empty (raise --probe.inner-fraction, "
+            "or give one value of --probe.l2)"
         )
 
 
 def evaluate(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> ProbeResult:
-    """Choose the strength inside ``train``, refit on all of it, and read ``test`` once."""
+    """Choose the l2 inside ``train``, refit on all of it, and read ``test`` once."""
     if train.classes != test.classes:
         raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
     missing = np.setdiff1d(test.y, train.y)
@@ -152,21 +152,21 @@ def train_probe(
     rows: Places | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[LinearFit, Choice]:
-    """Choose the strength on an inner split of the images (or of some ``rows`` of them) and refit on all of them."""
+    """Choose the l2 on an inner split of the images (or of some ``rows`` of them) and refit on all of them."""
     places = np.arange(len(train)) if rows is None else rows
     if len(np.unique(train.y[places])) < 2:
         raise SlmlpError("a probe needs images of at least two classes")
-    if len(cfg.strengths) > 1:
-        fix = "add images of other units or remove the class"
-        check_units(train, 2, "the inner split of the probe", fix, rows=places)
+    if len(cfg.l2) > 1:
+        fix = "add images of other groups or remove the class"
+        check_groups(train, 2, "the inner split of the probe", fix, rows=places)
     classes = len(train.classes)
     words = ("inner", *seed_words)
-    choice = choose_strength(train.x, train.y, train.units, classes, cfg, words, rows=rows, device=device)
+    choice = choose_l2(train.x, train.y, train.groups, classes, cfg, words, rows=rows, device=device)
     probe = fit(
         train.x,
         train.y,
         classes,
-        choice.strength,
+        choice.l2,
         tolerance=cfg.tolerance,
         max_iterations=cfg.max_iterations,
         start=choice.start,
@@ -178,14 +178,14 @@ def train_probe(
     return probe, choice
 
 
-def check_units(images: Features, least: int, purpose: str, fix: str, rows: Places | None = None) -> None:
-    """Refuse a class with images of fewer than ``least`` units."""
-    y, units = (images.y, images.units) if rows is None else (images.y[rows], images.units[rows])
+def check_groups(images: Features, least: int, purpose: str, fix: str, rows: Places | None = None) -> None:
+    """Refuse a class with images of fewer than ``least`` groups."""
+    y, groups = (images.y, images.groups) if rows is None else (images.y[rows], images.groups[rows])
     for index in np.unique(y):
-        found = len(np.unique(units[y == index]))
+        found = len(np.unique(groups[y == index]))
         if found < least:
             raise SlmlpError(
-                f"class {images.classes[index]!r} has images of {found} unit{'s' * (found > 1)} "
+                f"class {images.classes[index]!r} has images of {found} group{'s' * (found > 1)} "
                 f"(images that belong together), fewer than the {least} that {purpose} needs: {fix}"
             )
 
@@ -203,7 +203,7 @@ def summarise(
     ``confidence`` (N,) is the softmax probability of the prediction.
     """
     names = np.array(images.classes, dtype=np.str_)
-    rows = Predictions(images.ids, images.units, names[images.y], names[predicted], folds, confidence)
+    rows = Predictions(images.ids, images.groups, names[images.y], names[predicted], folds, confidence)
     sizes = np.bincount(images.y)
     right = np.bincount(images.y, weights=rows.correct)
     return ProbeResult(
@@ -211,9 +211,9 @@ def summarise(
         mean_class_accuracy=float((right[sizes > 0] / sizes[sizes > 0]).mean()),
         ece=calibration_error(confidence, rows.correct),
         n=len(images),
-        interval=share_interval(rows.correct, images.units),
+        interval=share_interval(rows.correct, images.groups),
         predictions=rows,
-        strengths=tuple(choice.strength for choice in choices),
+        l2=tuple(choice.l2 for choice in choices),
         at_edge=sum(choice.at_edge for choice in choices),
         gradient_norms=tuple(probe.gradient_norm for probe in probes),
         unfinished=sum(not probe.finished for probe in probes),

@@ -1,4 +1,4 @@
-"""The probe for images of several labels: a logistic regression a class, one strength for all, chosen by mAP.
+"""The probe for images of several labels: a logistic regression a class, one l2 for all, chosen by mAP.
 
 Letters: N images, D features, C classes.
 """
@@ -36,7 +36,7 @@ class MultiLabel:
     y: Integers  # (N, C) of 0 and 1
     classes: tuple[str, ...]
     ids: npt.NDArray[np.str_]  # (N,)
-    units: npt.NDArray[np.str_]  # (N,)
+    groups: npt.NDArray[np.str_]  # (N,)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -44,7 +44,7 @@ class MultiLabel:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> MultiLabel:
         """Return the images under a mask (N,)."""
-        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], units=self.units[keep])
+        return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], groups=self.groups[keep])
 
     @classmethod
     def split(cls, parts: Sequence[Features], separator: str) -> list[MultiLabel]:
@@ -54,12 +54,12 @@ class MultiLabel:
         found = []
         for one, names in zip(parts, sets, strict=True):
             table = np.array([[label in labels for label in classes] for labels in names], dtype=np.bool_)
-            found.append(cls(one.x, table[one.y], classes, one.ids, one.units))
+            found.append(cls(one.x, table[one.y], classes, one.ids, one.groups))
         return found
 
     @classmethod
     def load(cls, path: Path, memory_limit_gb: float | None = None) -> MultiLabel:
-        """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and units are filled in.
+        """Read a features file whose ``y`` is a matrix (N, C) of 0 and 1; classes, ids and groups are filled in.
 
         With a limit, an ``x`` that is larger stays on the disk; see ``feature_files.read_arrays``.
         """
@@ -72,8 +72,8 @@ class MultiLabel:
         names = arrays.get("classes", np.arange(y.shape[1]))
         if len(names) != y.shape[1]:
             raise SlmlpError(f"{path}: {len(names)} classes are named and y has {y.shape[1]} columns")
-        ids, units = filled(path, arrays)
-        return cls(in_memory(x), y.astype(np.bool_), tuple(map(str, names)), ids, units)
+        ids, groups = filled(path, arrays)
+        return cls(in_memory(x), y.astype(np.bool_), tuple(map(str, names)), ids, groups)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MultiLabelResult:
 def evaluate(
     train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
 ) -> MultiLabelResult:
-    """Choose the strength inside ``train``, refit on all of it, and read ``test`` once."""
+    """Choose the l2 inside ``train``, refit on all of it, and read ``test`` once."""
     if train.classes != test.classes:
         raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
     refuse_other_width(train.x, test.x)
@@ -101,12 +101,12 @@ def evaluate(
     if not tested.any():
         raise SlmlpError("no test image has a label: average precision needs images of a class to find")
     check_finite(Rows(test.x, None, torch.device("cpu")))
-    choice = choose_strength(train, cfg, device=device)
+    choice = choose_l2(train, cfg, device=device)
     probe = fit(
         train.x,
         train.y,
         len(train.classes),
-        choice.strength,
+        choice.l2,
         tolerance=cfg.tolerance,
         max_iterations=cfg.max_iterations,
         start=choice.start,
@@ -122,25 +122,25 @@ def evaluate(
     return MultiLabelResult(areas, points, scores, probe, choice)
 
 
-def choose_strength(train: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu") -> Choice:
-    """Choose among ``cfg.strengths`` by mAP on an inner split that keeps units whole; see ``path.follow``.
+def choose_l2(train: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu") -> Choice:
+    """Choose among ``cfg.l2`` by mAP on an inner split that keeps groups whole; see ``path.follow``.
 
     The split is stratified by the rarest label of each image, so that rare classes are on both sides. The mean is over
     classes with images on both sides.
     """
     from slmlp.data.splits.parts import stratified_holdout
 
-    if len(cfg.strengths) == 1:
-        return Choice(cfg.strengths[0], at_edge=False, scores={}, unfinished=0)
+    if len(cfg.l2) == 1:
+        return Choice(cfg.l2[0], at_edge=False, scores={}, unfinished=0)
     on = np.asarray(train.y, dtype=np.bool_)
     for index in np.flatnonzero(on.any(axis=0)):
-        if len(np.unique(train.units[on[:, index]])) < 2:
+        if len(np.unique(train.groups[on[:, index]])) < 2:
             raise SlmlpError(
-                f"class {train.classes[index]!r} has images of 1 unit (images that belong together), fewer than the 2 "
-                "that the inner split of the probe needs: add images of other units or remove the class"
+                f"class {train.classes[index]!r} has images of 1 group (images that belong together), fewer than the 2 "
+                "that the inner split of the probe needs: add images of other groups or remove the class"
             )
-    held = stratified_holdout(strata(on, train.units), train.units, cfg.inner_fraction, cfg.seed, "multilabel")
-    refuse_empty(held, train.units, cfg)
+    held = stratified_holdout(strata(on, train.groups), train.groups, cfg.inner_fraction, cfg.seed, "multilabel")
+    refuse_empty(held, train.groups, cfg)
     check_finite(Rows(train.x, np.flatnonzero(held), torch.device("cpu")))
     design = Design(
         train.x,
@@ -154,10 +154,10 @@ def choose_strength(train: MultiLabel, cfg: config.Probe, *, device: torch.devic
     return follow(design, cfg, _judge(design, on, np.flatnonzero(held)))
 
 
-def strata(on: npt.NDArray[np.bool_], units: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+def strata(on: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
     """Return the rarest label (N,) of each image of a 0/1 matrix (N, C); C for those that have none.
 
-    Strata of a single unit cannot be split: they join those that have none, and these the largest.
+    Strata of a single group cannot be split: they join those that have none, and these the largest.
     """
     classes = on.shape[1]
     sizes = on.sum(axis=0)
@@ -165,7 +165,7 @@ def strata(on: npt.NDArray[np.bool_], units: npt.NDArray[np.str_]) -> npt.NDArra
     found: npt.NDArray[np.int64] = np.where(on.any(axis=1), rarest, classes).astype(np.int64)
     for stratum in [*range(classes), classes]:
         mine = found == stratum
-        if mine.any() and len(np.unique(units[mine])) < 2:
+        if mine.any() and len(np.unique(groups[mine])) < 2:
             found[mine] = classes if stratum < classes else np.bincount(found[~mine]).argmax() if (~mine).any() else 0
     return found
 
@@ -178,7 +178,7 @@ def _judge(design: Design, on: npt.NDArray[np.bool_], held: Places) -> Callable[
     if not truth.any():
         raise SlmlpError(
             "no class has images on both sides of the probe's inner split: add images, raise --probe.inner-fraction, "
-            "or give one value of --probe.strengths"
+            "or give one value of --probe.l2"
         )
 
     def judge(theta: Tensor) -> Judgement:

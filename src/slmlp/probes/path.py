@@ -1,4 +1,4 @@
-"""The path of strengths: from strong to weak, each fit starting near the last ones, ending when weaker only lose."""
+"""The path of l2_values: from strong to weak, each fit starting near the last ones, ending when weaker only lose."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from slmlp.probes.images import Axes
 from slmlp.probes.lbfgs import Curvature
 from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_strength, minimise
 
-CLEARLY = 2.0  # standard errors, paired over what is judged, by which a strength must lose to count as worse
+CLEARLY = 2.0  # standard errors, paired over what is judged, by which a l2 must lose to count as worse
 STRONG = 10.0  # where weights are nearly zero: the start of a path
 PINNED = 10.0  # see ``is_pinned``: where a fit may start from that of similar images
 FIRMLY = 30.0  # the same of the start of a path: what it leaves open grows on the way down (docs/statistics.md)
-NEAREST = 3.0  # a strength on the way down stands at least this factor below the one where the way starts
-PATIENCE = 2  # clearly worse strengths in a row that end a path
+NEAREST = 3.0  # a l2 on the way down stands at least this factor below the one where the way starts
+PATIENCE = 2  # clearly worse l2_values in a row that end a path
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The strength that validation images chose."""
+    """The l2 that validation images chose."""
 
-    strength: float
-    at_edge: bool  # chosen at the end of the grid: a wider one (--probe.strengths) might do better
-    scores: dict[float, float]  # strength -> validation score, of those tried (a path stops early)
+    l2: float
+    at_edge: bool  # chosen at the end of the grid: a wider one (--probe.l2) might do better
+    scores: dict[float, float]  # l2 -> validation score, of those tried (a path stops early)
     unfinished: int  # fits of the path that hit max_iterations
     start: LinearFit | None = None  # where the final fit starts: the weakest pinned one of the path down to the choice
     axes: Axes | None = None  # their principal axes, which the final fit may use
@@ -44,7 +44,7 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """The mean, which a strength is chosen by."""
+        """The mean, which a l2 is chosen by."""
         return float(self.values.double().mean())
 
     def clearly_worse(self, best: Judgement) -> bool:
@@ -54,9 +54,9 @@ class Judgement:
 
 
 def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgement]) -> Choice:
-    """Fit ``design`` at every strength and choose by what ``judge`` says of the parameters (C', D+1).
+    """Fit ``design`` at every l2 and choose by what ``judge`` says of the parameters (C', D+1).
 
-    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` strengths
+    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` l2_values
     in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
     """
     best: tuple[tuple[float, float, float], Judgement] | None = None
@@ -65,31 +65,31 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
     scores: dict[float, float] = {}
     unfinished = worse = 0
     # The sweep trusts float32 to the same tolerance as the final fits, see docs/statistics.md.
-    for strength, solution in walk(design, cfg.strengths, cfg.tolerance, cfg.max_iterations, exact=False):
+    for l2, solution in walk(design, cfg.l2, cfg.tolerance, cfg.max_iterations, exact=False):
         unfinished += not solution.finished
         weight = solution.theta[:, :-1]
-        if is_pinned(strength, weight, cfg.tolerance, FIRMLY):
-            pinned = strength, solution
+        if is_pinned(l2, weight, cfg.tolerance, FIRMLY):
+            pinned = l2, solution
         judgement = judge(solution.theta)
-        scores[strength] = judgement.score
-        rank = (scores[strength], -judgement.log_loss, strength)
+        scores[l2] = judgement.score
+        rank = (scores[l2], -judgement.log_loss, l2)
         if best is None or rank > best[0]:
             best, worse = (rank, judgement), 0
-            start = (strength, solution) if is_pinned(strength, weight, cfg.tolerance) else pinned
+            start = (l2, solution) if is_pinned(l2, weight, cfg.tolerance) else pinned
             continue
         worse = worse + 1 if judgement.clearly_worse(best[1]) else 0
         if worse == PATIENCE:
             break
-    assert best is not None, "there is a strength"
-    strength = best[0][2]
-    edge = strength in (min(cfg.strengths), max(cfg.strengths))
+    assert best is not None, "there is a l2"
+    l2 = best[0][2]
+    edge = l2 in (min(cfg.l2), max(cfg.l2))
     fit = None if start is None else linear_fit(design, start[1], start[0])
-    return Choice(strength, edge, scores, unfinished, fit, design.axes)
+    return Choice(l2, edge, scores, unfinished, fit, design.axes)
 
 
 def walk(
     design: Design,
-    strengths: Sequence[float],
+    l2_values: Sequence[float],
     tolerance: float,
     max_iterations: int,
     *,
@@ -97,75 +97,73 @@ def walk(
     start: Tensor | None = None,
     curvature: Curvature | None = None,
 ) -> Iterator[tuple[float, Solution]]:
-    """Yield strengths, from strong to weak, and their solutions; each starts on the line through the last two.
+    """Yield l2_values, from strong to weak, and their solutions; each starts on the line through the last two.
 
     The first starts from ``start`` (C', D+1), or zero. What each learns of the ``curvature`` serves the next.
     """
     curvature = Curvature() if curvature is None else curvature
-    for strength in strengths:
-        check_strength(strength)
-    path: list[tuple[float, Tensor]] = []  # the last two strengths and their solutions
-    for strength in sorted(set(strengths), reverse=True):
+    for l2 in l2_values:
+        check_strength(l2)
+    path: list[tuple[float, Tensor]] = []  # the last two l2_values and their solutions
+    for l2 in sorted(set(l2_values), reverse=True):
         if path:
-            start = _extrapolate(path, strength)
+            start = _extrapolate(path, l2)
         solution = minimise(
             design,
-            strength,
+            l2,
             tolerance=tolerance,
             max_iterations=max_iterations,
             start=start,
             exact=exact,
             curvature=curvature,
         )
-        path = [*path[-1:], (strength, solution.theta)]
-        yield strength, solution
+        path = [*path[-1:], (l2, solution.theta)]
+        yield l2, solution
 
 
 def descend(
     design: Design,
-    strength: float,
+    l2: float,
     *,
     tolerance: float,
     max_iterations: int,
     start: tuple[float, Tensor] | None = None,
 ) -> Solution:
-    """Fit one strength exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
+    """Fit one l2 exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
 
     It takes hardly more passes than the fit from zero, and ends nearer the minimum: where the penalty is weak, what the
-    tolerance lets through depends on where one comes from (docs/statistics.md). ``start``, a strength and the
+    tolerance lets through depends on where one comes from (docs/statistics.md). ``start``, a l2 and the
     parameters (C', D+1) of similar images at it, saves the way down to there.
     """
-    check_strength(strength)
+    check_strength(l2)
     top, theta = (STRONG, None) if start is None else start
     highest = top if start is None else top / NEAREST
-    above = [strength * 10.0**k for k in range(1, 40) if strength * 10.0**k <= highest]
-    if start is not None and strength < top:
+    above = [l2 * 10.0**k for k in range(1, 40) if l2 * 10.0**k <= highest]
+    if start is not None and l2 < top:
         above.append(top)
     path: list[tuple[float, Tensor]] = []
     loose = max(tolerance, FLOAT32_FLOOR)
     curvature = Curvature()
     for step, near in walk(design, above, loose, max_iterations, exact=False, start=theta, curvature=curvature):
         path = [*path[-1:], (step, near.theta)]
-    begin = _extrapolate(path, strength) if path else theta
-    return minimise(
-        design, strength, tolerance=tolerance, max_iterations=max_iterations, start=begin, curvature=curvature
-    )
+    begin = _extrapolate(path, l2) if path else theta
+    return minimise(design, l2, tolerance=tolerance, max_iterations=max_iterations, start=begin, curvature=curvature)
 
 
-def is_pinned(strength: float, weight: Tensor, tolerance: float, times: float = PINNED) -> bool:
+def is_pinned(l2: float, weight: Tensor, tolerance: float, times: float = PINNED) -> bool:
     """Whether the tolerance sees the penalty: its gradient at ``weight`` (C', D) is some ``times`` the tolerance.
 
     Where it does not, any weights that get the training images right pass for a minimum.
     """
-    return strength * float(weight.abs().amax()) >= times * tolerance
+    return l2 * float(weight.abs().amax()) >= times * tolerance
 
 
-def _extrapolate(path: Sequence[tuple[float, Tensor]], strength: float) -> Tensor:
-    """Return where the line through the last two solutions, over log strength, stands; saves many iterations."""
+def _extrapolate(path: Sequence[tuple[float, Tensor]], l2: float) -> Tensor:
+    """Return where the line through the last two solutions, over log l2, stands; saves many iterations."""
     if len(path) < 2:
         return path[0][1]
     (before, old), (now, new) = path
-    return new + (new - old) * float(np.log(strength / now) / np.log(now / before))
+    return new + (new - old) * float(np.log(l2 / now) / np.log(now / before))
 
 
 def judge_labels(

@@ -2,7 +2,7 @@
 
 Letters: N images, D features, C classes. The objective, per image, is
 
-    f(W, b) = 1/N sum_i loss(W s_i + b, y_i) + strength / 2 * ||W||_F^2
+    f(W, b) = 1/N sum_i loss(W s_i + b, y_i) + l2 / 2 * ||W||_F^2
 
 with ``s`` the features standardised by the statistics of the same N images; the bias is not penalised. The loss is
 -log softmax at the label, or, for labels that are a 0/1 matrix, the sum over classes of -log sigmoid of what is there
@@ -52,7 +52,7 @@ def check(rows: Rows, y: Integers, num_classes: int) -> None:
 
 
 class Design:
-    """Training images of one fit; every strength of a path shares it."""
+    """Training images of one fit; every l2 of a path shares it."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Solution:
 
 def minimise(
     design: Design,
-    strength: float,
+    l2: float,
     *,
     tolerance: float,
     max_iterations: int,
@@ -151,25 +151,23 @@ def minimise(
     """Minimise the objective until no entry of its gradient exceeds ``tolerance``; ``start`` is (C', D+1).
 
     With ``exact`` the last word is float64's; without it a gradient that float32 measures is enough, where float32 can.
-    ``curvature`` is what fits at other strengths learned; it learns from this one.
+    ``curvature`` is what fits at other l2_values learned; it learns from this one.
     """
-    check_strength(strength)
+    check_strength(l2)
     theta = design.zeros() if start is None else start
     target = max(tolerance, FLOAT32_FLOOR)
     curvature = Curvature() if curvature is None else curvature
     loss, axes = design.loss, design.axes
-    theta, norm, used = iterate(
-        design.single, loss, axes, theta.float(), strength, target, max_iterations, STALL, curvature
-    )
+    theta, norm, used = iterate(design.single, loss, axes, theta.float(), l2, target, max_iterations, STALL, curvature)
     theta = axes.on_axes(theta.double())
     if exact or norm > tolerance:
         left = max_iterations - used
-        theta, norm, more = iterate(design.double, loss, axes, theta, strength, tolerance, left, left, Curvature())
+        theta, norm, more = iterate(design.double, loss, axes, theta, l2, tolerance, left, left, Curvature())
         used += more
     return Solution(theta, norm, used, norm <= tolerance)
 
 
-def check_strength(strength: float) -> None:
+def check_strength(l2: float) -> None:
     """Refuse a penalty that is none."""
-    if not strength > 0:
-        raise SlmlpError(f"a probe's strength must be above 0 (--probe.strengths), found {strength}")
+    if not l2 > 0:
+        raise SlmlpError(f"a probe's l2 must be above 0 (--probe.l2), found {l2}")

@@ -60,7 +60,7 @@ class Inputs:
             facts.setdefault("duplicates", facts["duplicates_across_parts"])
         if isinstance(facts.get("ignored"), dict):  # reason -> files
             facts["ignored"] = sum(facts["ignored"].values())
-        for key in ("classes", "groups", "unreadable", "duplicates"):
+        for key in ("classes", "superclasses", "unreadable", "duplicates"):
             if isinstance(facts.get(key), dict | list):
                 facts[key] = len(facts[key])
         return facts

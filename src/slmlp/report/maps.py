@@ -122,7 +122,7 @@ def _sprite(path: Path, tsne: dict[str, Any], kept: IntArray) -> Sprite | None:
 def _panel(
     name: str, method: str, xy: FloatArray, classes: IntArray, count: int, sprite: Sprite | None
 ) -> tuple[Markup, FloatArray]:
-    """Return one map and the place of every point on it, in the drawing's own units."""
+    """Return one map and the place of every point on it, in the drawing's own groups."""
     with drawing.style():
         figure = drawing.sheet(WIDTH, WIDTH)
         axes = figure.add_axes((0, 0, 1, 1))

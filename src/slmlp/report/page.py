@@ -115,8 +115,8 @@ def _how(inputs: Inputs) -> str:
         f"{words.plural(len(split['source']), 'class', 'classes')} pretrained on, "
         f"{words.plural(seeds, 'seed')} a method"
     )
-    if inputs.study.get("labels") == "class_group":
-        told += ", pretrained on groups instead of classes"
+    if inputs.study.get("labels") == "superclass":
+        told += ", pretrained on superclasses instead of classes"
     return f"{told}, {words.hours(inputs.study.get('hours'))} of runs on {on}."
 
 
@@ -130,7 +130,8 @@ def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
         ("images", f"{data['images']:,}" + (f" ({parts})" if parts else "")),
         (
             "classes",
-            f"{data['classes']:,}" + (f" in {words.plural(data['groups'], 'group')}" if data.get("groups") else ""),
+            f"{data['classes']:,}"
+            + (f" in {words.plural(data['superclasses'], 'superclass')}" if data.get("superclasses") else ""),
         ),
         ("images a class", ", ".join(f"{key} {value:,g}" for key, value in sizes.items())),
         *((key, f"{data[key]:,}") for key in ("unreadable", "duplicates", "ignored") if data.get(key) is not None),
@@ -145,7 +146,7 @@ def _split(split: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("rule", split.get("rule")),
         ("seed", split.get("seed")),
-        ("held-out groups", ", ".join(split.get("held_out_groups") or [])),
+        ("held-out superclasses", ", ".join(split.get("held_out_superclasses") or [])),
         ("leaks", None if leaks is None else f"{leaks:,}" if leaks else "none found"),
         ("hash of the source classes", split.get("source_hash")),
         ("hash of the unseen classes", split.get("unseen_hash")),

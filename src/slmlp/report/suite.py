@@ -70,7 +70,7 @@ def content(inputs: SuiteInputs) -> dict[str, Any]:
         "tasks": tasks,
         "methods": [(display(m), i) for i, m in enumerate(inputs.methods)],
         "lines": every_line(inputs),
-        "encoders": [(entrant["run"], entrant["described"]) for entrant in about["encoders"]],
+        "encoders": [(contender["run"], contender["described"]) for contender in about["encoders"]],
         "data_rows": [(facts["name"], facts["told"]) for facts in about["data"]],
         "missing": about["missing"],
         "settings": list(words.flat(about["settings"])),

@@ -75,7 +75,7 @@ def read(folder: Path) -> SuiteInputs:
 
 def current(folder: Path, about: dict[str, Any]) -> list[records.Result]:
     """Return the result lines that belong to a suite as it was last run."""
-    subjects = {(entrant["run"], entrant["name"]) for entrant in about["encoders"]}
+    subjects = {(contender["run"], contender["name"]) for contender in about["encoders"]}
     sets = {facts["name"]: facts["hash"] for facts in about["data"]}
     return [
         row

@@ -23,7 +23,7 @@ TITLES = {
     "unseen": "Classes that pretraining never saw",
     "levels": "Unseen classes by semantic distance",
     "source": "Classes of pretraining",
-    "fine": "Fine labels after pretraining on groups",
+    "fine": "Fine labels after pretraining on superclasses",
 }
 MAIN_METRICS = ("accuracy", "map")  # where a task has one of these, it is shown first
 OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number

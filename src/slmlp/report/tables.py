@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """The table: ``columns`` are (heading, unit) and align with every row's cells."""
+    """The table: ``columns`` are (heading, group) and align with every row's cells."""
 
     columns: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
@@ -107,7 +107,7 @@ def _compute(inputs: Inputs, method: str) -> Cell:
 
 
 def _columns(inputs: Inputs) -> list[tuple[str, str, Callable[[Inputs, str], Cell]]]:
-    """Return (heading, unit, reader) of every column, the most asked for first."""
+    """Return (heading, group, reader) of every column, the most asked for first."""
     columns: list[tuple[str, str, Callable[[Inputs, str], Cell]]] = [("unseen accuracy", "%", _unseen)]
     if inputs.comparisons:
         columns.append((f"difference to {display(inputs.methods[0])}", "points", _difference))
@@ -190,8 +190,8 @@ def as_rich(shown: Grid, title: str, who: str) -> Table:
     """Return a grid for the terminal under its title; ``who`` heads the first column."""
     table = Table(title=Text(title), caption=Text(shown.note), caption_justify="left")
     table.add_column(who)
-    for heading, unit in shown.columns:
-        table.add_column(Text(f"{heading}, {unit}" if unit else heading), justify="right")
+    for heading, group in shown.columns:
+        table.add_column(Text(f"{heading}, {group}" if group else heading), justify="right")
     for row in shown.rows:
         style = "bold" if row.better else "dim" if row.baseline else ""
         cells = [Text(f"{c.value}\n{c.range}".strip()) for c in row.cells]
@@ -206,7 +206,7 @@ def markdown_table(source: Path | Inputs) -> str:
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(c.replace("|", "\\|").replace("<", "&lt;") for c in cells) + " |"
 
-    lines = [line(["method", *(f"{heading}, {unit}" if unit else heading for heading, unit in shown.columns)])]
+    lines = [line(["method", *(f"{heading}, {group}" if group else heading for heading, group in shown.columns)])]
     lines.append("| --- |" + " ---: |" * len(shown.columns))
     for row in shown.rows:
         label = f"**{row.label}**" if row.better else row.label

@@ -1,8 +1,8 @@
 """Two methods over several data sets: the mean difference, in points and in log-odds, and its intervals.
 
-Letters: J data sets, S seeds, R draws of the training images, G units, B resamples. Seeds belong to encoders, and one
+Letters: J data sets, S seeds, R draws of the training images, G groups, B resamples. Seeds belong to encoders, and one
 encoder is tested on all data sets: a lucky seed is lucky on all of them. Seeds are therefore resampled once for all
-data sets, units (and draws) inside each, and data sets on top.
+data sets, groups (and draws) inside each, and data sets on top.
 
 Two populations, two intervals. *These data sets*: other seeds, draws and images of the same sets. *Data sets like
 these*: other data sets too, of which these J are taken for a random sample.
@@ -37,9 +37,9 @@ class PairedSet:
     by_seed: Array  # (S, 2) accuracy of each seed
     by_draw: Array  # (R, 2) accuracy of each draw of the training images
     images: int
-    units: Array  # (G, 3): images of the unit, and how many of them A and B have right, mean over seeds and draws
+    groups: Array  # (G, 3): images of the group, and how many of them A and B have right, mean over seeds and draws
     right: Array  # (N, 2): the same of each image
-    names: npt.NDArray[np.str_]  # (N,) unit of each image
+    names: npt.NDArray[np.str_]  # (N,) group of each image
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,18 @@ LOG_ODDS = Scale(of=log_odds, slope=_log_odds_slope)
 
 def pair_set(name: str, pairs: Mapping[int, tuple[Predictions, Predictions]]) -> PairedSet:
     """Return what resampling needs of one data set: seed -> predictions of A and B, all of the same images."""
-    right_a, right_b, units = paired([pairs[seed] for seed in sorted(pairs)])
-    return paired_set(name, tuple(sorted(pairs)), right_a, right_b, units)
+    right_a, right_b, groups = paired([pairs[seed] for seed in sorted(pairs)])
+    return paired_set(name, tuple(sorted(pairs)), right_a, right_b, groups)
 
 
 def paired_set(
-    name: str, seeds: tuple[int, ...], right_a: Array, right_b: Array, units: npt.NDArray[np.str_]
+    name: str, seeds: tuple[int, ...], right_a: Array, right_b: Array, groups: npt.NDArray[np.str_]
 ) -> PairedSet:
     """Return the same from who was right, (S, R, N) each."""
     both = np.stack([right_a, right_b], axis=-1)  # (S, R, N, 2)
     images = both.mean(axis=(0, 1))  # (N, 2)
-    _, codes = np.unique(units, return_inverse=True)
-    # Sums are of whole numbers before they are divided, so that equal units give equal rows.
+    _, codes = np.unique(groups, return_inverse=True)
+    # Sums are of whole numbers before they are divided, so that equal groups give equal rows.
     sums = np.stack([np.bincount(codes, weights=side) for side in both.sum(axis=(0, 1)).T], axis=1)
     table = np.column_stack([np.bincount(codes), sums / (both.shape[0] * both.shape[1])])
     return PairedSet(
@@ -115,10 +115,10 @@ def paired_set(
         images.mean(axis=0),
         both.mean(axis=(1, 2)),
         both.mean(axis=(0, 2)),
-        len(units),
+        len(groups),
         table,
         images,
-        units,
+        groups,
     )
 
 
@@ -158,7 +158,7 @@ def _variance(sets: Sequence[PairedSet], slopes: Array) -> tuple[tuple[float, fl
     """Return variance and degrees of freedom for these data sets, in closed form, and the noise inside their scatter.
 
     On the straight line through the accuracies: with d_j = slopes times accuracies, the seeds give sum over seeds of
-    (mean over sets of the seed's deviation / sqrt(S_j (S_j - 1)))^2; units and draws are independent between sets.
+    (mean over sets of the seed's deviation / sqrt(S_j (S_j - 1)))^2; groups and draws are independent between sets.
     The noise is what variance between the d_j these alone would show.
     """
     every = _all_seeds(sets)
@@ -170,7 +170,7 @@ def _variance(sets: Sequence[PairedSet], slopes: Array) -> tuple[tuple[float, fl
             rows = [every.index(s) for s in one.seeds]
             by_seed[rows, j] = deviations / np.sqrt(len(one.seeds) * (len(one.seeds) - 1))
         of_images = clustered_mean(_line(one.right, slopes[j]), one.names)
-        inner.append((of_images.variance / len(sets) ** 2, of_images.units - 1))
+        inner.append((of_images.variance / len(sets) ** 2, of_images.groups - 1))
         draws = len(one.by_draw)
         if draws > 1:
             inner.append((float(_line(one.by_draw, slopes[j]).var(ddof=1)) / draws / len(sets) ** 2, draws - 1))
@@ -211,10 +211,10 @@ def _seed_offsets(sets: Sequence[PairedSet], seed: int, resamples: int) -> Array
 
 
 def _inner_offsets(one: PairedSet, seed: int, resamples: int) -> Array:
-    """Return what resampled units and draws of one data set add to its accuracies (B, 2)."""
+    """Return what resampled groups and draws of one data set add to its accuracies (B, 2)."""
     random = numpy_generator(seed, "domains", "units", one.name)
-    # Units with the same row are exchangeable: how often each row comes is multinomial, and there are few rows.
-    rows, counts = np.unique(one.units, axis=0, return_counts=True)
+    # Groups with the same row are exchangeable: how often each row comes is multinomial, and there are few rows.
+    rows, counts = np.unique(one.groups, axis=0, return_counts=True)
     groups = int(counts.sum())
     drawn = random.multinomial(groups, counts / groups, size=resamples) @ rows  # (B, 3): images, right of A, of B
     offsets: Array = (drawn[:, 1:] / drawn[:, :1] - one.accuracy) * np.sqrt(groups / (groups - 1))

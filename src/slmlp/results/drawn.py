@@ -40,7 +40,7 @@ class Difference:
     images: int
     p_holm: float
     words: str  # what the metric is called
-    counted: str = "images"  # what was drawn anew: images, or units of them
+    counted: str = "images"  # what was drawn anew: images, or groups of them
 
     @property
     def winner(self) -> str | None:

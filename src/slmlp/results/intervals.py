@@ -1,6 +1,6 @@
-"""Means over seeds and over images that come in units (patients, scans, products), and their intervals.
+"""Means over seeds and over images that come in groups (patients, scans, products), and their intervals.
 
-A unit is a cluster: its images may resemble one another, so a mean over N images of G units has the precision of
+A group is a cluster: its images may resemble one another, so a mean over N images of G groups has the precision of
 something between G and N independent draws. The cluster-robust variance needs no model of that resemblance.
 """
 
@@ -19,35 +19,35 @@ POWER = 0.8  # with which the smallest difference that could have been found wou
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over images clustered by unit."""
+    """A mean over images clustered by group."""
 
     value: float
-    variance: float  # of the mean; inf with one unit
-    units: int
+    variance: float  # of the mean; inf with one group
+    groups: int
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval, Student's t with units - 1 degrees of freedom; infinite with one unit."""
-        return t_interval(self.value, self.variance, self.units - 1)
+        """95 % interval, Student's t with groups - 1 degrees of freedom; infinite with one group."""
+        return t_interval(self.value, self.variance, self.groups - 1)
 
 
-def clustered_mean(values: npt.NDArray[np.floating], units: npt.NDArray[np.str_]) -> Mean:
+def clustered_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> Mean:
     """Return the mean of ``values`` (N,) and its cluster-robust variance with factor G / (G - 1).
 
-    Var = G / (G - 1) / N^2 * sum over units of (sum of the unit's deviations from the mean)^2
-    (Liang & Zeger 1986 for an intercept). Units of one image give the usual s^2 / N.
+    Var = G / (G - 1) / N^2 * sum over groups of (sum of the group's deviations from the mean)^2
+    (Liang & Zeger 1986 for an intercept). Groups of one image give the usual s^2 / N.
 
     >>> m = clustered_mean(np.array([1.0, 0.0, 1.0, 1.0]), np.array(["a", "b", "c", "d"]))
-    >>> m.value, m.units, m.variance  # s^2 / N = 0.25 / 4
+    >>> m.value, m.groups, m.variance  # s^2 / N = 0.25 / 4
     (0.75, 4, 0.0625)
     """
-    _, codes = np.unique(units, return_inverse=True)
-    n, groups = len(values), int(codes.max()) + 1
+    _, codes = np.unique(groups, return_inverse=True)
+    n, count = len(values), int(codes.max()) + 1
     value = float(values.mean())
-    if groups == 1:
+    if count == 1:
         return Mean(value, float("inf"), 1)
     sums = np.bincount(codes, weights=np.asarray(values, dtype=np.float64) - value)
-    return Mean(value, float((sums**2).sum() / n**2 * groups / (groups - 1)), groups)
+    return Mean(value, float((sums**2).sum() / n**2 * count / (count - 1)), count)
 
 
 def t_interval(value: float, variance: float, degrees: float) -> tuple[float, float]:
@@ -58,9 +58,9 @@ def t_interval(value: float, variance: float, degrees: float) -> tuple[float, fl
     return value - half, value + half
 
 
-def share_interval(correct: npt.NDArray[np.floating], units: npt.NDArray[np.str_]) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy (0 to 1) over images clustered by unit, cut to 0 and 1."""
-    low, high = clustered_mean(correct, units).interval
+def share_interval(correct: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (0 to 1) over images clustered by group, cut to 0 and 1."""
+    low, high = clustered_mean(correct, groups).interval
     return max(0.0, low), min(1.0, high)
 
 
@@ -96,17 +96,17 @@ class CrossedMean:
         return float(quantiles * self.standard_error)
 
 
-def crossed_mean(values: npt.NDArray[np.floating], units: npt.NDArray[np.str_]) -> CrossedMean:
+def crossed_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> CrossedMean:
     """Return the mean of ``values`` (S, N) with the variance of a draw of both new seeds and new images.
 
-    Var = s^2 of the S seed means / S  +  cluster-robust variance over units of the images' means over seeds.
+    Var = s^2 of the S seed means / S  +  cluster-robust variance over groups of the images' means over seeds.
     Noise of single images that differs between seeds is in both terms, so the interval errs on the wide side (in
     simulations 0.95 to 0.99 for a nominal 0.95, see docs/statistics.md). With one seed only the second term exists.
     ``values`` (S, R, N) are of R draws of the training images, whose s^2 / R is added in the same way.
     """
     factors = values.ndim - 1
-    images = clustered_mean(values.mean(axis=tuple(range(factors))), units)
-    parts = [(images.variance, images.units - 1)]
+    images = clustered_mean(values.mean(axis=tuple(range(factors))), groups)
+    parts = [(images.variance, images.groups - 1)]
     for axis in range(factors):
         means = values.mean(axis=tuple(other for other in range(values.ndim) if other != axis))
         if len(means) > 1:

@@ -96,7 +96,7 @@ def means(held: Mapping[str, Held]) -> dict[str, tuple[float, float]]:
     for method in dict.fromkeys(m for one in held.values() for m in one.runs):
         if all(method in one.runs for one in held.values()):
             sides = (
-                [np.mean([_scaled(run, one.units, odds).value for run in one.runs[method].values()])
+                [np.mean([_scaled(run, one.groups, odds).value for run in one.runs[method].values()])
                  for one in held.values()]
                 for odds in (False, True)
             )  # fmt: skip
@@ -117,13 +117,13 @@ def _over(sets: Mapping[str, Held], a: str, b: str, *, in_odds: bool) -> Over:
     for one in sets.values():
         gap = {}
         for seed, pair in one.pair(a, b).items():
-            first, second = (_scaled(run, one.units, in_odds) for run in pair)
+            first, second = (_scaled(run, one.groups, in_odds) for run in pair)
             gap[seed] = Drawn(second.value - first.value, second.draws - first.draws)
         gaps.append(gap)
         over_seeds = Drawn(
             float(np.mean([run.value for run in gap.values()])), np.mean([run.draws for run in gap.values()], axis=0)
         )
-        alone = spread([over_seeds], one.units)
+        alone = spread([over_seeds], one.groups)
         images.append((alone.variance / len(sets) ** 2, alone.degrees))
     by_set = np.array([np.mean([run.value for run in gap.values()]) for gap in gaps])
     seeds = _of_seeds(gaps, by_set)
@@ -150,9 +150,9 @@ def _of_seeds(
     return [(total, min(several) - 1.0)]
 
 
-def _scaled(run: Drawn, units: int, in_odds: bool) -> Drawn:
-    """Return the run as it is, or in log-odds kept half a unit away from 0 and from 1."""
+def _scaled(run: Drawn, groups: int, in_odds: bool) -> Drawn:
+    """Return the run as it is, or in log-odds kept half a group away from 0 and from 1."""
     if not in_odds:
         return run
-    count = np.array([float(units)])
+    count = np.array([float(groups)])
     return Drawn(float(log_odds(np.array([run.value]), count)[0]), log_odds(run.draws, count))

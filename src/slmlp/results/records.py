@@ -42,7 +42,7 @@ class Result:
     interval: tuple[float, float] | None = None  # 95 %, images of this run only
     hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
     predictions: str | None = None  # file name below the results file's folder
-    extra: dict[str, Any] = field(default_factory=dict)  # what the metric's docs name: chosen strength, k, floor ...
+    extra: dict[str, Any] = field(default_factory=dict)  # what the metric's docs name: chosen l2, k, floor ...
     schema: int = SCHEMA
 
     def key(self) -> tuple[Any, ...]:
@@ -84,7 +84,7 @@ class Predictions:
     """What a probe said of every image; arrays of length N in the order of the ids."""
 
     ids: npt.NDArray[np.str_]
-    units: npt.NDArray[np.str_]
+    groups: npt.NDArray[np.str_]
     labels: npt.NDArray[np.str_]
     predictions: npt.NDArray[np.str_]
     folds: npt.NDArray[np.int64]
@@ -97,14 +97,14 @@ class Predictions:
         return hits
 
 
-COLUMNS = ("id", "unit", "label", "prediction", "fold")
+COLUMNS = ("id", "group", "label", "prediction", "fold")
 
 
 def write_predictions(path: Path, rows: Predictions) -> None:
-    """Write a CSV of image id, unit, label, prediction, fold, and confidence where the probe gives one."""
+    """Write a CSV of image id, group, label, prediction, fold, and confidence where the probe gives one."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns: list[Any] = [rows.ids, rows.units, rows.labels, rows.predictions, rows.folds.tolist()]
+    columns: list[Any] = [rows.ids, rows.groups, rows.labels, rows.predictions, rows.folds.tolist()]
     if rows.confidence is not None:
         columns.append([f"{value:.6g}" for value in rows.confidence.tolist()])
     writer.writerow([*COLUMNS, "confidence"][: len(columns)])
@@ -119,7 +119,7 @@ def read_predictions(path: Path) -> Predictions:
             header, columns = _columns(file.read())
         if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
             raise ValueError(f"its columns are {', '.join(header)}")
-        ids, units, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
+        ids, groups, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
         folds = np.array(columns[4], dtype=np.int64)
         confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
     except OSError as error:
@@ -128,7 +128,7 @@ def read_predictions(path: Path) -> Predictions:
         raise SlmlpError(
             f"{path} is no predictions file, or a damaged one ({error}): remove it, and the same command makes it again"
         ) from error
-    return Predictions(ids, units, labels, predictions, folds, confidence)
+    return Predictions(ids, groups, labels, predictions, folds, confidence)
 
 
 def _columns(text: str) -> tuple[list[str], Sequence[Sequence[str]]]:
@@ -152,17 +152,17 @@ class Scores:
     """What a probe said of every image and class, where images have several labels; rows in the order of the ids."""
 
     ids: npt.NDArray[np.str_]  # (N,)
-    units: npt.NDArray[np.str_]  # (N,)
+    groups: npt.NDArray[np.str_]  # (N,)
     classes: tuple[str, ...]
     on: npt.NDArray[np.bool_]  # (N, C) the labels
     scores: npt.NDArray[np.float32]  # (N, C) the higher, the surer
 
 
 def write_scores(path: Path, rows: Scores) -> None:
-    """Write .npz of ``ids``, ``units``, ``classes``, ``on`` and ``scores``, atomically."""
+    """Write .npz of ``ids``, ``groups``, ``classes``, ``on`` and ``scores``, atomically."""
     names = np.array(rows.classes, dtype=np.str_)
     with files.atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, ids=rows.ids, units=rows.units, classes=names, on=rows.on, scores=rows.scores)
+        np.savez_compressed(file, ids=rows.ids, groups=rows.groups, classes=names, on=rows.on, scores=rows.scores)
 
 
 def read_scores(path: Path) -> Scores:
@@ -170,7 +170,7 @@ def read_scores(path: Path) -> Scores:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             classes = tuple(map(str, held["classes"]))
-            return Scores(held["ids"], held["units"], classes, held["on"], held["scores"])
+            return Scores(held["ids"], held["groups"], classes, held["on"], held["scores"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SlmlpError(f"cannot read {path}: {error}") from error
 
@@ -182,7 +182,7 @@ class Score:
     metric: str  # accuracy, mean_class_accuracy, ece, accuracy_at_16_shots, ...
     value: float  # shares are 0 to 1
     n: int  # images (few-shot: queries) behind it
-    interval: tuple[float, float] | None = None  # 95 % over units of this encoder's images only
+    interval: tuple[float, float] | None = None  # 95 % over groups of this encoder's images only
     predictions: Predictions | None = None  # of this number alone; None where it follows from another score's
-    extra: dict[str, Any] = field(default_factory=dict)  # chosen strength, gradient norm, episodes ...
+    extra: dict[str, Any] = field(default_factory=dict)  # chosen l2, gradient norm, episodes ...
     scores: Scores | None = None  # in place of predictions, where images have several labels

@@ -40,7 +40,7 @@ def slug(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ResultsStore:
     """The results file of a folder, and the predictions beside it."""
 
     folder: Path

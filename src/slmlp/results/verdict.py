@@ -40,7 +40,7 @@ class Comparison:
     detectable: float  # points: smallest difference found with 80 % power at two-sided 5 %
     seeds: int
     images: int
-    units: int
+    groups: int
     seed_differences: tuple[float, ...]  # points, one a seed
     draws: int = 1  # of the training images, the same for both methods
 
@@ -82,7 +82,7 @@ class Comparison:
         alone = "one seed: images only" if self.draws == 1 else "one seed"
         seeds = alone if self.seeds == 1 else f"{self.seeds} seeds"
         seeds += f", {self.draws} draws of the training images" if self.draws > 1 else ""
-        images = f"{self.images:,} images" + (f" of {self.units:,} units" if self.units < self.images else "")
+        images = f"{self.images:,} images" + (f" of {self.groups:,} groups" if self.groups < self.images else "")
         return f"95 % CI {points(low)} to {points(high)}, {seeds}, {images}"
 
 
@@ -104,15 +104,15 @@ class Accuracy:
     standard_error: float
     seeds: int
     images: int
-    units: int
+    groups: int
 
 
 def compare(name_a: str, name_b: str, pairs: Sequence[tuple[Predictions, Predictions]]) -> Comparison:
     """Compare two methods over one pair (A, B) of predictions a seed, all of the same images in the same order."""
     if not pairs:
         raise SlmlpError(f"no seed has predictions of both {display(name_a)} and {display(name_b)}")
-    right_a, right_b, units = paired(pairs)
-    mean = crossed_mean(right_b - right_a, units)
+    right_a, right_b, groups = paired(pairs)
+    mean = crossed_mean(right_b - right_a, groups)
     low, high = mean.interval
     return Comparison(
         method_a=name_a,
@@ -128,8 +128,8 @@ def compare(name_a: str, name_b: str, pairs: Sequence[tuple[Predictions, Predict
         comparisons=1,
         detectable=100 * mean.detectable,
         seeds=len(pairs),
-        images=len(units),
-        units=len(np.unique(units)),
+        images=len(groups),
+        groups=len(np.unique(groups)),
         seed_differences=tuple((100 * (right_b - right_a).mean(axis=(1, 2))).tolist()),
         draws=right_a.shape[1],
     )
@@ -138,12 +138,12 @@ def compare(name_a: str, name_b: str, pairs: Sequence[tuple[Predictions, Predict
 def paired(
     pairs: Sequence[tuple[Predictions, Predictions]],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.str_]]:
-    """Return who was right of A and of B, (S, R, N) each for seeds, draws and images, and the units (N,)."""
+    """Return who was right of A and of B, (S, R, N) each for seeds, draws and images, and the groups (N,)."""
     images = _same_images([rows for pair in pairs for rows in pair])
     draws = _draws(images)
     right_a, right_b = (np.stack([pair[side].correct for pair in pairs]) for side in (0, 1))
     shape = (len(pairs), draws, -1)
-    return right_a.reshape(shape), right_b.reshape(shape), images.units[: len(images.units) // draws]
+    return right_a.reshape(shape), right_b.reshape(shape), images.groups[: len(images.groups) // draws]
 
 
 def judge(runs: Mapping[str, Mapping[int, Predictions]], baseline: str) -> Verdict:
@@ -192,11 +192,11 @@ def mean_interval(runs: Sequence[Predictions]) -> Accuracy:
     """Return the accuracy of one method over its runs (one a seed, the same images) with its 95 % interval."""
     if not runs:
         raise SlmlpError("no predictions to average")
-    right, _, units = paired([(rows, rows) for rows in runs])
-    mean: CrossedMean = crossed_mean(right, units)
+    right, _, groups = paired([(rows, rows) for rows in runs])
+    mean: CrossedMean = crossed_mean(right, groups)
     low, high = mean.interval
     interval = (max(0.0, low), min(1.0, high))
-    return Accuracy(mean.value, interval, mean.standard_error, len(runs), len(units), len(np.unique(units)))
+    return Accuracy(mean.value, interval, mean.standard_error, len(runs), len(groups), len(np.unique(groups)))
 
 
 def _together(baseline: str, comparisons: Sequence[Comparison]) -> str:
@@ -234,16 +234,18 @@ def _draws(rows: Predictions) -> int:
 
 
 def _same_images(runs: Sequence[Predictions]) -> Predictions:
-    """Return the first of the runs, or refuse runs that are not of the same images of at least two units."""
+    """Return the first of the runs, or refuse runs that are not of the same images of at least two groups."""
     first = runs[0]
     for rows in runs[1:]:
         if len(rows.ids) != len(first.ids):
             raise SlmlpError(f"runs cannot be paired: one predicts {len(first.ids)} images, another {len(rows.ids)}")
         _same("image", first.ids, rows.ids, first.ids)
         _same("label", first.labels, rows.labels, first.ids)
-        _same("unit", first.units, rows.units, first.ids)
-    if len(np.unique(first.units)) < 2:
-        raise SlmlpError(f"{len(first.ids)} images of one unit say nothing about other images: no interval is possible")
+        _same("group", first.groups, rows.groups, first.ids)
+    if len(np.unique(first.groups)) < 2:
+        raise SlmlpError(
+            f"{len(first.ids)} images of one group say nothing about other images: no interval is possible"
+        )
     return first
 
 

@@ -93,7 +93,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 def resolve(name: str) -> torch.device:
     """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU, which keeps its memory."""
-    if processes.many():
+    if processes.is_distributed():
         name = _of_this_process(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -116,8 +116,8 @@ def _of_this_process(name: str) -> str:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise SlmlpError(
-            f"--device {name} names one device for {processes.size()} processes: expected auto, cpu or cuda, of which "
-            "each process takes its own"
+            f"--device {name} names one device for {processes.world_size()} processes: expected auto, cpu or cuda, of "
+            "which each process takes its own"
         )
     there = torch.cuda.device_count() if name == "cuda" else 0
     if name == "cuda" and 0 < there < processes.local_size():
@@ -137,4 +137,4 @@ def describe() -> dict[str, object]:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         name = models[0] if models else name
-    return {"cpu": name, "threads": torch.get_num_threads(), "processes": processes.size()}
+    return {"cpu": name, "threads": torch.get_num_threads(), "processes": processes.world_size()}

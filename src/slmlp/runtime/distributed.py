@@ -39,10 +39,10 @@ _store: Store | None = None
 def joined() -> Iterator[None]:
     """Make the processes one group while the block runs. Does nothing when alone, or inside another such block."""
     global _channel, _store
-    if not processes.many() or group.is_initialized():
+    if not processes.is_distributed() or group.is_initialized():
         yield
         return
-    rank, size = processes.rank(), processes.size()
+    rank, size = processes.rank(), processes.world_size()
     try:
         store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=MEETING)))
         _store = PrefixStore("slmlp", store)
@@ -66,7 +66,7 @@ def joined() -> Iterator[None]:
 def connect(device: torch.device) -> None:
     """Open the channel between the devices that the processes train on."""
     global _channel
-    if not processes.many() or _channel is not None:
+    if not processes.is_distributed() or _channel is not None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -83,7 +83,7 @@ def channel() -> group.ProcessGroup | None:
 
 def share_of(total: int) -> slice:
     """Return this process's contiguous share of ``total`` things, one longer on the first where they do not divide."""
-    size, rank = processes.size(), processes.rank()
+    size, rank = processes.world_size(), processes.rank()
     small, more = divmod(total, size)
     start = rank * small + min(rank, more)
     return slice(start, start + small + (rank < more))
@@ -91,7 +91,7 @@ def share_of(total: int) -> slice:
 
 def batch_part(batch_size: int) -> slice:
     """Return the part of every batch that is this process's, refusing a batch that cannot be shared evenly."""
-    size = processes.size()
+    size = processes.world_size()
     if batch_size % size or batch_size < 2 * size:
         below = batch_size // size * size
         choices = [n for n in (below, below + size) if n >= 2 * size] or [2 * size]
@@ -108,7 +108,7 @@ def parallel(method: nn.Module) -> nn.Module:
     ``static_graph``: what has no part in the loss of the first step (an unused layer of an encoder) is left alone, as
     it is on one process. Methods keep their graph: frozen prototypes get a gradient of zeros.
     """
-    if not processes.many():
+    if not processes.is_distributed():
         return method
     # buffers (statistics, queues) stay a process's own; PyTorch 2.14 gave the setting another name
     known = inspect.signature(DistributedDataParallel).parameters
@@ -120,11 +120,11 @@ def parallel(method: nn.Module) -> nn.Module:
 
 def means(rows: Mapping[str, Tensor]) -> dict[str, float]:
     """Return scalars averaged over the processes, in one exchange."""
-    if not processes.many():
+    if not processes.is_distributed():
         return {name: float(value.detach()) for name, value in rows.items()}
     values = torch.stack([value.detach().double() for value in rows.values()])
     group.all_reduce(values, group=_channel)
-    return dict(zip(rows, (values / processes.size()).tolist(), strict=True))
+    return dict(zip(rows, (values / processes.world_size()).tolist(), strict=True))
 
 
 def gather(x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def gather(x: Tensor) -> Tensor:
 
     Every process must give as many rows. The gradient is the sum of those of all processes (see the head of this file).
     """
-    if not processes.many():
+    if not processes.is_distributed():
         return x
     if x.requires_grad and torch.is_grad_enabled():
         gathered: Tensor = _Gather.apply(x)
@@ -144,7 +144,7 @@ def gather_list(x: Tensor) -> list[Tensor]:
     """Return the tensors of all processes, of one shape, in the order of ranks, without gradient."""
     images_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     mine = (x.detach().permute(0, 2, 3, 1) if images_last else x.detach()).contiguous()
-    parts = [torch.empty_like(mine) for _ in range(processes.size())]
+    parts = [torch.empty_like(mine) for _ in range(processes.world_size())]
     group.all_gather(parts, mine, group=_channel)
     return [part.permute(0, 3, 1, 2) for part in parts] if images_last else parts
 
@@ -166,7 +166,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (grad,) = grads
-        return summed(grad).chunk(processes.size())[processes.rank()].to(grad.dtype)
+        return summed(grad).chunk(processes.world_size())[processes.rank()].to(grad.dtype)
 
 
 def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
@@ -175,8 +175,8 @@ def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
     Over several processes each computes a random share of everybody's images (MoCo's shuffling: He et al. 2020,
     section 3.3). Alone, the batch is computed in ``groups`` random parts instead.
     """
-    order = torch.randperm(len(x) * processes.size())
-    if not processes.many():
+    order = torch.randperm(len(x) * processes.world_size())
+    if not processes.is_distributed():
         order = order.to(x.device)
         parts = [network(part) for part in x[order].tensor_split(groups)]
         return torch.cat(parts)[torch.argsort(order)]
@@ -191,12 +191,12 @@ def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
 
 def collect(x: Tensor, total_rows: int) -> Tensor:
     """Return on process 0 the rows (total_rows, D) of which each process has its ``share_of``; elsewhere, its own."""
-    if not processes.many():
+    if not processes.is_distributed():
         return x
-    size, rows = processes.size(), -(-total_rows // processes.size())  # rows padded to one length
+    size, rows = processes.world_size(), -(-total_rows // processes.world_size())  # rows padded to one length
     padded = x.new_zeros(rows, *x.shape[1:])
     padded[: len(x)] = x
-    if not processes.first():
+    if not processes.is_main():
         group.gather(padded, dst=0)
         return x
     parts = [torch.empty_like(padded) for _ in range(size)]
@@ -236,7 +236,7 @@ def speak_once(speak: Callable[[], None], may: bool = True, patience: float = 20
         else:
             _store.wait(["spoken"], timedelta(seconds=patience))
         last = time.monotonic() + patience
-        while processes.holds_store() and _store.add("arrived", 0) < processes.size() and time.monotonic() < last:
+        while processes.holds_store() and _store.add("arrived", 0) < processes.world_size() and time.monotonic() < last:
             time.sleep(0.05)
         if processes.holds_store():
             time.sleep(0.2)  # the answer to the one that came last is on its way

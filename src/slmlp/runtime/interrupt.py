@@ -37,6 +37,6 @@ class Interrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and not processes.many():
+        if self.requested and not processes.is_distributed():
             raise KeyboardInterrupt
         self.requested = True

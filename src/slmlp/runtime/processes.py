@@ -16,46 +16,46 @@ VARIABLES = (
 )  # fmt: skip
 
 
-def size() -> int:
+def world_size() -> int:
     """Return how many processes share the work; 1 is alone."""
     return _number("WORLD_SIZE", 1, least=1)
 
 
-def many() -> bool:
+def is_distributed() -> bool:
     """Return whether other processes share the work."""
-    return size() > 1
+    return world_size() > 1
 
 
 def rank() -> int:
     """Return this process's number, from 0."""
-    return _number("RANK", None, least=0) if many() else 0
+    return _number("RANK", None, least=0) if is_distributed() else 0
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Return whether this is process 0: the one that writes and speaks."""
     return rank() == 0
 
 
 def local_rank() -> int:
     """Return this process's number among those of its machine."""
-    return _number("LOCAL_RANK", rank(), least=0) if many() else 0
+    return _number("LOCAL_RANK", rank(), least=0) if is_distributed() else 0
 
 
 def local_size() -> int:
     """Return how many of the processes are on this machine."""
-    return _number("LOCAL_WORLD_SIZE", size(), least=1) if many() else 1
+    return _number("LOCAL_WORLD_SIZE", world_size(), least=1) if is_distributed() else 1
 
 
 def holds_store() -> bool:
     """Return whether the store through which the processes meet lives in this one, not in their launcher."""
-    return first() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    return is_main() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 
 def alone_only(what: str) -> None:
     """Refuse to go on as one of several processes."""
-    if many():
+    if is_distributed():
         raise SlmlpError(
-            f"{what} runs as one process, found WORLD_SIZE={size()}: start it without torchrun (a study starts "
+            f"{what} runs as one process, found WORLD_SIZE={world_size()}: start it without torchrun (a study starts "
             "processes of its own); only pretrain, features, evaluate and detect share their work between processes"
         )
 

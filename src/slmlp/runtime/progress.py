@@ -17,7 +17,7 @@ EVERY = 10.0  # seconds between lines where stderr is no terminal
 
 def say(text: str) -> None:
     """Print one line to stderr from the first process, as it is (no markup: class names may hold brackets)."""
-    if processes.first():
+    if processes.is_main():
         console.print(text, markup=False, soft_wrap=True)
 
 
@@ -27,7 +27,7 @@ class Steps:
     def __init__(self, label: str, total: int, done: int, images_per_step: int, show: bool = True) -> None:
         self.label, self.total, self.images = label, total, images_per_step
         self.begun_at, self.first, self.shown = time.monotonic(), done, 0.0
-        self.show = show = show and processes.first()
+        self.show = show = show and processes.is_main()
         self.bar: Progress | None = None
         if show and sys.stderr.isatty():
             self.bar = Progress(

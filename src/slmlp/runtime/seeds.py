@@ -51,7 +51,7 @@ def seeded(seed: int, *words: str | int) -> Iterator[None]:
     import torch
 
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    if devices and processes.many():  # the others belong to other processes
+    if devices and processes.is_distributed():  # the others belong to other processes
         devices = [torch.cuda.current_device()]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *words))

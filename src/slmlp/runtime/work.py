@@ -30,7 +30,7 @@ def track(items: Iterable[T], total: int | None, words: str, *, show: bool = Tru
         advance: Callable[[int], None] | None = None
         for done, item in enumerate(items, 1):
             yield item
-            if show and processes.first() and time.monotonic() > due:
+            if show and processes.is_main() and time.monotonic() > due:
                 advance = advance or (_bar(stack, total, words) if bar else _lines(total, words))
                 advance(done)
                 due = time.monotonic() + (0.1 if bar else BETWEEN)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slmlp.data.augment import Augment, training_side
 from slmlp.data.augment.draws import Draws
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
@@ -68,10 +68,10 @@ class Batches(torch.utils.data.Dataset[Batch]):
     """Views and labels of a step. Reading step 7 twice, here or in another process, gives the same tensors."""
 
     def __init__(
-        self, corpus: Corpus, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
+        self, image_cache: ImageCache, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
     ) -> None:
-        """Take the rows of ``corpus`` to train on, what makes each view, and this process's part of every batch."""
-        self.corpus, self.rows, self.plan, self.views, self.part = corpus, rows, plan, views, part
+        """Take the rows of the cache to train on, what makes each view, and this process's part of a batch."""
+        self.image_cache, self.rows, self.plan, self.views, self.part = image_cache, rows, plan, views, part
         self.side = training_side(max(view.size for view in views))
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
@@ -92,16 +92,16 @@ class Batches(torch.utils.data.Dataset[Batch]):
             Draws(seeds.torch_generator(self.plan.seed, "augment", step, view), self.plan.batch_size, self.part)
             for view in range(len(self.views))
         ]
-        if self.corpus.streamed and self.views[0].crops_originals:
-            originals = self.corpus.originals(rows)
+        if self.image_cache.streamed and self.views[0].crops_originals:
+            originals = self.image_cache.originals(rows)
             return [view.from_originals(originals, d) for view, d in zip(self.views, draws, strict=True)]
-        squares = self.corpus.squares(rows, self.side)
+        squares = self.image_cache.squares(rows, self.side)
         return [view(squares, d) for view, d in zip(self.views, draws, strict=True)]
 
     def iterate(self, start: int, workers: int) -> Iterator[Batch]:
         """Yield the batches of steps ``start`` to the end; decoded ahead by worker processes where streamed."""
         steps = range(start, len(self))
-        if not self.corpus.streamed or workers == 0:
+        if not self.image_cache.streamed or workers == 0:
             yield from (self[step] for step in steps)
             return
         yield from torch.utils.data.DataLoader(

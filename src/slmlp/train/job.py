@@ -54,7 +54,7 @@ class Job:
         values.pop("data")  # the data hash stands beside this one; a folder may move
         values.pop("recipe")
         values["training"] = config.identity(self.training)
-        for key in ("threads", "checkpoint_minutes", "device", "keep_every"):
+        for key in ("threads", "checkpoint_minutes", "device", "save_every"):
             values["training"].pop(key)
         for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable", "label_separator"):
             values["options"].pop(key)

@@ -90,7 +90,7 @@ def train(
         state.step += 1
         method.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
         state.losses.append(loss)
-        looked_at = state.step % collapse.EVERY == 0 and processes.first()
+        looked_at = state.step % collapse.EVERY == 0 and processes.is_main()
         seen = collapse.spread(embeddings) if looked_at else {}
         now = time.perf_counter()
         epoch = (state.step - 1) // plan.steps_per_epoch + 1

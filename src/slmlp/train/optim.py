@@ -47,12 +47,12 @@ def lr_at(step: int, total: int, warmup: int, cfg: Training) -> float:
     """Return the rate of step 0..total-1: linear warm-up to the peak, then the schedule.
 
     ``cosine``: half a cosine from the peak towards ``last_lr``. ``step``: the peak, divided by 10 at each share of
-    training in ``steps``.
+    training in ``milestones``.
 
     >>> cfg = Training(base_lr=1.0, batch_size=256)
     >>> [round(lr_at(s, 10, 2, cfg), 3) for s in (0, 1, 2, 6, 9)]
     [0.5, 1.0, 1.0, 0.5, 0.038]
-    >>> cfg = Training(base_lr=1.0, batch_size=256, schedule="step", steps=(0.6, 0.8))
+    >>> cfg = Training(base_lr=1.0, batch_size=256, schedule="step", milestones=(0.6, 0.8))
     >>> [round(lr_at(s, 10, 0, cfg), 3) for s in (0, 5, 6, 7, 8)]
     [1.0, 1.0, 0.1, 0.1, 0.01]
     """
@@ -60,7 +60,7 @@ def lr_at(step: int, total: int, warmup: int, cfg: Training) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     if cfg.schedule == "step":
-        return peak * 0.1 ** sum(step >= round(share * total) for share in cfg.steps)
+        return peak * 0.1 ** sum(step >= round(share * total) for share in cfg.milestones)
     fall = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
     return cfg.last_lr + (peak - cfg.last_lr) * fall
 

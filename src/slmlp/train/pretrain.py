@@ -14,7 +14,7 @@ import torch
 from slmlp import data, methods
 from slmlp.data import augment
 from slmlp.data.augment import Augment, training_side
-from slmlp.data.cache import Corpus, shared_memory
+from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.data.targets import Labelling, labelling, refuse_several
@@ -24,7 +24,7 @@ from slmlp.methods.fit import Facts, fit
 from slmlp.runtime import device, distributed, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
-from slmlp.runtime.ranks import agreed, by_first, in_turn, same
+from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
 from slmlp.train import checkpoint, optim
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
@@ -59,7 +59,7 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
     held = None
     if job.validation_fraction:
         mask = stratified_holdout(
-            np.array(part.classes)[part.labels], part.units, job.validation_fraction, job.validation_seed, "validation"
+            np.array(part.classes)[part.labels], part.groups, job.validation_fraction, job.validation_seed, "validation"
         )
         part, held = part.select(~mask), part.select(mask)
     size = job.training.image_size or choose_image_size(part)
@@ -79,60 +79,62 @@ def run_job(
     out: Path,
     *,
     split: ConceptSplit | None = None,
-    corpus: Corpus | None = None,
+    image_cache: ImageCache | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> Run:
     """Pretrain as ``job`` says into the folder ``out``; with ``resume``, go on where a killed run stood.
 
-    ``corpus`` may hold the data already decoded, to be shared by the runs of a study.
+    ``image_cache`` may hold the data already decoded, to be shared by the runs of a study.
 
     Raises:
         SlmlpError: bad input; another run in ``out``; a run that diverges or learns nothing.
     """
     with distributed.joined():
-        return _run_job(job, Run(out), split, corpus, resume, progress)
+        return _run_job(job, Run(out), split, image_cache, resume, progress)
 
 
 def _run_job(
-    job: Job, run: Run, split: ConceptSplit | None, corpus: Corpus | None, resume: bool, progress: bool
+    job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, resume: bool, progress: bool
 ) -> Run:
     """Pretrain as one of the processes that share the run; the first of them writes."""
     out, part = run.path, distributed.batch_part(job.training.batch_size)
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
     refuse_several(job.options)
-    images = corpus.images if corpus else in_turn(lambda: data.load(job.data, job.options))
-    with agreed():
+    images = image_cache.images if image_cache else rank_by_rank(lambda: data.load(job.data, job.options))
+    with raise_on_all_ranks():
         ready = prepare(job, images, split)
-    own = corpus is None
-    if corpus is None:
+    own = image_cache is None
+    if image_cache is None:
         say(data.describe(images))
         cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
         side = training_side(ready.image_size)
-        corpus = in_turn(lambda: Corpus(ready.train, shared_memory(job.options), cache, side, progress))
-        if len(corpus.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
-            ready = prepare(job, images.select(~np.isin(images.ids, [i for i, _ in corpus.images.unreadable])), split)
-    with agreed():
+        image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, side, progress))
+        if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
+            ready = prepare(
+                job, images.select(~np.isin(images.ids, [i for i, _ in image_cache.images.unreadable])), split
+            )
+    with raise_on_all_ranks():
         state, views, compute, resolved = _start(job, ready)
-    same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
-    if by_first(lambda: _open(run, job, ready, split, resolved, resume)):
+    assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
+    if on_rank0(lambda: _open(run, job, ready, split, resolved, resume)):
         return run
     if own:
-        read = corpus.images
-        by_first(lambda: data.write_report(read, out))
-    saved, warnings = by_first(lambda: checkpoint.load_last(out / "checkpoints"))
+        read = image_cache.images
+        on_rank0(lambda: data.write_report(read, out))
+    saved, warnings = on_rank0(lambda: checkpoint.load_last(out / "checkpoints"))
     for warning in warnings:
         say(f"warning: {warning}")
     if saved is not None:
         state.load_state_dict(saved)
     plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    batches = Batches(corpus, corpus.rows(ready.train), plan, views, part)
+    batches = Batches(image_cache, image_cache.rows(ready.train), plan, views, part)
     distributed.connect(compute.device)
     if state.method.sync_norms:
         synchronise(state.method, compute.device)
     record(run, job, state, batches, compute, progress)
-    by_first(lambda: _finish(run, job, state))
+    on_rank0(lambda: _finish(run, job, state))
     return run
 
 

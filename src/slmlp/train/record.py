@@ -8,7 +8,7 @@ from typing import Any
 from slmlp.runtime import device, processes, work
 from slmlp.runtime.interrupt import Interrupt
 from slmlp.runtime.progress import Steps, duration, say
-from slmlp.runtime.ranks import anyone, wait_for_all
+from slmlp.runtime.ranks import any_rank, wait_for_all
 from slmlp.train import checkpoint
 from slmlp.train.batches import Batches
 from slmlp.train.collapse import Collapse
@@ -28,12 +28,12 @@ def record(run: Run, job: Job, state: State, batches: Batches, compute: device.C
     cfg, plan = job.training, batches.plan
     folder = run.path / "checkpoints"
     every = max(1, plan.steps_per_epoch // LOGS_PER_EPOCH)
-    log = MetricsLog(run.path / "metrics.jsonl", state.step, every, cfg.batch_size) if processes.first() else None
+    log = MetricsLog(run.path / "metrics.jsonl", state.step, every, cfg.batch_size) if processes.is_main() else None
     saved_at, began, workers, collapse = time.monotonic(), time.monotonic(), _workers(job), Collapse()
     try:
         with Interrupt() as interrupt, Steps(run.name, plan.total, state.step, cfg.batch_size, progress) as shown:
             for row in train(state, batches, cfg, compute, job.seed, workers):
-                stop = anyone(interrupt.requested)
+                stop = any_rank(interrupt.requested)
                 if log is None:
                     if stop:
                         _stop(run, state.step, plan.total)
@@ -43,7 +43,7 @@ def record(run: Run, job: Job, state: State, batches: Batches, compute: device.C
                     say(f"warning: {run.name}: {warning}")
                 shown.update(state.step, f"epoch {row['epoch']}/{cfg.epochs}  loss {row['loss']:.3f}")
                 ended, since = state.step % plan.steps_per_epoch == 0, time.monotonic() - saved_at
-                if ended and cfg.keep_every and int(row["epoch"]) % cfg.keep_every == 0:
+                if ended and cfg.save_every and int(row["epoch"]) % cfg.save_every == 0:
                     state.method.encoder.save(run.epoch_file(int(row["epoch"])))
                 if stop or since > (60 if ended else 60 * cfg.checkpoint_minutes):
                     log.flush()

@@ -4,7 +4,7 @@ RUN/config.json            every setting resolved, versions, commit, device
 RUN/split.json             the class split it was trained under, where there is one
 RUN/metrics.jsonl          one line every few steps
 RUN/checkpoints/           the last two, all of the state
-RUN/epochs/0010.safetensors  kept encoders (--keep-every)
+RUN/epochs/0010.safetensors  kept encoders (--save-every)
 RUN/encoder.safetensors    the finished encoder, without projector
 RUN/projector.safetensors  the projector, which no use of the encoder needs: for a look at the layers behind it
 """

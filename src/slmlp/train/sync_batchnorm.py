@@ -115,7 +115,7 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
 
     Parameters and buffers are the very same tensors, under the same names.
     """
-    if not processes.many():
+    if not processes.is_distributed():
         return module
     if device.type == "cuda":
         shared: nn.Module = convert_sync_batchnorm(module, distributed.channel())

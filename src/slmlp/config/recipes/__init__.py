@@ -52,7 +52,7 @@ def get(name: str) -> Recipe:
 
     >>> get("simclr-in1")
     Traceback (most recent call last):
-    slmlp.errors.SlmlpError: unknown recipe 'simclr-in1': did you mean 'simclr-in1k', ...
+    slmlp.runtime.errors.SlmlpError: unknown recipe 'simclr-in1': did you mean 'simclr-in1k', ...
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)

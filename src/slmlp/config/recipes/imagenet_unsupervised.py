@@ -88,7 +88,7 @@ def moco_v1_in1k() -> Recipe:
         "moco-v1",
         {
             "schedule": ("step", "v1, section 4"),
-            "steps": ((0.6, 0.8), "v1, section 4: epochs 120 and 160 of 200"),
+            "milestones": ((0.6, 0.8), "v1, section 4: epochs 120 and 160 of 200"),
             "augment": ("moco-v1", "v1, section 3.3"),
         },
         (0.07, "v1, section 3"),

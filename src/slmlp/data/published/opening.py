@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from slmlp.config import DataOptions
-from slmlp.data import apply_groups, limit_per_class
+from slmlp.data import apply_superclasses, limit_per_class
 from slmlp.data.dataset import ImageSet
 from slmlp.data.published import layouts
 from slmlp.data.published.entry import Draw, Entry, Torchvision
@@ -41,8 +41,8 @@ def open_entry(entry: Entry, path: Path, options: DataOptions, *, counts: bool =
         images = build(table, options)
     except OSError as error:
         raise SlmlpError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
-    if options.groups is not None:
-        images = apply_groups(images, options.groups)
+    if options.superclasses is not None:
+        images = apply_superclasses(images, options.superclasses)
     return images if options.images_per_class is None else limit_per_class(images, options.images_per_class, 0)
 
 

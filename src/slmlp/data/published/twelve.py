@@ -143,10 +143,10 @@ KAOKORE = Entry(
     ),
     on_disk="labels.csv (image,gender,status,set); images_256/*.jpg",
     draw=None, protocol="set column: train / test, dev unused; class = gender x 4 + status (Islam et al. 2021)",
-    where="github.com/rois-codh/kaokore: download.py with dataset_version 1.1", licence="CC BY-SA 4.0",
+    where="github.com/roi_batch_size-codh/kaokore: download.py with dataset_version 1.1", licence="CC BY-SA 4.0",
     source=(
-        "rois-codh/kaokore dataset_v1.1/labels.csv (6,568 train, 826 dev, 821 test), download.py (images_256), "
-        "dataset_v1.3/labels.metadata.en.txt (words); [broad] additional_data.py"
+        "roi_batch_size-codh/kaokore dataset_v1.1/labels.csv (6,568 train, 826 dev, 821 test), download.py "
+        "(images_256), dataset_v1.3/labels.metadata.en.txt (words); [broad] additional_data.py"
     ),
     format="JPEG", size=(256, 256), incomplete=True,
     notes=(

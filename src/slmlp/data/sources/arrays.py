@@ -20,7 +20,7 @@ from slmlp.runtime.errors import SlmlpError
 def npz(path: Path, source: str) -> Table:
     """Return the images of ``x`` (N, H, W[, C]) uint8 with the labels ``y`` (N,), integers or strings.
 
-    Optional are ``part``, ``unit`` and ``class_group`` (N,) and ``classes`` (C,), the names that integers in ``y``
+    Optional are ``part``, ``group`` and ``superclass`` (N,) and ``classes`` (C,), the names that integers in ``y``
     index. The id of an image is its row. Arrays of Python objects are refused, since unpickling them runs code.
     """
     try:
@@ -29,15 +29,15 @@ def npz(path: Path, source: str) -> Table:
         with content:
             arrays = {name: content[name] for name in content.files if name in _NAMES}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        hint = ": save y, part and unit as arrays of strings or integers" if "pickle" in str(error) else ""
+        hint = ": save y, part and group as arrays of strings or integers" if "pickle" in str(error) else ""
         raise SlmlpError(f"{path} cannot be read as .npz ({' '.join(str(error).split())}){hint}") from error
     x, labels = _pixels(arrays, path), _labels(arrays, path)
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
     words = _column(arrays, "part", len(x), path)
     parts = None if words is None else _settled(words, path)
-    units, groups = (_column(arrays, name, len(x), path) for name in ("unit", "class_group"))
-    rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, groups, units)
+    groups, superclasses = (_column(arrays, name, len(x), path) for name in ("group", "superclass"))
+    rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, superclasses, groups)
     reader = ArrayReader(x)
     return Table(path.stem, source, rows, reader, reader.fingerprint())
 
@@ -47,17 +47,17 @@ def row_table(
     labels: Sequence[str],
     x: ByteArray,
     parts: Sequence[str | None] | None,
+    superclasses: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
-    units: Sequence[str] | None = None,
 ) -> list[Row]:
     """Return the rows of an array of images; the size of an image is the bytes of its pixels."""
     size = int(x[0].nbytes)
     none = [None] * len(ids)
-    columns = zip(ids, labels, parts or none, groups or none, units or none, strict=True)
-    return [Row(i, label, size, part, group, unit) for i, label, part, group, unit in columns]
+    columns = zip(ids, labels, parts or none, superclasses or none, groups or none, strict=True)
+    return [Row(i, label, size, part, superclass, group) for i, label, part, superclass, group in columns]
 
 
-_NAMES = ("x", "y", "part", "unit", "class_group", "classes")
+_NAMES = ("x", "y", "part", "group", "superclass", "classes")
 
 
 def _pixels(arrays: dict[str, npt.NDArray[Any]], path: Path) -> ByteArray:

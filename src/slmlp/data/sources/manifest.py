@@ -1,4 +1,4 @@
-"""Manifests: CSV, TSV or JSON lines with columns path, label[, part, class_group, unit]."""
+"""Manifests: CSV, TSV or JSON lines with columns path, label[, part, superclass, group]."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def parse(
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
         lines[file.id] = line
         part = None if word is None else settled[word]
-        group, unit = _value(record, "class_group"), _value(record, "unit")
-        rows.append(Row(file.id, label, file.size, part, group, unit, file.problem))
+        superclass, group = _value(record, "superclass"), _value(record, "group")
+        rows.append(Row(file.id, label, file.size, part, superclass, group, file.problem))
         files.append(file)
     return rows, files
 
@@ -98,7 +98,7 @@ def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[in
         if missing:
             raise SlmlpError(
                 f"{name}, line 1: column {missing[0]!r} is missing: expected path,label and, if wanted, part,"
-                f"class_group,unit, found {','.join(header) or 'nothing'}"
+                f"superclass,group, found {','.join(header) or 'nothing'}"
             )
         reader.fieldnames = header
         for record in reader:

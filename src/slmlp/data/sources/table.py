@@ -30,8 +30,8 @@ class Row(NamedTuple):
     label: str
     size: int  # bytes
     part: str | None = None  # "train", "test", or None where the data names no parts
+    superclass: str | None = None
     group: str | None = None
-    unit: str | None = None
     problem: str | None = None  # why it cannot be read, where that is known already
 
 
@@ -51,7 +51,7 @@ def build(table: Table, options: DataOptions) -> ImageSet:
     """Return the images of a table, sorted by id, without those that are no images by their first bytes.
 
     Raises SlmlpError for doubled ids, too many unreadable files, a class none of whose files can be read, fewer than
-    two classes, a class in two groups or in none where others have one, and a unit in both parts.
+    two classes, a class in two superclasses or in none where others have one, and a group in both parts.
     """
     where = f"data {table.source!r}"
     problems = _problems(table)
@@ -82,18 +82,18 @@ def build(table: Table, options: DataOptions) -> ImageSet:
         labels=np.array([code[row.label] for row in rows], dtype=np.int64),
         classes=classes,
         parts=parts,
-        units=np.array([row.id if row.unit is None else row.unit for row in rows], dtype=np.str_),
+        groups=np.array([row.id if row.group is None else row.group for row in rows], dtype=np.str_),
         sizes=np.array([row.size for row in rows], dtype=np.int64),
         positions=np.array(good, dtype=np.int64),
         reader=table.reader,
-        groups=_groups(rows, classes, where),
+        superclasses=_superclasses(rows, classes, where),
         has_test_part=bool((parts == "test").any()),
-        has_units=any(row.unit is not None for row in rows),
+        has_groups=any(row.group is not None for row in rows),
         unreadable=tuple(unreadable),
         ignored=tuple(sorted(table.ignored)),
         fingerprint=table.fingerprint,
     )
-    _check_units(images, where)
+    _check_groups(images, where)
     return images
 
 
@@ -150,29 +150,29 @@ def _problems(table: Table) -> list[str | None]:
     return [found for _, found in work.in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
 
 
-def _groups(rows: list[Row], classes: tuple[str, ...], where: str) -> tuple[str, ...] | None:
-    groups: dict[str, str] = {}
+def _superclasses(rows: list[Row], classes: tuple[str, ...], where: str) -> tuple[str, ...] | None:
+    superclasses: dict[str, str] = {}
     for row in rows:
-        if row.group is not None and groups.setdefault(row.label, row.group) != row.group:
+        if row.superclass is not None and superclasses.setdefault(row.label, row.superclass) != row.superclass:
             raise SlmlpError(
-                f"{where}: class {row.label!r} is in two groups, {groups[row.label]!r} and {row.group!r} (at "
-                f"{row.id}): class_group must be the same on all images of a class"
+                f"{where}: class {row.label!r} is in two superclasses, {superclasses[row.label]!r} and "
+                f"{row.superclass!r} (at {row.id}): superclass must be the same on all images of a class"
             )
-    if not groups:
+    if not superclasses:
         return None
-    missing = [name for name in classes if name not in groups]
+    missing = [name for name in classes if name not in superclasses]
     if missing:
-        raise SlmlpError(f"{where}: class {missing[0]!r} has no class_group, though others have one: add it")
-    return tuple(groups[name] for name in classes)
+        raise SlmlpError(f"{where}: class {missing[0]!r} has no superclass, though others have one: add it")
+    return tuple(superclasses[name] for name in classes)
 
 
-def _check_units(images: ImageSet, where: str) -> None:
-    if not (images.has_units and images.has_test_part):
+def _check_groups(images: ImageSet, where: str) -> None:
+    if not (images.has_groups and images.has_test_part):
         return
-    test = set(images.units[images.parts == "test"].tolist())
-    both = sorted(test & set(images.units[images.parts == "train"].tolist()))
+    test = set(images.groups[images.parts == "test"].tolist())
+    both = sorted(test & set(images.groups[images.parts == "train"].tolist()))
     if both:
         raise SlmlpError(
-            f"{where}: unit {both[0]!r} has images in both the train and the test part ({len(both)} such units): move "
-            "each unit to one part, or leave the parts out to have them drawn by unit"
+            f"{where}: group {both[0]!r} has images in both the train and the test part ({len(both)} such groups): "
+            "move each group to one part, or leave the parts out to have them drawn by group"
         )

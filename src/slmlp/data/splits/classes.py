@@ -22,7 +22,7 @@ from slmlp.runtime.seeds import numpy_generator
 
 SCHEMA = 1
 LEAST = 2  # classes on either side
-DRAWS = 20  # random picks of groups, of which the nearest to the wanted share is taken
+DRAWS = 20  # random picks of superclasses, of which the nearest to the wanted share is taken
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ConceptSplit:
     seed: int
     data_hash: str  # of the images the split was made for
     senses: dict[str, str] = field(default_factory=dict)  # class -> "n02012849 crane (wading bird)"
-    held_out_groups: tuple[str, ...] | None = None  # by the rule ``groups`` only
+    held_out_superclasses: tuple[str, ...] | None = None  # by the rule ``superclasses`` only
     test_ids: tuple[str, ...] | None = None  # sorted; None where the data came with a test part
     leaks: tuple[dict[str, Any], ...] = ()  # near-identical images on both sides
 
@@ -49,7 +49,7 @@ class ConceptSplit:
                 found = ", ".join(names) or "none"
                 raise SlmlpError(
                     f"the rule '{self.rule}' gives {len(names)} {side} classes ({found}): a split needs {LEAST} on "
-                    "either side; choose another rule, node, fraction or groups"
+                    "either side; choose another rule, node, fraction or superclasses"
                 )
 
     @property
@@ -78,7 +78,7 @@ class ConceptSplit:
         if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
             raise SlmlpError(f"{origin} is no split file of this version: expected JSON with schema {SCHEMA}")
         values = {k: v for k, v in saved.items() if k not in ("schema", "source_hash", "unseen_hash")}
-        for name in ("source", "unseen", "held_out_groups", "test_ids", "leaks"):
+        for name in ("source", "unseen", "held_out_superclasses", "test_ids", "leaks"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         try:
@@ -132,7 +132,7 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
     """
     rules: dict[str, Callable[[ImageSet, config.Split], _Choice]] = {
         "wordnet": _by_wordnet,
-        "groups": _by_groups,
+        "superclasses": _by_superclasses,
         "random": _by_random,
         "file": _by_file,
     }
@@ -142,7 +142,7 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
     by = _automatic(images, cfg) if cfg.by == "auto" else cfg.by
     if by not in rules:
         raise unknown("rule of a split", by, ["auto", *rules])
-    for setting, reader in (("file", "file"), ("unseen_groups", "groups")):
+    for setting, reader in (("file", "file"), ("unseen_superclasses", "superclasses")):
         if getattr(cfg, setting) and by != reader:
             raise SlmlpError(f"{setting} is read by the rule {reader!r} only, found rule {by!r}: leave one of them out")
     if len(images.classes) < 2 * LEAST:
@@ -158,7 +158,7 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
         seed=cfg.seed,
         data_hash=images.hash(),
         senses=chosen.senses,
-        held_out_groups=chosen.groups,
+        held_out_superclasses=chosen.superclasses,
         test_ids=test_ids,
     )
 
@@ -182,14 +182,14 @@ class _Choice:
     unseen: frozenset[str]
     rule: str
     senses: dict[str, str] = field(default_factory=dict)
-    groups: tuple[str, ...] | None = None
+    superclasses: tuple[str, ...] | None = None
     test_ids: tuple[str, ...] | None = None
 
 
 def _automatic(images: ImageSet, cfg: config.Split) -> str:
     if cfg.file:
         return "file"
-    return "groups" if cfg.unseen_groups or len(set(images.groups or ())) > 1 else "random"
+    return "superclasses" if cfg.unseen_superclasses or len(set(images.superclasses or ())) > 1 else "random"
 
 
 def _by_wordnet(images: ImageSet, cfg: config.Split) -> _Choice:
@@ -200,28 +200,31 @@ def _by_wordnet(images: ImageSet, cfg: config.Split) -> _Choice:
     return _Choice(unseen, f"wordnet {node} {wordnet.lemma(node)}, any path", named)
 
 
-def _by_groups(images: ImageSet, cfg: config.Split) -> _Choice:
-    if images.groups is None:
+def _by_superclasses(images: ImageSet, cfg: config.Split) -> _Choice:
+    if images.superclasses is None:
         raise SlmlpError(
-            f"{images.source} has no groups of classes to hold out: give --groups FILE (class<tab>group) or "
-            "--groups wordnet:N, or hold classes out at random"
+            f"{images.source} has no superclasses of classes to hold out: give --superclasses FILE "
+            "(class<tab>superclass) or --superclasses wordnet:N, or hold classes out at random"
         )
-    sizes = {group: images.groups.count(group) for group in sorted(set(images.groups))}
+    sizes = {superclass: images.superclasses.count(superclass) for superclass in sorted(set(images.superclasses))}
     if len(sizes) < 2:
-        raise SlmlpError(f"all classes of {images.source} are in one group, {next(iter(sizes))!r}: two are needed")
-    for group in cfg.unseen_groups:
-        if group not in sizes:
-            raise unknown("group", group, sizes)
-    held = tuple(sorted(set(cfg.unseen_groups))) or _draw_groups(sizes, cfg)
-    unseen = frozenset(c for c, group in zip(images.classes, images.groups, strict=True) if group in held)
-    how = "" if cfg.unseen_groups else f" (drawn for {_fraction(cfg):g} of the classes)"
-    return _Choice(unseen, f"groups {', '.join(held)}{how}", groups=held)
+        raise SlmlpError(f"all classes of {images.source} are in one superclass, {next(iter(sizes))!r}: two are needed")
+    for superclass in cfg.unseen_superclasses:
+        if superclass not in sizes:
+            raise unknown("superclass", superclass, sizes)
+    held = tuple(sorted(set(cfg.unseen_superclasses))) or _draw_superclasses(sizes, cfg)
+    unseen = frozenset(
+        c for c, superclass in zip(images.classes, images.superclasses, strict=True) if superclass in held
+    )
+    how = "" if cfg.unseen_superclasses else f" (drawn for {_fraction(cfg):g} of the classes)"
+    return _Choice(unseen, f"superclasses {', '.join(held)}{how}", superclasses=held)
 
 
-def _draw_groups(sizes: dict[str, int], cfg: config.Split) -> tuple[str, ...]:
-    """Return groups that hold nearly the wanted share of the classes: the nearest of some random picks.
+def _draw_superclasses(sizes: dict[str, int], cfg: config.Split) -> tuple[str, ...]:
+    """Return superclasses that hold nearly the wanted share of the classes: the nearest of some random picks.
 
-    A pick goes through the groups in random order and takes each that brings the share nearer; one group stays.
+    A pick goes through the superclasses in random order and takes each that brings the share nearer; one superclass
+    stays.
     """
     names = list(sizes)
     wanted = _fraction(cfg) * sum(sizes.values())
@@ -267,7 +270,7 @@ def _by_file(images: ImageSet, cfg: config.Split) -> _Choice:
         new = sorted(set(images.classes) - {*other.source, *other.unseen})
         if new:
             raise SlmlpError(f"{path} does not say on which side class {_some(new)} is; make a new split")
-        return _Choice(frozenset(other.unseen), other.rule, other.senses, other.held_out_groups, other.test_ids)
+        return _Choice(frozenset(other.unseen), other.rule, other.senses, other.held_out_superclasses, other.test_ids)
     names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     for name in names:
         if name not in images.classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import leak
 from slmlp.data.splits.classes import ConceptSplit
@@ -13,10 +13,10 @@ from slmlp.runtime.progress import say
 SIDE = 16  # pixels; enough to tell two drawings of one thing from two copies of one drawing
 
 
-def check(split: ConceptSplit, corpus: Corpus, images: ImageSet) -> ConceptSplit:
+def check(split: ConceptSplit, image_cache: ImageCache, images: ImageSet) -> ConceptSplit:
     """Return the split with its leaks recorded, and say how many there are."""
     source, unseen = images.of_classes(split.source), images.of_classes(split.unseen)
-    sides = [corpus.squares(corpus.rows(part), SIDE).numpy() for part in (source, unseen)]
+    sides = [image_cache.squares(image_cache.rows(part), SIDE).numpy() for part in (source, unseen)]
     found = leak.near_duplicates(sides[0], sides[1])
     pairs = [
         {"source": source.ids[i], "unseen": unseen.ids[j], "distance": round(float(distance), 4)}

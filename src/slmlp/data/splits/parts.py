@@ -1,4 +1,4 @@
-"""Drawing parts: by class, whole units only, from a generator of its own; the order of the images does not matter."""
+"""Drawing parts: by class, whole groups only, from a generator of its own; the order of the images does not matter."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from slmlp.runtime.seeds import numpy_generator
 
 BoolArray = npt.NDArray[np.bool_]
 Labels = IntArray | npt.NDArray[np.str_]
-Contents = list[list[tuple[int, int]]]  # of each unit: (class, number of its images)
-ATTEMPTS = 20  # shuffles tried where units hold several images; the nearest to the wanted shares is kept
-ENOUGH = 100_000  # units handled in all these shuffles: with many units one draw is near enough
+Contents = list[list[tuple[int, int]]]  # of each group: (class, number of its images)
+ATTEMPTS = 20  # shuffles tried where groups hold several images; the nearest to the wanted shares is kept
+ENOUGH = 100_000  # groups handled in all these shuffles: with many groups one draw is near enough
 
 
 def ensure_test_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
-    """Return the images with a test part: their own, else ``fraction`` of each class, whole units, drawn with ``seed``.
+    """Return the images with a test part: their own, else ``fraction`` of each class, in whole groups.
 
     Each class keeps at least one image on each side; ``has_test_part`` goes on saying what the data came with.
     """
     if images.has_test_part:
         return images
     names = np.array(images.classes, dtype=np.str_)[images.labels]
-    test = stratified_holdout(names, images.units, fraction, seed, "test part")
+    test = stratified_holdout(names, images.groups, fraction, seed, "test part")
     return dataclasses.replace(images, parts=np.where(test, "test", "train"))
 
 
@@ -44,19 +44,19 @@ def limit_per_class(images: ImageSet, number: int, seed: int) -> ImageSet:
 
 
 def stratified_holdout(
-    labels: Labels, units: npt.NDArray[np.str_], fraction: float, seed: int, *words: str | int
+    labels: Labels, groups: npt.NDArray[np.str_], fraction: float, seed: int, *words: str | int
 ) -> BoolArray:
-    """Return the mask (N,) of the images to hold out: about ``fraction`` of each class, in whole units.
+    """Return the mask (N,) of the images to hold out: about ``fraction`` of each class, in whole groups.
 
     ``labels`` (N,) may be names, which errors then show. Every class has at least one image on each side. Where each
-    image is its own unit the share of a class is exact, ``fraction`` of it rounded; where units hold several images,
+    image is its own group the share of a class is exact, ``fraction`` of it rounded; where groups hold several images,
     the nearest of some greedy draws is taken. ``words`` name the use, so that two uses of one seed draw apart. Raises
-    SlmlpError naming a class that has one image or one unit, or that no draw could put on both sides.
+    SlmlpError naming a class that has one image or one group, or that no draw could put on both sides.
     """
     if not 0 < fraction < 1:
         raise SlmlpError(f"the share to hold out must be above 0 and below 1, found {fraction}")
-    classes, y, number, u = _codes(labels, units)
-    _refuse_single(classes, y, u, units, "to hold some out")
+    classes, y, number, u = _codes(labels, groups)
+    _refuse_single(classes, y, u, groups, "to hold some out")
     total = np.bincount(y)
     target = np.clip(np.floor(fraction * total + 0.5).astype(np.int64), 1, total - 1)
     random = numpy_generator(seed, "holdout", *words)
@@ -66,32 +66,34 @@ def stratified_holdout(
     contents = _contents(y, u, number)
     best, least = None, np.inf
     for attempt in range(ATTEMPTS):
-        held, missed = _draw_units(contents, random.permutation(number).tolist(), total.tolist(), target.tolist())
+        held, missed = _draw_groups(contents, random.permutation(number).tolist(), total.tolist(), target.tolist())
         if missed < least:
             best, least = held, missed
         if best is not None and (least == 0 or attempt * number > ENOUGH):
             break
     if best is None:
         raise SlmlpError(
-            f"no way was found to hold out whole units so that each of {len(classes)} classes is on both sides "
-            f"({number} units): add images of more units, or leave the units out"
+            f"no way was found to hold out whole groups so that each of {len(classes)} classes is on both sides "
+            f"({number} groups): add images of more groups, or leave the groups out"
         )
     return best[u]
 
 
-def stratified_folds(labels: Labels, units: npt.NDArray[np.str_], folds: int, seed: int, *words: str | int) -> IntArray:
-    """Return the fold (N,), 0 to ``folds`` - 1, of each image: whole units, each class spread as evenly as possible.
+def stratified_folds(
+    labels: Labels, groups: npt.NDArray[np.str_], folds: int, seed: int, *words: str | int
+) -> IntArray:
+    """Return the fold (N,), 0 to ``folds`` - 1, of each image: whole groups, each class spread as evenly as possible.
 
-    Where each image is its own unit, the counts of a class differ by at most one between folds, and so do the sizes of
+    Where each image is its own group, the counts of a class differ by at most one between folds, and so do the sizes of
     the folds. Every class is in at least two folds, so that none is tested without having been trained on. Raises
-    SlmlpError as ``stratified_holdout`` does, and for fewer units than folds.
+    SlmlpError as ``stratified_holdout`` does, and for fewer groups than folds.
     """
     if folds < 2:
         raise SlmlpError(f"the number of folds must be at least 2, found {folds}")
-    classes, y, number, u = _codes(labels, units)
+    classes, y, number, u = _codes(labels, groups)
     if number < folds:
-        raise SlmlpError(f"{folds} folds need at least as many units, found {number}: ask for fewer folds")
-    _refuse_single(classes, y, u, units, "for folds")
+        raise SlmlpError(f"{folds} folds need at least as many groups, found {number}: ask for fewer folds")
+    _refuse_single(classes, y, u, groups, "for folds")
     random = numpy_generator(seed, "folds", *words)
     if number == len(y):
         order = np.lexsort((random.permutation(number)[u], y))
@@ -100,29 +102,29 @@ def stratified_folds(labels: Labels, units: npt.NDArray[np.str_], folds: int, se
         return fold
     contents = _contents(y, u, number)
     for _ in range(ATTEMPTS):
-        fold = _deal_units(contents, random.permutation(number).tolist(), np.bincount(y), folds)[u]
+        fold = _deal_groups(contents, random.permutation(number).tolist(), np.bincount(y), folds)[u]
         spread = np.zeros((len(classes), folds), dtype=np.bool_)
         spread[y, fold] = True
         if (spread.sum(axis=1) > 1).all() and spread.any(axis=0).all():
             return fold
     raise SlmlpError(
-        f"no way was found to deal {number} units to {folds} folds with each of {len(classes)} classes in two of them: "
-        "ask for fewer folds, or leave the units out"
+        f"no way was found to deal {number} groups to {folds} folds with each of {len(classes)} classes in two of "
+        "them: ask for fewer folds, or leave the groups out"
     )
 
 
-def _codes(labels: Labels, units: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.generic], IntArray, int, IntArray]:
-    """Return class names, class of each image, number of units, unit of each image; codes follow sorted names."""
+def _codes(labels: Labels, groups: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.generic], IntArray, int, IntArray]:
+    """Return class names, class of each image, number of groups, group of each image; codes follow sorted names."""
     classes, y = np.unique(labels, return_inverse=True)
-    names, u = np.unique(units, return_inverse=True)
+    names, u = np.unique(groups, return_inverse=True)
     return classes, y.astype(np.int64), len(names), u.astype(np.int64)
 
 
 def _refuse_single(
-    classes: npt.NDArray[np.generic], y: IntArray, u: IntArray, units: npt.NDArray[np.str_], purpose: str
+    classes: npt.NDArray[np.generic], y: IntArray, u: IntArray, groups: npt.NDArray[np.str_], purpose: str
 ) -> None:
     first = np.full(len(classes), -1, dtype=np.int64)
-    first[y] = u  # some unit of each class
+    first[y] = u  # some group of each class
     several = np.zeros(len(classes), dtype=np.bool_)
     several[y[u != first[y]]] = True
     if several.all():
@@ -130,10 +132,10 @@ def _refuse_single(
     wrong = int(np.flatnonzero(~several)[0])
     mine = y == wrong
     count = int(mine.sum())
-    found = "one image" if count == 1 else f"{count} images, all of one unit ({str(units[mine][0])!r})"
+    found = "one image" if count == 1 else f"{count} images, all of one group ({str(groups[mine][0])!r})"
     raise SlmlpError(
-        f"class {str(classes[wrong])!r} has {found}: it takes at least two of different units {purpose}; add images or "
-        f"remove the class ({int((~several).sum())} such classes)"
+        f"class {str(classes[wrong])!r} has {found}: it takes at least two of different groups {purpose}; add images "
+        f"or remove the class ({int((~several).sum())} such classes)"
     )
 
 
@@ -162,52 +164,52 @@ def _contents(y: IntArray, u: IntArray, number: int) -> Contents:
     return contents
 
 
-def _draw_units(
+def _draw_groups(
     contents: Contents, order: Sequence[int], total: Sequence[int], target: Sequence[int]
 ) -> tuple[BoolArray | None, float]:
-    """Return which units are held out, going through ``order``, and how far the classes miss their targets.
+    """Return which groups are held out, going through ``order``, and how far the classes miss their targets.
 
-    A unit is taken when that brings its classes nearer to their targets and leaves some of each class behind. A class
-    that got nothing then takes the unit that disturbs the others least; None where no unit may be taken.
+    A group is taken when that brings its classes nearer to their targets and leaves some of each class behind. A class
+    that got nothing then takes the group that disturbs the others least; None where no group may be taken.
     """
     held: BoolArray = np.zeros(len(contents), dtype=np.bool_)
     have = [0] * len(total)
 
-    def allowed(unit: int) -> bool:
-        return all(have[c] + k < total[c] for c, k in contents[unit])
+    def allowed(group: int) -> bool:
+        return all(have[c] + k < total[c] for c, k in contents[group])
 
-    def gain(unit: int) -> float:
+    def gain(group: int) -> float:
         """How much nearer the classes come, each counted by its own size."""
-        return sum((abs(target[c] - have[c]) - abs(target[c] - have[c] - k)) / total[c] for c, k in contents[unit])
+        return sum((abs(target[c] - have[c]) - abs(target[c] - have[c] - k)) / total[c] for c, k in contents[group])
 
-    def take(unit: int) -> None:
-        held[unit] = True
-        for c, k in contents[unit]:
+    def take(group: int) -> None:
+        held[group] = True
+        for c, k in contents[group]:
             have[c] += k
 
-    for unit in order:
-        if allowed(unit) and gain(unit) > 0:
-            take(unit)
+    for group in order:
+        if allowed(group) and gain(group) > 0:
+            take(group)
     for wanted in range(len(total)):
         if not have[wanted]:
-            able = [unit for unit in order if any(c == wanted for c, _ in contents[unit]) and allowed(unit)]
+            able = [group for group in order if any(c == wanted for c, _ in contents[group]) and allowed(group)]
             if not able:
                 return None, float("inf")
             take(max(able, key=gain))
     return held, sum(abs(t - h) / n for t, h, n in zip(target, have, total, strict=True))
 
 
-def _deal_units(contents: Contents, order: Sequence[int], total: IntArray, folds: int) -> IntArray:
-    """Return the fold of each unit: from the largest on, each goes where least of its classes is."""
-    size = [sum(k for _, k in unit) for unit in contents]
+def _deal_groups(contents: Contents, order: Sequence[int], total: IntArray, folds: int) -> IntArray:
+    """Return the fold of each group: from the largest on, each goes where least of its classes is."""
+    size = [sum(k for _, k in group) for group in contents]
     counts = np.zeros((folds, len(total)))  # share of each class in each fold
     filled = np.zeros(folds)
     fold: IntArray = np.zeros(len(contents), dtype=np.int64)
-    for unit in sorted(order, key=lambda unit: -size[unit]):
-        classes = [c for c, _ in contents[unit]]
-        share = np.array([k for _, k in contents[unit]]) / total[classes]
+    for group in sorted(order, key=lambda group: -size[group]):
+        classes = [c for c, _ in contents[group]]
+        share = np.array([k for _, k in contents[group]]) / total[classes]
         best = np.lexsort((filled, counts[:, classes] @ share))[0]
-        fold[unit] = best
+        fold[group] = best
         counts[best, classes] += share
-        filled[best] += size[unit]
+        filled[best] += size[group]
     return fold

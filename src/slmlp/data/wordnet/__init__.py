@@ -1,4 +1,4 @@
-"""The nouns of WordNet 3.0: which synset a class name means, what stands above it, and classes cut into groups.
+"""The nouns of WordNet 3.0: which synset a class name means, what stands above it, and classes cut into superclasses.
 
 A synset is named by its offset, ``n02012849``, as ImageNet's folders are. The table is made by
 ``scripts/build_wordnet.py`` and read when it is first needed.
@@ -99,39 +99,46 @@ def hypernyms() -> dict[str, tuple[str, ...]]:
 
 
 def cut(classes: Sequence[str], n: int, senses: Sequence[str] = ()) -> dict[str, str]:
-    """Return class -> group name: classes cut into ``n`` groups along WordNet, from the top down.
+    """Return class -> superclass name: classes cut into ``n`` superclasses along WordNet, from the top down.
 
-    All classes start as one group. In every step one group is split in two, those of its classes under some synset
-    and the rest, where the smaller half is as large as any split can make it (of equals, the larger and more general
-    group is split); so groups come out balanced, and small leftovers stay together in the rest they were left in. A
-    group is named by the most specific synset above all its classes, with "other" before it where that synset also
-    holds classes of another group. The result depends on the set of classes only. There are fewer than ``n`` groups
-    only where classes share a synset; SlmlpError when ``n`` exceeds the classes.
+    All classes start as one superclass. In every step one superclass is split in two, those of its classes under some
+    synset and the rest, where the smaller half is as large as any split can make it (of equals, the larger and more
+    general superclass is split); so superclasses come out balanced, and small leftovers stay together in the rest they
+    were left in. A superclass is named by the most specific synset above all its classes, with "other" before it where
+    that synset also holds classes of another superclass. The result depends on the set of classes only. There are fewer
+    than ``n`` superclasses only where classes share a synset; SlmlpError when ``n`` exceeds the classes.
     """
     if not 1 <= n <= len(classes):
-        raise SlmlpError(f"wordnet:{n} asks for {n} groups of {len(classes)} classes: expected 1 to {len(classes)}")
+        raise SlmlpError(
+            f"wordnet:{n} asks for {n} superclasses of {len(classes)} classes: expected 1 to {len(classes)}"
+        )
     synsets = {name: sense.id for name, sense in resolve(classes, senses).items()}
     members = tuple(sorted(set(synsets.values())))
-    groups = [_Group(_most_specific(members, ROOT), members)]
-    while len(groups) < n:
-        best = max(groups, key=lambda group: (*group.split[:2], -len(ancestors(group.head)), group.head))
+    superclasses = [_Superclass(_most_specific(members, ROOT), members)]
+    while len(superclasses) < n:
+        best = max(
+            superclasses,
+            key=lambda superclass: (*superclass.split[:2], -len(ancestors(superclass.head)), superclass.head),
+        )
         if not best.split[0]:
             break
-        groups.remove(best)
-        groups += best.halves()
-    names = _names(groups)
-    of_synset = {synset: name for group, name in zip(groups, names, strict=True) for synset in group.members}
+        superclasses.remove(best)
+        superclasses += best.halves()
+    names = _names(superclasses)
+    of_synset = {
+        synset: name for superclass, name in zip(superclasses, names, strict=True) for synset in superclass.members
+    }
     return {name: of_synset[synset] for name, synset in synsets.items()}
 
 
 @dataclass(frozen=True)
-class _Group:
+class _Superclass:
     head: str  # the most specific synset above all members
     members: tuple[str, ...]
 
     @functools.cached_property
     def split(self) -> tuple[int, int, str]:
-        """(size of the smaller half, size of the group, synset whose classes are split off); 0 if it cannot be."""
+        """(size of the smaller half, size of the superclass, synset whose classes are split off); 0 if it cannot be."""
         size = len(self.members)
         counts = Counter(above for member in self.members for above in ancestors(member))
         under = [(s, k) for s, k in counts.items() if k < size and self.head in ancestors(s)]
@@ -140,12 +147,12 @@ class _Group:
         )
         return smaller, size, synset
 
-    def halves(self) -> list[_Group]:
+    def halves(self) -> list[_Superclass]:
         """Return the members under the splitting synset, and the rest."""
         synset = self.split[2]
         inside = tuple(m for m in self.members if synset in ancestors(m))
         rest = tuple(m for m in self.members if synset not in ancestors(m))
-        return [_Group(_most_specific(inside, synset), inside), _Group(_most_specific(rest, self.head), rest)]
+        return [_Superclass(_most_specific(inside, synset), inside), _Superclass(_most_specific(rest, self.head), rest)]
 
 
 def _most_specific(members: Sequence[str], under: str) -> str:
@@ -154,14 +161,17 @@ def _most_specific(members: Sequence[str], under: str) -> str:
     return max((c for c in common if under in ancestors(c)), key=lambda c: (len(ancestors(c)), c))
 
 
-def _names(groups: Sequence[_Group]) -> list[str]:
-    """Return the name of each group; the synset stands behind a name that two groups would share."""
+def _names(superclasses: Sequence[_Superclass]) -> list[str]:
+    """Return the name of each superclass; the synset stands behind a name that two superclasses would share."""
     names = []
-    for group in groups:
-        shared = any(group.head in ancestors(m) for g in groups if g is not group for m in g.members)
-        names.append(f"other {lemma(group.head)}" if shared else lemma(group.head))
+    for superclass in superclasses:
+        shared = any(superclass.head in ancestors(m) for g in superclasses if g is not superclass for m in g.members)
+        names.append(f"other {lemma(superclass.head)}" if shared else lemma(superclass.head))
     counts = Counter(names)
-    return [f"{name} ({group.head})" if counts[name] > 1 else name for name, group in zip(names, groups, strict=True)]
+    return [
+        f"{name} ({superclass.head})" if counts[name] > 1 else name
+        for name, superclass in zip(names, superclasses, strict=True)
+    ]
 
 
 def _sense(synset: str, number: int | None = None, of: int | None = None) -> Sense:

@@ -59,7 +59,7 @@ def predictions(
     """Return the rows of images whose class index was predicted (N,)."""
     names = np.array(images.classes, dtype=np.str_)
     folds = np.zeros(len(images), dtype=np.int64)
-    return Predictions(images.ids, images.units, names[images.y], names[predicted], folds, confidence)
+    return Predictions(images.ids, images.groups, names[images.y], names[predicted], folds, confidence)
 
 
 def accuracy_scores(rows: Predictions, extra: dict[str, Any]) -> list[Score]:
@@ -71,9 +71,9 @@ def accuracy_scores(rows: Predictions, extra: dict[str, Any]) -> list[Score]:
 
 
 def accuracy_score(metric: str, rows: Predictions, extra: dict[str, Any]) -> Score:
-    """Return the share of rows that are right under the name ``metric``; the interval is over units."""
+    """Return the share of rows that are right under the name ``metric``; the interval is over groups."""
     correct = rows.correct
-    return Score(metric, float(correct.mean()), len(correct), share_interval(correct, rows.units), rows, extra)
+    return Score(metric, float(correct.mean()), len(correct), share_interval(correct, rows.groups), rows, extra)
 
 
 def mean_class_accuracy(rows: Predictions) -> float:

@@ -1,4 +1,4 @@
-"""The draw of few-shot episodes: from seed, labels, ids and units alone, so that every encoder gets the same ones."""
+"""The draw of few-shot episodes: from seed, labels, ids and groups alone, so that every encoder gets the same ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slmlp.probes.features import Features
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.seeds import numpy_generator
 
-ATTEMPTS = 1000  # draws tried for one class and one episode; only classes of very few units need more than one
+ATTEMPTS = 1000  # draws tried for one class and one episode; only classes of very few groups need more than one
 Rows = npt.NDArray[np.int64]
 
 
@@ -31,28 +31,28 @@ class _Class:
     """The images of a class, in the order of their ids."""
 
     rows: Rows  # (n,) positions
-    units: Rows  # (n,) codes
-    sizes: Rows  # (n,) how many of the class's images share the image's unit
+    groups: Rows  # (n,) codes
+    sizes: Rows  # (n,) how many of the class's images share the image's group
 
 
 def draw(images: Features, cfg: config.FewShot) -> Episodes:
     """Draw the episodes.
 
-    Classes are drawn alike, then the images of a class alike: the first go to the support, and others, of units that
-    gave nothing to the support, are the queries. A unit is not taken into the support where too few images would be
-    left for queries. A unit with images of several classes is for the support or for the queries in a whole episode.
+    Classes are drawn alike, then the images of a class alike: the first go to the support, and others, of groups that
+    gave nothing to the support, are the queries. A group is not taken into the support where too few images would be
+    left for queries. A group with images of several classes is for the support or for the queries in a whole episode.
     """
     by_id = np.argsort(images.ids, kind="stable")
-    _, codes = np.unique(images.units, return_inverse=True)
+    _, codes = np.unique(images.groups, return_inverse=True)
     present = np.unique(images.y)
     if len(present) < cfg.ways:
         raise SlmlpError(f"fewshot: {cfg.ways} ways asked for, the data have {len(present)} classes: lower ways")
     members = {}
     for label in present.tolist():
         rows = by_id[images.y[by_id] == label].astype(np.int64)
-        units = codes[rows].astype(np.int64)
-        members[label] = _Class(rows, units, np.bincount(units)[units])
-    # Units of one class keep to one side by the draw of the class; only the others need a side for the episode.
+        groups = codes[rows].astype(np.int64)
+        members[label] = _Class(rows, groups, np.bincount(groups)[groups])
+    # Groups of one class keep to one side by the draw of the class; only the others need a side for the episode.
     owners = np.unique(np.stack([codes, images.y]), axis=1)[0]
     shared = np.flatnonzero(np.bincount(owners) > 1)
     _check_sizes(images, members, cfg, int(codes.max()) + 1)
@@ -73,11 +73,13 @@ def _check_sizes(images: Features, members: dict[int, _Class], cfg: config.FewSh
             small.append(label)
     if small:
         first = members[small[0]]
-        count, units = len(first.rows), len(np.unique(first.units))
-        held = f"{count} image{'s' * (count > 1)}" + (f" of {units} unit{'s' * (units > 1)}" if units < count else "")
+        count, groups = len(first.rows), len(np.unique(first.groups))
+        held = f"{count} image{'s' * (count > 1)}" + (
+            f" of {groups} group{'s' * (groups > 1)}" if groups < count else ""
+        )
         raise SlmlpError(
             f"fewshot: class {images.classes[small[0]]!r} has {held}, too few for {cfg.shots} shots and {cfg.queries} "
-            f"queries of other units ({len(small)} such class{'es' * (len(small) > 1)}): lower shots or queries, "
+            f"queries of other groups ({len(small)} such class{'es' * (len(small) > 1)}): lower shots or queries, "
             "or remove the class"
         )
 
@@ -86,7 +88,7 @@ def _episodes(
     members: dict[int, _Class], present: npt.NDArray[np.int64], shared: Rows, number: int, cfg: config.FewShot
 ) -> Iterator[tuple[Rows, Rows, Rows]]:
     """Yield classes, support and queries of each episode; every episode has a generator of its own."""
-    side = np.full(number, -1, dtype=np.int8)  # of each unit: 1 support, 0 queries, -1 free
+    side = np.full(number, -1, dtype=np.int8)  # of each group: 1 support, 0 queries, -1 free
     for episode in range(cfg.episodes):
         random = numpy_generator(cfg.seed, "episodes", episode)
         for _ in range(ATTEMPTS):
@@ -98,8 +100,8 @@ def _episodes(
                 break
         else:
             raise SlmlpError(
-                f"fewshot: {ATTEMPTS} draws gave no episode whose support and queries share no unit "
-                f"({len(shared)} units have images of several classes): lower ways, shots or queries"
+                f"fewshot: {ATTEMPTS} draws gave no episode whose support and queries share no group "
+                f"({len(shared)} groups have images of several classes): lower ways, shots or queries"
             )
         yield chosen, np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
 
@@ -109,24 +111,24 @@ def _draw_class(
 ) -> tuple[Rows, Rows] | None:
     """Return positions of shots and queries of one class; None where this draw leaves too few."""
     order = random.permutation(len(its.rows))
-    units, sides = its.units[order], side[its.units[order]]
+    groups, sides = its.groups[order], side[its.groups[order]]
     left = int((sides != 1).sum())  # images that may still be queries
-    given = np.zeros(len(side), dtype=np.bool_)  # units that are in the support
+    given = np.zeros(len(side), dtype=np.bool_)  # groups that are in the support
     support: list[int] = []
     for i in range(len(order)):
-        unit = int(units[i])
+        group = int(groups[i])
         if sides[i] == 0:
             continue
-        if sides[i] == -1 and not given[unit]:
+        if sides[i] == -1 and not given[group]:
             size = int(its.sizes[order[i]])
             if left - size < cfg.queries:
                 continue
             left -= size
-        given[unit] = True
+        given[group] = True
         support.append(i)
         if len(support) == cfg.shots:
             break
-    queries = np.flatnonzero((sides != 1) & ~given[units])[: cfg.queries]
+    queries = np.flatnonzero((sides != 1) & ~given[groups])[: cfg.queries]
     if len(support) < cfg.shots or len(queries) < cfg.queries:
         return None
     return its.rows[order[support]], its.rows[order[queries]]

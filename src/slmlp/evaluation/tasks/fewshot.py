@@ -26,7 +26,7 @@ def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str
     """Return the accuracy over the queries of all episodes.
 
     The predictions have a row a query: ``id`` is the image's (one image may be in several episodes), ``fold`` the
-    number of the episode, and ``unit`` the episode too, so that every interval is over episodes.
+    number of the episode, and ``group`` the episode too, so that every interval is over episodes.
     """
     check_features("fewshot", images, "")
     if cfg.classifier not in ("logistic", "centroid"):
@@ -72,8 +72,8 @@ def _rows(images: Features, episodes: Episodes, predicted: np.ndarray[Any, np.dt
     flat = episodes.queries.ravel()
     folds = np.repeat(np.arange(len(predicted)), predicted.shape[1])
     width = len(str(len(predicted) - 1))
-    units = np.array([f"episode-{fold:0{width}d}" for fold in range(len(predicted))], dtype=np.str_)[folds]
-    return Predictions(images.ids[flat], units, names[images.y[flat]], names[predicted.ravel()], folds)
+    groups = np.array([f"episode-{fold:0{width}d}" for fold in range(len(predicted))], dtype=np.str_)[folds]
+    return Predictions(images.ids[flat], groups, names[images.y[flat]], names[predicted.ravel()], folds)
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:

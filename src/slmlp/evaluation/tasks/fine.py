@@ -1,7 +1,7 @@
-"""Fine labels read out of features that were pretrained on coarse ones: what variation within a group was kept.
+"""Fine labels read out of features that were pretrained on coarse ones: what variation within a superclass was kept.
 
-The sharpest question to a projector: pretraining was told the group of an image only (``labels class_group``), and the
-probe asks for its class. Images are those of the source classes, on the test part, which pretraining has not seen.
+The sharpest question to a projector: pretraining was told the superclass of an image only (``labels superclass``), and
+the probe asks for its class. Images are those of the source classes, on the test part, which pretraining has not seen.
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ from slmlp.runtime.errors import SlmlpError
 def fine(
     train: Features,
     test: Features,
-    groups: Mapping[str, str],
+    superclasses: Mapping[str, str],
     probe: config.Probe,
     *,
     device: torch.device | str = "cpu",
 ) -> list[Score]:
-    """Return four scores of one probe on the fine labels; ``groups`` is class -> group.
+    """Return four scores of one probe on the fine labels; ``superclasses`` is class -> superclass.
 
-    ``accuracy`` and ``mean_class_accuracy``: the class is right. ``group_accuracy``: the group of the predicted class
-    is right. ``within_group_accuracy``: of test images whose group has several classes, the class is right when it is
-    chosen among the classes of the image's own group; chance is 1 / their number. A method that folds each group to a
-    point keeps the second and loses the third.
+    ``accuracy`` and ``mean_class_accuracy``: the class is right. ``superclass_accuracy``: the superclass of the
+    predicted class is right. ``within_superclass_accuracy``: of test images whose superclass has several classes, the
+    class is right when it is chosen among the classes of the image's own superclass; chance is 1 / their number. A
+    method that folds each superclass to a point keeps the second and loses the third.
     """
     check_parts("fine", train, test)
-    lacking = [name for name in train.classes if name not in groups]
+    lacking = [name for name in train.classes if name not in superclasses]
     if lacking:
-        raise SlmlpError(f"fine: class {lacking[0]!r} has no group ({len(lacking)} of them): give groups for all")
+        raise SlmlpError(
+            f"fine: class {lacking[0]!r} has no superclass ({len(lacking)} of them): give superclasses for all"
+        )
     names = np.array(train.classes, dtype=np.str_)
-    group_of = np.array([groups[name] for name in train.classes], dtype=np.str_)  # (C,)
+    superclass_of = np.array([superclasses[name] for name in train.classes], dtype=np.str_)  # (C,)
     trained = np.isin(np.arange(len(names)), train.y)
-    kinds, sizes = np.unique(group_of[trained], return_counts=True)
+    kinds, sizes = np.unique(superclass_of[trained], return_counts=True)
     if len(kinds) < 2 or sizes.max() < 2:
         raise SlmlpError(
-            f"fine: {int(trained.sum())} classes in {len(kinds)} groups, the largest of {int(sizes.max())} classes: "
-            "expected at least two groups, one of them with two classes (see groups)"
+            f"fine: {int(trained.sum())} classes in {len(kinds)} superclasses, the largest of {int(sizes.max())} "
+            "classes: expected at least two superclasses, one of them with two classes (see superclasses)"
         )
     fit, choice = train_probe(train, probe, ("evaluate",), device=device)
     logits = fit.decision(test.x)  # (N, C)
     rows = predictions(test, logits.argmax(axis=1).astype(np.int64))
     extra = {
-        "strengths": [fit.strength], "at_grid_edge": int(choice.at_edge), "gradient_norm": fit.gradient_norm,
-        "unfinished_fits": int(not fit.finished), "groups": len(kinds),
+        "l2": [fit.l2], "at_grid_edge": int(choice.at_edge), "gradient_norm": fit.gradient_norm,
+        "unfinished_fits": int(not fit.finished), "superclasses": len(kinds),
     }  # fmt: skip
-    lookup = dict(zip(names.tolist(), group_of.tolist(), strict=True))
+    lookup = dict(zip(names.tolist(), superclass_of.tolist(), strict=True))
     implied = np.array([lookup[name] for name in rows.predictions.tolist()], dtype=np.str_)
-    own = group_of[test.y]  # (N,)
-    by_group = Predictions(rows.ids, rows.units, own, implied, rows.folds)
+    own = superclass_of[test.y]  # (N,)
+    by_superclass = Predictions(rows.ids, rows.groups, own, implied, rows.folds)
     inside = np.isin(own, kinds[sizes > 1])
-    among = np.where(own[:, None] == group_of, logits, -np.inf).argmax(axis=1)
+    among = np.where(own[:, None] == superclass_of, logits, -np.inf).argmax(axis=1)
     within = Predictions(
-        rows.ids[inside], rows.units[inside], rows.labels[inside], names[among[inside]], rows.folds[inside]
+        rows.ids[inside], rows.groups[inside], rows.labels[inside], names[among[inside]], rows.folds[inside]
     )
     if not inside.any():
-        raise SlmlpError("fine: no test image is of a group with several classes")
+        raise SlmlpError("fine: no test image is of a superclass with several classes")
     chance = float((1 / sizes[np.searchsorted(kinds, own[inside])]).mean())
     return [
         *accuracy_scores(rows, extra),
-        accuracy_score("group_accuracy", by_group, extra),
-        accuracy_score("within_group_accuracy", within, {**extra, "chance": chance}),
+        accuracy_score("superclass_accuracy", by_superclass, extra),
+        accuracy_score("within_superclass_accuracy", within, {**extra, "chance": chance}),
     ]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slmlp import config, methods
 from slmlp.data import augment
 from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.encoders import Encoder
@@ -52,7 +52,7 @@ class Point:
 
 def finetune(
     encoder: Encoder,
-    corpus: Corpus,
+    image_cache: ImageCache,
     train_images: ImageSet,
     test_images: ImageSet,
     cfg: config.Finetune,
@@ -71,7 +71,7 @@ def finetune(
             f"{encoder.spec.name} has no weights that can be trained: leave finetune out of --tasks for it"
         )
     start = _from_imagenet_pixels(encoder)
-    session = _Session(start, corpus, cfg, device_name, precision)
+    session = _Session(start, image_cache, cfg, device_name, precision)
     points = [Point(rate, decay) for rate in cfg.rates for decay in cfg.weight_decays]
     best = points[0]
     if len(points) > 1:
@@ -95,7 +95,7 @@ def finetune(
     confidence = torch.softmax(logits.double(), dim=1).amax(dim=1).numpy()
     ids = np.array(test_images.ids, dtype=np.str_)
     nothing = np.empty((len(test_images), 0), dtype=np.float32)
-    images = Features(nothing, test_images.labels, test_images.classes, ids, test_images.units.astype(np.str_))
+    images = Features(nothing, test_images.labels, test_images.classes, ids, test_images.groups.astype(np.str_))
     rows = predictions(images, logits.argmax(dim=1).numpy(), confidence)
     scores = accuracy_scores(rows, extra)
     return [*scores, Score("ece", calibration_error(confidence, rows.correct), len(images), extra=extra)]
@@ -107,7 +107,7 @@ def _scored(
     """Yield every point of the grid, trained on a part of the images and scored on the rest."""
     cfg = session.cfg
     names = np.array(images.classes)[images.labels]
-    held = stratified_holdout(names, images.units, cfg.validation_fraction, cfg.seed, "finetune")
+    held = stratified_holdout(names, images.groups, cfg.validation_fraction, cfg.seed, "finetune")
     if not held.any() or held.all():
         raise SlmlpError(
             f"{len(images)} training images of {images.name} are too few to hold {cfg.validation_fraction:g} of them "
@@ -151,8 +151,10 @@ def _key(point: Point) -> str:
 class _Session:
     """What every point of a grid shares: where it starts, the images, and where it computes."""
 
-    def __init__(self, start: Encoder, corpus: Corpus, cfg: config.Finetune, device_name: str, precision: str) -> None:
-        self.start, self.corpus, self.cfg = start, corpus, cfg
+    def __init__(
+        self, start: Encoder, image_cache: ImageCache, cfg: config.Finetune, device_name: str, precision: str
+    ) -> None:
+        self.start, self.image_cache, self.cfg = start, image_cache, cfg
         self.training = config.Training(
             image_size=start.preprocess.size, batch_size=cfg.batch_size, augment=cfg.augment, warmup_epochs=0.0,
             device=device_name, precision=precision,  # type: ignore[arg-type]  # checked where it was parsed
@@ -172,9 +174,9 @@ class _Session:
         device.place(method, self.compute)
         plan = Plan(images.labels, batch, epochs, self.cfg.seed, balanced=False)
         views = augment.views(training.augment, self.start.preprocess.size)
-        batches = Batches(self.corpus, self.corpus.rows(images), plan, views)
+        batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views)
         state = State(method, optim.build(method, training))
-        workers = max(0, self.corpus.options.workers)
+        workers = max(0, self.image_cache.options.workers)
         with Steps(words, plan.total, 0, batch) as progress:
             for row in train(state, batches, training, self.compute, self.cfg.seed, workers):
                 progress.update(state.step, f"loss {row['loss']:.3f}")
@@ -182,11 +184,11 @@ class _Session:
 
     def logits(self, method: Method, images: ImageSet) -> Tensor:
         """Return logits (N, C) in float32 of evaluation views."""
-        rows, parts = self.corpus.rows(images), []
+        rows, parts = self.image_cache.rows(images), []
         prepare = self.start.preprocess
         with torch.inference_mode():
             for first in range(0, len(rows), BATCH):
-                x = prepare(self.corpus.squares(rows[first : first + BATCH], prepare.square))
+                x = prepare(self.image_cache.squares(rows[first : first + BATCH], prepare.square))
                 h = method.encoder(to_device(x, self.compute))
                 parts.append(method.logits(method.projector(h)).float().cpu())  # type: ignore[operator]  # of sl
         return torch.cat(parts)

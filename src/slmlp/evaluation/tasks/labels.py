@@ -19,7 +19,7 @@ from slmlp.results.intervals import crossed_mean
 from slmlp.results.records import Predictions, Score
 from slmlp.runtime.seeds import numpy_generator
 
-FIXED = 1.0  # strength where too few classes have two units for an inner split to choose one; see docs/tasks.md
+FIXED = 1.0  # l2 where too few classes have two groups for an inner split to choose one; see docs/tasks.md
 Counts = npt.NDArray[np.int64]
 
 
@@ -28,8 +28,8 @@ class _Fitted:
     """The probe of one draw."""
 
     rows: Predictions
-    strength: float
-    rule: str  # how the strength was found
+    l2: float
+    rule: str  # how the l2 was found
     at_edge: bool
     gradient_norm: float
     finished: bool
@@ -55,7 +55,7 @@ def labels(
         for draw, order in enumerate(ranks[:1] if whole else ranks):
             words = ("evaluate",) if whole else ("labels", name, draw)  # of the inner split
             fits.append(_fit(train.select(order < counts[train.y]), test, probe, words, device))
-        mean = crossed_mean(np.stack([fit.rows.correct for fit in fits]), test.units)
+        mean = crossed_mean(np.stack([fit.rows.correct for fit in fits]), test.groups)
         low, high = mean.interval
         scores.append(
             Score(
@@ -93,32 +93,32 @@ def _points(cfg: config.Labels, totals: Counts) -> Iterator[tuple[str, Counts]]:
 def _fit(
     images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
 ) -> _Fitted:
-    """Train the probe, predict the test images, and say how the strength was found.
+    """Train the probe, predict the test images, and say how the l2 was found.
 
-    An inner split needs two units a class. Classes with one take no part in the choice, but do in the fit; where they
-    are more than half of all, or leave fewer than two, the strength is ``FIXED``.
+    An inner split needs two groups a class. Classes with one take no part in the choice, but do in the fit; where they
+    are more than half of all, or leave fewer than two, the l2 is ``FIXED``.
     """
-    pairs = np.unique(np.stack([images.y.astype(np.str_), images.units]), axis=1)[0].astype(np.int64)
-    counts = np.bincount(pairs, minlength=len(images.classes))  # units of each class
+    pairs = np.unique(np.stack([images.y.astype(np.str_), images.groups]), axis=1)[0].astype(np.int64)
+    counts = np.bincount(pairs, minlength=len(images.classes))  # groups of each class
     single, several = np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
     rule, at_edge, final = "given", False, cfg
-    if len(cfg.strengths) > 1:
+    if len(cfg.l2) > 1:
         rule = "chosen"
         if len(single) and len(several) >= max(2, len(single)):
             _, choice = train_probe(images.select(np.isin(images.y, several)), cfg, seed_words, device=device)
-            rule, at_edge = f"chosen without {len(single)} classes of one unit", choice.at_edge
-            final = dataclasses.replace(cfg, strengths=(choice.strength,))
+            rule, at_edge = f"chosen without {len(single)} classes of one group", choice.at_edge
+            final = dataclasses.replace(cfg, l2=(choice.l2,))
         elif len(single):
-            rule, final = "fixed", dataclasses.replace(cfg, strengths=(FIXED,))
+            rule, final = "fixed", dataclasses.replace(cfg, l2=(FIXED,))
     fit, last = train_probe(images, final, seed_words, device=device)
     rows = predictions(test, fit.predict(test.x))
-    return _Fitted(rows, fit.strength, rule, at_edge or last.at_edge, fit.gradient_norm, fit.finished)
+    return _Fitted(rows, fit.l2, rule, at_edge or last.at_edge, fit.gradient_norm, fit.finished)
 
 
 def _told(fits: list[_Fitted]) -> dict[str, Any]:
     return {
-        "strengths": [fit.strength for fit in fits],
-        "strength_rules": [fit.rule for fit in fits],
+        "l2": [fit.l2 for fit in fits],
+        "l2_rules": [fit.rule for fit in fits],
         "at_grid_edge": sum(fit.at_edge for fit in fits),
         "gradient_norm": max(fit.gradient_norm for fit in fits),
         "unfinished_fits": sum(not fit.finished for fit in fits),
@@ -129,7 +129,7 @@ def _stacked(rows: list[Predictions]) -> Predictions:
     """Return the rows of all draws, one draw after the other."""
     return Predictions(
         ids=np.concatenate([r.ids for r in rows]),
-        units=np.concatenate([r.units for r in rows]),
+        groups=np.concatenate([r.groups for r in rows]),
         labels=np.concatenate([r.labels for r in rows]),
         predictions=np.concatenate([r.predictions for r in rows]),
         folds=np.repeat(np.arange(len(rows)), len(rows[0].ids)),

@@ -17,7 +17,7 @@ def by_level(rows: Predictions, levels: Mapping[str, int | str]) -> list[Score]:
     """Return the accuracy of each level (class -> level), lowest number or first name first.
 
     The probe chose among all held-out classes; a level's accuracy is over the images whose true class is of it. Levels
-    are named ``accuracy_at_level_2`` where they are numbers and ``accuracy_in_NAME`` where they are groups.
+    are named ``accuracy_at_level_2`` where they are numbers and ``accuracy_in_NAME`` where they are superclasses.
     """
     classes = np.unique(rows.labels).tolist()
     missing = [name for name in classes if name not in levels]
@@ -29,7 +29,7 @@ def by_level(rows: Predictions, levels: Mapping[str, int | str]) -> list[Score]:
         keep = np.isin(rows.labels, members)
         confidence = None if rows.confidence is None else rows.confidence[keep]
         mine = Predictions(
-            rows.ids[keep], rows.units[keep], rows.labels[keep], rows.predictions[keep], rows.folds[keep], confidence
+            rows.ids[keep], rows.groups[keep], rows.labels[keep], rows.predictions[keep], rows.folds[keep], confidence
         )
         metric = f"accuracy_in_{level}" if isinstance(level, str) else f"accuracy_at_level_{level}"
         scores.append(accuracy_score(metric, mine, {"level": level, "classes": members}))

@@ -19,10 +19,10 @@ from slmlp.results.records import Score, Scores
 def linear(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> list[Score]:
     """Return accuracy (with predictions and interval), mean_class_accuracy and ece of the probe on ``test``.
 
-    The strength is chosen inside ``train``; ``test`` is read once.
+    The l2 is chosen inside ``train``; ``test`` is read once.
     """
     found = probes.evaluate(train, test, cfg, device=device)
-    extra = _extra(found.strengths, found.at_edge, found.gradient_norms, found.unfinished, found.constant_features)
+    extra = _extra(found.l2, found.at_edge, found.gradient_norms, found.unfinished, found.constant_features)
     return [
         Score("accuracy", found.accuracy, found.n, found.interval, found.predictions, extra),
         Score("mean_class_accuracy", found.mean_class_accuracy, found.n, extra=extra),
@@ -36,20 +36,20 @@ def multilabel(
     """Return map and map_11_point of a logistic regression a class on ``test``.
 
     Behind both stand the scores of every image and class, which pair two encoders (``multilabel_verdict``); the
-    interval of map is over units. The average precisions of the classes stand in ``extra``. A class without a test
+    interval of map is over groups. The average precisions of the classes stand in ``extra``. A class without a test
     image has none; it is named there and left out of the mean.
     """
     found = matrices.evaluate(train, test, cfg, device=device)
     probe, choice = found.probe, found.choice
     common = _extra(
-        (choice.strength,),
+        (choice.l2,),
         int(choice.at_edge),
         (probe.gradient_norm,),
         int(not probe.finished),
         probe.constant_features,
     )
     absent = [name for name, area in zip(test.classes, found.areas, strict=True) if np.isnan(area)]
-    rows = Scores(test.ids, test.units, test.classes, np.asarray(test.y, dtype=np.bool_), found.scores)
+    rows = Scores(test.ids, test.groups, test.classes, np.asarray(test.y, dtype=np.bool_), found.scores)
     scores = []
     for metric, values in (("map", found.areas), ("map_11_point", found.points)):
         by_class = {n: float(v) for n, v in zip(test.classes, values, strict=True) if not np.isnan(v)}
@@ -69,11 +69,11 @@ def multilabel(
 
 
 def _extra(
-    strengths: tuple[float, ...], at_edge: int, norms: tuple[float, ...], unfinished: int, constant: int
+    l2: tuple[float, ...], at_edge: int, norms: tuple[float, ...], unfinished: int, constant: int
 ) -> dict[str, Any]:
     """Return how the fits went, under the names that every probe's lines have."""
     return {
-        "strengths": list(strengths),
+        "l2": list(l2),
         "at_grid_edge": at_edge,
         "gradient_norm": max(norms),
         "unfinished_fits": unfinished,

@@ -32,7 +32,7 @@ def _encoder(context: Context, name: str, init: str) -> None:
     encoder = initial_encoder(cfg.encoder, init, cfg.image_size, choose_stem(cfg.stem, cfg.image_size), SEED)
     if init == "random":
         train, cache = context.evaluation.source.of_part("train"), context.evaluation.features_cache
-        calibrate_norms(encoder, context.corpus, train, cache)
+        calibrate_norms(encoder, context.image_cache, train, cache)
     encoder.eval()
     hashes, transform = encoder_hashes(encoder)
     subject = Subject(name, name, cfg.encoder, SEED, "baseline", labels=context.cfg.labels)
@@ -42,10 +42,10 @@ def _encoder(context: Context, name: str, init: str) -> None:
 
 def _pixels(context: Context) -> None:
     def extract(images: ImageSet) -> Features:
-        squares = context.corpus.squares(context.corpus.rows(images), PIXEL_SIDE).numpy()
+        squares = context.image_cache.squares(context.image_cache.rows(images), PIXEL_SIDE).numpy()
         x = squares.reshape(len(squares), -1).astype(np.float32) / np.float32(255)
         return Features(
-            x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.units.astype(np.str_)
+            x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.groups.astype(np.str_)
         )
 
     subject = Subject("raw-pixels", "raw-pixels", "none", SEED, "baseline", labels=context.cfg.labels)

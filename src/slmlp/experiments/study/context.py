@@ -10,7 +10,7 @@ from typing import Any
 
 from slmlp import config, data
 from slmlp.data.augment import training_side
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits import leaks
@@ -40,13 +40,13 @@ class Context:
     specs: tuple[Spec, ...]
     images: ImageSet
     split: ConceptSplit
-    corpus: Corpus
+    image_cache: ImageCache
     evaluation: Evaluation
 
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run; all that differs between methods is the method."""
-        keep = self.cfg.training.keep_every if seed < self.cfg.curve_seeds and not validation else 0
-        training = dataclasses.replace(self.cfg.training, **spec.training, base_lr=base_lr, keep_every=keep)
+        keep = self.cfg.training.save_every if seed < self.cfg.curve_seeds and not validation else 0
+        training = dataclasses.replace(self.cfg.training, **spec.training, base_lr=base_lr, save_every=keep)
         return Job(
             data=self.source,
             method=spec.method,
@@ -65,7 +65,7 @@ class Context:
 
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""
-        run_job(job, run.path, split=self.split, corpus=self.corpus, resume=True)
+        run_job(job, run.path, split=self.split, image_cache=self.image_cache, resume=True)
 
     def finish(self, spec: Spec, rate: float, seed: int) -> None:
         """Train a final run and evaluate it, and the encoders it kept: the number is the last epoch's."""
@@ -112,10 +112,10 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
     cfg = dataclasses.replace(cfg, training=dataclasses.replace(cfg.training, image_size=size))
     claim(folder, cfg, images, split)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    corpus = Corpus(images, cfg.data, cache, training_side(size), progress=not quiet)
-    images = corpus.images
+    image_cache = ImageCache(images, cfg.data, cache, training_side(size), progress=not quiet)
+    images = image_cache.images
     if not split_file.exists():
-        split = leaks.check(split, corpus, images)
+        split = leaks.check(split, image_cache, images)
         split.save(split_file)
     if not quiet:
         say(data.describe(images))
@@ -123,8 +123,8 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
-    evaluation = Evaluation(corpus, images, split, folder, cfg.probe, cfg.measures)
-    return Context(source, folder, cfg, specs, images, split, corpus, evaluation)
+    evaluation = Evaluation(image_cache, images, split, folder, cfg.probe, cfg.measures)
+    return Context(source, folder, cfg, specs, images, split, image_cache, evaluation)
 
 
 def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:

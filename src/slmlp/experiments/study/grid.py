@@ -92,7 +92,7 @@ def _told(features: Features, ready: Prepared) -> Features:
     """Return the features under the labels that pretraining was given: selection may use no others."""
     if ready.labels.names == features.classes:
         return features
-    assert ready.train.groups is not None
+    assert ready.train.superclasses is not None
     index = {name: i for i, name in enumerate(ready.labels.names)}
-    of_class = np.array([index[group] for group in ready.train.groups], dtype=np.int64)
+    of_class = np.array([index[superclass] for superclass in ready.train.superclasses], dtype=np.int64)
     return dataclasses.replace(features, y=of_class[features.y], classes=ready.labels.names)

@@ -83,7 +83,7 @@ def _one_by_one(source: str, folder: Path, cfg: config.Study, tasks: Sequence[Ta
 
 def _start(threads: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "import sys; from slmlp.studies.worker import main; sys.exit(main())"],
+        [sys.executable, "-c", "import sys; from slmlp.experiments.study.worker import main; sys.exit(main())"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

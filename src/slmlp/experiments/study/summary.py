@@ -95,7 +95,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "smallest": c.detectable,
         "seeds": c.seeds,
         "n": c.images,
-        "units": c.units,
+        "groups": c.groups,
         "per_seed": list(c.seed_differences),
         "words": c.sentence,
     }
@@ -140,7 +140,7 @@ def _maps(file: Path) -> dict[str, Any]:
 
 def _thumbnails(context: Context, images: ImageSet) -> None:
     """Write the images of the map into one picture, row by row."""
-    squares = context.corpus.squares(context.corpus.rows(images), THUMBNAIL).numpy()
+    squares = context.image_cache.squares(context.image_cache.rows(images), THUMBNAIL).numpy()
     rows = -(-len(squares) // COLUMNS)
     sheet = np.full((rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), 255, dtype=np.uint8)
     for i, square in enumerate(squares):
@@ -196,7 +196,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "data": {"name": images.name, "source": images.source, "hash": images.hash(), **summary},
         "split": {"rule": split.rule, "seed": split.seed, "source": list(split.source), "unseen": list(split.unseen),
                   "source_hash": split.source_hash, "unseen_hash": split.unseen_hash, "leaks": len(split.leaks),
-                  "held_out_groups": list(split.held_out_groups) if split.held_out_groups else None},
+                  "held_out_superclasses": list(split.held_out_superclasses) if split.held_out_superclasses else None},
         "settings": files.as_json(dataclasses.asdict(cfg)),
         "methods": [spec.name for spec in context.specs],
         "seeds": cfg.seeds,
@@ -215,7 +215,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
 def full_command(context: Context, winner: str, rate: float) -> str:
     """Return the command that pretrains the winner on all classes, for use."""
     spec = next(s for s in context.specs if s.name == winner)
-    training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, keep_every=0, threads=None)
+    training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, save_every=0, threads=None)
     words = ["slmlp", "pretrain", context.source, "--method", spec.method]
     preset = config.METHOD_CONFIGS[spec.method]
     words += flags(spec.settings.projector, preset.projector, "projector.")
@@ -247,7 +247,7 @@ def warnings(context: Context) -> list[str]:
         if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
     }
     if edge:
-        found.append(f"the probe chose a strength at the edge of its grid for {', '.join(sorted(edge))}")
+        found.append(f"the probe chose a l2 at the edge of its grid for {', '.join(sorted(edge))}")
     unfinished = {row.run for row in records.read(context.evaluation.results_file) if row.extra.get("unfinished_fits")}
     if unfinished:
         found.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slmlp import config, data, report
 from slmlp.data import published
-from slmlp.data.cache import Corpus
+from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
@@ -17,7 +17,7 @@ from slmlp.encoders import Encoder
 from slmlp.encoders.calibrate import calibrate_norms
 from slmlp.encoders.sources import describe
 from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks
-from slmlp.experiments.contenders import Entrant, entrants
+from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite import summary
 from slmlp.experiments.suite.untrained import untrained
 from slmlp.runtime import processes
@@ -77,7 +77,7 @@ def suite(
     sets, missing = data_sets(domains_folder, sources, cfg.data)
     _check_split(cfg.tasks, split)
     held = ConceptSplit.load(Path(split)) if split else None
-    found = entrants(encoders)
+    found = contenders(encoders)
     everyone = (*found, *untrained(found, cfg.preprocess))
     described = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -85,13 +85,13 @@ def suite(
     for one in sets:
         room = open_room(one, folder, cfg, everyone[0], held)
         facts.append(summary.data_facts(room))
-        for entrant in everyone:
-            encoder = entrant.open(cfg.preprocess)
-            if entrant.run not in described:
-                described[entrant.run] = describe(encoder)
-                say(f"{entrant.run}: {described[entrant.run]}")
-            prepare(entrant, encoder, room)
-            room.run(entrant.subject(encoder), encoder, cfg.tasks)
+        for contender in everyone:
+            encoder = contender.open(cfg.preprocess)
+            if contender.run not in described:
+                described[contender.run] = describe(encoder)
+                say(f"{contender.run}: {described[contender.run]}")
+            prepare(contender, encoder, room)
+            room.run(contender.subject(encoder), encoder, cfg.tasks)
     command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, everyone, described, facts, missing, started, command)
     return report.write_suite(folder)
@@ -123,22 +123,22 @@ def data_sets(
     return found, missing
 
 
-def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Entrant, split: ConceptSplit | None) -> Room:
+def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None) -> Room:
     """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
     images = one.open(cfg.data)
     if split is not None:
         images = concepts.apply(split, images)
     square = first.open(cfg.preprocess).preprocess.square
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    corpus = Corpus.of_small(images, cfg.data, cache, square, progress=True)
-    say(data.describe(corpus.images))
-    return Room(one.name, corpus.images, corpus, folder, cfg, split)
+    image_cache = ImageCache.of_small(images, cfg.data, cache, square, progress=True)
+    say(data.describe(image_cache.images))
+    return Room(one.name, image_cache.images, image_cache, folder, cfg, split)
 
 
-def prepare(entrant: Entrant, encoder: Encoder, room: Room) -> None:
+def prepare(contender: Contender, encoder: Encoder, room: Room) -> None:
     """Give an untrained encoder BatchNorm statistics of this data set's training images."""
-    if entrant.untrained:
-        calibrate_norms(encoder, room.corpus, room.images.of_part("train"), room.features_cache)
+    if contender.untrained:
+        calibrate_norms(encoder, room.image_cache, room.images.of_part("train"), room.features_cache)
 
 
 def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:

@@ -80,12 +80,12 @@ class SeveralLabels:
 def _difference(name: str, d: Difference) -> dict[str, Any]:
     return {
         "data": name, "a": d.a, "b": d.b, "difference": 100 * d.mean.value, **_spread(d.mean, 100),
-        "p_holm": d.p_holm, "seeds": d.seeds, "units": d.images, "winner": d.winner,
+        "p_holm": d.p_holm, "seeds": d.seeds, "groups": d.images, "winner": d.winner,
     }  # fmt: skip
 
 
 def _spread(mean: CrossedMean, scale: float) -> dict[str, float | None]:
-    """Return interval and p-value; images of one unit have no interval, and JSON no infinity."""
+    """Return interval and p-value; images of one group have no interval, and JSON no infinity."""
     low, high = (scale * bound if np.isfinite(bound) else None for bound in mean.interval)
     return {"low": low, "high": high, "p": mean.p}
 

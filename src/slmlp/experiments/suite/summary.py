@@ -13,7 +13,7 @@ from slmlp import config
 from slmlp.config.flags import flags
 from slmlp.config.names import display
 from slmlp.evaluation.room import Room, settings_hash
-from slmlp.experiments.contenders import Entrant
+from slmlp.experiments.contenders import Contender
 from slmlp.experiments.suite.several_labels import SeveralLabels
 from slmlp.report.suite_inputs import current
 from slmlp.results.domain_comparison import DomainComparison
@@ -27,7 +27,7 @@ from slmlp.train.run import commit, versions
 
 SCHEMA = 1
 NOT_JUDGED = ("stages", "levels")  # shown as curves and tables: what they add is where, not who
-JUDGED = ("accuracy", "group_accuracy", "within_group_accuracy")
+JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy")
 
 
 def data_facts(room: Room) -> dict[str, Any]:
@@ -43,19 +43,19 @@ def data_facts(room: Room) -> dict[str, Any]:
 
 
 def write(
-    folder: Path, cfg: config.Suite, entrants: Sequence[Entrant], described: Mapping[str, str],
+    folder: Path, cfg: config.Suite, contenders: Sequence[Contender], described: Mapping[str, str],
     facts: Sequence[dict[str, Any]], missing: Sequence[str], started: str, command: str,
 ) -> None:  # fmt: skip
     """Write suite.json and verdict.json."""
-    names = list(dict.fromkeys(entrant.name for entrant in entrants))
+    names = list(dict.fromkeys(contender.name for contender in contenders))
     sets = [one["name"] for one in facts]
     about = {
         "schema": SCHEMA,
         "title": f"Which encoder transfers? {', '.join(sets[:8])}{' ...' if len(sets) > 8 else ''}",
         "command": command,
         "methods": names,
-        "untrained": list(dict.fromkeys(entrant.name for entrant in entrants if entrant.untrained)),
-        "encoders": [{**dataclasses.asdict(entrant), "described": described[entrant.run]} for entrant in entrants],
+        "untrained": list(dict.fromkeys(contender.name for contender in contenders if contender.untrained)),
+        "encoders": [{**dataclasses.asdict(one), "described": described[one.run]} for one in contenders],
         "data": list(facts),
         "missing": list(missing),
         "tasks": list(cfg.tasks),

@@ -1,4 +1,4 @@
-"""The untrained encoders that every suite holds its entrants against."""
+"""The untrained encoders that every suite holds its contenders against."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.sources import kind
-from slmlp.experiments.contenders import RANDOM, Entrant
+from slmlp.experiments.contenders import RANDOM, Contender
 
 
-def untrained(found: Sequence[Entrant], overrides: PreprocessFlags) -> tuple[Entrant, ...]:
-    """Return one encoder with random weights for every network among the entrants that can be built without.
+def untrained(found: Sequence[Contender], overrides: PreprocessFlags) -> tuple[Contender, ...]:
+    """Return one encoder with random weights for every network among the contenders that can be built without.
 
     Networks of one architecture and preprocessing share it. ONNX files and functions have no untrained form.
     """
-    rows: dict[tuple[str, str, str], Entrant] = {}
-    for entrant in found:
-        if kind(entrant.source) in ("onnx", "function"):
+    rows: dict[tuple[str, str, str], Contender] = {}
+    for contender in found:
+        if kind(contender.source) in ("onnx", "function"):
             continue
-        encoder = entrant.open(overrides)
+        encoder = contender.open(overrides)
         key = (encoder.spec.name, encoder.spec.stem, encoder.preprocess.id)
-        rows.setdefault(key, Entrant(RANDOM, RANDOM, entrant.source, role="baseline", untrained=True))
+        rows.setdefault(key, Contender(RANDOM, RANDOM, contender.source, role="baseline", untrained=True))
     if len(rows) < 2:
         return tuple(rows.values())
     named = []

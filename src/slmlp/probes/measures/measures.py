@@ -48,7 +48,7 @@ def take_per_class(features: Features, n: int, seed: int) -> Features:
         rows.append(mine[drawn])
     kept = np.sort(np.concatenate(rows))
     return dataclasses.replace(
-        features, x=features.x[kept], y=features.y[kept], ids=features.ids[kept], units=features.units[kept]
+        features, x=features.x[kept], y=features.y[kept], ids=features.ids[kept], groups=features.groups[kept]
     )
 
 

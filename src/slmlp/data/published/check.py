@@ -35,7 +35,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class ValidationReport:
     """All that was found in one data set."""
 
     name: str
@@ -48,21 +48,23 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
     @property
-    def well(self) -> bool:
+    def ok(self) -> bool:
         """Whether nothing is wrong; notes do not count."""
         return not any(finding.level == "wrong" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**dataclasses.asdict(self), "well": self.well}
+        return {**dataclasses.asdict(self), "well": self.ok}
 
 
-def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> Diagnosis:
+def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> ValidationReport:
     """Return what is wrong with the data in ``path``: against an entry, or in general.
 
     ``quick`` reads the first bytes of each file only: damaged files, duplicates and re-encodings are then not found.
     """
-    options = dataclasses.replace(options, allow_unreadable=True, images_per_class=None, groups=None, unlabelled=False)
+    options = dataclasses.replace(
+        options, allow_unreadable=True, images_per_class=None, superclasses=None, unlabelled=False
+    )
     name = entry.name if entry else path.resolve().name
     checked = ["layout", "classes", "parts"]
     unchecked = ["JPEG quality (no published quantisation tables are recorded, so a second JPEG pass is not seen)"]
@@ -79,7 +81,9 @@ def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, qui
             images = build(table, options)
     except SlmlpError as error:
         findings.append(Finding("layout", "wrong", str(error), "mend what the line names, then check again"))
-        return Diagnosis(name, str(path), len(rows), 0, (0, 0), tuple(checked), tuple(unchecked), tuple(findings))
+        return ValidationReport(
+            name, str(path), len(rows), 0, (0, 0), tuple(checked), tuple(unchecked), tuple(findings)
+        )
     if entry is not None:
         checked += ["counts", "missing and extra files"]
         if entry.per_class is None and entry.each is None:
@@ -93,7 +97,7 @@ def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, qui
         findings += contents_findings(entry, images)
     parts = (int((images.parts == "train").sum()), int((images.parts == "test").sum()))
     findings.sort(key=lambda finding: finding.level == "note")
-    return Diagnosis(
+    return ValidationReport(
         name, str(path), len(images), len(images.classes), parts, tuple(checked), tuple(unchecked), tuple(findings)
     )
 
