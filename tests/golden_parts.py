@@ -90,8 +90,8 @@ def pretrained(data: str, out: Path, method: str, per_class: int, **training: ob
 def study(out: Path) -> Numbers:
     """Return the numbers of a study of two methods on few of the embedded images, through the command."""
     words = "study emoji --images-per-class 6 --encoder resnet10 --image-size 16 --batch-size 24 --epochs 2"
-    words += " --augment weak --precision float32 --threads 1 --parallel 1 --seeds 2 --rates 0.1 0.3 --keep-every 1"
-    words += " --probe.folds 2 --probe.strengths 1e-1 1 --methods sl,sl-mlp --out"
+    words += " --augment weak --precision float32 --threads 1 --parallel 1 --seeds 2 --rates 0.1 0.3 --save-every 1"
+    words += " --probe.folds 2 --probe.l2 1e-1 1 --methods sl,sl-mlp --out"
     assert cli.main([*words.split(), str(out)]) == 0
     found = files.read_json(out / "verdict.json")
     numbers = lines_of(out)
@@ -109,7 +109,7 @@ def suite(out: Path) -> Numbers:
     shapes_into(out / "shapes", 0, {"train": 24, "test": 10}, CLASSES, grey=False)
     runs = suite_runs.trained(out / "shapes", functools.partial(folder_of, out))
     cfg = config.Suite(
-        tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"), probe=config.Probe(strengths=(1e-3, 1e-1)),
+        tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"), probe=config.Probe(l2=(1e-3, 1e-1)),
         knn=config.Knn(neighbours=5), fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
         labels=config.Labels(fractions=(0.25, 1.0), shots=(1, 4), draws=2),
         extraction=config.Extraction(precision="float32"),
@@ -134,7 +134,7 @@ def several_labels(out: Path) -> Numbers:
         (out / name).mkdir()
         write_several(out / name, seed)
         words.append(str((out / name / "several.csv").rename(out / name / f"{name}.csv")))
-    words += ["--tasks", "linear", "--probe.strengths", "1e-2", "1e-1", "--preprocess.size", "32"]
+    words += ["--tasks", "linear", "--probe.l2", "1e-2", "1e-1", "--preprocess.size", "32"]
     assert cli.main([*words, "--extraction.precision", "float32", "--out", str(out / "suite")]) == 0
     numbers = lines_of(out / "suite")
     found = files.read_json(out / "suite" / "verdict.json")["tasks"]["linear map"]

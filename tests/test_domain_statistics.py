@@ -96,13 +96,13 @@ def resample_slowly(made, scale, times):
         weight = {s: drawn.count(s) - 1 + random.normal() / np.sqrt(n - 1) for s in every}
         differences = []
         for names, a, b, groups in made:
-            groups = sorted(set(groups.tolist()))
-            again = [groups[k] for k in random.integers(0, len(groups), len(groups))]
+            distinct = sorted(set(groups.tolist()))
+            again = [distinct[k] for k in random.integers(0, len(distinct), len(distinct))]
             rows = np.concatenate([np.flatnonzero(groups == g) for g in again])
             accuracies = []
             for right in (a, b):
                 mean = right.mean()
-                moved = mean + (right[:, :, rows].mean() - mean) * np.sqrt(len(groups) / (len(groups) - 1))
+                moved = mean + (right[:, :, rows].mean() - mean) * np.sqrt(len(distinct) / (len(distinct) - 1))
                 own = len(names)
                 for k, s in enumerate(names):
                     share = np.sqrt((n - 1) / (n * own * (own - 1))) if own > 1 else 0.0

@@ -131,7 +131,11 @@ def _data(data: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "classes",
             f"{data['classes']:,}"
-            + (f" in {words.plural(data['superclasses'], 'superclass')}" if data.get("superclasses") else ""),
+            + (
+                f" in {words.plural(data['superclasses'], 'superclass', 'superclasses')}"
+                if data.get("superclasses")
+                else ""
+            ),
         ),
         ("images a class", ", ".join(f"{key} {value:,g}" for key, value in sizes.items())),
         *((key, f"{data[key]:,}") for key in ("unreadable", "duplicates", "ignored") if data.get(key) is not None),
