@@ -18,13 +18,12 @@ import suite_runs
 import tiny
 from conftest import CLASSES, draw
 from slmlp import api, cli, config, detection
-from slmlp.detection.contest import drawn as ap_on_draws
+from slmlp.detection.contest import bootstraps
 from slmlp.detection.evaluate import average_precision
 from slmlp.experiments import suite as suites
 from slmlp.methods.base import Progress
 from slmlp.results import records, verdict
-from slmlp.results.domain_verdict import judge_domains
-from slmlp.results.drawn import compare as compare_draws
+from slmlp.results.comparison import mean_of
 from slmlp.runtime import files, seeds
 from slmlp.train import optim
 from test_multilabel_images import write_several
@@ -32,7 +31,7 @@ from test_multilabel_images import write_several
 Numbers = dict[str, list[float | None]]
 
 WORDS: dict[str, str] = {  # words of the package's files today -> those of golden.json, where they differ
-    "these": "fixed", "like": "random", "labels": "label-efficiency", "stages": "layerwise",
+    "labels": "label-efficiency", "stages": "layerwise",
 }  # fmt: skip
 
 PLAIN = config.Projector()  # nothing between encoder and loss
@@ -93,12 +92,12 @@ def study(out: Path) -> Numbers:
     words += " --augment weak --precision float32 --threads 1 --parallel 1 --seeds 2 --rates 0.1 0.3 --save-every 1"
     words += " --probe.folds 2 --probe.l2 1e-1 1 --methods sl,sl-mlp --out"
     assert cli.main([*words.split(), str(out)]) == 0
-    found = files.read_json(out / "verdict.json")
+    found = files.read_json(out / "verdict.json")["tasks"]["unseen accuracy"]
     numbers = lines_of(out)
     for c in found["comparisons"]:
         numbers[f"verdict {c['a']} {c['b']}"] = [c["difference"], *spread(c), c["p_holm"], *c["per_seed"]]
     for name, mean in found["means"].items():
-        numbers[f"mean {name}"] = [mean["mean"], mean["low"], mean["high"]]
+        numbers[f"mean {name}"] = [mean["value"], mean["low"], mean["high"]]
     return numbers
 
 
@@ -121,9 +120,9 @@ def suite(out: Path) -> Numbers:
             key = f"verdict {worded(task)} {c['a']} {c['b']}"
             numbers |= populations(key, c)
             for one in c["sets"]:
-                numbers[f"{key} on {one['name']}"] = [one[k] for k in ("difference", "low", "high", "p", "p_holm")]
+                numbers[f"{key} on {one['data'][0]}"] = [one[k] for k in ("difference", "low", "high", "p", "p_holm")]
         for name, mean in found["means"].items():
-            numbers[f"mean {worded(task)} {name}"] = [mean["accuracy"], mean["log_odds"]]
+            numbers[f"mean {worded(task)} {name}"] = [mean["value"], mean["log_odds"]]
     return numbers
 
 
@@ -138,11 +137,11 @@ def several_labels(out: Path) -> Numbers:
     assert cli.main([*words, "--extraction.precision", "float32", "--out", str(out / "suite")]) == 0
     numbers = lines_of(out / "suite")
     found = files.read_json(out / "suite" / "verdict.json")["tasks"]["linear map"]
-    for c in found["over"]:
-        numbers |= populations(f"verdict {c['a']} {c['b']}", c)
-    for c in found["differences"]:
-        key = f"verdict {c['a']} {c['b']} on {c['data']}"
-        numbers[key] = [c[k] for k in ("difference", "low", "high", "p", "p_holm")]
+    for c in found["comparisons"]:
+        key = f"verdict {c['a']} {c['b']}"
+        numbers |= {place: values[:3] for place, values in populations(key, c).items()}
+        for one in c["sets"]:
+            numbers[f"{key} on {one['data'][0]}"] = [one[k] for k in ("difference", "low", "high", "p", "p_holm")]
     return numbers
 
 
@@ -161,8 +160,9 @@ def detect(out: Path) -> Numbers:
         steps = files.read_json_lines(out / "detect" / "detectors" / name / "metrics.jsonl")
         for key in sorted(k for k in steps[0] if k.startswith("loss")):
             numbers[f"{name} {key}"] = [s[key] for s in steps]
-    for c in files.read_json(out / "detect" / "verdict.json")["comparisons"]:
-        numbers[f"verdict {c['metric']} {c['a']} {c['b']}"] = [c["difference"], *spread(c), c["p_holm"]]
+    for task in files.read_json(out / "detect" / "verdict.json")["tasks"].values():
+        for c in task["comparisons"]:
+            numbers[f"verdict {c['metric']} {c['a']} {c['b']}"] = [c["difference"], *spread(c), c["p_holm"]]
     return numbers
 
 
@@ -178,10 +178,10 @@ def detection_statistics(out: Path) -> Numbers:
             made = detection_data.noisy(truth, i, masks=True)
             values = average_precision(truth, made, kind)
             numbers[f"{kind} {name} {seed}"] = [values[f"{kind}_{k}"] for k in ("ap", "ap50", "ap75", "ap_medium")]
-            held[name][seed] = ap_on_draws(truth, made, kind, 100)[f"{kind}_ap"]
-        for d in compare_draws(held, [("a", "b"), ("a", "c")], "ap", len(truth["images"]), "AP"):
-            m = d.mean
-            numbers[f"{kind} verdict {d.a} {d.b}"] = [m.value, *m.interval, m.p, d.p_holm, m.detectable, m.degrees]
+            held[name][seed] = bootstraps(truth, made, kind, 100)[f"{kind}_ap"]
+        for c in verdict.compare_all(held, [("a", "b"), ("a", "c")], "ap"):
+            m = c.estimate.times(0.01)
+            numbers[f"{kind} verdict {c.a} {c.b}"] = [m.value, *m.interval, m.p, c.p_holm, m.detectable, m.degrees]
     return numbers
 
 
@@ -194,31 +194,42 @@ def statistics(_: Path) -> Numbers:
             runs.setdefault(name, {})[line.seed] = predictions(name, line.seed, "unseen", line.value, line.n)
     runs["third"] = {s: predictions("third", s, "unseen", 0.25, 7600) for s in range(4)}
     draws = {m: {s: predictions(m, s, "d", v + s / 50, 900, 3) for s in (0, 1, 2)} for m, v in (("a", 0.5), ("b", 0.6))}
-    for judged in (verdict.judge(runs, "sl"), verdict.judge(draws, "a")):
-        for c in judged.comparisons:
-            numbers[f"{c.method_a} {c.method_b}"] = [
-                c.accuracy_a, c.accuracy_b, c.difference, *c.interval, c.standard_error, c.degrees, c.p, c.p_holm,
-                c.detectable, *c.seed_differences,
-            ]  # fmt: skip
+    for of, baseline in ((runs, "sl"), (draws, "a")):
+        for c in verdict.judge(of, baseline).comparisons:
+            both = of[c.a].keys() & of[c.b].keys()
+            a, b = (mean_of([of[name][seed] for seed in sorted(both)]).estimate.value for name in (c.a, c.b))
+            e = c.estimate
+            numbers[f"{c.a} {c.b}"] = [
+                a,
+                b,
+                e.value,
+                *e.interval,
+                e.standard_error,
+                e.degrees,
+                e.p,
+                c.p_holm,
+                e.detectable,
+                *c.per_seed,
+            ]
     for name, by_seed in (runs | draws).items():
-        mean = verdict.mean_interval(list(by_seed.values()))
-        numbers[f"mean {name}"] = [mean.value, *mean.interval, mean.standard_error]
+        mean = mean_of(list(by_seed.values())).estimate
+        numbers[f"mean {name}"] = [mean.value, *mean.share_interval, mean.standard_error]
     over: dict[str, dict[str, dict[int, records.Predictions]]] = {}
     for name in ("sl", "sl-mlp", "random-init:resnet10"):
         for line in committed("domains-seven", "linear", name):
             of_data = over.setdefault(name, {}).setdefault(line.data, {})
             of_data[line.seed] = predictions(name, line.seed, line.data, line.value, line.n // 10)
-    found = judge_domains(over, "sl")
+    found = verdict.judge_over_datasets(over, "sl")
     for c in found.comparisons:
-        for scale, mean in (("points", c.points), ("log-odds", c.log_odds)):
-            numbers[f"over {c.method_b} {scale}"] = [mean.value, c.p_holm] + [
-                v
-                for s in (mean.these, mean.like)
-                for v in (*s.interval, s.standard_error, s.degrees, s.p, s.detectable)
+        effects = (("points", c.estimate, c.random_effects), ("log-odds", c.log_odds.fixed, c.log_odds.random))
+        for scale, *estimates in effects:
+            numbers[f"over {c.b} {scale}"] = [estimates[0].value, c.p_holm] + [
+                v for e in estimates for v in (*e.interval, e.standard_error, e.degrees, e.p, e.detectable)
             ]
-        for name, one in c.sets.items():
-            numbers[f"{name} {c.method_b}"] = [one.difference, *one.interval, one.p, one.p_holm]
-    return numbers | {f"over mean {mean.method}": [mean.accuracy, mean.log_odds] for mean in found.means}
+        for one in c.sets:
+            e = one.estimate
+            numbers[f"{one.data[0]} {c.b}"] = [e.value, *e.interval, e.p, one.p_holm]
+    return numbers | {f"over mean {name}": [mean.value, mean.log_odds] for name, mean in found.means.items()}
 
 
 def committed(name: str, task: str, method: str) -> Iterator[records.Result]:
@@ -254,16 +265,16 @@ def lines_of(folder: Path) -> Numbers:
 
 
 def spread(c: dict) -> list[float | None]:
-    """Return interval, p-value and, where it is told, the smallest difference that could have been found."""
-    return [c["low"], c["high"], c["p"], *([c["smallest"]] if "smallest" in c else [])]
+    """Return interval, p-value and, where there is one, the minimum detectable difference."""
+    return [c["low"], c["high"], c["p"], *([c["detectable"]] if "detectable" in c else [])]
 
 
 def populations(key: str, c: dict) -> Numbers:
     """Return the means of a comparison over data sets: in points and log-odds, with fixed and with random effects."""
     numbers: Numbers = {key: [c["difference"], c["p_holm"], c["log_odds"]["difference"]]}
     for scale, one in (("points", c), ("log-odds", c["log_odds"])):
-        for effects in ("these", "like"):
-            numbers[f"{key} {scale} {worded(effects)}"] = spread(one[effects])
+        for effects, estimate in (("fixed", one), ("random", one["random_effects"])):
+            numbers[f"{key} {scale} {effects}"] = spread(estimate)
     return numbers
 
 

@@ -143,21 +143,23 @@ def verdict(found: list[records.Result], methods: tuple[str, ...] = METHODS) -> 
         half = 2.776 * d.std(ddof=1) / len(d) ** 0.5 if len(d) > 1 else 2.1
         comparisons.append({
             "a": methods[0], "b": other, "difference": float(d.mean()), "low": float(d.mean() - half),
-            "high": float(d.mean() + half), "p": 0.0004, "p_holm": 0.0004, "smallest": 1.15, "seeds": len(d),
-            "n": 1_476, "groups": 1_476, "per_seed": d.tolist(), "words": "better",
+            "high": float(d.mean() + half), "p": 0.0004, "p_holm": 0.0004, "detectable": 1.15, "seeds": len(d),
+            "images": 1_476, "groups": 1_476, "per_seed": d.tolist(), "sentence": "better",
         })  # fmt: skip
     means = {
-        m: {"mean": float(v.mean()), "low": float(v.mean() - 0.6), "high": float(v.mean() + 0.7)} for m, v in by.items()
+        m: {"value": float(v.mean()), "low": float(v.mean() - 0.6), "high": float(v.mean() + 0.7)}
+        for m, v in by.items()
     }
     sentences = ["On this data only one method was trained, so nothing is compared."]
     if comparisons:
         c = comparisons[0]
         sentences = [
             f"SL-MLP tells the held-out classes apart better than SL: {c['difference']:+.1f} points of unseen accuracy "
-            f"(95 % interval {c['low']:.1f} to {c['high']:.1f}, {c['seeds']} seeds, {c['n']:,} images).",
+            f"(95 % interval {c['low']:.1f} to {c['high']:.1f}, {c['seeds']} seeds, {c['images']:,} images).",
             "Both are far above an untrained encoder & raw pixels.",
         ]
-    return {"sentences": sentences, "comparisons": comparisons, "note": None, "means": means}
+    task = {"comparisons": comparisons, "pairs": [], "means": means}
+    return {"sentences": sentences, "note": None, "headline": "unseen accuracy", "tasks": {"unseen accuracy": task}}
 
 
 def tsne(folder: Path, count: int = 300, classes: int = 14, side: int = 32, methods: tuple[str, ...] = METHODS) -> None:

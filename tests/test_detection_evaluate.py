@@ -17,8 +17,10 @@ from detection_data import data_set, noisy
 from slmlp.detection.coco import load
 from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
 from slmlp.detection.layout import places
-from slmlp.detection.resample import draws, match, weighted
-from slmlp.results.drawn import Drawn, compare, spread
+from slmlp.detection.resample import bootstrap_weights, match, weighted
+from slmlp.results.intervals import Bootstrap, bootstrap_mean
+from slmlp.results.sentences import sentence
+from slmlp.results.verdict import compare_all
 
 KINDS = ("box", "mask")
 
@@ -88,7 +90,7 @@ def test_a_draw_of_images_is_the_evaluation_of_the_images_drawn(made, kind):
     truth, found = made
     found = [{**row, "score": row["score"] + i * 1e-6} for i, row in enumerate(found)]  # equal scores have no order
     matches = match(copy.deepcopy(truth), found, kind)
-    weights = np.concatenate([np.ones((1, 5)), draws(5, 6)])
+    weights = np.concatenate([np.ones((1, 5)), bootstrap_weights(5, 6)])
     values = weighted(matches, weights)
     ids = sorted(row["id"] for row in truth["images"])
     for r, row in enumerate(weights):
@@ -108,7 +110,7 @@ def test_a_draw_of_images_is_the_evaluation_of_the_images_drawn(made, kind):
 
 
 def test_draws_are_the_same_for_every_encoder_and_of_as_many_images():
-    first, again = draws(7, 50), draws(7, 50)
+    first, again = bootstrap_weights(7, 50), bootstrap_weights(7, 50)
     np.testing.assert_array_equal(first, again)
     assert (first.sum(axis=1) == 7).all()
     assert len(np.unique(first, axis=0)) > 40
@@ -117,12 +119,12 @@ def test_draws_are_the_same_for_every_encoder_and_of_as_many_images():
 def test_the_interval_of_a_plain_mean_is_the_usual_one():
     """For a statistic whose interval is known, draws of the images give it."""
     values = np.random.default_rng(0).normal(0.4, 0.1, 60)
-    weights = draws(60, 4000)
-    mean = spread([Drawn(float(values.mean()), weights @ values / 60)], 60)
+    weights = bootstrap_weights(60, 4000)
+    mean = bootstrap_mean([Bootstrap(float(values.mean()), weights @ values / 60, 60, 60)])
     assert mean.standard_error == pytest.approx(values.std(ddof=1) / 60**0.5, rel=0.04)
     assert mean.degrees == 59
-    two = [Drawn(float(values.mean()) + shift, weights @ values / 60 + shift) for shift in (-0.05, 0.05)]
-    assert spread(two, 60).variance == pytest.approx(mean.variance + 0.05**2, rel=1e-6)
+    two = [Bootstrap(float(values.mean()) + shift, weights @ values / 60 + shift, 60, 60) for shift in (-0.05, 0.05)]
+    assert bootstrap_mean(two).variance == pytest.approx(mean.variance + 0.05**2, rel=1e-6)
 
 
 def test_paired_differences_are_narrower_and_find_the_better_one(made):
@@ -132,22 +134,22 @@ def test_paired_differences_are_narrower_and_find_the_better_one(made):
         {k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 2.0} for a in truth["annotations"]
     ]
     rows = {}
-    weights = np.concatenate([np.ones((1, 5)), draws(5, 300)])
+    weights = np.concatenate([np.ones((1, 5)), bootstrap_weights(5, 300)])
     for name, found in (("weak", weak), ("again", weak), ("strong", strong)):
         values = weighted(match(copy.deepcopy(truth), found, "box"), weights)["ap"]
-        rows[name] = {0: Drawn(float(values[0]), values[1:])}
-    same, better = compare(rows, [("weak", "again"), ("weak", "strong")], "box_ap", 5, "box AP")
-    assert same.mean.value == same.mean.variance == 0
+        rows[name] = {0: Bootstrap(float(values[0]), values[1:], 5, 5)}
+    same, better = compare_all(rows, [("weak", "again"), ("weak", "strong")], "box_ap")
+    assert same.difference == same.estimate.variance == 0
     assert same.winner is None
     assert better.winner == "strong"
-    assert better.mean.interval[0] > 0
-    assert "strong beats weak" in better.sentence
-    assert "one seed: images only, 5 images" in better.sentence
+    assert better.estimate.interval[0] > 0
+    assert "strong beats weak" in sentence(better)
+    assert "one seed: images only, 5 images" in sentence(better)
 
 
 def test_a_difference_near_zero_is_told_with_its_side():
-    spread_of = np.random.default_rng(0).normal(0, 0.001, 200)
-    rows = {"a": {0: Drawn(0.01, 0.01 + spread_of)}, "b": {0: Drawn(0.0098, 0.0098 - spread_of)}}
-    (only,) = compare(rows, [("a", "b")], "box_ap", 6, "box AP")
-    assert "no difference found between b and a: -0.02 points of box AP" in only.sentence
-    assert "-0.0 " not in only.sentence
+    noise = np.random.default_rng(0).normal(0, 0.001, 200)
+    rows = {"a": {0: Bootstrap(0.01, 0.01 + noise, 6, 6)}, "b": {0: Bootstrap(0.0098, 0.0098 - noise, 6, 6)}}
+    (only,) = compare_all(rows, [("a", "b")], "box_ap")
+    assert "no difference found between b and a: -0.02 points of box AP" in sentence(only)
+    assert "-0.0 " not in sentence(only)

@@ -7,7 +7,6 @@ of in simulated studies, and would not if seeds were drawn anew for each data se
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from math import log
 
@@ -15,8 +14,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slmlp.results.domain_statistics import LOG_ODDS, POINTS, PairedSet, log_odds, over, paired_set
+from slmlp.results.comparison import PairedAccuracy, pair_accuracies
 from slmlp.results.intervals import clustered_mean, crossed_mean
+from slmlp.results.over_datasets import LOG_ODDS, POINTS, log_odds, mean_difference
 
 
 def simulate(
@@ -38,15 +38,19 @@ def simulate(
     return made, truth
 
 
-def build(made) -> list[PairedSet]:
-    return [paired_set(f"set{j}", *one) for j, one in enumerate(made)]
+def paired(name, seeds, a, b, groups) -> PairedAccuracy:
+    return pair_accuracies(name, seeds, np.stack([a, b], axis=-1), groups)
 
 
-def test_these_data_sets_in_closed_form():
+def build(made) -> list[PairedAccuracy]:
+    return [paired(f"set{j}", *one) for j, one in enumerate(made)]
+
+
+def test_fixed_effects_in_closed_form():
     made, _ = simulate(np.random.default_rng(0), sets=4, seeds=3, per_group=2, draws=2)
-    found = over(build(made), POINTS)
+    found = mean_difference(build(made), POINTS)
     d = [100 * (b - a) for _, a, b, _ in made]  # (S, R, N) of each set
-    assert found.value == pytest.approx(np.mean([x.mean() for x in d]))
+    assert found.fixed.value == pytest.approx(np.mean([x.mean() for x in d]))
     of_seeds = np.mean([x.mean((1, 2)) for x in d], axis=0)  # a seed's mean over data sets
     parts = [(of_seeds.var(ddof=1) / 3, 2)]
     for x, (_, _, _, groups) in zip(d, made, strict=True):
@@ -54,36 +58,36 @@ def test_these_data_sets_in_closed_form():
         parts += [(clustered_mean(x.mean((0, 1)), groups).variance / 16, 99)]
     variance = sum(v for v, _ in parts)
     degrees = variance**2 / sum(v**2 / k for v, k in parts)
-    assert found.these.standard_error == pytest.approx(np.sqrt(variance))
-    assert found.these.degrees == pytest.approx(degrees)
-    assert found.these.p == pytest.approx(2 * stats.t.sf(abs(found.value) / np.sqrt(variance), degrees))
+    assert found.fixed.standard_error == pytest.approx(np.sqrt(variance))
+    assert found.fixed.degrees == pytest.approx(degrees)
+    assert found.fixed.p == pytest.approx(2 * stats.t.sf(abs(found.fixed.value) / np.sqrt(variance), degrees))
 
 
-def test_data_sets_like_these_in_closed_form():
+def test_random_effects_in_closed_form():
     made, _ = simulate(np.random.default_rng(1), sets=5, seeds=1, between=0.1)
-    found = over(build(made), POINTS)
+    found = mean_difference(build(made), POINTS)
     d = np.array([100 * (b - a).mean() for _, a, b, _ in made])
     # One seed: the scatter of the data sets holds all there is, so the interval is the t interval of the five values.
-    assert found.like.standard_error == pytest.approx(d.std(ddof=1) / np.sqrt(5))
-    assert found.like.degrees == 4
-    assert found.like.standard_error > found.these.standard_error
-    found = over(build(made[:1] * 4), POINTS)  # no scatter at all: never less than for these sets
-    assert found.like.standard_error == pytest.approx(found.these.standard_error)
+    assert found.random.standard_error == pytest.approx(d.std(ddof=1) / np.sqrt(5))
+    assert found.random.degrees == 4
+    assert found.random.standard_error > found.fixed.standard_error
+    found = mean_difference(build(made[:1] * 4), POINTS)  # no scatter at all: never less than for these sets
+    assert found.random.standard_error == pytest.approx(found.fixed.standard_error)
 
 
 def test_one_data_set_is_its_own_comparison():
     for seeds, per_group, draws in ((5, 1, 1), (4, 2, 3), (1, 4, 1), (2, 1, 1)):
         [(names, a, b, groups)], _ = simulate(np.random.default_rng(3), 1, seeds, 400, per_group, draws)
-        found = over([paired_set("x", names, a, b, groups)], POINTS, resamples=20_000)
+        found = mean_difference([paired("x", names, a, b, groups)], POINTS, replicates=20_000)
         closed = crossed_mean(100 * (b - a), groups)
-        assert found.like is None
-        assert found.value == pytest.approx(closed.value)
-        assert found.these.standard_error == pytest.approx(closed.standard_error)
-        assert found.these.degrees == pytest.approx(closed.degrees)
-        assert found.these.p == pytest.approx(closed.p)
-        assert found.these.detectable == pytest.approx(closed.detectable)
+        assert found.random is None
+        assert found.fixed.value == pytest.approx(closed.value)
+        assert found.fixed.standard_error == pytest.approx(closed.standard_error)
+        assert found.fixed.degrees == pytest.approx(closed.degrees)
+        assert found.fixed.p == pytest.approx(closed.p)
+        assert found.fixed.detectable == pytest.approx(closed.detectable)
         width = closed.interval[1] - closed.interval[0]
-        assert found.these.interval == pytest.approx(closed.interval, abs=0.04 * width)
+        assert found.fixed.interval == pytest.approx(closed.interval, abs=0.04 * width)
 
 
 def resample_slowly(made, scale, times):
@@ -118,14 +122,14 @@ def test_the_resampling_is_that_of_a_slow_loop(scale):
     made, _ = simulate(np.random.default_rng(4), sets=3, seeds=4, n=60, per_group=3, common=0.05)
     names, a, b, groups = made[1]
     made[1] = (names[:2], a[:2], b[:2], groups)  # a set that lacks two seeds
-    fast = over(build(made), scale, resamples=20_000)
+    fast = mean_difference(build(made), scale, replicates=20_000)
     slow = resample_slowly(made, scale, 1500)
-    assert slow.mean() == pytest.approx(fast.value, abs=4 * slow.std() / np.sqrt(1500) + 0.02 * slow.std())
-    assert slow.std() == pytest.approx(fast.these.standard_error, rel=0.08)
-    widen = stats.t.ppf(0.975, fast.these.degrees) / stats.norm.ppf(0.975)
-    expected = [fast.value + widen * (q - fast.value) for q in np.quantile(slow, [0.025, 0.975])]
-    width = fast.these.interval[1] - fast.these.interval[0]
-    assert fast.these.interval == pytest.approx(expected, abs=0.08 * width)
+    assert slow.mean() == pytest.approx(fast.fixed.value, abs=4 * slow.std() / np.sqrt(1500) + 0.02 * slow.std())
+    assert slow.std() == pytest.approx(fast.fixed.standard_error, rel=0.08)
+    widen = stats.t.ppf(0.975, fast.fixed.degrees) / stats.norm.ppf(0.975)
+    expected = [fast.fixed.value + widen * (q - fast.fixed.value) for q in np.quantile(slow, [0.025, 0.975])]
+    width = fast.fixed.interval[1] - fast.fixed.interval[0]
+    assert fast.fixed.interval == pytest.approx(expected, abs=0.08 * width)
 
 
 def test_log_odds_by_hand():
@@ -138,44 +142,44 @@ def test_log_odds_by_hand():
     better = right.copy()
     better[:, :, :15] = 1
     groups = np.arange(20).astype(str)
-    sets = [paired_set("x", (0, 1), right, better, groups), paired_set("y", (0, 1), right, np.ones_like(right), groups)]
-    value = over(sets, LOG_ODDS).value
+    sets = [paired("x", (0, 1), right, better, groups), paired("y", (0, 1), right, np.ones_like(right), groups)]
+    value = mean_difference(sets, LOG_ODDS).fixed.value
     assert value == pytest.approx(np.mean([log(3) - log(1.5), log(19.5 / 0.5) - log(1.5)]))
-    assert over(sets, POINTS).value == pytest.approx(100 * (0.15 + 0.4) / 2)
+    assert mean_difference(sets, POINTS).fixed.value == pytest.approx(100 * (0.15 + 0.4) / 2)
 
 
 def test_log_odds_have_the_variance_of_the_delta_method():
     made, _ = simulate(np.random.default_rng(5), sets=3, seeds=1, n=2000)
-    found = over(build(made), LOG_ODDS)
+    found = mean_difference(build(made), LOG_ODDS)
     variances = []
     for _, a, b, groups in made:
         pa, pb = a.mean(), b.mean()
         line = b[0, 0] / (pb * (1 - pb)) - a[0, 0] / (pa * (1 - pa))
         variances.append(clustered_mean(line, groups).variance / 9)
-    assert found.these.standard_error == pytest.approx(np.sqrt(sum(variances)))
+    assert found.fixed.standard_error == pytest.approx(np.sqrt(sum(variances)))
 
 
 def coverage(times, scale=POINTS, **settings):
-    these, like, random = [], [], np.random.default_rng(2022)
+    fixed, random_effects, random = [], [], np.random.default_rng(2022)
     shift = settings.setdefault("shift", 0.02)
     for k in range(times):
         made, truth = simulate(random, **settings)
-        found = over(build(made), scale, seed=k, resamples=500)
-        low, high = found.these.interval
-        these.append(low <= 100 * truth.mean() <= high)
-        if found.like is not None:
-            low, high = found.like.interval
-            like.append(low <= 100 * shift <= high)
-    return np.mean(these), np.mean(like)
+        found = mean_difference(build(made), scale, seed=k, replicates=500)
+        low, high = found.fixed.interval
+        fixed.append(low <= 100 * truth.mean() <= high)
+        if found.random is not None:
+            low, high = found.random.interval
+            random_effects.append(low <= 100 * shift <= high)
+    return np.mean(fixed), np.mean(random_effects)
 
 
 @pytest.mark.parametrize(
     "settings", [{"sets": 4}, {"sets": 4, "seeds": 1, "common": 0.0}, {"sets": 3, "seeds": 2, "per_group": 4}], ids=str
 )
 def test_the_intervals_cover_the_truth(settings):
-    these, like = coverage(100, n=100, **settings)
-    assert these >= 0.91
-    assert like >= 0.91
+    fixed, random_effects = coverage(100, n=100, **settings)
+    assert fixed >= 0.91
+    assert random_effects >= 0.91
 
 
 def test_seeds_drawn_anew_for_each_data_set_would_cover_too_little():
@@ -187,11 +191,13 @@ def test_seeds_drawn_anew_for_each_data_set_would_cover_too_little():
 def test_the_same_seed_gives_the_same_and_other_sets_do_not_disturb():
     made, _ = simulate(np.random.default_rng(6))
     sets = build(made)
-    assert over(sets, POINTS) == over(sets, POINTS)
-    assert over(sets, POINTS, seed=1).these.interval != over(sets, POINTS).these.interval
-    assert over(sets[::-1], POINTS).these.interval == pytest.approx(over(sets, POINTS).these.interval)
+    assert mean_difference(sets, POINTS) == mean_difference(sets, POINTS)
+    assert mean_difference(sets, POINTS, seed=1).fixed.interval != mean_difference(sets, POINTS).fixed.interval
+    assert mean_difference(sets[::-1], POINTS).fixed.interval == pytest.approx(
+        mean_difference(sets, POINTS).fixed.interval
+    )
     state = np.random.get_state()[1].tolist()  # noqa: NPY002
-    over(sets, LOG_ODDS)
+    mean_difference(sets, LOG_ODDS)
     assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
 
 
@@ -199,11 +205,11 @@ def test_no_difference_at_all_is_none():
     made, _ = simulate(np.random.default_rng(7), sets=3)
     same = build([(names, a, a, groups) for names, a, _, groups in made])
     for scale in (POINTS, LOG_ODDS):
-        found = over(same, scale)
-        for spread in (found.these, found.like):
+        found = mean_difference(same, scale)
+        for spread in (found.fixed, found.random):
             assert spread.interval == (0.0, 0.0)
-            assert (found.value, spread.p, spread.standard_error) == (0.0, 1.0, 0.0)
-            assert np.isfinite(dataclasses.astuple(spread)[2])
+            assert (found.fixed.value, spread.p, spread.standard_error) == (0.0, 1.0, 0.0)
+            assert np.isfinite(spread.degrees)
 
 
 def test_twelve_large_data_sets_take_seconds():
@@ -211,7 +217,7 @@ def test_twelve_large_data_sets_take_seconds():
     groups = np.arange(10_000).astype(str)
     right = [(random.random((5, 1, 10_000)) < p).astype(float) for p in (0.6, 0.62)]
     start = time.process_time()
-    sets = [paired_set(f"set{j}", tuple(range(5)), *right, groups) for j in range(12)]
-    over(sets, POINTS)
-    over(sets, LOG_ODDS)
+    sets = [paired(f"set{j}", tuple(range(5)), *right, groups) for j in range(12)]
+    mean_difference(sets, POINTS)
+    mean_difference(sets, LOG_ODDS)
     assert time.process_time() - start < 10

@@ -16,14 +16,20 @@ import pytest
 from slmlp import config
 from slmlp.evaluation.tasks.fewshot import fewshot
 from slmlp.evaluation.tasks.labels import labels
-from slmlp.results.domain_verdict import judge_domains
+from slmlp.results.comparison import compare as compare_paired
+from slmlp.results.comparison import pair
 from slmlp.results.intervals import holm
 from slmlp.results.records import Predictions
-from slmlp.results.verdict import compare
+from slmlp.results.sentences import sentence
+from slmlp.results.verdict import judge_over_datasets
 from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
 SETS = ("dtd", "eurosat", "svhn")
+
+
+def compare(a, b, pairs, data="data"):
+    return compare_paired(a, b, "accuracy", pair(data, dict(enumerate(pairs))))
 
 
 def rows(correct) -> Predictions:
@@ -45,68 +51,68 @@ MIXED = method((0.7, 0.7, 0.7), seed=2)
 
 
 def test_numbers_are_those_of_single_comparisons_corrected_together():
-    verdict = judge_domains({"sl": BASE, "sl-mlp": BETTER, "byol": MIXED}, "sl")
-    assert [c.method_b for c in verdict.comparisons] == ["sl-mlp", "byol"]
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": BETTER, "byol": MIXED}, "sl")
+    assert [c.b for c in verdict.comparisons] == ["sl-mlp", "byol"]
     singles = []
     for c, runs in zip(verdict.comparisons, (BETTER, MIXED), strict=True):
-        assert list(c.sets) == list(SETS)
-        for name, single in c.sets.items():
-            alone = compare("sl", c.method_b, [(BASE[name][s], runs[name][s]) for s in range(3)])
-            assert dataclasses.replace(alone, p_holm=single.p_holm, comparisons=6) == single
+        assert c.data == SETS
+        for name, single in zip(SETS, c.sets, strict=True):
+            alone = compare("sl", c.b, [(BASE[name][s], runs[name][s]) for s in range(3)], name)
+            assert dataclasses.replace(alone, p_holm=single.p_holm, family=6) == single
             singles.append(single)
-        assert c.points.value == pytest.approx(np.mean([s.difference for s in c.sets.values()]))
-    np.testing.assert_allclose([s.p_holm for s in singles], holm(np.array([s.p for s in singles])))
-    means = [c.points.these.p for c in verdict.comparisons]
+        assert c.difference == pytest.approx(np.mean([s.difference for s in c.sets]))
+    np.testing.assert_allclose([s.p_holm for s in singles], holm(np.array([s.estimate.p for s in singles])))
+    means = [c.estimate.p for c in verdict.comparisons]
     np.testing.assert_allclose([c.p_holm for c in verdict.comparisons], holm(np.array(means)))
-    assert verdict == judge_domains({"sl": BASE, "sl-mlp": BETTER, "byol": MIXED}, "sl")
+    assert verdict == judge_over_datasets({"sl": BASE, "sl-mlp": BETTER, "byol": MIXED}, "sl")
 
 
 def test_words_for_better_and_worse():
-    verdict = judge_domains({"sl": BASE, "sl-mlp": BETTER}, "sl")
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": BETTER}, "sl")
     [c] = verdict.comparisons
-    assert (c.winner, c.holds_beyond) == ("sl-mlp", True)
-    these, like, odds = c.points.these.interval, c.points.like.interval, c.log_odds
+    assert (c.winner, c.holds_for_random_effects) == ("sl-mlp", True)
+    fixed, random, odds = c.estimate.interval, c.random_effects.interval, c.log_odds
     assert verdict.sentences[0] == (
-        f"over 3 data sets SL-MLP beats SL by +{c.points.value:.1f} points on average (95 % CI {these[0]:.1f} to "
-        f"{these[1]:.1f} for other seeds and images of these data sets, 3 seeds; {like[0]:.1f} to {like[1]:.1f} for "
-        f"data sets like these), in mean log-odds +{odds.value:.2f} ({odds.these.interval[0]:.2f} to "
-        f"{odds.these.interval[1]:.2f}; {odds.like.interval[0]:.2f} to {odds.like.interval[1]:.2f} for data sets like "
-        "these); shown for data sets like these too"
+        f"over 3 data sets SL-MLP beats SL by +{c.difference:.1f} points on average (95 % CI {fixed[0]:.1f} to "
+        f"{fixed[1]:.1f} for fixed effects, other seeds and images of these data sets, 3 seeds; {random[0]:.1f} to "
+        f"{random[1]:.1f} for random effects over data sets), in mean log-odds +{odds.fixed.value:.2f} "
+        f"({odds.fixed.interval[0]:.2f} to {odds.fixed.interval[1]:.2f}; {odds.random.interval[0]:.2f} to "
+        f"{odds.random.interval[1]:.2f} for random effects); shown for random effects over data sets"
     )
-    told = ", ".join(f"{name} (+{single.difference:.1f})" for name, single in c.sets.items())
+    told = ", ".join(f"{name} (+{single.difference:.1f})" for name, single in zip(c.data, c.sets, strict=True))
     assert verdict.sentences[1] == (
         f"SL-MLP against SL, points by data set, Holm-corrected over 3 comparisons at 5 %: better on {told}"
     )
     assert len(verdict.sentences) == 2
-    turned = judge_domains({"sl-mlp": BETTER, "sl": BASE}, "sl-mlp")
+    turned = judge_over_datasets({"sl-mlp": BETTER, "sl": BASE}, "sl-mlp")
     [back] = turned.comparisons
     assert back.winner == "sl-mlp"
-    assert back.points.value == pytest.approx(-c.points.value)
-    assert turned.sentences[0].startswith(
-        f"over 3 data sets SL-MLP beats SL by +{c.points.value:.1f} points on average"
-    )
-    assert f"in mean log-odds +{odds.value:.2f}" in turned.sentences[0]
+    assert back.difference == pytest.approx(-c.difference)
+    assert turned.sentences[0].startswith(f"over 3 data sets SL-MLP beats SL by +{c.difference:.1f} points on average")
+    assert f"in mean log-odds +{odds.fixed.value:.2f}" in turned.sentences[0]
     assert ": worse on dtd (-" in turned.sentences[1]
 
 
 def test_a_mean_that_is_not_shown_elsewhere_is_not_oversold():
-    verdict = judge_domains({"sl": BASE, "mine": method((0.6, 0.7, 0.95), seed=3)}, "sl")
+    verdict = judge_over_datasets({"sl": BASE, "mine": method((0.6, 0.7, 0.95), seed=3)}, "sl")
     [c] = verdict.comparisons
     assert c.winner == "mine"
-    assert c.points.like.interval[0] < 0
-    assert not c.holds_beyond
-    assert verdict.sentences[0].endswith("; not shown for other data sets like these")
+    assert c.random_effects.interval[0] < 0
+    assert not c.holds_for_random_effects
+    assert verdict.sentences[0].endswith("; not shown for random effects over data sets")
     assert "better on svhn (+" in verdict.sentences[1]
     assert "; no difference found on dtd (" in verdict.sentences[1]
-    assert "could have found" in verdict.sentences[1]
+    assert ", minimum detectable difference (80 % power) " in verdict.sentences[1]
 
 
 def test_no_difference_is_said_with_what_could_have_been_found():
-    verdict = judge_domains({"sl": BASE, "byol": MIXED}, "sl")
+    verdict = judge_over_datasets({"sl": BASE, "byol": MIXED}, "sl")
     [c] = verdict.comparisons
     assert c.winner is None
     assert verdict.sentences[0].startswith("over 3 data sets no difference found on average between BYOL and SL: ")
-    assert verdict.sentences[0].endswith(f"; this suite could have found {c.points.these.detectable:.1f} points")
+    assert verdict.sentences[0].endswith(
+        f"; minimum detectable difference (80 % power) {c.estimate.detectable:.1f} points"
+    )
     assert "better on dtd (+" in verdict.sentences[1]
     assert "; worse on svhn (-" in verdict.sentences[1]
 
@@ -114,77 +120,78 @@ def test_no_difference_is_said_with_what_could_have_been_found():
 def test_what_the_correction_takes_away_is_said():
     near = {"dtd": {0: rows(np.arange(1500) < 900)}, "svhn": {0: rows(np.arange(1500) < 900)}}
     many = {f"m{k}": {name: {0: rows(np.arange(1500) < 895 + k % 2)} for name in near} for k in range(20)}
-    verdict = judge_domains({"sl": near, **many}, "sl")
+    verdict = judge_over_datasets({"sl": near, **many}, "sl")
     [first, *_] = verdict.comparisons
-    assert first.points.these.p < 0.05
+    assert first.estimate.p < 0.05
     if first.p_holm >= 0.05:
-        assert f"among 20 methods it does not (Holm-corrected p = {first.p_holm:.2g})" in verdict.sentences[0]
-    single = first.sets["dtd"]
-    assert single.p < 0.05 <= single.p_holm
+        assert f"among 20 comparisons it does not (Holm-corrected p = {first.p_holm:.2g})" in verdict.sentences[0]
+    single = first.sets[0]
+    assert single.estimate.p < 0.05 <= single.p_holm
     assert "; alone it would have counted on dtd, svhn" in verdict.sentences[1]
 
 
 def test_one_run_is_paired_with_each_and_said_so():
     timm = {name: {0: by_seed[2]} for name, by_seed in BASE.items()}
-    verdict = judge_domains({"timm:x": timm, "sl-mlp": BETTER}, "timm:x")
+    verdict = judge_over_datasets({"timm:x": timm, "sl-mlp": BETTER}, "timm:x")
     [c] = verdict.comparisons
     assert c.one_run == "timm:x"
     single = compare("timm:x", "sl-mlp", [(timm["dtd"][0], BETTER["dtd"][s]) for s in range(3)])
-    assert c.sets["dtd"].difference == single.difference
-    assert c.sets["dtd"].seeds == 3
+    assert c.sets[0].difference == single.difference
+    assert c.sets[0].seeds == 3
     assert verdict.sentences[-1] == (
         "timm:x has one run, which is paired with each run of SL-MLP: the intervals are for this one run of timm:x"
     )
-    other = judge_domains({"sl-mlp": BETTER, "timm:x": timm}, "sl-mlp")
-    assert other.comparisons[0].points.value == pytest.approx(-c.points.value)
-    both = judge_domains({"random-init": {"dtd": {5: BASE["dtd"][0]}}, "timm:x": timm}, "random-init")
-    assert both.comparisons[0].sets["dtd"].seeds == 1
-    assert "one seed" in both.comparisons[0].sets["dtd"].sentence
+    other = judge_over_datasets({"sl-mlp": BETTER, "timm:x": timm}, "sl-mlp")
+    assert other.comparisons[0].difference == pytest.approx(-c.difference)
+    both = judge_over_datasets({"random-init": {"dtd": {5: BASE["dtd"][0]}}, "timm:x": timm}, "random-init")
+    assert both.comparisons[0].sets[0].seeds == 1
+    assert "one seed" in sentence(both.comparisons[0].sets[0])
     assert not any("has one run" in s for s in both.sentences)
 
 
 def test_what_only_one_has_and_what_is_missing_is_said():
     fewer = {name: dict(by_seed) for name, by_seed in BETTER.items() if name != "eurosat"}
     fewer["svhn"].pop(1)
-    verdict = judge_domains({"sl": BASE, "sl-mlp": fewer}, "sl", ["chestx", "isic"])
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": fewer}, "sl", ["chestx", "isic"])
     [c] = verdict.comparisons
-    assert list(c.sets) == ["dtd", "svhn"]
-    assert c.sets["svhn"].seeds == 2
+    assert c.data == ("dtd", "svhn")
+    assert c.sets[1].seeds == 2
     assert "2-3 seeds" in verdict.sentences[0]
     assert verdict.sentences[2:] == (
         "eurosat left out of SL-MLP against SL: only SL has it",
         "seed 1 left out of SL-MLP against SL on svhn: only one of the two has it",
         "3 of 5 data sets: chestx, isic missing, and in no mean",
     )
-    assert (verdict.data_sets, verdict.missing) == (SETS, ("chestx", "isic"))
+    assert (verdict.data, verdict.missing) == (SETS, ("chestx", "isic"))
     other = {"dtd": BETTER["dtd"], "svhn": {7: BETTER["svhn"][0], 8: BETTER["svhn"][1]}}
-    verdict = judge_domains({"sl": BASE, "sl-mlp": other}, "sl")
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": other}, "sl")
     assert "svhn left out of SL-MLP against SL: they have no seed in common there" in verdict.sentences
 
 
 def test_own_means_are_over_the_sets_that_all_have():
     fewer = {name: BETTER[name] for name in ("dtd", "svhn")}
-    verdict = judge_domains({"sl": BASE, "sl-mlp": fewer}, "sl")
-    for mean, runs in zip(verdict.means, (BASE, fewer), strict=True):
-        assert mean.data_sets == ("dtd", "svhn")
-        own = [np.mean([r.correct for r in runs[name].values()]) for name in mean.data_sets]
-        assert mean.accuracy == pytest.approx(np.mean(own))
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": fewer}, "sl")
+    for mean, runs in zip(verdict.means.values(), (BASE, fewer), strict=True):
+        assert mean.data == ("dtd", "svhn")
+        own = [np.mean([r.correct for r in runs[name].values()]) for name in mean.data]
+        assert mean.value == pytest.approx(np.mean(own))
         assert mean.log_odds == pytest.approx(np.mean([np.log(p / (1 - p)) for p in own]))
 
 
 def test_one_data_set_has_no_mean_to_tell():
-    verdict = judge_domains({"sl": {"dtd": BASE["dtd"]}, "sl-mlp": {"dtd": BETTER["dtd"]}}, "sl")
-    [sentence] = verdict.sentences
-    assert sentence.startswith("SL-MLP against SL, points by data set: better on dtd (+")
-    assert verdict.comparisons[0].points.like is None
-    assert not verdict.comparisons[0].holds_beyond
+    verdict = judge_over_datasets({"sl": {"dtd": BASE["dtd"]}, "sl-mlp": {"dtd": BETTER["dtd"]}}, "sl")
+    [only] = verdict.sentences
+    assert only.startswith("on dtd SL-MLP beats SL by +")
+    assert verdict.comparisons[0].random_effects is None
+    assert not verdict.comparisons[0].holds_for_random_effects
 
 
 def test_a_verdict_is_plain_json():
-    verdict = judge_domains({"sl": BASE, "sl-mlp": BETTER}, "sl", ["isic"])
-    text = json.dumps(dataclasses.asdict(verdict), allow_nan=False)
+    verdict = judge_over_datasets({"sl": BASE, "sl-mlp": BETTER}, "sl", ["isic"])
+    text = json.dumps(verdict.to_json(), allow_nan=False)
     back = json.loads(text)
-    assert back["comparisons"][0]["sets"]["dtd"]["method_b"] == "sl-mlp"
+    assert [one["data"] for one in back["comparisons"][0]["sets"]] == [[name] for name in SETS]
+    assert back["comparisons"][0]["random_effects"]["low"] > 0
     assert back["sentences"] == list(verdict.sentences)
 
 
@@ -200,11 +207,11 @@ def test_few_shot_episodes_are_the_groups():
         name: {d: {s: fewshot(noisy(x, amount, s), cfg)[0].predictions for s in range(3)} for d, x in data.items()}
         for name, amount in (("sl", 2.0), ("sl-mlp", 0.3))
     }
-    verdict = judge_domains(runs, "sl")
+    verdict = judge_over_datasets(runs, "sl")
     [c] = verdict.comparisons
     assert c.winner == "sl-mlp"
-    assert (c.sets["dtd"].groups, c.sets["dtd"].images, c.sets["dtd"].draws) == (60, 900, 1)
-    assert "900 images of 60 groups" in c.sets["dtd"].sentence
+    assert (c.sets[0].groups, c.sets[0].images, c.sets[0].draws) == (60, 900, 1)
+    assert "900 images of 60 groups" in sentence(c.sets[0])
 
 
 def test_draws_of_labels_are_told_from_seeds():
@@ -217,25 +224,25 @@ def test_draws_of_labels_are_told_from_seeds():
                 s: labels(noisy(train, amount, s), noisy(test, amount, s + 9), cfg, probe)[0].predictions
                 for s in (0, 1)
             }
-    [c] = judge_domains(runs, "sl").comparisons
-    assert {(s.seeds, s.draws, s.images) for s in c.sets.values()} == {(2, 3, 200)}
+    [c] = judge_over_datasets(runs, "sl").comparisons
+    assert {(s.seeds, s.draws, s.images) for s in c.sets} == {(2, 3, 200)}
     d = [
         np.stack([(runs["sl-mlp"][n][s].correct - runs["sl"][n][s].correct).reshape(3, 200) for s in (0, 1)])
-        for n in c.sets
+        for n in c.data
     ]
     of_draws = [100**2 * x.mean((0, 2)).var(ddof=1) / 3 / 4 for x in d]
     of_seeds = 100**2 * np.mean([x.mean((1, 2)) for x in d], axis=0).var(ddof=1) / 2
     of_images = [100**2 * x.mean((0, 1)).var(ddof=1) / 200 / 4 for x in d]
-    assert c.points.these.standard_error == pytest.approx(np.sqrt(sum(of_draws) + of_seeds + sum(of_images)))
+    assert c.estimate.standard_error == pytest.approx(np.sqrt(sum(of_draws) + of_seeds + sum(of_images)))
 
 
 def test_bad_input_is_named():
     with pytest.raises(SlmlpError, match="unknown baseline 'sl-mpl'"):
-        judge_domains({"sl": BASE, "sl-mlp": BETTER}, "sl-mpl")
+        judge_over_datasets({"sl": BASE, "sl-mlp": BETTER}, "sl-mpl")
     with pytest.raises(SlmlpError, match="second method beside SL"):
-        judge_domains({"sl": BASE}, "sl")
+        judge_over_datasets({"sl": BASE}, "sl")
     with pytest.raises(SlmlpError, match="no data set and seed has predictions of both SL and SL-MLP"):
-        judge_domains({"sl": {"dtd": BASE["dtd"]}, "sl-mlp": {"svhn": BETTER["svhn"]}}, "sl")
+        judge_over_datasets({"sl": {"dtd": BASE["dtd"]}, "sl-mlp": {"svhn": BETTER["svhn"]}}, "sl")
     short = {"dtd": {s: rows(np.ones(7)) for s in range(3)}}
     with pytest.raises(SlmlpError, match="dtd, SL-MLP against SL: runs cannot be paired: one predicts 1500 images"):
-        judge_domains({"sl": BASE, "sl-mlp": short}, "sl")
+        judge_over_datasets({"sl": BASE, "sl-mlp": short}, "sl")

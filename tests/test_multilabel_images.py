@@ -13,9 +13,10 @@ from sklearn.metrics import average_precision_score
 
 from slmlp import config, data
 from slmlp.cli import main
-from slmlp.results import multilabel_verdict, records
-from slmlp.results.metrics import average_precision_on_draws
+from slmlp.results import records
+from slmlp.results.metrics import bootstrap_map, bootstrap_runs, map_interval, weighted_average_precision
 from slmlp.results.records import Scores
+from slmlp.results.verdict import judge_over_datasets
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
@@ -111,15 +112,17 @@ def test_verdict_and_page_compare_the_mean_average_precision(done):
     verdict = files.read_json(done / "verdict.json")
     held = verdict["tasks"]["linear map"]
     by_hand = {r.method: 100 * r.value for r in records.read(done / "results.jsonl") if r.metric == "map"}
-    for d in held["differences"]:
-        assert d["difference"] == pytest.approx(by_hand[d["b"]] - by_hand[d["a"]])
-        assert d["low"] < d["difference"] < d["high"]
-        assert d["groups"] == 25
-    assert [d["b"] for d in held["differences"]] == [m for m in by_hand if m != "raw"]
-    assert verdict["sentences"] == held["sentences"]
-    assert all(
-        "points of mAP (95 % CI " in sentence and ", 25 groups)" in sentence for sentence in verdict["sentences"]
-    )
+    for c in held["comparisons"]:
+        assert c["difference"] == pytest.approx(by_hand[c["b"]] - by_hand[c["a"]])
+        assert c["low"] < c["difference"] < c["high"]
+        assert (c["images"], c["groups"]) == (50, 25)
+        (one,) = c["sets"]
+        assert [one[key] for key in ("low", "high", "p", "p_holm")] == pytest.approx(
+            [c[key] for key in ("low", "high", "p", "p_holm")]
+        )
+    assert [c["b"] for c in held["comparisons"]] == [m for m in by_hand if m != "raw"]
+    assert all(" on several" in sentence and "points of mAP (95 % CI " in sentence for sentence in verdict["sentences"])
+    assert all(", 50 images of 25 groups)" in sentence for sentence in held["sentences"])
     page = (done / "report.html").read_text()
     assert "mean average precision" in page
     assert "points of mAP" in page
@@ -163,11 +166,11 @@ def test_precision_on_draws_is_that_of_images_repeated():
     rows, rng = scores_of(1, 1.0), np.random.default_rng(3)
     weights = rng.multinomial(60, np.full(60, 1 / 60), size=20)
     for k in range(4):
-        found = average_precision_on_draws(rows.scores[:, k], rows.on[:, k], weights.astype(float))
+        found = weighted_average_precision(rows.scores[:, k], rows.on[:, k], weights.astype(float))
         for value, counts in zip(found, weights, strict=True):
             on, scores = (np.repeat(x[:, k], counts) for x in (rows.on, rows.scores))
             assert value == pytest.approx(average_precision_score(on, scores))
-    assert np.isnan(average_precision_on_draws(np.arange(3.0), np.array([True, False, False]), np.eye(3)[1:2])).all()
+    assert np.isnan(weighted_average_precision(np.arange(3.0), np.array([True, False, False]), np.eye(3)[1:2])).all()
 
 
 def test_draws_keep_groups_whole():
@@ -176,15 +179,15 @@ def test_draws_keep_groups_whole():
     ids = np.array([f"{i:03d}" for i in range(180)])
     whole = Scores(ids, np.repeat(one.ids, 3), one.classes, *three)
     apart = Scores(ids, ids, one.classes, *three)
-    width = {name: np.diff(multilabel_verdict.interval(r))[0] for name, r in (("1", one), ("3", whole), ("no", apart))}
+    width = {name: np.diff(map_interval(r))[0] for name, r in (("1", one), ("3", whole), ("no", apart))}
     assert width["3"] == pytest.approx(width["1"], rel=0.02)  # copies add nothing
     assert width["no"] == pytest.approx(width["1"] / np.sqrt(3), rel=0.2)
-    assert multilabel_verdict.interval(scores_of(1, 1.0, 1)) is None
-    found, groups = multilabel_verdict.draw(scores_of(1, 1.0))
+    assert map_interval(scores_of(1, 1.0, 1)) is None
+    found = bootstrap_map(scores_of(1, 1.0))
     rows = scores_of(1, 1.0)
-    assert groups == 30
+    assert found.groups == 30
     assert found.value == pytest.approx(average_precision_score(rows.on, rows.scores, average="macro"))
-    assert abs(found.draws.mean() - found.value) < 0.05
+    assert abs(found.replicates.mean() - found.value) < 0.05
 
 
 def test_the_judge_pairs_seeds_and_takes_a_single_run_for_each():
@@ -193,15 +196,21 @@ def test_the_judge_pairs_seeds_and_takes_a_single_run_for_each():
         "sl-mlp": {s: scores_of(10 + s, 3.0) for s in (0, 1, 2)},
         "foreign": {0: scores_of(20, 0.8)},
     }
-    better, other = multilabel_verdict.judge(multilabel_verdict.hold(runs, "sl"), "sl")
-    value = {m: np.mean([multilabel_verdict.draw(r)[0].value for r in of.values()]) for m, of in runs.items()}
+
+    def judge(runs, baseline):
+        sets = {method: {"films": by_seed} for method, by_seed in runs.items()}
+        verdict = judge_over_datasets(bootstrap_runs(sets, baseline), baseline, metric="map")
+        return [single for c in verdict.comparisons for single in c.sets]
+
+    better, other = judge(runs, "sl")
+    value = {m: 100 * np.mean([bootstrap_map(r).value for r in of.values()]) for m, of in runs.items()}
     assert (better.winner, better.seeds) == ("sl-mlp", 3)
-    assert better.mean.value == pytest.approx(value["sl-mlp"] - value["sl"])
+    assert better.difference == pytest.approx(value["sl-mlp"] - value["sl"])
     assert (other.winner, other.seeds) == (None, 3)
-    assert other.mean.value == pytest.approx(value["foreign"] - value["sl"])
-    same = multilabel_verdict.judge(multilabel_verdict.hold({"a": runs["sl"], "b": runs["sl"]}, "a"), "a")[0]
-    assert (same.mean.value, same.winner) == (0.0, None)
+    assert other.difference == pytest.approx(value["foreign"] - value["sl"])
+    [same] = judge({"a": runs["sl"], "b": runs["sl"]}, "a")
+    assert (same.difference, same.winner) == (0.0, None)
     wrong = scores_of(1, 1.0)
     runs["foreign"] = {0: Scores(wrong.ids[::-1], wrong.groups, wrong.classes, wrong.on, wrong.scores)}
-    with pytest.raises(SlmlpError, match="foreign, seed 0, was asked about other images or labels than"):
-        multilabel_verdict.judge(multilabel_verdict.hold(runs, "sl"), "sl")
+    with pytest.raises(SlmlpError, match="foreign, seed 0, has scores of other images or labels of films than SL"):
+        judge(runs, "sl")

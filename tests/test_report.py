@@ -118,12 +118,13 @@ def row_of(dom: Page, label: str) -> str:
 
 def test_numbers_on_the_page_are_the_rounded_inputs(folder, dom):
     found, verdict = records.read(folder / "results.jsonl"), json.loads((folder / "verdict.json").read_text())
-    [c] = verdict["comparisons"]
+    unseen = verdict["tasks"][verdict["headline"]]
+    [c] = unseen["comparisons"]
     for method, label in (("sl", "SL"), ("sl-mlp", "SL-MLP")):
         [shown] = [r for r in tables.grid(inputs.read(folder)).rows if r.method == method]
         text = row_of(dom, label + ("better" if shown.better else str(shown.cells[0].value)))
-        mean = verdict["means"][method]
-        expected = [f"{mean['mean']:.1f}", f"{mean['low']:.1f}–{mean['high']:.1f}"]
+        mean = unseen["means"][method]
+        expected = [f"{mean['value']:.1f}", f"{mean['low']:.1f}–{mean['high']:.1f}"]
         for task, metric, scale, digits in (
             ("source", "accuracy", 100, 1),
             ("measures", "discriminative_ratio_source", 1, 2),
@@ -236,7 +237,7 @@ def test_a_single_rate_and_a_failed_one_are_said(tmp_path):
 def test_no_difference_names_what_could_have_been_found(tmp_path):
     folder = make(tmp_path, with_map=False, curves=False)
     verdict = json.loads((folder / "verdict.json").read_text())
-    verdict["comparisons"][0].update(low=-1.0, high=2.0, p_holm=0.4)
+    verdict["tasks"][verdict["headline"]]["comparisons"][0].update(low=-1.0, high=2.0, p_holm=0.4)
     report_folder.write(folder / "verdict.json", verdict)
     dom = Page(report.write(folder).read_text())
     text = text_of(dom)

@@ -41,7 +41,10 @@ def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
 )
 def test_best_is_marked_only_where_the_verdict_supports_it(comparisons, expected):
     study = {"methods": ["sl", "sl-mlp"]}
-    assert inputs.Inputs(Path(), study, [], {"comparisons": comparisons}, None).better() == expected
+    assert (
+        inputs.Inputs(Path(), study, [], {"headline": "x", "tasks": {"x": {"comparisons": comparisons}}}, None).better()
+        == expected
+    )
 
 
 def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):

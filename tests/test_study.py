@@ -52,6 +52,11 @@ def done(shapes, once) -> Path:
     return once("study", make)
 
 
+def task(folder: Path) -> dict:
+    """Return the verdict on the held-out classes."""
+    return files.read_json(folder / "verdict.json")["tasks"]["unseen accuracy"]
+
+
 def rows(folder: Path, **wanted: object) -> list[records.Result]:
     return [r for r in records.read(folder / "results.jsonl") if all(getattr(r, k) == v for k, v in wanted.items())]
 
@@ -98,7 +103,7 @@ def test_the_chosen_rate_is_the_best_on_validation_and_pairs_share_all_but_the_m
 
 def test_verdict_and_page_say_the_same(done):
     verdict = files.read_json(done / "verdict.json")
-    (comparison,) = verdict["comparisons"]
+    (comparison,) = verdict["tasks"]["unseen accuracy"]["comparisons"]
     values = {(r.method, r.seed): r.value for r in rows(done, role="final", task="unseen", metric="accuracy")}
     by_hand = [100 * (values["sl-mlp", s] - values["sl", s]) for s in (0, 1)]
     assert comparison["per_seed"] == pytest.approx(by_hand)
@@ -183,7 +188,7 @@ def test_more_seeds_train_only_those(shapes, done, tmp_path):
     now = {p: p.stat().st_mtime_ns for p in (done / "runs").glob("*/encoder.safetensors")}
     assert {p: now[p] for p in stamps} == stamps
     assert {p.parent.name for p in now.keys() - stamps.keys()} == {"sl-seed2", "sl-mlp-seed2"}
-    assert len(files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"]) == 3
+    assert len(task(done)["comparisons"][0]["per_seed"]) == 3
 
 
 def test_other_settings_are_refused(shapes, done, capsys):
@@ -262,8 +267,8 @@ def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["discriminative_ratio_unseen"] > 0
     pair = [runs / "sl-seed0", runs / "sl-seed1", runs / "sl-mlp-seed0", runs / "sl-mlp-seed1"]
     assert here("compare", *pair, f"{PROBE} --out", tmp_path / "compared") == 0
-    (difference,) = files.read_json(tmp_path / "compared" / "verdict.json")["comparisons"]
-    first_two = files.read_json(done / "verdict.json")["comparisons"][0]["per_seed"][:2]
+    (difference,) = task(tmp_path / "compared")["comparisons"]
+    first_two = task(done)["comparisons"][0]["per_seed"][:2]
     assert difference["per_seed"] == pytest.approx(first_two)
 
 
@@ -286,8 +291,10 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
     page = study.study(str(shapes), tmp_path / "study", cfg).read_text()
-    verdict = files.read_json(tmp_path / "study" / "verdict.json")
-    assert [(c["a"], c["b"], c["seeds"]) for c in verdict["mlp"]] == [("simclr:projector.depth=0:seeds=1", "simclr", 1)]
+    verdict = task(tmp_path / "study")
+    assert [(c["a"], c["b"], c["seeds"]) for c in verdict["pairs"]] == [
+        ("simclr:projector.depth=0:seeds=1", "simclr", 1)
+    ]
     assert [c["seeds"] for c in verdict["comparisons"]] == [2, 2, 1]
     compute = files.read_json(tmp_path / "study" / "study.json")["compute"]
     assert list(compute.values()) == [1, 2, 2, 2]

@@ -110,7 +110,7 @@ def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
     assert compared == ["sl-mlp", "timm:test_resnet@random", "random-init:resnet10", "random-init:test_resnet"]
     first = verdict["tasks"]["linear accuracy"]["comparisons"][0]
     assert first["a"] == "sl"
-    assert [(one["name"], one["seeds"]) for one in first["sets"]] == [("grey-shapes", 2), ("plain", 2)]
+    assert [(*one["data"], one["seeds"]) for one in first["sets"]] == [("grey-shapes", 2), ("plain", 2)]
     rows = records.read(done / "results.jsonl")
 
     def mean(method, data):
@@ -119,7 +119,7 @@ def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
         )
 
     for one in first["sets"]:
-        assert one["difference"] == pytest.approx(100 * (mean("sl-mlp", one["name"]) - mean("sl", one["name"])))
+        assert one["difference"] == pytest.approx(100 * (mean("sl-mlp", *one["data"]) - mean("sl", *one["data"])))
     assert first["difference"] == pytest.approx(np.mean([one["difference"] for one in first["sets"]]))
     assert {"knn accuracy", "fewshot accuracy", "labels accuracy_at_1_shots"} <= verdict["tasks"].keys()
 
@@ -298,7 +298,8 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
 )
 def test_the_axis_of_a_chart_keeps_its_group_on_a_phone(width, said):
     bar = {"difference": 1.0, "low": 0.5, "high": 1.5}
-    compared = {"a": "sl", "b": "timm:long_name@w.safetensors", "words": "w", "sets": [{**bar, "name": "one"}]}
+    compared = {"a": "sl", "b": "timm:long_name@w.safetensors", "sentence": "w", "random_effects": None}
+    compared["sets"] = [{**bar, "data": ["one"]}]
     if width == 720:
         compared["b"] = "timm:long_name"
     shown = SimpleNamespace(methods=["sl", compared["b"]])

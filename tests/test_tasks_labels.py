@@ -18,8 +18,9 @@ from slmlp import config
 from slmlp.evaluation.tasks import labels as module
 from slmlp.evaluation.tasks.labels import labels, rank
 from slmlp.probes.linear import evaluate, train_probe
+from slmlp.results.comparison import compare, mean_of, pair
 from slmlp.results.intervals import clustered_mean, crossed_mean
-from slmlp.results.verdict import compare, mean_interval
+from slmlp.results.sentences import sentence
 from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
 
@@ -127,21 +128,21 @@ def test_draws_pair_and_their_variance_is_in_the_comparison():
     worse = [dataclasses.replace(p, x=p.x + 2 * np.random.default_rng(3).normal(size=p.x.shape)) for p in (train, test)]
     cfg = config.Labels((0.04,), draws=4)
     a, b = labels(*worse, cfg, PROBE)[0].predictions, labels(train, test, cfg, PROBE)[0].predictions
-    found = compare("sl", "sl-mlp", [(a, b)])
+    found = compare("sl", "sl-mlp", "accuracy", pair("data", {0: (a, b)}))
     d = (b.correct - a.correct).reshape(4, 120)
     expected = crossed_mean(d, test.groups)  # one seed: draws and images
     assert (found.draws, found.images, found.seeds) == (4, 120, 1)
-    assert found.standard_error == pytest.approx(100 * expected.standard_error)
-    assert found.interval == pytest.approx(tuple(100 * v for v in expected.interval))
-    assert found.standard_error > 100 * np.sqrt(clustered_mean(d.mean(0), test.groups).variance)
-    assert "one seed, 4 draws of the training images, 120 images" in found.sentence
-    assert mean_interval([a]).images == 120
-    three = compare("sl", "sl-mlp", [(a, b), (b, a), (a, b)])
+    assert found.estimate.standard_error == pytest.approx(100 * expected.standard_error)
+    assert found.estimate.interval == pytest.approx(tuple(100 * v for v in expected.interval))
+    assert found.estimate.standard_error > 100 * np.sqrt(clustered_mean(d.mean(0), test.groups).variance)
+    assert "one seed, 4 draws of the training images, 120 images" in sentence(found)
+    assert mean_of([a]).images == 120
+    three = compare("sl", "sl-mlp", "accuracy", pair("data", {0: (a, b), 1: (b, a), 2: (a, b)}))
     values = np.stack([d, -d, d])
     by_seed, by_draw = values.mean((1, 2)).var(ddof=1) / 3, values.mean((0, 2)).var(ddof=1) / 4
     images = clustered_mean(values.mean((0, 1)), test.groups).variance
-    assert three.standard_error == pytest.approx(100 * np.sqrt(by_seed + by_draw + images))
-    assert "3 seeds, 4 draws" in three.sentence
+    assert three.estimate.standard_error == pytest.approx(100 * np.sqrt(by_seed + by_draw + images))
+    assert "3 seeds, 4 draws" in sentence(three)
 
 
 def test_global_random_state_is_untouched():

@@ -15,9 +15,12 @@ import pytest
 from scipy import stats
 
 from slmlp.config.names import display
-from slmlp.results.intervals import clustered_mean, crossed_mean, holm, share_interval
+from slmlp.results.comparison import Comparison, mean_of, pair
+from slmlp.results.comparison import compare as compare_paired
+from slmlp.results.intervals import Estimate, clustered_mean, crossed_mean, holm, share_interval
 from slmlp.results.records import Predictions
-from slmlp.results.verdict import Comparison, compare, judge, mean_interval
+from slmlp.results.sentences import sentence
+from slmlp.results.verdict import judge
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -28,6 +31,17 @@ def rows(correct, groups=None) -> Predictions:
     groups = ids if groups is None else np.array([f"u{u}" for u in groups])
     predicted = np.where(np.asarray(correct, dtype=bool), "cat", "dog")
     return Predictions(ids, groups, np.full(n, "cat"), predicted, np.zeros(n, dtype=np.int64))
+
+
+def compare(a: str, b: str, pairs) -> Comparison:
+    """Compare over pairs of predictions, one a seed."""
+    return compare_paired(a, b, "accuracy", pair("data", dict(enumerate(pairs))))
+
+
+def told(c: Comparison, value: float, p: float, p_holm: float, family: int = 1) -> Comparison:
+    """Return the comparison with another value and p-values."""
+    variance = (value / stats.t.ppf(1 - p / 2, 10)) ** 2
+    return dataclasses.replace(c, estimate=Estimate(value, variance, 10), p_holm=p_holm, family=family)
 
 
 def study(share_a: float, share_b: float, n: int = 400, seeds: int = 5, seed: int = 0):
@@ -41,10 +55,10 @@ def test_one_seed_is_a_paired_t_test_over_images():
     test = stats.ttest_rel(b.correct, a.correct)
     interval = test.confidence_interval(0.95)
     assert found.difference == pytest.approx(100 * (b.correct - a.correct).mean())
-    assert found.p == pytest.approx(test.pvalue)
-    assert found.interval == pytest.approx((100 * interval.low, 100 * interval.high))
-    assert found.degrees == 399
-    assert "one seed: images only" in found.sentence
+    assert found.estimate.p == pytest.approx(test.pvalue)
+    assert found.estimate.interval == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert found.estimate.degrees == 399
+    assert "one seed: images only" in sentence(found)
 
 
 def test_groups_of_one_image_and_copies_of_groups():
@@ -80,14 +94,16 @@ def test_seed_and_image_variance_add_with_welch_satterthwaite():
     image_part = clustered_mean(d.mean(0), groups.astype(str)).variance
     se = np.sqrt(seed_part + image_part)
     degrees = se**4 / (seed_part**2 / 3 + image_part**2 / 19)
-    assert found.standard_error == pytest.approx(100 * se)
-    assert found.degrees == pytest.approx(degrees)
-    assert found.interval == pytest.approx(
+    assert found.estimate.standard_error == pytest.approx(100 * se)
+    assert found.estimate.degrees == pytest.approx(degrees)
+    assert found.estimate.interval == pytest.approx(
         tuple(100 * (d.mean() + s * stats.t.ppf(0.975, degrees) * se) for s in (-1, 1))
     )
-    assert found.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / se, degrees))
-    assert found.detectable == pytest.approx(100 * se * (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)))
-    assert found.seed_differences == pytest.approx(tuple(100 * d.mean(1)))
+    assert found.estimate.p == pytest.approx(2 * stats.t.sf(abs(d.mean()) / se, degrees))
+    assert found.estimate.detectable == pytest.approx(
+        100 * se * (stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees))
+    )
+    assert found.per_seed == pytest.approx(tuple(100 * d.mean(1)))
     assert (found.seeds, found.images, found.groups) == (4, 60, 20)
 
 
@@ -156,18 +172,20 @@ def test_the_detectable_difference_is_found_in_four_of_five_studies():
 def test_words_for_better_worse_and_undecided():
     better = compare("sl", "sl-mlp", study(0.5, 0.6, n=2000))
     assert better.winner == "sl-mlp"
-    low, high = (f"{v:.1f}" for v in better.interval)
-    assert better.sentence == (
+    low, high = (f"{v:.1f}" for v in better.estimate.interval)
+    assert sentence(better) == (
         f"SL-MLP beats SL by +{better.difference:.1f} points (95 % CI {low} to {high}, 5 seeds, 2,000 images)"
     )
     worse = compare("sl", "sl-mlp", [(b, a) for a, b in study(0.5, 0.6, n=2000)])
     assert worse.winner == "sl"
-    assert worse.sentence == better.sentence.replace("SL-MLP beats SL", "SL beats SL-MLP")
+    assert sentence(worse) == sentence(better).replace("SL-MLP beats SL", "SL beats SL-MLP")
     assert worse.difference == -better.difference
     undecided = compare("sl", "sl-mlp", study(0.5, 0.5))
     assert undecided.winner is None
-    assert undecided.sentence.startswith("no difference found between SL-MLP and SL: ")
-    assert undecided.sentence.endswith(f"this study could have found {undecided.detectable:.1f} points")
+    assert sentence(undecided).startswith("no difference found between SL-MLP and SL: ")
+    assert sentence(undecided).endswith(
+        f"; minimum detectable difference (80 % power) {undecided.estimate.detectable:.1f} points"
+    )
 
 
 def test_groups_are_told_where_they_are_not_images():
@@ -176,21 +194,22 @@ def test_groups_are_told_where_they_are_not_images():
         "b",
         [(rows(a.correct, np.arange(400) // 4), rows(b.correct, np.arange(400) // 4)) for a, b in study(0.5, 0.5)],
     )
-    assert "400 images of 100 groups" in found.sentence
+    assert "400 images of 100 groups" in sentence(found)
 
 
 def test_rounding_does_not_hide_the_side_of_zero():
     base = compare("sl", "sl-mlp", study(0.5, 0.6))
-    near = dataclasses.replace(base, difference=0.9, interval=(0.012, 1.79), p=0.04, p_holm=0.04)
-    assert "95 % CI 0.01 to 1.8" in near.sentence
-    none = dataclasses.replace(base, difference=-0.0, interval=(-1.0, 1.0), p=1.0, p_holm=1.0)
-    assert "SL: +0.0 points (95 % CI -1.0 to 1.0" in none.sentence
+    near = dataclasses.replace(base, estimate=Estimate(0.9, 0.2, 10, (0.012, 1.79)), p_holm=0.04)
+    assert "95 % CI 0.01 to 1.8" in sentence(near)
+    none = dataclasses.replace(base, estimate=Estimate(-0.0, 0.25, 10, (-1.0, 1.0)), p_holm=1.0)
+    assert "SL: +0.0 points (95 % CI -1.0 to 1.0" in sentence(none)
 
 
 def test_identical_predictions_are_no_difference():
     same = [(a, a) for a, _ in study(0.5, 0.5)]
     found = compare("sl", "sl-mlp", same)
-    assert (found.difference, found.p, found.winner, found.detectable) == (0.0, 1.0, None, 0.0)
+    assert (found.difference, found.estimate.p, found.winner, found.estimate.detectable) == (0.0, 1.0, None, 0.0)
+    assert sentence(found) == "no difference found between SL-MLP and SL: equal on every image and seed"
 
 
 def test_several_methods_are_corrected_together():
@@ -203,12 +222,12 @@ def test_several_methods_are_corrected_together():
         runs["same"][s] = rows(right ^ (random.random(3000) < 0.02))
         runs["bad"][s] = rows(right & (random.random(3000) < 0.9))
     verdict = judge(runs, "sl")
-    by_name = {c.method_b: c for c in verdict.comparisons}
-    assert [c.method_b for c in verdict.comparisons] == ["good", "same", "bad"]
+    by_name = {c.b: c for c in verdict.comparisons}
+    assert [c.b for c in verdict.comparisons] == ["good", "same", "bad"]
     assert [by_name[m].winner for m in ("good", "same", "bad")] == ["good", None, "sl"]
-    assert all(c.comparisons == 3 for c in verdict.comparisons)
+    assert all(c.family == 3 for c in verdict.comparisons)
     np.testing.assert_allclose(
-        [c.p_holm for c in verdict.comparisons], holm(np.array([c.p for c in verdict.comparisons]))
+        [c.p_holm for c in verdict.comparisons], holm(np.array([c.estimate.p for c in verdict.comparisons]))
     )
     assert verdict.sentences[0].startswith(
         "taken together (3 comparisons, Holm-corrected at 5 %): good beats SL; bad loses to SL; "
@@ -219,12 +238,12 @@ def test_several_methods_are_corrected_together():
 
 def test_a_difference_that_the_correction_takes_away_is_said_so():
     base = compare("sl", "sl-mlp", study(0.5, 0.6))
-    lost = dataclasses.replace(base, p=0.03, p_holm=0.09, comparisons=3)
+    lost = told(base, 5.0, 0.03, 0.09, 3)
     assert lost.winner is None
     assert lost.changed_by_correction
-    assert lost.sentence.startswith("no difference found between SL-MLP and SL")
-    assert "p = 0.03), among 3 comparisons it does not (Holm-corrected p = 0.09)" in lost.sentence
-    kept = dataclasses.replace(base, p=0.01, p_holm=0.03, comparisons=3)
+    assert sentence(lost).startswith("no difference found between SL-MLP and SL")
+    assert "p = 0.03), among 3 comparisons it does not (Holm-corrected p = 0.09)" in sentence(lost)
+    kept = told(base, 5.0, 0.01, 0.03, 3)
     assert kept.winner == "sl-mlp"
     assert not kept.changed_by_correction
 
@@ -242,12 +261,12 @@ def test_only_shared_seeds_are_compared_and_the_rest_is_told():
     pairs = study(0.5, 0.6, seeds=4)
     runs = {"sl": {s: pairs[s][0] for s in (0, 1, 2)}, "sl-mlp": {s: pairs[s][1] for s in (1, 2, 3)}}
     verdict = judge(runs, "sl")
-    assert verdict.comparisons[0] == compare("sl", "sl-mlp", pairs[1:3])
+    assert verdict.comparisons[0].estimate == compare("sl", "sl-mlp", pairs[1:3]).estimate
     assert verdict.sentences[1].startswith("seeds 0, 3 left out of SL-MLP against SL")
     runs |= {"byol": runs["sl-mlp"], "simclr": {2: pairs[2][1]}}
     assert judge(runs, "sl").sentences[4:] == (
-        "seeds 0, 3 left out of SL-MLP, BYOL against SL: only one of the two was trained with them",
-        "seeds 0, 1 left out of SimCLR against SL: only one of the two was trained with them",
+        "seeds 0, 3 left out of SL-MLP, BYOL against SL: only one of the two has them",
+        "seeds 0, 1 left out of SimCLR against SL: only one of the two has them",
     )
     with pytest.raises(SlmlpError, match="no seed has predictions of both SL and SL-MLP"):
         judge({"sl": {0: pairs[0][0]}, "sl-mlp": {1: pairs[1][1]}}, "sl")
@@ -275,20 +294,27 @@ def test_what_cannot_be_paired_is_named():
 
 
 def test_a_comparison_survives_json():
-    found = compare("sl", "sl-mlp", study(0.5, 0.6))
-    back = json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False))
-    back["interval"], back["seed_differences"] = tuple(back["interval"]), tuple(back["seed_differences"])
-    assert Comparison(**back) == found
+    pairs = study(0.5, 0.6)
+    runs = {name: {s: pairs[s][side] for s in range(5)} for side, name in enumerate(("sl", "sl-mlp"))}
+    verdict = judge(runs, "sl")
+    found, back = verdict.comparisons[0], json.loads(json.dumps(verdict.to_json(), allow_nan=False))
+    assert back["sentences"] == [sentence(found)]
+    (c,) = back["comparisons"]
+    assert (c["low"], c["high"]) == found.estimate.interval
+    assert (c["difference"], c["p"], c["detectable"]) == (found.difference, found.estimate.p, found.estimate.detectable)
+    assert (c["per_seed"], c["p_holm"], c["winner"]) == (list(found.per_seed), found.p_holm, found.winner)
+    assert back["means"]["sl"]["value"] == pytest.approx(100 * mean_of(list(runs["sl"].values())).estimate.value)
+    assert back["means"]["sl"]["low"] < back["means"]["sl"]["value"] < back["means"]["sl"]["high"]
 
 
 def test_a_method_alone_has_an_interval_over_seeds_and_images():
     runs = [a for a, _ in study(0.7, 0.7)]
-    found = mean_interval(runs)
+    found = mean_of(runs).estimate
     values = np.stack([r.correct for r in runs])
     assert found.value == pytest.approx(values.mean())
     assert found.interval == crossed_mean(values, runs[0].groups).interval
-    assert mean_interval(runs[:1]).interval == share_interval(runs[0].correct, runs[0].groups)
-    assert mean_interval([rows(np.arange(40) > 0)]).interval[1] == 1.0
+    assert mean_of(runs[:1]).estimate.interval == share_interval(runs[0].correct, runs[0].groups)
+    assert mean_of([rows(np.arange(40) > 0)]).estimate.share_interval[1] == 1.0
 
 
 def test_display_names():

@@ -64,9 +64,10 @@ class DetectCommand:
         page = detect(words, data, self.out, given=given, cfg=self.detection)
         if processes.is_main():
             verdict = files.read_json(Path(self.out) / "verdict.json")
-            for key, mean in verdict["means"].items():
-                ends = "" if mean["low"] is None else f" (95 % CI {mean['low']:.1f} to {mean['high']:.1f})"
-                print(f"{key}: {mean['mean']:.2f} %{ends}")
+            for task in verdict["tasks"].values():
+                for name, mean in task["means"].items():
+                    ends = "" if mean["low"] is None else f" (95 % CI {mean['low']:.1f} to {mean['high']:.1f})"
+                    print(f"{name} {task['metric']}: {mean['value']:.2f} %{ends}")
             for sentence in verdict["sentences"]:
                 print(sentence)
             print(f"report: {page}")

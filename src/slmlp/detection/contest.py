@@ -18,12 +18,12 @@ from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.evaluate import Kind, average_precision
-from slmlp.detection.resample import draws, match, weighted
+from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
 from slmlp.encoders import Encoder
 from slmlp.experiments.contenders import Contender
 from slmlp.results import records
-from slmlp.results.drawn import Drawn, spread
+from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.records import Result
 from slmlp.results.store import ResultsStore, Subject, slug
 from slmlp.runtime import device, distributed, files, processes
@@ -197,15 +197,15 @@ class Contest:
         truth, rows = data.truth(), []
         for kind in self.kinds:
             values = average_precision(truth, found, kind)
-            intervals = drawn(truth, found, kind, self.cfg.resamples)
+            intervals = bootstraps(truth, found, kind, self.cfg.resamples)
             for metric, value in values.items():
-                held = intervals.get(metric)
+                bootstrap = intervals.get(metric)
                 rows.append(
                     Result(
                         run=subject.run, method=subject.method, encoder=subject.encoder, seed=subject.seed,
                         task=self.task(part), data=self.name, metric=metric, value=value, n=len(data),
                         role=subject.role, epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels,
-                        interval=_finite(spread([held], len(data)).interval) if held else None,
+                        interval=_interval(bootstrap) if bootstrap else None,
                         hashes=self._hashes(identity, part), predictions=file,
                         extra={
                             "settings": self._settings_hash(part), "part": part, "detect_seed": self.cfg.seed,
@@ -219,12 +219,13 @@ class Contest:
         say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
 
 
-def drawn(truth: dict[str, Any], found: predict.Found, kind: Any, count: int) -> dict[str, Drawn]:
-    """Return AP and AP50 of a kind with their values on ``count`` draws of the images."""
+def bootstraps(truth: dict[str, Any], found: predict.Found, kind: Any, replicates: int) -> dict[str, Bootstrap]:
+    """Return AP and AP50 of a kind with their values on bootstrap replicates of the images."""
     matches, images = match(truth, found, kind), len(truth["images"])
-    weights = np.concatenate([np.ones((1, images)), draws(images, count)])
+    weights = np.concatenate([np.ones((1, images)), bootstrap_weights(images, replicates)])
     return {
-        f"{kind}_{name}": Drawn(float(values[0]), values[1:]) for name, values in weighted(matches, weights).items()
+        f"{kind}_{name}": Bootstrap(float(values[0]), values[1:], images, images)
+        for name, values in weighted(matches, weights).items()
     }
 
 
@@ -233,9 +234,9 @@ def share(cfg: config.Detection) -> slice:
     return distributed.batch_part(cfg.batch_size) if processes.is_distributed() else slice(None)
 
 
-def _finite(interval: tuple[float, float]) -> tuple[float, float] | None:
-    low, high = interval
-    return (max(0.0, low), min(1.0, high)) if high < float("inf") else None
+def _interval(bootstrap: Bootstrap) -> tuple[float, float] | None:
+    mean = bootstrap_mean([bootstrap])
+    return mean.share_interval if mean.variance < float("inf") else None
 
 
 def _save(detector: model.Detector, place: Path, contender: Contender) -> None:

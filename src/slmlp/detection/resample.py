@@ -1,10 +1,10 @@
-"""Intervals for average precision over images: AP is no mean over images, so images are drawn anew and AP taken anew.
+"""Bootstrap of COCO's average precision, which is no mean over images.
 
-Every prediction is matched to the truth once, image by image, by pycocotools. A draw of N images with replacement is
-then a weight of 0, 1, 2 ... for each image, and its AP the weighted accumulation of the same matches: what COCO's
-evaluation would give with every image there as often as it was drawn (tested against exactly that; predictions of one
-image and class with equal scores, which have no order, stand together here). All encoders see the same draws, so their
-differences are paired.
+Every prediction is matched to the truth once, image by image, by pycocotools. A bootstrap replicate of N images is then
+a weight of 0, 1, 2 ... for each image, and its AP the weighted accumulation of the same matches: what COCO's evaluation
+would give with every image repeated as often (tested against exactly that; predictions of one image and class with
+equal scores, which have no order, stand together here). All encoders get the same replicates, so their differences are
+paired.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def _joined(cells: list[dict[str, Any]], images: dict[Any, int], n: int) -> Matc
 
 
 def weighted(matches: list[Matches], weights: Array) -> dict[str, Array]:
-    """Return ``ap`` and ``ap50`` (R,) for R rows of ``weights`` (R, N), the number of times each image is there.
+    """Return ``ap`` and ``ap50`` (R,) for R rows of ``weights`` (R, N), the number of times each image counts.
 
-    A draw in which a class has no object leaves the class out, as COCO does; one without any object is NaN.
+    A row in which a class has no object leaves the class out, as COCO does; one without any object is NaN.
     """
     sums, halves = np.zeros(len(weights)), np.zeros(len(weights))
     classes = np.zeros(len(weights))
@@ -89,9 +89,9 @@ def weighted(matches: list[Matches], weights: Array) -> dict[str, Array]:
         block = max(1, CELLS // max(1, len(one.image)))
         for first in range(0, len(weights), block):
             rows = slice(first, first + block)
-            there = weights[rows] @ one.objects  # (R,)
-            ap = _class_ap(one, weights[rows], there)  # (T, R)
-            counted = there > 0
+            objects = weights[rows] @ one.objects  # (R,)
+            ap = _class_ap(one, weights[rows], objects)  # (T, R)
+            counted = objects > 0
             sums[rows] += np.where(counted, ap.mean(axis=0), 0)
             halves[rows] += np.where(counted, ap[0], 0)
             classes[rows] += counted
@@ -99,7 +99,7 @@ def weighted(matches: list[Matches], weights: Array) -> dict[str, Array]:
         return {"ap": sums / classes, "ap50": halves / classes}
 
 
-def _class_ap(one: Matches, weights: Array, there: Array) -> Array:
+def _class_ap(one: Matches, weights: Array, objects: Array) -> Array:
     """Return the 101-point AP (T, R) of one class."""
     result = np.zeros((len(IOUS), len(weights)))
     copies = weights[:, one.image]  # (R, D)
@@ -107,14 +107,14 @@ def _class_ap(one: Matches, weights: Array, there: Array) -> Array:
         right, wrong = np.cumsum(copies * one.right[t], axis=1), np.cumsum(copies * one.wrong[t], axis=1)
         precision = right / (right + wrong + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]  # at this recall or a higher one
-        for r in np.flatnonzero(there):
-            at = np.searchsorted(right[r] / there[r], RECALLS, side="left")
+        for r in np.flatnonzero(objects):
+            at = np.searchsorted(right[r] / objects[r], RECALLS, side="left")
             inside = at < right.shape[1]
             result[t, r] = best[r, at[inside]].sum() / len(RECALLS)
     return result
 
 
-def draws(images: int, count: int, seed: int = 0) -> Array:
-    """Return the weights (count, images) of draws with replacement, the same for every encoder."""
+def bootstrap_weights(images: int, replicates: int, seed: int = 0) -> Array:
+    """Return how often each image is in each bootstrap replicate (replicates, images), the same for every encoder."""
     rng = seeds.numpy_generator(seed, "detect-images", images)
-    return rng.multinomial(images, np.full(images, 1 / images), size=count).astype(np.float64)
+    return rng.multinomial(images, np.full(images, 1 / images), size=replicates).astype(np.float64)

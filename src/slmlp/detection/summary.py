@@ -11,13 +11,14 @@ from typing import Any
 
 from slmlp.config.names import display
 from slmlp.detection import pictures, predict
-from slmlp.detection.contest import Contest, drawn
+from slmlp.detection.contest import Contest, bootstraps
 from slmlp.detection.controls import NAMES
 from slmlp.experiments.contenders import Contender
 from slmlp.report import detection as page
-from slmlp.results import records
-from slmlp.results.drawn import Difference, Drawn, compare, spread
+from slmlp.results import records, verdict
+from slmlp.results.intervals import Bootstrap
 from slmlp.results.records import Result
+from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
 
@@ -29,55 +30,40 @@ def write(contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, 
     folder, data = contest.folder, contest.parts[contest.main]
     lines = _lines(contest, rows)
     found = {row.run: predict.read(folder / str(lines[row.run][0].predictions)) for row in rows}
-    truth, samples = data.truth(), {}
-    for row in rows:
-        for kind in contest.kinds:
-            for metric, held in drawn(truth, found[row.run], kind, contest.cfg.resamples).items():
-                samples[row.run, metric] = held
-    pairs = _pairs(rows)
-    metrics = [f"{kind}_{name}" for kind in contest.kinds for name in ("ap", "ap50")]
-    differences = []
-    for metric in metrics:
-        by_name: dict[str, dict[int, Drawn]] = {}
-        for row in rows:
-            if (row.run, metric) in samples:
-                by_name.setdefault(row.name, {})[row.seed] = samples[row.run, metric]
-        here = [(a, b) for a, b in pairs if a in by_name and b in by_name]
-        differences += compare(by_name, here, metric, len(data), title(metric))
+    verdicts = _verdicts(contest, rows, found)
+    comparisons = [c for one in verdicts for c in one.comparisons]
+    note = "one seed an encoder: the intervals are over images only; another training may turn the sign"
+    opening = verdicts[0].sentences if verdicts else ()
+    verdict.write(
+        folder, verdicts, opening or ["One encoder: nothing to compare it with."],
+        note if all(c.seeds == 1 for c in comparisons) else None,
+    )  # fmt: skip
     names = list(dict.fromkeys(row.name for row in rows))
-    means = {}
-    for name in names:
-        for metric in metrics:
-            runs = [samples[r.run, metric] for r in rows if r.name == name and (r.run, metric) in samples]
-            if runs:
-                mean = spread(runs, len(data))
-                means[f"{name} {metric}"] = _mean(mean, len(runs))
-    first = [d for d in differences if d.metric == metrics[0]]
-    verdict = {
-        "sentences": [d.sentence for d in first] or ["One encoder: nothing to compare it with."],
-        "comparisons": [_difference(d) for d in differences],
-        "means": means,
-        "note": (
-            "one seed an encoder: the intervals are over images only; another training may turn the sign"
-            if all(d.seeds == 1 for d in differences)
-            else None
-        ),
-    }
-    files.write_json(folder / "verdict.json", verdict)
     shown = {display(name): next(found[r.run] for r in rows if r.name == name) for name in names}
     drawings = pictures.draw(folder / "pictures", data, shown, contest.cfg.pictures)
     files.write_json(folder / "detect.json", _about(contest, rows, told, lines, drawings))
     return page.write(folder)
 
 
-def title(metric: str) -> str:
-    """Return a metric's name for readers.
-
-    >>> title("box_ap50"), title("mask_ap_small")
-    ('box AP50', 'mask AP small')
-    """
-    kind, _, rest = metric.partition("_")
-    return f"{kind} {rest.replace('ap', 'AP', 1).replace('_', ' ')}"
+def _verdicts(contest: Contest, rows: Sequence[Contender], found: dict[str, predict.Found]) -> list[Verdict]:
+    """Return the verdicts on AP and AP50 of boxes and masks."""
+    data = contest.parts[contest.main]
+    truth = data.truth()
+    runs: dict[str, dict[str, dict[int, Bootstrap]]] = {}  # metric -> name -> seed
+    for kind in contest.kinds:
+        for row in rows:
+            for metric, bootstrap in bootstraps(truth, found[row.run], kind, contest.cfg.resamples).items():
+                runs.setdefault(metric, {}).setdefault(row.name, {})[row.seed] = bootstrap
+    verdicts = []
+    for metric, by_name in runs.items():
+        pairs = [(a, b) for a, b in _pairs(rows) if by_name.get(a, {}).keys() & by_name.get(b, {}).keys()]
+        if pairs:
+            verdicts.append(
+                judge(by_name, rows[0].name, task="detect", metric=metric, data=contest.name, compared=pairs)
+            )
+        else:
+            verdicts.append(alone(by_name, task="detect", metric=metric, data=contest.name))
+    return verdicts
 
 
 def _lines(contest: Contest, rows: Sequence[Contender]) -> dict[str, list[Result]]:
@@ -97,30 +83,6 @@ def _pairs(rows: Sequence[Contender]) -> list[tuple[str, str]]:
     pairs = [(first, name) for name in trained if name != first]
     controls = [name for name in names if name not in trained]
     return pairs + [(control, name) for name in trained for control in controls]
-
-
-def _difference(d: Difference) -> dict[str, Any]:
-    low, high = d.mean.interval
-    return {
-        "a": d.a, "b": d.b, "metric": d.metric, "difference": 100 * d.mean.value, "low": _number(100 * low),
-        "high": _number(100 * high), "p": d.mean.p if _number(d.mean.variance) is not None else 1.0, "p_holm": d.p_holm,
-        "smallest": _number(100 * d.mean.detectable) if _number(d.mean.variance) is not None else None,
-        "seeds": d.seeds, "n": d.images,
-    }  # fmt: skip
-
-
-def _mean(mean: Any, seeds: int) -> dict[str, Any]:
-    low, high = mean.interval
-    return {
-        "mean": 100 * mean.value, "low": _number(max(0.0, 100 * low)), "high": _number(min(100.0, 100 * high)),
-        "seeds": seeds,
-    } if _number(mean.variance) is not None else {
-        "mean": 100 * mean.value, "low": None, "high": None, "seeds": seeds,
-    }  # fmt: skip
-
-
-def _number(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None
 
 
 def _about(

@@ -43,7 +43,9 @@ def _content(folder: Path, about: dict[str, Any], verdict: dict[str, Any], lines
         "kinds": kinds,
         "tables": {kind: _table(kind, about, verdict, lines) for kind in kinds},
         "headings": HEADINGS,
-        "comparisons": [{**c, "title": _metric(c["metric"])} for c in verdict["comparisons"]],
+        "comparisons": [
+            {**c, "title": _metric(c["metric"])} for task in verdict["tasks"].values() for c in task["comparisons"]
+        ],
         "others": _others(about, lines),
         "loss": _loss(folder, about),
         "pictures": [{**one, "uri": _uri(folder / "pictures" / one["file"])} for one in about["pictures"]],
@@ -75,7 +77,7 @@ def _table(kind: str, about: dict[str, Any], verdict: dict[str, Any], lines: lis
                 for x in lines
                 if x.task == "detect" and x.epoch is None and x.run in runs and x.metric == metric
             ]
-            mean = verdict["means"].get(f"{name} {metric}")
+            mean = ((verdict["tasks"].get(f"detect {metric}") or {}).get("means") or {}).get(name)
             shown = words.number(100 * sum(values) / len(values)) if values else words.NOTHING
             cells.append((shown, words.span(mean["low"], mean["high"]) if mean else ""))
         note = "seed " + ", ".join(str(row["seed"]) for row in members) if not members[0]["control"] else "control"

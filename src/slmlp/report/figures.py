@@ -63,7 +63,7 @@ def _limits(comparisons: Sequence[dict[str, Any]]) -> tuple[float, float]:
     for c in comparisons:
         values += [v for v in (c["difference"], c.get("low"), c.get("high")) if v is not None]
         values += list(c.get("per_seed") or [])
-        values += [s * c["smallest"] for s in (-1, 1) if c.get("smallest") is not None]
+        values += [s * c["detectable"] for s in (-1, 1) if c.get("detectable") is not None]
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
@@ -73,7 +73,7 @@ def _forest_row(axes: Axes, inputs: Inputs, c: dict[str, Any], top: float, lette
     """Draw one comparison between ``top`` and ``top - 1``: a line of text, the mean, the seeds below it."""
     colour = look(inputs.methods, c["b"])["color"] if c["b"] in inputs.methods else INK
     axes.axhspan(top - 0.3, top, color=PAPER, linewidth=0, zorder=2.2)  # no grid behind the words
-    smallest, low, high = c.get("smallest"), c.get("low"), c.get("high")
+    smallest, low, high = c.get("detectable"), c.get("low"), c.get("high")
     if smallest is not None:
         axes.fill_between([-smallest, smallest], top - 0.94, top - 0.34, color=SOFT, alpha=0.16, linewidth=0)
     if low is not None and high is not None:

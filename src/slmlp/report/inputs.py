@@ -71,9 +71,14 @@ class Inputs:
         return list(dict.fromkeys(r.method for r in self.rows if r.role == "baseline" and r.method not in self.methods))
 
     @property
+    def task(self) -> dict[str, Any]:
+        """Return the verdict on the held-out classes; empty where none was written."""
+        return dict((self.verdict.get("tasks") or {}).get(self.verdict.get("headline")) or {})
+
+    @property
     def comparisons(self) -> list[dict[str, Any]]:
         """Return the verdict's comparisons; ``difference`` is b - a in percentage points."""
-        return list(self.verdict.get("comparisons") or [])
+        return list(self.task.get("comparisons") or [])
 
     def better(self) -> set[str]:
         """Return the methods that the verdict supports as better than all they were compared with.

@@ -35,28 +35,30 @@ def forest(inputs: SuiteInputs, width: int, name: str, comparison: dict[str, Any
         letters = left // 8
         for i, one in enumerate(rows):
             _bar(axes, -i, one["difference"], one["low"], one["high"], colour, "o", 7)
-            _label(axes, -i, words.short(one["name"], letters), "normal")
+            _label(axes, -i, words.short(one["data"][0], letters), "normal")
+        other = comparison["random_effects"]
         if several:
             at = -len(rows)
             axes.axhline(at + 0.5, color=SOFT, linewidth=0.8)
-            these, like = comparison["these"], comparison["like"]
-            _bar(axes, at, comparison["difference"], these["low"], these["high"], colour, "D", 9)
-            _label(axes, at, "mean, these sets", "bold")
-            _bar(axes, at - 1, comparison["difference"], like["low"], like["high"], colour, "D", 9, faint=True)
-            _label(axes, at - 1, "sets like these", "bold")
+            _bar(axes, at, comparison["difference"], comparison["low"], comparison["high"], colour, "D", 9)
+            _label(axes, at, "fixed effects", "bold")
+            _bar(axes, at - 1, comparison["difference"], other["low"], other["high"], colour, "D", 9, faint=True)
+            _label(axes, at - 1, "random effects", "bold")
+        by_set = ", ".join(f"{one['data'][0]} {words.signed(one['difference'])}" for one in rows)
         axes.margins(x=0.06)
         label = f"{display(comparison['b'])} − {display(comparison['a'])}, percentage points"
         if len(label) > max(30, width // 8):  # the heading above it names both
             label = "difference, percentage points"
         axes.set_xlabel(label, parse_math=False)
-        return to_svg(figure, name, comparison["words"])
+        return to_svg(figure, name, f"{comparison['sentence']}; {by_set}")
 
 
 def _bar(
-    axes: Axes, y: float, value: float, low: float, high: float, colour: str, marker: str, size: int,
+    axes: Axes, y: float, value: float, low: float | None, high: float | None, colour: str, marker: str, size: int,
     *, faint: bool = False,
 ) -> None:  # fmt: skip
-    axes.plot([low, high], [y, y], color=colour, linewidth=2.6, solid_capstyle="butt", alpha=0.5 if faint else 1.0)
+    if low is not None and high is not None:
+        axes.plot([low, high], [y, y], color=colour, linewidth=2.6, solid_capstyle="butt", alpha=0.5 if faint else 1.0)
     axes.plot([value], [y], marker=marker, markersize=size, color=colour, markeredgecolor=PAPER)
 
 

@@ -32,7 +32,8 @@ OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table 
 def grid(inputs: SuiteInputs, task: str, metric: str) -> Grid:
     """Return the table of one number over encoders and data sets."""
     sets = inputs.sets
-    held = (inputs.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
+    verdict = (inputs.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
+    winners = {c["winner"] for c in verdict.get("comparisons") or [] if c["winner"] == c["b"]}
     columns = [*((name, "%") for name in sets)]
     if len(sets) > 1:
         columns += [("mean", "%"), ("mean log-odds", "")]
@@ -41,14 +42,13 @@ def grid(inputs: SuiteInputs, task: str, metric: str) -> Grid:
         seeds = len({r.seed for r in inputs.rows if r.method == method})
         cells = [_cell(inputs, task, metric, method, name) for name in sets]
         if len(sets) > 1:
-            mean = (held.get("means") or {}).get(method)
+            mean = (verdict.get("means") or {}).get(method)
             cells += [
-                Cell(words.number(mean["accuracy"])) if mean else NOTHING,
+                Cell(words.number(mean["value"])) if mean else NOTHING,
                 Cell(words.number(mean["log_odds"], 2)) if mean else NOTHING,
             ]
         note = "untrained" if method in inputs.untrained else f"{seeds} seeds" if seeds > 1 else ""
-        better = method in (held.get("better") or [])
-        rows.append(Row(method, display(method), note, better, method in inputs.untrained, tuple(cells)))
+        rows.append(Row(method, display(method), note, method in winners, method in inputs.untrained, tuple(cells)))
     return Grid(tuple(columns), tuple(rows), _note(inputs))
 
 

@@ -52,9 +52,9 @@ NOTHING = Cell(words.NOTHING)
 
 def _unseen(inputs: Inputs, method: str) -> Cell:
     """Return unseen accuracy: the verdict's mean and interval where it has them."""
-    mean = (inputs.verdict.get("means") or {}).get(method)
+    mean = (inputs.task.get("means") or {}).get(method)
     if mean:
-        return Cell(words.number(mean["mean"]), words.span(mean.get("low"), mean.get("high")))
+        return Cell(words.number(mean["value"]), words.span(mean.get("low"), mean.get("high")))
     return _accuracy("unseen")(inputs, method)
 
 
@@ -154,7 +154,7 @@ def _note(inputs: Inputs) -> str:
             "One seed a method, so nothing here shows the spread between seeds. Ranges are 95 % intervals over images."
         )
     parts = []
-    if inputs.verdict.get("means"):
+    if inputs.task.get("means"):
         fewer = any(inputs.seeds(m) < seeds for m in inputs.methods)
         over = f"{seeds} seeds{' (where fewer, the row says so)' if fewer else ''}"
         parts.append(f"Unseen accuracy of methods: mean over {over} and its 95 % interval.")

@@ -170,7 +170,7 @@ def limits(inputs: Inputs) -> list[tuple[str, str]]:
             )
         )
     if study["seeds"] > 1 and inputs.comparisons and not inputs.better():
-        smallest = [c["smallest"] for c in inputs.comparisons if c.get("smallest") is not None]
+        smallest = [c["detectable"] for c in inputs.comparisons if c.get("detectable") is not None]
         could = f" A true difference under {number(max(smallest))} points would likely be missed." if smallest else ""
         said.append(("No difference found is not the same as no difference.", f"This study could not tell.{could}"))
     train, least = (data.get("parts") or {}).get("train"), (data.get("per_class") or {}).get("min")

@@ -1,7 +1,8 @@
-"""Means over seeds and over images that come in groups (patients, scans, products), and their intervals.
+"""Means over seeds and images, their variances and intervals, and Holm's correction.
 
-A group is a cluster: its images may resemble one another, so a mean over N images of G groups has the precision of
-something between G and N independent draws. The cluster-robust variance needs no model of that resemblance.
+Images come in groups (patients, scans, products) whose images may resemble one another, so a mean over N images of G
+groups has the precision of something between G and N independent images. The cluster-robust variance needs no model of
+that resemblance. Numbers that are no mean over images, as average precision, get their variance from a bootstrap.
 """
 
 from __future__ import annotations
@@ -14,63 +15,19 @@ import numpy.typing as npt
 from scipy import special
 
 LEVEL = 0.95  # of every interval in the project
-POWER = 0.8  # with which the smallest difference that could have been found would have been found
+POWER = 0.8  # of the minimum detectable difference
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over images clustered by group."""
+class Estimate:
+    """A mean or a difference of means with its variance."""
 
     value: float
-    variance: float  # of the mean; inf with one group
-    groups: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval, Student's t with groups - 1 degrees of freedom; infinite with one group."""
-        return t_interval(self.value, self.variance, self.groups - 1)
-
-
-def clustered_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> Mean:
-    """Return the mean of ``values`` (N,) and its cluster-robust variance with factor G / (G - 1).
-
-    Var = G / (G - 1) / N^2 * sum over groups of (sum of the group's deviations from the mean)^2
-    (Liang & Zeger 1986 for an intercept). Groups of one image give the usual s^2 / N.
-
-    >>> m = clustered_mean(np.array([1.0, 0.0, 1.0, 1.0]), np.array(["a", "b", "c", "d"]))
-    >>> m.value, m.groups, m.variance  # s^2 / N = 0.25 / 4
-    (0.75, 4, 0.0625)
-    """
-    _, codes = np.unique(groups, return_inverse=True)
-    n, count = len(values), int(codes.max()) + 1
-    value = float(values.mean())
-    if count == 1:
-        return Mean(value, float("inf"), 1)
-    sums = np.bincount(codes, weights=np.asarray(values, dtype=np.float64) - value)
-    return Mean(value, float((sums**2).sum() / n**2 * count / (count - 1)), count)
-
-
-def t_interval(value: float, variance: float, degrees: float) -> tuple[float, float]:
-    """Return the 95 % interval of an estimate with this variance and these degrees of freedom (may be fractional)."""
-    if not np.isfinite(variance):
-        return -float("inf"), float("inf")
-    half = float(special.stdtrit(degrees, 0.5 + LEVEL / 2) * np.sqrt(variance))
-    return value - half, value + half
-
-
-def share_interval(correct: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy (0 to 1) over images clustered by group, cut to 0 and 1."""
-    low, high = clustered_mean(correct, groups).interval
-    return max(0.0, low), min(1.0, high)
-
-
-@dataclass(frozen=True)
-class CrossedMean:
-    """A mean over S seeds, R draws of the training images where there were several, and the same N images in each."""
-
-    value: float
-    variance: float  # of the mean, for other seeds and other images
-    degrees: float  # of freedom, Welch-Satterthwaite
+    variance: float  # inf where images of one group leave it unknown
+    degrees: float  # of freedom, may be fractional (Welch-Satterthwaite)
+    percentiles: tuple[float, float] | None = None  # of bootstrap replicates, where the interval is theirs
 
     @property
     def standard_error(self) -> float:
@@ -79,25 +36,77 @@ class CrossedMean:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval."""
-        return t_interval(self.value, self.variance, self.degrees)
+        """95 % interval: of the bootstrap where there was one, else of Student's t."""
+        if self.percentiles is not None:
+            return self.percentiles
+        if not np.isfinite(self.variance):
+            return -float("inf"), float("inf")
+        half = float(special.stdtrit(self.degrees, 0.5 + LEVEL / 2) * np.sqrt(self.variance))
+        return self.value - half, self.value + half
+
+    @property
+    def share_interval(self) -> tuple[float, float]:
+        """The interval of a share, cut to 0 and 1."""
+        low, high = self.interval
+        return max(0.0, low), min(1.0, high)
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of the mean being 0."""
+        """Two-sided p-value of the value being 0, by Student's t."""
         if self.variance == 0:
             return 1.0 if self.value == 0 else 0.0
+        if not np.isfinite(self.variance):
+            return 1.0
         return float(2 * special.stdtr(self.degrees, -abs(self.value) / self.standard_error))
 
     @property
     def detectable(self) -> float:
-        """Smallest mean that a study of this precision finds with 80 % power at a two-sided 5 %."""
+        """Minimum detectable difference: found with 80 % power at a two-sided 5 % by a study of this precision."""
         quantiles = special.stdtrit(self.degrees, 0.5 + LEVEL / 2) + special.stdtrit(self.degrees, POWER)
         return float(quantiles * self.standard_error)
 
+    def times(self, factor: float) -> Estimate:
+        """Return the estimate in other units: 100 turns shares into percentage points."""
+        ends = self.percentiles and (factor * self.percentiles[0], factor * self.percentiles[1])
+        return Estimate(factor * self.value, factor**2 * self.variance, self.degrees, ends)
 
-def crossed_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> CrossedMean:
-    """Return the mean of ``values`` (S, N) with the variance of a draw of both new seeds and new images.
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """A number of one run, 0 to 1, and its values on B bootstrap replicates of the groups of its images."""
+
+    value: float
+    replicates: Array  # (B,); NaN where a replicate holds nothing to find
+    groups: int
+    images: int
+
+
+def clustered_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> Estimate:
+    """Return the mean of ``values`` (N,) with its cluster-robust variance, with G - 1 degrees of freedom.
+
+    Var = G / (G - 1) / N^2 * sum over groups of (sum of the group's deviations from the mean)^2
+    (Liang & Zeger 1986 for an intercept). Groups of one image give the usual s^2 / N.
+
+    >>> m = clustered_mean(np.array([1.0, 0.0, 1.0, 1.0]), np.array(["a", "b", "c", "d"]))
+    >>> m.value, m.degrees, m.variance  # s^2 / N = 0.25 / 4
+    (0.75, 3, 0.0625)
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    n, count = len(values), int(codes.max()) + 1
+    value = float(values.mean())
+    if count == 1:
+        return Estimate(value, float("inf"), 0)
+    sums = np.bincount(codes, weights=np.asarray(values, dtype=np.float64) - value)
+    return Estimate(value, float((sums**2).sum() / n**2 * count / (count - 1)), count - 1)
+
+
+def share_interval(correct: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (0 to 1) over images clustered by group, cut to 0 and 1."""
+    return clustered_mean(correct, groups).share_interval
+
+
+def crossed_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_]) -> Estimate:
+    """Return the mean of ``values`` (S, N) with the variance that both other seeds and other images would give.
 
     Var = s^2 of the S seed means / S  +  cluster-robust variance over groups of the images' means over seeds.
     Noise of single images that differs between seeds is in both terms, so the interval errs on the wide side (in
@@ -106,15 +115,33 @@ def crossed_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_])
     """
     factors = values.ndim - 1
     images = clustered_mean(values.mean(axis=tuple(range(factors))), groups)
-    parts = [(images.variance, images.groups - 1)]
+    parts = [(images.variance, images.degrees)]
     for axis in range(factors):
         means = values.mean(axis=tuple(other for other in range(values.ndim) if other != axis))
         if len(means) > 1:
             parts.append((float(means.var(ddof=1)) / len(means), len(means) - 1))
-    return CrossedMean(images.value, *added(parts))
+    return Estimate(images.value, *add_variances(parts))
 
 
-def added(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def bootstrap_mean(runs: Sequence[Bootstrap]) -> Estimate:
+    """Return the mean over runs (one a seed) with the variance that both other seeds and other images would give.
+
+    Var = s^2 of the S values / S + variance over bootstrap replicates of the mean over seeds, times G / (G - 1): that
+    makes the bootstrap's variance of a plain mean the usual s^2 / G. G - 1 degrees of freedom for the images.
+    """
+    values = np.array([run.value for run in runs])
+    means = np.mean([run.replicates for run in runs], axis=0)
+    means = means[np.isfinite(means)]
+    groups = runs[0].groups
+    if groups < 2 or len(means) < 2:
+        return Estimate(float(values.mean()), float("inf"), 1)
+    parts: list[tuple[float, float]] = [(float(means.var(ddof=1)) * groups / (groups - 1), groups - 1)]
+    if len(values) > 1:
+        parts.append((float(values.var(ddof=1)) / len(values), len(values) - 1))
+    return Estimate(float(values.mean()), *add_variances(parts))
+
+
+def add_variances(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return the sum of independent variances and its degrees of freedom (Welch-Satterthwaite), from theirs."""
     largest = max(variance for variance, _ in parts)
     if largest == 0 or not np.isfinite(largest):

@@ -12,7 +12,7 @@ from slmlp.probes import linear as probes
 from slmlp.probes import multilabel as matrices
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
-from slmlp.results import multilabel_verdict
+from slmlp.results.metrics import map_interval
 from slmlp.results.records import Score, Scores
 
 
@@ -35,7 +35,7 @@ def multilabel(
 ) -> list[Score]:
     """Return map and map_11_point of a logistic regression a class on ``test``.
 
-    Behind both stand the scores of every image and class, which pair two encoders (``multilabel_verdict``); the
+    Behind both stand the scores of every image and class, by which two encoders are compared; the
     interval of map is over groups. The average precisions of the classes stand in ``extra``. A class without a test
     image has none; it is named there and left out of the mean.
     """
@@ -60,7 +60,7 @@ def multilabel(
                 metric,
                 float(np.mean(list(by_class.values()))),
                 len(test),
-                multilabel_verdict.interval(rows) if main else None,
+                map_interval(rows) if main else None,
                 scores=rows if main else None,
                 extra=extra,
             )

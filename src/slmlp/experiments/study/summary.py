@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
-from slmlp.results import records
+from slmlp.results import records, verdict
 from slmlp.results.records import Predictions
-from slmlp.results.verdict import Accuracy, Comparison, Verdict, compare_all, judge, mean_interval
+from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run, commit, versions
@@ -34,14 +33,14 @@ COLUMNS = 25  # thumbnails in a row of their picture
 
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
     """Write verdict.json, tsne.json with its thumbnails, and study.json."""
-    predictions = final_predictions(context)
-    verdict = judge(predictions, context.specs[0].name) if len(context.specs) > 1 else None
-    means = {name: mean_interval(list(by_seed.values())) for name, by_seed in predictions.items()}
-    pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the verdict has said it
-    switch = compare_all(predictions, pairs)
-    files.write_json(context.folder / "verdict.json", verdict_json(verdict, means, switch))
+    result = _verdict(context)
+    one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
+    opening = result.sentences or ["One method: nothing to compare it with."]
+    verdict.write(
+        context.folder, [result], opening, "one seed: images only; another seed may turn the sign" if one_seed else None
+    )
     _map(context)
-    winner = max(means, key=lambda name: means[name].value)
+    winner = max(result.means, key=lambda name: result.means[name].value)
     about = _about(context, rates, winner, demo)
     file = context.folder / "study.json"
     hours = _run_hours(context, files.read_json(file).get("run_hours", {}) if file.exists() else {})
@@ -49,56 +48,25 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     files.write_json(file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours})
 
 
+def _verdict(context: Context) -> Verdict:
+    """Compare the contenders on the held-out images, and each with an MLP with itself without one."""
+    predictions, data_name = final_predictions(context), context.images.name
+    if len(context.specs) == 1:
+        return verdict.alone(predictions, task=UNSEEN, metric="accuracy", data=data_name)
+    pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the comparison itself is that
+    baseline = context.specs[0].name
+    return verdict.judge(predictions, baseline, task=UNSEEN, data=data_name, pairs=pairs)
+
+
 def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
     """Return what each contender's final runs predicted of the held-out images, by seed."""
-    found: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
+    predictions: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
     for row in records.read(context.evaluation.results_file):
         wanted = row.task == UNSEEN and row.metric == "accuracy" and row.role == "final" and row.predictions
-        if wanted and row.method in found and row.seed < context.cfg.seeds:
+        if wanted and row.method in predictions and row.seed < context.cfg.seeds:
             assert row.predictions is not None
-            found[row.method][row.seed] = records.read_predictions(context.folder / row.predictions)
-    return found
-
-
-def verdict_json(
-    verdict: Verdict | None, means: dict[str, Accuracy], switch: Sequence[Comparison] = ()
-) -> dict[str, Any]:
-    """Return the verdict and each contender's own mean as plain JSON, in percentage points."""
-    one_seed = verdict is not None and all(c.seeds == 1 for c in verdict.comparisons)  # else each sentence says it
-    return {
-        "sentences": list(verdict.sentences) if verdict else ["One method: nothing to compare it with."],
-        "comparisons": [_comparison(c) for c in verdict.comparisons] if verdict else [],
-        "mlp": [_comparison(c) for c in switch],
-        "note": "one seed: images only; another seed may turn the sign" if one_seed else None,
-        "means": {
-            name: {
-                "mean": 100 * mean.value,
-                "low": 100 * mean.interval[0],
-                "high": 100 * mean.interval[1],
-                "seeds": mean.seeds,
-                "n": mean.images,
-            }
-            for name, mean in means.items()
-        },
-    }
-
-
-def _comparison(c: Comparison) -> dict[str, Any]:
-    return {
-        "a": c.method_a,
-        "b": c.method_b,
-        "difference": c.difference,
-        "low": c.interval[0],
-        "high": c.interval[1],
-        "p": c.p,
-        "p_holm": c.p_holm,
-        "smallest": c.detectable,
-        "seeds": c.seeds,
-        "n": c.images,
-        "groups": c.groups,
-        "per_seed": list(c.seed_differences),
-        "words": c.sentence,
-    }
+            predictions[row.method][row.seed] = records.read_predictions(context.folder / row.predictions)
+    return predictions
 
 
 def _map(context: Context) -> None:

@@ -11,17 +11,15 @@ from typing import Any
 
 from slmlp import config
 from slmlp.config.flags import flags
-from slmlp.config.names import display
 from slmlp.evaluation.room import Room, settings_hash
 from slmlp.experiments.contenders import Contender
-from slmlp.experiments.suite.several_labels import SeveralLabels
 from slmlp.report.suite_inputs import current
-from slmlp.results.domain_comparison import DomainComparison
-from slmlp.results.domain_statistics import Over
-from slmlp.results.domain_verdict import DomainVerdict, judge_domains
-from slmlp.results.domain_words import short, what_is_missing
+from slmlp.results import verdict
+from slmlp.results.metrics import bootstrap_runs
+from slmlp.results.over_datasets import ByData
 from slmlp.results.records import Predictions, Result, Scores, read_predictions, read_scores
-from slmlp.results.verdict import points
+from slmlp.results.sentences import missing_data_sets
+from slmlp.results.verdict import Verdict, judge_over_datasets
 from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
 
@@ -70,103 +68,51 @@ def write(
     rows = current(folder, about)
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
-    verdicts = {} if len(names) < 2 else _verdicts(folder, rows, names, missing)
-    several = {} if len(names) < 2 else _of_several_labels(folder, rows, names, missing)
+    verdicts = [] if len(names) < 2 else _verdicts(folder, rows, names, missing)
     files.write_json(folder / "suite.json", about)
-    files.write_json(folder / "verdict.json", _verdict_json(verdicts, several))
+    verdict.write(folder, verdicts, _opening(verdicts))
 
 
-def _verdicts(
-    folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]
-) -> dict[str, DomainVerdict]:
-    """Return the verdict of every task and number with predictions of its own; the first encoder is the baseline."""
-    found: dict[str, dict[str, dict[str, dict[int, Predictions]]]] = {}
+def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]) -> list[Verdict]:
+    """Return the verdicts of every task and metric with predictions of its own, mean average precision last.
+
+    The first encoder is the baseline.
+    """
+    accuracies: dict[tuple[str, str], dict[str, dict[str, dict[int, Predictions]]]] = {}
+    scores: dict[tuple[str, str], dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
-        judged = row.metric in JUDGED or row.metric.startswith("accuracy_at_")
-        if row.task in NOT_JUDGED or not judged or row.predictions is None:
+        if row.task in NOT_JUDGED or row.predictions is None:
             continue
-        of_task = found.setdefault(f"{row.task} {row.metric}", {name: {} for name in names})
-        of_task[row.method].setdefault(row.data, {})[row.seed] = read_predictions(folder / row.predictions)
-    verdicts = {}
-    for title, of_task in found.items():
-        there = {name: sets for name, sets in of_task.items() if sets}
-        if names[0] in there and len(there) > 1:
-            verdicts[title] = judge_domains(there, names[0], missing)
+        key, file = (row.task, row.metric), folder / row.predictions
+        if row.metric == "map":
+            of_task = scores.setdefault(key, {name: {} for name in names})
+            of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(file)
+        elif row.metric in JUDGED or row.metric.startswith("accuracy_at_"):
+            predicted = accuracies.setdefault(key, {name: {} for name in names})
+            predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(file)
+    runs: dict[tuple[str, str], Mapping[str, ByData]] = {
+        **accuracies, **{key: bootstrap_runs(of_task, names[0]) for key, of_task in scores.items()}
+    }  # fmt: skip
+    verdicts = []
+    for (task, metric), of_task_ in runs.items():
+        present = {name: by_data for name, by_data in of_task_.items() if by_data}
+        if names[0] in present and len(present) > 1:
+            verdicts.append(judge_over_datasets(present, names[0], missing, task=task, metric=metric))
     return verdicts
 
 
-def _of_several_labels(
-    folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]
-) -> dict[str, SeveralLabels]:
-    """Return the verdicts on mean average precision by task; the first encoder is the baseline."""
-    tasks: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
-    for row in rows:
-        if row.metric == "map" and row.task not in NOT_JUDGED and row.predictions is not None:
-            of_data = tasks.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
-            of_data.setdefault(row.method, {})[row.seed] = read_scores(folder / row.predictions)
-    return {title: SeveralLabels.of(sets, names, missing) for title, sets in tasks.items()}
-
-
-def _verdict_json(verdicts: Mapping[str, DomainVerdict], several: Mapping[str, SeveralLabels]) -> dict[str, Any]:
-    """Return the verdicts as plain JSON; the first task's is the suite's."""
-    headline = next(iter(verdicts), None)
-    sentences = ["One encoder: nothing to compare it with."]
-    if headline:
-        verdict = verdicts[headline]
-        sentences = [short(c) for c in verdict.comparisons] + what_is_missing(verdict.data_sets, verdict.missing)
-    if headline and len(verdicts) > 1:
+def _opening(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the sentences that the page opens with: of the first task, and of images with several labels."""
+    if not verdicts:
+        return ["One encoder: nothing to compare it with."]
+    headline, *others = verdicts
+    sentences = [*headline.short, *missing_data_sets(headline.data, headline.missing)]
+    if sum(one.metric != "map" for one in verdicts) > 1:
         sentences.append(
-            f"This is of {headline.split(' ')[0]}, the task named first; the others stand below, each corrected for "
-            "its own comparisons only"
+            f"This is of {headline.task}, the task named first; the others stand below, each corrected for its own "
+            "comparisons only"
         )
-    lines = [line for found in several.values() for line in found.short]
-    if lines and not headline:
-        sentences, lines = lines, next(iter(several.values())).what_is_missing
-    sentences += lines
-    return {
-        "headline": headline,
-        "sentences": sentences,
-        "tasks": {
-            title: {
-                "sentences": list(verdict.sentences),
-                "better": [c.method_b for c in verdict.comparisons if c.winner == c.method_b],
-                "comparisons": [_comparison(c) for c in verdict.comparisons],
-                "means": {
-                    mean.method: {"accuracy": 100 * mean.accuracy, "log_odds": mean.log_odds, "sets": mean.data_sets}
-                    for mean in verdict.means
-                },
-            }
-            for title, verdict in verdicts.items()
-        }
-        | {title: found.as_json() for title, found in several.items()},
-    }
-
-
-def _comparison(c: DomainComparison) -> dict[str, Any]:
-    sets = [
-        {"name": name, "difference": one.difference, "low": one.interval[0], "high": one.interval[1], "p": one.p,
-         "p_holm": one.p_holm, "seeds": one.seeds, "n": one.images, "words": one.sentence}
-        for name, one in c.sets.items()
-    ]  # fmt: skip
-    low, high = c.points.these.interval
-    words = f"{display(c.method_b)} minus {display(c.method_a)}, mean over {len(sets)} data sets: "
-    words += f"{points(c.points.value, plus=True)} points, 95 % interval {points(low)} to {points(high)}; " + "; ".join(
-        f"{name} {points(one.difference, plus=True)}" for name, one in c.sets.items()
-    )
-    return {
-        "a": c.method_a, "b": c.method_b, "difference": c.points.value, **_spreads(c.points), "p_holm": c.p_holm,
-        "log_odds": {"difference": c.log_odds.value, **_spreads(c.log_odds)}, "sets": sets, "words": words,
-        "winner": c.winner, "holds_beyond": c.holds_beyond,
-    }  # fmt: skip
-
-
-def _spreads(over: Over) -> dict[str, Any]:
-    def spread(one: Any) -> dict[str, Any] | None:
-        if one is None:
-            return None
-        return {"low": one.interval[0], "high": one.interval[1], "p": one.p, "smallest": one.detectable}
-
-    return {"these": spread(over.these), "like": spread(over.like)}
+    return sentences + [line for one in others if one.metric == "map" for line in one.short]
 
 
 def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
