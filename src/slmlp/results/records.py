@@ -1,13 +1,12 @@
-"""One JSON line per number, and the predictions behind it, so that any two lines can be paired."""
+"""Results: one JSON line per number, and files of the predictions behind it, so that any two runs can be paired."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import functools
-import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,11 @@ class Result:
     interval: tuple[float, float] | None = None  # 95 %, images of this run only
     hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
     predictions: str | None = None  # file name below the results file's folder
-    extra: dict[str, Any] = field(default_factory=dict)  # what the metric's docs name: chosen l2, k, floor ...
+    extra: dict[str, Any] = field(default_factory=dict)  # documented with the metric: chosen l2, k, floor ...
     schema: int = SCHEMA
 
     def key(self) -> tuple[Any, ...]:
-        """Return what identifies the number; a line with the same key replaces an earlier one."""
+        """Return the fields that identify the number; a line with the same key replaces an earlier one."""
         return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch, self.layer)
 
 
@@ -59,13 +58,13 @@ def read(path: Path) -> list[Result]:
     """Return every number of a results file, the newest line of each key, in order of first appearance."""
     if not path.exists():
         return []
-    about = path.stat()
-    return list(_rows(path, about.st_ino, about.st_size, about.st_mtime_ns))
+    state = path.stat()
+    return list(_rows(path, state.st_ino, state.st_size, state.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=4)
 def _rows(path: Path, *state: int) -> tuple[Result, ...]:
-    """Read a file as it stands: a study asks for its lines once a run, and there may be thousands of them."""
+    """Read a file in this state; cached, since a study reads its thousands of lines again for every run."""
     known = {f.name for f in dataclasses.fields(Result)}
     rows: dict[tuple[Any, ...], Result] = {}
     for row in files.read_json_lines(path):
@@ -81,7 +80,7 @@ def _rows(path: Path, *state: int) -> tuple[Result, ...]:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a probe said of every image; arrays of length N in the order of the ids."""
+    """Predictions of every image; arrays of length N in the order of the ids."""
 
     ids: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_]
@@ -101,27 +100,28 @@ COLUMNS = ("id", "group", "label", "prediction", "fold")
 
 
 def write_predictions(path: Path, rows: Predictions) -> None:
-    """Write a CSV of image id, group, label, prediction, fold, and confidence where the probe gives one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    """Write a CSV of image id, group, label, prediction, fold, and confidence where the probe gives one, atomically."""
     columns: list[Any] = [rows.ids, rows.groups, rows.labels, rows.predictions, rows.folds.tolist()]
     if rows.confidence is not None:
         columns.append([f"{value:.6g}" for value in rows.confidence.tolist()])
-    writer.writerow([*COLUMNS, "confidence"][: len(columns)])
-    writer.writerows(zip(*columns, strict=True))
-    files.write_text(path, text.getvalue())
+    with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, "confidence"][: len(columns)])
+        writer.writerows(zip(*columns, strict=True))
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read what ``write_predictions`` wrote."""
+    """Read what ``write_predictions`` wrote.
+
+    Raises:
+        SlmlpError: the file cannot be read, has other columns, or lines of another number of fields.
+    """
     try:
         with path.open(newline="") as file:
-            header, columns = _columns(file.read())
-        if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
-            raise ValueError(f"its columns are {', '.join(header)}")
+            columns = _columns(file)
         ids, groups, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
         folds = np.array(columns[4], dtype=np.int64)
-        confidence = np.array(columns[5], dtype=np.float64) if len(header) > len(COLUMNS) else None
+        confidence = np.array(columns[5], dtype=np.float64) if len(columns) > len(COLUMNS) else None
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:
@@ -131,25 +131,23 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(ids, groups, labels, predictions, folds, confidence)
 
 
-def _columns(text: str) -> tuple[list[str], Sequence[Sequence[str]]]:
-    """Return the header and the columns of a CSV.
-
-    Without quotes every comma and every line's end separates. The csv module makes a list of each line, which for a
-    million of them was half of the time of a suite that is done. Raises ValueError where lines differ in their number
-    of columns.
-    """
-    first, *lines = text.removesuffix("\n").split("\n")
-    header = first.split(",")
-    if '"' not in text and all(line.count(",") == len(header) - 1 for line in lines):
-        fields = ",".join(lines).split(",") if lines else []
-        return header, [fields[i :: len(header)] for i in range(len(header))]
-    header, *rows = csv.reader(io.StringIO(text, newline=""))
-    return header, [column[1:] for column in zip(header, *rows, strict=True)]
+def _columns(lines: Iterable[str]) -> list[list[str]]:
+    """Return the columns of a predictions file below its header."""
+    reader = csv.reader(lines)
+    header = next(reader, [])
+    if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
+        raise ValueError(f"its columns are {', '.join(header)}")
+    fields: list[str] = []  # of all lines, one after the other: a list for each of a million lines takes twice as long
+    for row in reader:
+        if len(row) != len(header):
+            raise ValueError(f"line {reader.line_num} has {len(row)} of {len(header)} fields")
+        fields += row
+    return [fields[i :: len(header)] for i in range(len(header))]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a probe said of every image and class, where images have several labels; rows in the order of the ids."""
+    """Scores of every image and class, where images have several labels; rows in the order of the ids."""
 
     ids: npt.NDArray[np.str_]  # (N,)
     groups: npt.NDArray[np.str_]  # (N,)
@@ -168,9 +166,9 @@ def write_scores(path: Path, rows: Scores) -> None:
 def read_scores(path: Path) -> Scores:
     """Read what ``write_scores`` wrote."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            classes = tuple(map(str, held["classes"]))
-            return Scores(held["ids"], held["groups"], classes, held["on"], held["scores"])
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            classes = tuple(map(str, arrays["classes"]))
+            return Scores(arrays["ids"], arrays["groups"], classes, arrays["on"], arrays["scores"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SlmlpError(f"cannot read {path}: {error}") from error
 
