@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,11 @@ from slmlp.results import records
 from slmlp.results.records import Predictions, Result
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("convert_results", ROOT / "scripts" / "convert_results.py")
+convert_results = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(convert_results)
 
 
 def line(value=0.5, **changes):
@@ -114,6 +122,23 @@ def test_predictions_of_no_image_and_damaged_ones(tmp_path):
         path.write_bytes(content)
         with pytest.raises(SlmlpError, match="is no predictions file"):
             records.read_predictions(path)
+
+
+def test_committed_lines_have_the_names_of_today(tmp_path, capsys):
+    committed = sorted((ROOT / "docs" / "results").glob("*.jsonl"))
+    assert len(committed) >= 19
+    for path in committed:
+        rows = [json.loads(text) for text in path.read_text().splitlines()]
+        assert [convert_results.convert(row) for row in rows] == rows
+    kept = ROOT / "docs" / "results" / "tiny-imagenet-124-76-coarse.jsonl"
+    old = kept.read_text().replace('"labels":"superclass"', '"labels":"class_group"').replace('"l2":', '"strengths":')
+    path = tmp_path / "old.jsonl"
+    path.write_text(old)
+    assert convert_results.verdicts([json.loads(text) for text in old.splitlines()])
+    convert_results.main([str(path)])
+    assert path.read_text() == kept.read_text()
+    assert records.read(path) == records.read(kept)
+    assert "972 of 972 lines converted" in capsys.readouterr().out
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
