@@ -33,7 +33,6 @@ def entry(name: str, **changes: object) -> Entry:
     classes, images, train, test = COUNTS[name]
     made = {
         "classes": classes, "images": images, "train": train, "test": test, "per_class": None, "each": None,
-        "size": (24, 20),
     }  # fmt: skip
     return dataclasses.replace(get(name), **{**made, **changes})
 

@@ -60,7 +60,7 @@ def test_the_facts_of_an_entry_agree_with_each_other(name):
     if entry.draw is not None:
         assert not isinstance(entry.layout, Torchvision)
     page = (Path(__file__).parents[1] / "docs" / "domains.md").read_text()
-    told = f"> {entry.name} in " in page  # what the doctor printed of the copy, below its command
+    told = f"> {entry.name} in " in page  # the report printed of the copy, below its command
     assert told == (entry.run_on_archive is not None)
 
 

@@ -1,4 +1,4 @@
-"""slmlp data: what data sets there are, fetching one, and the doctor."""
+"""slmlp data: list benchmark data sets, download one, check a copy of one."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DataCommand:
 
     def _check(self, name: str) -> int:
         from slmlp.data import published
-        from slmlp.data.published import check as doctor
+        from slmlp.data.published.check import check
 
         entry, text = None, self.path
         if text is None:
@@ -109,13 +109,13 @@ class DataCommand:
         path = Path(text).expanduser()
         if not path.exists():
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
-        found = doctor.examine(path, self._options(), entry, quick=self.quick)
+        found = check(path, self._options(), entry, quick=self.quick)
         print(json.dumps(found.as_json()) if self.json else words(found))
         return 0 if found.ok else 1
 
 
 def words(found: object) -> str:
-    """Return a diagnosis for the terminal."""
+    """Return a report of the check for the terminal."""
     from slmlp.data.published.check import SHOWN, ValidationReport
 
     assert isinstance(found, ValidationReport)
@@ -129,9 +129,8 @@ def words(found: object) -> str:
             lines.append(f"         ... {len(finding.examples):,} in all (--json lists them)")
         lines.append(f"       do: {finding.do}")
     lines.append(f"checked: {'; '.join(found.checked)}")
-    lines.append(f"not checked: {'; '.join(found.unchecked)}")
     wrong = sum(finding.level == "wrong" for finding in found.findings)
-    lines.append("all is well" if found.ok else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    lines.append("nothing is wrong" if found.ok else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
     return "\n".join(lines)
 
 

@@ -1,9 +1,11 @@
-"""The doctor: what is wrong with a copy of a data set, and what to do about it. Reads every file once."""
+"""Check a copy of a data set: counts, files that cannot be read, and duplicates. Reads every file once."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ import numpy as np
 from slmlp.config import DataOptions
 from slmlp.data import load
 from slmlp.data.dataset import ImageSet
-from slmlp.data.published import contents, opening
+from slmlp.data.published import opening
 from slmlp.data.published.entry import Entry
 from slmlp.data.published.registry import spelling
+from slmlp.data.readers import content
 from slmlp.data.sources.table import Row, build
+from slmlp.runtime import work
 from slmlp.runtime.errors import SlmlpError
 
 SHOWN = 5  # examples of a finding that are printed; JSON has all
@@ -44,7 +48,6 @@ class ValidationReport:
     classes: int
     parts: tuple[int, int]  # training and test images; the whole of it is "train" where there is no test part
     checked: tuple[str, ...]
-    unchecked: tuple[str, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -54,23 +57,22 @@ class ValidationReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        return {**dataclasses.asdict(self), "well": self.ok}
+        return {**dataclasses.asdict(self), "ok": self.ok}
 
 
-def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> ValidationReport:
-    """Return what is wrong with the data in ``path``: against an entry, or in general.
+def check(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> ValidationReport:
+    """Check the data in ``path`` against an entry, or by itself.
 
-    ``quick`` reads the first bytes of each file only: damaged files, duplicates and re-encodings are then not found.
+    ``quick`` reads the first bytes of each file only: damage further on and duplicates are then not found.
     """
     options = dataclasses.replace(
         options, allow_unreadable=True, images_per_class=None, superclasses=None, unlabelled=False
     )
-    name = entry.name if entry else path.resolve().name
-    checked = ["layout", "classes", "parts"]
-    unchecked = ["JPEG quality (no published quantisation tables are recorded, so a second JPEG pass is not seen)"]
+    checked = ["layout", "classes and parts"]
     findings: list[Finding] = []
     rows: Sequence[Row] = ()
     extra: Sequence[tuple[str, str]] = ()
+    name = entry.name if entry else path.resolve().name
     try:
         if entry is None:
             images = load(str(path), options)
@@ -79,58 +81,69 @@ def examine(path: Path, options: DataOptions, entry: Entry | None = None, *, qui
             rows = table.rows
             findings += _counts(entry, rows)
             images = build(table, options)
+            checked.append(
+                "counts of each class" if entry.per_class or entry.each else "the total (no counts by class)"
+            )
     except SlmlpError as error:
-        findings.append(Finding("layout", "wrong", str(error), "mend what the line names, then check again"))
-        return ValidationReport(
-            name, str(path), len(rows), 0, (0, 0), tuple(checked), tuple(unchecked), tuple(findings)
-        )
-    if entry is not None:
-        checked += ["counts", "missing and extra files"]
-        if entry.per_class is None and entry.each is None:
-            unchecked.append("images of each class (not known; the total is checked)")
-    findings += _files(entry, images, extra)
-    findings += _classes(entry, images)
-    if quick:
-        unchecked.append("contents of the files (--quick)")
-    else:
-        checked += ["readable to the end", "encoding and size", "identical and near-identical images"]
-        findings += contents_findings(entry, images)
+        findings.append(Finding("layout", "wrong", str(error), "correct what the line names, then check again"))
+        return ValidationReport(name, str(path), len(rows), 0, (0, 0), tuple(checked), tuple(findings))
+    findings += _files(entry, images, extra) + _classes(entry, images)
+    if not quick:
+        checked += ["every file to its end", "duplicates, byte for byte"]
+        findings += _contents(images)
     parts = (int((images.parts == "train").sum()), int((images.parts == "test").sum()))
     findings.sort(key=lambda finding: finding.level == "note")
-    return ValidationReport(
-        name, str(path), len(images), len(images.classes), parts, tuple(checked), tuple(unchecked), tuple(findings)
-    )
+    return ValidationReport(name, str(path), len(images), len(images.classes), parts, tuple(checked), tuple(findings))
 
 
-def contents_findings(entry: Entry | None, images: ImageSet) -> list[Finding]:
-    """Return what is found by reading every file to its end."""
-    seen = contents.look(images)
-    found = [
-        _unreadable(seen),
-        contents.suffixes(images, seen),
-        contents.formats_by_class(images, seen),
-        contents.across_parts(images, seen),
-        contents.across_classes(images, seen),
-        contents.repeated(images, seen),
-        contents.alike(images, seen),
-    ]
-    if entry is not None:
-        found += [contents.published_format(entry, images, seen), contents.published_size(entry, images, seen)]
-    return [
-        Finding(each.check, "wrong" if each.wrong else "note", each.what, each.do, each.examples)
-        for each in found
-        if each is not None
-    ]
+def _contents(images: ImageSet) -> list[Finding]:
+    """Read every file to its end; return those that cannot be decoded, and the duplicates."""
 
+    def digest(index: int) -> tuple[bytes, str]:
+        try:
+            images.read(index)
+            return hashlib.sha256(content(images, index)).digest(), ""
+        except (OSError, ValueError) as error:
+            return b"", str(error) or type(error).__name__
 
-def _unreadable(seen: contents.Seen) -> contents.Found | None:
-    if not seen.problems:
-        return None
-    examples = tuple(f"{name}: {reason}" for name, reason in seen.problems)
-    return contents.Found(
-        "unreadable", True, f"{len(examples):,} images cannot be read to their end",
-        "unpack or download these again (they are left out of runs; more than 1 % stops a run)", examples,
+    unreadable: list[str] = []
+    same: defaultdict[bytes, list[int]] = defaultdict(list)
+    for i, (hashed, problem) in work.in_threads(digest, len(images), f"reading {images.name}"):
+        if problem:
+            unreadable.append(f"{images.ids[i]}: {problem}")
+        else:
+            same[hashed].append(i)
+    overlap: list[str] = []
+    other_class: list[str] = []
+    repeated: list[str] = []
+    for copies in (copies for copies in same.values() if len(copies) > 1):
+        train = next((i for i in copies if images.parts[i] == "train"), None)
+        first: dict[tuple[int, str], int] = {}  # (class, part) -> the first copy there
+        for i in copies:
+            label = int(images.labels[i])
+            if train is not None and images.parts[i] == "test":
+                overlap.append(f"{images.ids[i]} = {images.ids[train]}")
+            if label != images.labels[copies[0]]:
+                names = f"{images.classes[label]}, {images.classes[images.labels[copies[0]]]}"
+                other_class.append(f"{images.ids[i]} = {images.ids[copies[0]]} ({names})")
+            earlier = first.setdefault((label, str(images.parts[i])), i)
+            if earlier != i:
+                repeated.append(f"{images.ids[i]} = {images.ids[earlier]}")
+    share = 100 * len(overlap) / max(1, int((images.parts == "test").sum()))
+    table: tuple[tuple[str, Literal["wrong", "note"], list[str], str, str], ...] = (
+        ("unreadable", "wrong", unreadable, "images cannot be read to their end",
+         "unpack or download these again (they are left out of runs; more than 1 % stops a run)"),
+        ("overlap", "wrong", overlap, f"test images ({share:.1f} %) are also training images, byte for byte",
+         "remove them from one part; if many, unpack the published parts again"),
+        ("two classes", "wrong", other_class, "images are also in another class, byte for byte",
+         "remove each from the class that it does not belong to"),
+        ("repeated", "note", repeated, "images are in their class twice", "remove one of each; they count twice"),
     )  # fmt: skip
+    return [
+        Finding(check, level, f"{len(examples):,} {what}", do, tuple(examples))
+        for check, level, examples, what, do in table
+        if examples
+    ]
 
 
 def _counts(entry: Entry, rows: Sequence[Row]) -> list[Finding]:

@@ -135,10 +135,6 @@ class Entry:
     each: int | None = None
     """Images of every class, where all have the same number."""
     metric: Literal["accuracy", "mean_class_accuracy"] = "accuracy"
-    format: str | None = None
-    """Encoding of the published files, as Pillow names it; None where it is mixed or the images are arrays."""
-    size: tuple[int, int] | None = None
-    """Width and height of every published image, in pixels."""
     aliases: tuple[str, ...] = ()
     """Other spellings of its folder's name."""
     fetch: Fetch | None = None

@@ -21,7 +21,7 @@ AIRCRAFT = Entry(
     draw=None, protocol="trainval / test lists (t-ReX; Ericsson et al. 2021)",
     where="robots.ox.ac.uk/~vgg/data/fgvc-aircraft (torchvision pins no checksum, so fetch it by hand)",
     licence="non-commercial research only", source="[tv]; [trex]", each=100, metric="mean_class_accuracy",
-    format="JPEG", aliases=("fgvcaircraft", "fgvcaircraft2013b"), unconfirmed=("the licence",),
+    aliases=("fgvcaircraft", "fgvcaircraft2013b"), unconfirmed=("the licence",),
 )  # fmt: skip
 
 CALTECH101 = Entry(
@@ -31,7 +31,7 @@ CALTECH101 = Entry(
     on_disk="101_ObjectCategories/<class>/image_*.jpg", draw=Draw(number=30),
     protocol="30 of each class / the rest, drawn with RandomState(0)",
     where="data.caltech.edu/records/mzrjq-6wc02: caltech-101.zip", licence="CC BY 4.0", source="[tv]",
-    metric="mean_class_accuracy", format="JPEG", aliases=("101objectcategories", "caltech-101"),
+    metric="mean_class_accuracy", aliases=("101objectcategories", "caltech-101"),
     fetch=Fetch("Caltech101", folder="caltech101"),
     notes=(
         "Ericsson et al. and Kornblith et al. count the background as a 102nd class and have draws of their own "
@@ -52,7 +52,7 @@ CARS = Entry(
     on_disk="cars_train/*.jpg; cars_test/*.jpg; devkit/*.mat; cars_test_annos_withlabels.mat",
     draw=None, protocol="train / test (t-ReX; Ericsson et al. 2021)",
     where="no longer at its address ai.stanford.edu/~jkrause/cars (pytorch/vision#7545 collects where it can be had)",
-    licence="non-commercial research only", source="[tv]; [trex]", format="JPEG", aliases=("stanfordcars",),
+    licence="non-commercial research only", source="[tv]; [trex]", aliases=("stanfordcars",),
     unconfirmed=("the licence", "images a class"),
 )  # fmt: skip
 
@@ -61,7 +61,7 @@ CIFAR10 = Entry(
     layout=Torchvision("CIFAR10", at="cifar-10-batches-py", marks=("data_batch_1", "test_batch", "batches.meta")),
     on_disk="cifar-10-batches-py/data_batch_1 to _5, test_batch, batches.meta", draw=None,
     protocol="train / test (Ericsson et al. 2021)", where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE,
-    source="[tv]", each=6_000, size=(32, 32), aliases=("cifar10batchespy",),
+    source="[tv]", each=6_000, aliases=("cifar10batchespy",),
     fetch=Fetch("CIFAR10", terms="no licence is stated; the pictures are from the web"), unconfirmed=("the licence",),
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ CIFAR100 = Entry(
     name="CIFAR100", title="small objects", suite="more", classes=100, images=60_000, train=50_000, test=10_000,
     layout=Torchvision("CIFAR100", at="cifar-100-python", marks=("train", "test", "meta")),
     on_disk="cifar-100-python/train, test, meta", draw=None, protocol="train / test (Ericsson et al. 2021)",
-    where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE, source="[tv]", each=600, size=(32, 32),
+    where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE, source="[tv]", each=600,
     aliases=("cifar100python",), fetch=Fetch("CIFAR100", terms="no licence is stated; the pictures are from the web"),
     unconfirmed=("the licence",),
 )  # fmt: skip
@@ -85,7 +85,7 @@ FASHION_MNIST = Entry(
     ),
     on_disk="train-images-idx3-ubyte and the other three, also as .gz", draw=None, protocol="train / test",
     where="github.com/zalandoresearch/fashion-mnist; Debian's package dataset-fashion-mnist", licence="MIT",
-    source="[tv]; the licence: Debian's package", each=7_000, size=(28, 28), aliases=("datasetfashionmnist",),
+    source="[tv]; the licence: Debian's package", each=7_000, aliases=("datasetfashionmnist",),
     fetch=Fetch("FashionMNIST"),
     run_on_archive="Debian's package dataset-fashion-mnist 0.0~git20200523.55506a9-1, 2026-11-22",
 )  # fmt: skip
@@ -95,7 +95,7 @@ FOOD101 = Entry(
     layout=Torchvision("Food101", at="food-101", marks=("images", "meta/train.json", "meta/test.json")),
     on_disk="food-101/images/<class>/*.jpg; food-101/meta/train.json, test.json", draw=None,
     protocol="train / test (t-ReX; Ericsson et al. 2021)", where="data.vision.ee.ethz.ch/cvl/datasets_extra/food-101",
-    licence="none stated; the pictures are Foodspotting's", source="[tv]; [trex]", each=1_000, format="JPEG",
+    licence="none stated; the pictures are Foodspotting's", source="[tv]; [trex]", each=1_000,
     fetch=Fetch("Food101", ({"split": "train"},), terms="no licence is stated; the pictures are Foodspotting's"),
     unconfirmed=("the licence",),
     notes=("labels of the training part are noisy on purpose; those of the test part were cleaned",),
@@ -122,7 +122,7 @@ SUN397 = Entry(
     where="its address vision.princeton.edu/projects/2010/SUN no longer has it (tensorflow/datasets#4807)",
     licence="research use only; the pictures are their photographers'",
     source="[tv] (a/abbey/sun_*.jpg); [ssl] datasets/sun397.py (Training_01.txt, lines /a/abbey/sun_*.jpg); [trex]",
-    each=100, format="JPEG",
+    each=100,
     unconfirmed=("the licence",),
     notes=("Islam et al.'s code draws 70/30 from all 108,754 images instead; it is none of their twelve",),
 )  # fmt: skip

@@ -28,7 +28,7 @@ CHESTX = Entry(
         "Atelectasis": 4_215, "Cardiomegaly": 1_093, "Effusion": 3_955, "Infiltration": 9_547, "Mass": 2_139,
         "Nodule": 2_705, "Pneumothorax": 2_194,
     },
-    format="PNG", size=(1024, 1024), aliases=("chestxray14", "nihchestxray", "chest_xray", "chestx-ray8"),
+    aliases=("chestxray14", "nihchestxray", "chest_xray", "chestx-ray8"),
     notes=(
         "the protocol splits images, not patients: X-rays of one patient are in both parts",
         "labels were mined from reports by a program",
@@ -60,7 +60,7 @@ DEEPWEEDS = Entry(
         "Chinee apple": 1_125, "Lantana": 1_064, "Parkinsonia": 1_031, "Parthenium": 1_022, "Prickly acacia": 1_062,
         "Rubber vine": 1_009, "Siam weed": 1_074, "Snake weed": 1_016, "Negative": 9_106,
     },
-    format="JPEG", size=(256, 256),
+
     notes=("pictures taken seconds apart are in both parts", "half of the images are of class Negative"),
     unconfirmed=("images a class (their sum is the published 17,509)",),
 )  # fmt: skip
@@ -73,7 +73,7 @@ DTD = Entry(
     on_disk="dtd/images/<class>/*.jpg; dtd/labels/train1.txt, val1.txt, test1.txt",
     draw=None, protocol="train1 and val1 / test1 (Islam et al. 2021; Ericsson et al. 2021)",
     where="robots.ox.ac.uk/~vgg/data/dtd, release r1.0.1", licence=_RESEARCH,
-    source="[tv]; [broad] additional_data.py", each=120, format="JPEG",
+    source="[tv]; [broad] additional_data.py", each=120,
     aliases=("describabletextures",), unconfirmed=("the licence",),
     fetch=Fetch("DTD", ({"split": "train"},), terms=_RESEARCH),
 )  # fmt: skip
@@ -87,7 +87,7 @@ EUROSAT = Entry(
         **names("AnnualCrop Forest HerbaceousVegetation Residential SeaLake", each=3_000),
         **names("Highway Industrial PermanentCrop River", each=2_500), **names("Pasture", each=2_000),
     },
-    format="JPEG", size=(64, 64), aliases=("eurosatrgb",), fetch=Fetch("EuroSAT", folder="eurosat"),
+    aliases=("eurosatrgb",), fetch=Fetch("EuroSAT", folder="eurosat"),
     unconfirmed=("images a class (their sum is the published 27,000)",),
 )  # fmt: skip
 
@@ -97,7 +97,7 @@ FLOWERS102 = Entry(
     on_disk="jpg/image_*.jpg; imagelabels.mat; setid.mat",
     draw=None, protocol="train and valid / test of setid.mat (Islam et al. 2021 as fixed for ICCV)",
     where="robots.ox.ac.uk/~vgg/data/flowers/102", licence="none stated; the pictures are their photographers'",
-    source="[tv]; [broad] additional_data.py", format="JPEG",
+    source="[tv]; [broad] additional_data.py",
     aliases=("flowers-102", "102flowers", "oxfordflowers102", "oxford102flowers"),
     fetch=Fetch(
         "Flowers102", ({"split": "train"},), terms="no licence is stated; the pictures are their photographers'"
@@ -125,7 +125,7 @@ ISIC = Entry(
     licence="CC BY-NC 4.0",
     source="[cdfsl] datasets/ISIC_few_shot.py; [broad] additional_data.py (same table; a resized copy with .JPG)",
     per_class={"MEL": 1_113, "NV": 6_705, "BCC": 514, "AKIEC": 327, "BKL": 1_099, "DF": 115, "VASC": 142},
-    format="JPEG", size=(600, 450), aliases=("isic2018", "ham10000", "isic2018task3"),
+    aliases=("isic2018", "ham10000", "isic2018task3"),
     notes=("the protocol splits images, not lesions: of 7,470 lesions many have images in both parts",),
     unconfirmed=("the licence",),
 )  # fmt: skip
@@ -148,7 +148,7 @@ KAOKORE = Entry(
         "roi_batch_size-codh/kaokore dataset_v1.1/labels.csv (6,568 train, 826 dev, 821 test), download.py "
         "(images_256), dataset_v1.3/labels.metadata.en.txt (words); [broad] additional_data.py"
     ),
-    format="JPEG", size=(256, 256), incomplete=True,
+    incomplete=True,
     notes=(
         "pictures are fetched one by one from museums and some are gone: missing ones are left out here; the "
         "published code replaces each by a random other image",
@@ -160,7 +160,7 @@ OMNIGLOT = Entry(
     layout=Folders(inside="images_evaluation", depth=2), on_disk="images_evaluation/<alphabet>/<character>/*.png",
     draw=SEVENTY, protocol="14 / 6 of each character, drawn with RandomState(0) (Islam et al. 2021)",
     where="github.com/brendenlake/omniglot: python/images_evaluation.zip", licence="MIT",
-    source="[tv]; [broad] additional_data.py (background=False)", each=20, format="PNG", size=(105, 105),
+    source="[tv]; [broad] additional_data.py (background=False)", each=20,
     aliases=("omniglotpy",), fetch=Fetch("Omniglot", ({"background": False},), folder="omniglot-py", again=True),
     notes=(
         "the configuration of the benchmark says 1,623 characters; its code reads these 659",
@@ -181,7 +181,7 @@ RESISC45 = Entry(
         "railway railway_station rectangular_farmland river roundabout runway sea_ice ship snowberg sparse_residential",
         "stadium storage_tank tennis_court terrace thermal_power_station wetland", each=700,
     ),
-    format="JPEG", size=(256, 256), aliases=("nwpuresisc45", "resisc"),
+    aliases=("nwpuresisc45", "resisc"),
     notes=(
         "the published code cuts at int(0.7 * 700), which is 489 in floating point: its parts are 22,005 / 9,495, and "
         "one image a class that is training data here was test data there",
@@ -210,7 +210,7 @@ SVHN = Entry(
         "0": 6_692, "1": 18_960, "2": 14_734, "3": 11_379, "4": 9_981, "5": 9_266, "6": 7_704, "7": 7_614, "8": 6_705,
         "9": 6_254,
     },
-    size=(32, 32),
+
     fetch=Fetch("SVHN", ({"split": "train"}, {"split": "test"}), terms="non-commercial use only"),
     unconfirmed=("images a class (their sum is the published 99,289)", "the licence"),
 )  # fmt: skip
