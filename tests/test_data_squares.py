@@ -45,10 +45,10 @@ def test_caches_are_keyed_by_the_square_and_the_usual_ones_key_is_what_it_was(im
     for square in (usual, squash, bilinear):
         found, _ = decode_all(images, square, cache=tmp_path / "cache", progress=False)
         np.testing.assert_array_equal(found.data[5], read_square(images, 5, square))
-    names = {path.name for path in (tmp_path / "cache").iterdir()}
+    names = {path.name for path in (tmp_path / "cache").glob("*.npy")}
     assert len(names) == 3
     key = files.hash_json([images.hash(), images.fingerprint, 12, VERSION, PIL.__version__])
-    assert f"pixels-12-{key[:16]}.bin" in names
+    assert f"pixels-12-{key[:16]}.npy" in names
     again, _ = decode_all(images, 12, cache=tmp_path / "cache", progress=False)
     np.testing.assert_array_equal(again.data[5], read_square(images, 5, usual))
 
@@ -67,7 +67,7 @@ def test_a_corpus_gives_any_square_and_batches_are_its_rows_in_order(images, tmp
 
 
 def kept_sides(folder):
-    return sorted(int(path.name.split("-")[1]) for path in folder.glob("pixels-*"))
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("pixels-*.npy"))
 
 
 def test_squares_that_only_enlarge_are_made_when_read_and_never_kept(tmp_path):

@@ -1,13 +1,13 @@
-"""Every image decoded once: squares as one array, in memory or in a memory-mapped file, kept between runs.
+"""Decode every image once, to squares in one array: in memory, or memory-mapped, and cached between runs.
 
-A cache file is the pixels, then a trailer: JSON (key, shape, unreadable files, CRC of the pixels), its length in 8
-bytes, and 8 bytes of magic. It appears whole or not at all; one whose trailer does not say what is wanted is made anew.
+A cache entry is two files: ``pixels-SIDE-KEY.npy``, and beside it ``.json`` with the key, the number of images, the
+checksum of the pixels and the unreadable files. The JSON is written last; an entry that does not agree with it is
+decoded again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 import time
@@ -27,8 +27,8 @@ from slmlp.data.readers import read_square
 from slmlp.data.scratch import scratch
 from slmlp.data.sources.table import drop
 from slmlp.runtime import files, seeds, work
+from slmlp.runtime.errors import SlmlpError
 
-MAGIC = b"slmlppx1"
 STALE = 24 * 3600  # seconds after which a temporary file is one that a killed run has left
 GIGABYTE = 1e9
 Place = Literal["memory", "file", "stream"]
@@ -91,9 +91,7 @@ def decode_all(
     """
     square = Square.of(square)
     place, key = _place(images, square.side, options), _key(images, square)
-    path = (
-        None if cache is None else cache / f"pixels-{square.side}-{key[:16]}.{'json' if place == 'stream' else 'bin'}"
-    )
+    path = None if cache is None else cache / f"pixels-{square.side}-{key[:16]}.npy"
     if place == "stream":
         return None, drop(images, _check(images, square, path, key, progress), options, cache)
     known = None if path is None else _read(path, key, len(images), square.side, place)
@@ -119,11 +117,9 @@ def _attempt(images: ImageSet, index: int, square: Square) -> ByteArray | str:
 
 def _check(images: ImageSet, square: Square, path: Path | None, key: str, progress: bool) -> dict[int, str]:
     """Return index -> reason of the unreadable images; that list is all that is kept of this pass."""
-    if path is not None and path.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            content = json.loads(path.read_text())
-            if content["key"] == key:
-                return {int(i): str(reason) for i, reason in content["unreadable"].items()}
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
+            return _entry(path, key)[1]
 
     def job(index: int) -> str | None:
         found = _attempt(images, index, square)
@@ -132,7 +128,7 @@ def _check(images: ImageSet, square: Square, path: Path | None, key: str, progre
     results = work.in_threads(job, len(images), f"checking {images.name}", show=progress)
     problems = {i: reason for i, reason in results if reason is not None}
     if path is not None:
-        files.write_json(path, {"key": key, "unreadable": problems})
+        files.write_json(path.with_suffix(".json"), {"key": key, "unreadable": problems})
     return problems
 
 
@@ -150,39 +146,34 @@ def _decode(
             data = np.empty(shape, dtype=np.uint8)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            # without a name, so that the disk is free again when the array is
-            with tempfile.TemporaryFile(dir=folder) as file:
-                data = _mapped(file, shape)
+            with tempfile.NamedTemporaryFile(dir=folder) as file:  # its space is free again when the array is
+                data = _mapped(Path(file.name), shape)
         problems = _fill(data, images, square, progress)
         return data[: len(images) - len(problems)], problems
     _sweep(path.parent)
     with files.atomic(path) as temporary:
+        data = np.empty(shape, dtype=np.uint8) if place == "memory" else _mapped(temporary, shape)
+        problems = _fill(data, images, square, progress)
+        data[len(images) - len(problems) :] = 0
         if place == "memory":
-            data = np.empty(shape, dtype=np.uint8)
-            problems = _fill(data, images, square, progress)
-            data = data[: len(images) - len(problems)]
             with temporary.open("wb") as file:
-                data.tofile(file)
+                np.save(file, data)
         else:
-            with temporary.open("wb+") as file:
-                data = _mapped(file, shape)
-            problems = _fill(data, images, square, progress)
-            data = data[: len(images) - len(problems)]
             data.flush()  # type: ignore[attr-defined] # a memmap
-            os.truncate(temporary, data.nbytes)
-        checksum = _checksum(data) if place == "memory" else None
-        trailer = {"key": key, "shape": data.shape, "crc32": checksum, "unreadable": problems}
-        with temporary.open("ab") as file:
-            text = files.canonical(trailer).encode()
-            file.write(text + len(text).to_bytes(8, "little") + MAGIC)
+    data = data[: len(images) - len(problems)]
+    checksum = _checksum(data) if place == "memory" else None
+    entry = {"key": key, "images": len(data), "crc32": checksum, "unreadable": problems}
+    files.write_json(path.with_suffix(".json"), entry)
     return data, problems
 
 
-def _mapped(file: Any, shape: tuple[int, ...]) -> ByteArray:
-    """Return an array in an open file; its space is reserved now, since a disk full later would kill the process."""
+def _mapped(path: Path, shape: tuple[int, ...]) -> ByteArray:
+    """Return a new .npy file as an array; its space is reserved now, since a disk full later would kill the process."""
+    data = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
-    return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return data
 
 
 def _fill(data: ByteArray, images: ImageSet, square: Square, progress: bool) -> dict[int, str]:
@@ -206,31 +197,27 @@ def _fill(data: ByteArray, images: ImageSet, square: Square, progress: bool) -> 
 
 
 def _read(path: Path, key: str, count: int, side: int, place: Place) -> tuple[ByteArray, dict[int, str]] | None:
-    """Return what a cache file holds, or None when it is not there or not what is wanted."""
+    """Return the pixels of a cache entry, or None when it is not there or not what is wanted."""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 16, 0))
-            ending = file.read(16)
-            length = int.from_bytes(ending[:8], "little")
-            if ending[8:] != MAGIC or length > size - 16:
-                return None
-            file.seek(size - 16 - length)
-            trailer = json.loads(file.read(length))
-            problems = {int(i): str(reason) for i, reason in trailer["unreadable"].items()}
-            shape = (count - len(problems), side, side, 3)
-            total = int(np.prod(shape))
-            if trailer["key"] != key or trailer["shape"] != list(shape) or size != total + length + 16 or not total:
-                return None
-            if place == "file":
-                return np.memmap(path, dtype=np.uint8, mode="r", shape=shape), problems
-            file.seek(0)
-            data = np.fromfile(file, dtype=np.uint8, count=total).reshape(shape)
-            if trailer["crc32"] is not None and _checksum(data) != trailer["crc32"]:
-                return None
-            return data, problems
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        entry, problems = _entry(path, key)
+        good = count - len(problems)
+        data = np.load(path, mmap_mode="r" if place == "file" else None, allow_pickle=False)
+        if data.shape != (count, side, side, 3) or data.dtype != np.uint8 or entry["images"] != good or not good:
+            return None
+        data = data[:good]
+        if place == "memory" and entry["crc32"] is not None and _checksum(data) != entry["crc32"]:
+            return None
+        return data, problems
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, SlmlpError):
         return None
+
+
+def _entry(path: Path, key: str) -> tuple[dict[str, Any], dict[int, str]]:
+    """Return the JSON of a cache entry and its unreadable images (index -> reason); KeyError for another key."""
+    entry = files.read_json(path.with_suffix(".json"))
+    if entry["key"] != key:
+        raise KeyError(key)
+    return entry, {int(i): str(reason) for i, reason in entry["unreadable"].items()}
 
 
 def _checksum(data: ByteArray) -> int:
