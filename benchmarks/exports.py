@@ -17,7 +17,7 @@ from torch import nn
 
 from slmlp.encoders import Encoder, build
 from slmlp.exports import TARGETS, export
-from slmlp.exports.proof import real_images
+from slmlp.exports.parity import real_images
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
 

@@ -1,4 +1,4 @@
-"""What tests of encoder sources share: timm's own features, and a refusal in one line."""
+"""What tests of encoder sources share: timm's own features, and a unsupported in one line."""
 
 from __future__ import annotations
 

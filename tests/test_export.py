@@ -17,7 +17,7 @@ from data_images import photo
 from export_files import images, left, out
 from slmlp.encoders import Encoder
 from slmlp.exports import TARGETS, timm_config
-from slmlp.exports.parcel import open_parcel
+from slmlp.exports.bundle import open_bundle
 
 N = 4
 
@@ -129,11 +129,11 @@ def test_onnx_says_its_opset_and_takes_any_batch(encoder_file, tmp_path, opset):
 
 
 def test_every_target_has_the_contract(encoder_file):
-    parcel = open_parcel(encoder_file("resnet18"), with_projector=False, classes=None, opset=18, license_name="mit")
+    bundle = open_bundle(encoder_file("resnet18"), with_projector=False, classes=None, opset=18, license_name="mit")
     for name in TARGETS:
         target = slmlp.exports._target(name)
-        assert target.refusal(parcel) is None
-        assert "made" in target.usage(parcel, "made")
+        assert target.unsupported(bundle) is None
+        assert "made" in target.usage(bundle, "made")
         assert isinstance(target.TOOL, str)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import slmlp
 from export_files import left, out
-from slmlp.exports import placing, proof, timm_file
+from slmlp.exports import atomic, parity, timm_file
 from slmlp.runtime.errors import SlmlpError
 
 N = 4
@@ -84,8 +84,8 @@ def test_wrong_words_are_one_line(encoder_file, tmp_path):
 def _changed(change):
     real = timm_file.state
 
-    def state(parcel):
-        held = real(parcel)
+    def state(bundle):
+        held = real(bundle)
         change(held)
         return held
 
@@ -124,23 +124,23 @@ def test_what_is_there_is_never_overwritten(encoder_file, tmp_path):
 
 
 def test_files_appear_together_or_not_at_all(tmp_path):
-    with placing.staged(tmp_path / "x") as stage:
+    with atomic.staged(tmp_path / "x") as stage:
         files = [stage / name for name in ("a", "b", "c")]
         for file in files:
             file.write_text("new")
-        real = placing._move
+        real = atomic._move
 
         def fails(path, there):
             if path.name == "c":
                 there.write_text("of another process")
             real(path, there)
 
-        placing._move = fails
+        atomic._move = fails
         try:
             with pytest.raises(SlmlpError, match="exists already"):
-                placing.place(files, tmp_path)
+                atomic.place(files, tmp_path)
         finally:
-            placing._move = real
+            atomic._move = real
         assert left(tmp_path) == [stage.name, "c"]
     assert left(tmp_path) == ["c"]
     assert (tmp_path / "c").read_text() == "of another process"
@@ -148,7 +148,7 @@ def test_files_appear_together_or_not_at_all(tmp_path):
 
 def test_the_comparison_judges():
     a = torch.tensor([[1.0, -4.0], [2.0, 3.0]])
-    (row,) = proof.compare({"features": (a, a + torch.tensor([[0.0, 2e-4], [0.0, 0.0]]))}, "t")
+    (row,) = parity.compare({"features": (a, a + torch.tensor([[0.0, 2e-4], [0.0, 0.0]]))}, "t")
     assert row.largest == pytest.approx(2e-4, rel=1e-2)
     assert row.relative == pytest.approx(5e-5, rel=1e-2)
     for wrong, words in [
@@ -157,6 +157,6 @@ def test_the_comparison_judges():
         (a * torch.nan, "not finite"),
     ]:
         with pytest.raises(SlmlpError, match=words):
-            proof.compare({"features": (a, wrong)}, "t")
+            parity.compare({"features": (a, wrong)}, "t")
     with pytest.raises(SlmlpError, match="the same for all images"):
-        proof.compare({"features": (a[:1].repeat(3, 1), a[:1].repeat(3, 1))}, "t")
+        parity.compare({"features": (a[:1].repeat(3, 1), a[:1].repeat(3, 1))}, "t")

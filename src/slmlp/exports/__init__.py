@@ -1,4 +1,4 @@
-"""Encoders for other people's tools: written, read again through the tool's own loader, compared, only then kept."""
+"""Export an encoder for another tool; the file is read again by that tool's loader and its features are compared."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from slmlp.runtime.errors import SlmlpError, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from slmlp.exports.parcel import Parcel, Target
-    from slmlp.exports.proof import Difference
+    from slmlp.exports.bundle import Bundle, Target
+    from slmlp.exports.parity import Difference
 
 TARGETS: dict[str, str] = {
     "torchvision": "slmlp.exports.torchvision_file",
@@ -25,7 +25,7 @@ TARGETS: dict[str, str] = {
     "detectron2": "slmlp.exports.detectron2_file",
     "hf": "slmlp.exports.hf_folder",
     "exported-program": "slmlp.exports.exported_program",
-}  # name -> module that is a ``parcel.Target``
+}  # name -> module that is a ``bundle.Target``
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def export(
     >>> sorted(path.name for path in made.beside), made.differences[0].relative < 1e-4
     (['mine.safetensors.json', 'mine.safetensors.md'], True)
     """
-    from slmlp.exports import placing, proof
+    from slmlp.exports import atomic, parity
+    from slmlp.exports.bundle import open_bundle
     from slmlp.exports.card import card
-    from slmlp.exports.parcel import open_parcel
     from slmlp.runtime import files
 
     if to not in TARGETS:
@@ -88,41 +88,41 @@ def export(
     _check_name(to, target, path)
     folder = not target.SUFFIXES
     names = [path.name] if folder else [path.name, *(f"{path.name}{end}" for end in (".json", ".yaml", ".md"))]
-    placing.free([path.with_name(name) for name in names])
-    parcel = open_parcel(run, with_projector=with_projector, classes=classifier, opset=opset, license_name=license)
-    refuse(parcel, to)
-    x, name = proof.real_images(parcel.encoder, data, images)
+    atomic.check_free([path.with_name(name) for name in names])
+    bundle = open_bundle(run, with_projector=with_projector, classes=classifier, opset=opset, license_name=license)
+    check_supported(bundle, to)
+    x, name = parity.real_images(bundle.encoder, data, images)
     compared = f"{len(x)} images of {name}"
-    with placing.staged(path) as stage:
+    with atomic.staged(path) as stage:
         made = stage / path.name
-        beside = list(target.write(parcel, made))
-        differences = proof.compare(_pairs(target, parcel, made, x, to), to)
-        usage = target.usage(parcel, path.name)
+        beside = list(target.write(bundle, made))
+        differences = parity.compare(_pairs(target, bundle, made, x, to), to)
+        usage = target.usage(bundle, path.name)
         loader = f"{target.LOADER} ({target.TOOL} {importlib.metadata.version(target.TOOL)})"
         about = made / "README.md" if folder else stage / f"{path.name}.md"
-        files.write_text(about, card(parcel, path.name, to, loader, usage, differences, compared, front_matter=folder))
+        files.write_text(about, card(bundle, path.name, to, loader, usage, differences, compared, front_matter=folder))
         beside += [] if folder else [about]
-        placing.place([*beside, made], path.parent)
+        atomic.place([*beside, made], path.parent)
     kept = tuple(path.with_name(file.name) for file in beside)
     return Exported(path, kept, path / "README.md" if folder else kept[-1], usage, compared, tuple(differences))
 
 
-def refuse(parcel: Parcel, to: str) -> None:
-    """Refuse a target that cannot hold the parcel, with the reason and the targets that can."""
-    reason = _target(to).refusal(parcel)
+def check_supported(bundle: Bundle, to: str) -> None:
+    """Refuse a target that cannot hold the bundle, with the reason and the targets that can."""
+    reason = _target(to).unsupported(bundle)
     if reason is None:
         return
-    from slmlp.exports.parcel import told
+    from slmlp.exports.bundle import described
 
-    able = [name for name in TARGETS if _target(name).refusal(parcel) is None]
+    able = [name for name in TARGETS if _target(name).unsupported(bundle) is None]
     instead = f"; {', '.join(able)} can hold it" if able else ""
-    raise SlmlpError(f"--to {to} cannot hold {told(parcel.encoder)}: {reason}{instead}")
+    raise SlmlpError(f"--to {to} cannot hold {described(bundle.encoder)}: {reason}{instead}")
 
 
-def _pairs(target: Target, parcel: Parcel, made: Path, x: Tensor, to: str) -> Mapping[str, tuple[Tensor, Tensor]]:
+def _pairs(target: Target, bundle: Bundle, made: Path, x: Tensor, to: str) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Return expected and found outputs; whatever the other tool's loader objects to is one line."""
     try:
-        return target.pairs(parcel, made, x)
+        return target.pairs(bundle, made, x)
     except SlmlpError:
         raise
     except Exception as error:  # of another library: keys, shapes, a graph that does not run

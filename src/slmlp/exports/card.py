@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slmlp.config.names import display
-from slmlp.exports.parcel import Parcel
-from slmlp.exports.proof import TOLERANCE, Difference
+from slmlp.exports.bundle import Bundle
+from slmlp.exports.parity import TOLERANCE, Difference
 from slmlp.results import records
 from slmlp.results.records import Result
 from slmlp.train.run import versions
@@ -31,30 +31,30 @@ def text(value: Any) -> str:
 
 
 def card(
-    parcel: Parcel, name: str, target: str, loader: str, usage: str, differences: Sequence[Difference], images: str, *,
+    bundle: Bundle, name: str, target: str, loader: str, usage: str, differences: Sequence[Difference], images: str, *,
     front_matter: bool,
 ) -> str:  # fmt: skip
     """Return the card of an export called ``name``; ``images`` says what the features were compared on."""
-    spec, prepared = parcel.encoder.spec, parcel.encoder.preprocess
-    lines = _front_matter(parcel) if front_matter else []
+    spec, prepared = bundle.encoder.spec, bundle.encoder.preprocess
+    lines = _front_matter(bundle) if front_matter else []
     lines += [
         f"# {text(name)}",
         "",
         f"An image encoder: normalised RGB images (N, 3, {prepared.size}, {prepared.size}) to features "
-        f"(N, {parcel.encoder.dim}). Written by slmlp for {text(target)}.",
+        f"(N, {bundle.encoder.dim}). Written by slmlp for {text(target)}.",
         "",
         *_table(
             [
                 ("encoder", f"{spec.name}, {spec.stem} stem"),
-                ("width", parcel.encoder.dim),
-                ("parameters", f"{sum(p.numel() for p in parcel.encoder.parameters()):,}"),
-                ("licence", parcel.license if parcel.license != "unknown" else "not stated"),
+                ("width", bundle.encoder.dim),
+                ("parameters", f"{sum(p.numel() for p in bundle.encoder.parameters()):,}"),
+                ("licence", bundle.license if bundle.license != "unknown" else "not stated"),
                 (
                     "projector",
-                    "travels with it" if parcel.projector is not None else "left behind, as it is meant to be",
+                    "travels with it" if bundle.projector is not None else "left behind, as it is meant to be",
                 ),
-                ("classifier", f"fresh, untrained, {parcel.classes} classes" if parcel.classes else "none"),
-                ("encoder hash", parcel.encoder.hash()),
+                ("classifier", f"fresh, untrained, {bundle.classes} classes" if bundle.classes else "none"),
+                ("encoder hash", bundle.encoder.hash()),
             ]
         ),
         "",
@@ -64,14 +64,14 @@ def card(
         usage,
         "```",
         "",
-        f"Images: {_preparing(parcel)}.",
+        f"Images: {_preparing(bundle)}.",
         "",
         "## Where it comes from",
         "",
-        *_origin(parcel),
+        *_origin(bundle),
         "## Results",
         "",
-        *_results(parcel),
+        *_results(bundle),
         "## Proof of the export",
         "",
         f"Loaded again by {text(loader)} and compared with the encoder on {text(images)}. "
@@ -87,11 +87,11 @@ def card(
     return "\n".join(lines)
 
 
-def _front_matter(parcel: Parcel) -> list[str]:
+def _front_matter(bundle: Bundle) -> list[str]:
     """Return the YAML that the Hugging Face hub reads; JSON texts are YAML texts, whatever is in them."""
     return [
         "---",
-        f"license: {json.dumps(parcel.license)}",
+        f"license: {json.dumps(bundle.license)}",
         "library_name: timm",
         "pipeline_tag: image-feature-extraction",
         "tags: [timm, image-feature-extraction, slmlp]",
@@ -103,8 +103,8 @@ def _table(rows: Iterable[tuple[str, Any]]) -> list[str]:
     return ["| | |", "| --- | --- |", *(f"| {text(key)} | {text(value)} |" for key, value in rows)]
 
 
-def _preparing(parcel: Parcel) -> str:
-    prepared = parcel.encoder.preprocess
+def _preparing(bundle: Bundle) -> str:
+    prepared = bundle.encoder.preprocess
     how = "stretched to" if prepared.squash else "short side resized to"
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (prepared.mean, prepared.std))
     return (
@@ -113,13 +113,13 @@ def _preparing(parcel: Parcel) -> str:
     )
 
 
-def _origin(parcel: Parcel) -> list[str]:
+def _origin(bundle: Bundle) -> list[str]:
     """Return what the run's ``config.json`` says: data, split, method, settings, seeds, versions."""
-    if parcel.run is None:
+    if bundle.run is None:
         return ["An encoder file without its run's folder, so that its data, settings and seed are not known here.", ""]
-    about = parcel.run.config
+    about = bundle.run.config
     job, resolved, identity = about["job"], about["resolved"], about["identity"]
-    split = parcel.run.split
+    split = bundle.run.split
     rows: list[tuple[str, Any]] = [
         ("data", _name(job["data"])),
         ("training images", f"{resolved['training_images']:,} of {resolved['classes']} classes"),
@@ -131,7 +131,7 @@ def _origin(parcel: Parcel) -> list[str]:
         ("method", display(job["method"])),
         ("recipe", job.get("recipe") or "none"),
         ("seed", job["seed"]),
-        ("epoch", parcel.epoch if parcel.epoch is not None else job["training"]["epochs"]),
+        ("epoch", bundle.epoch if bundle.epoch is not None else job["training"]["epochs"]),
         ("peak learning rate", f"{resolved['peak_lr']:.4g}"),
         ("steps", f"{resolved['steps']:,}"),
         ("trained with", ", ".join(f"{k} {v}" for k, v in about["versions"].items())),
@@ -149,9 +149,9 @@ def _name(source: str) -> str:
     return source if "/" not in source else Path(source).name
 
 
-def _results(parcel: Parcel) -> list[str]:
+def _results(bundle: Bundle) -> list[str]:
     """Return the numbers that slmlp has of these very weights."""
-    rows = _known(parcel)
+    rows = _known(bundle)
     if not rows:
         return ["None are kept beside the run: `slmlp evaluate RUN DATA` makes some.", ""]
     lines = ["| data | task | layer | metric | value | 95 % interval | images |", "| --- " * 7 + "|"]
@@ -170,14 +170,14 @@ def _results(parcel: Parcel) -> list[str]:
     return [*lines, "", "Intervals are over the images of the test, for this one run.", ""]
 
 
-def _known(parcel: Parcel) -> list[Result]:
+def _known(bundle: Bundle) -> list[Result]:
     """Return result lines whose encoder hash is this encoder's: of the run's evaluation, and of its study."""
-    if parcel.run is None:
+    if bundle.run is None:
         return []
-    files = [parcel.run.path / "evaluation" / "results.jsonl"]
-    if parcel.run.path.resolve().parent.name == "runs":
-        files.append(parcel.run.path.resolve().parent.parent / "results.jsonl")
-    mine = parcel.encoder.hash()
+    files = [bundle.run.path / "evaluation" / "results.jsonl"]
+    if bundle.run.path.resolve().parent.name == "runs":
+        files.append(bundle.run.path.resolve().parent.parent / "results.jsonl")
+    mine = bundle.encoder.hash()
     found = [row for file in files if file.is_file() for row in records.read(file)]
     return [row for row in found if row.hashes.get("encoder") == mine and row.task != "measures" and row.role != "grid"]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from slmlp.exports import detectron2_network as network
-from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
+from slmlp.exports.bundle import FEATURES, Bundle, no_room_for
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
@@ -29,9 +29,9 @@ SUFFIXES = (".pkl",)
 DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101, "resnet152": 152}
 
 
-def refusal(parcel: Parcel) -> str | None:
+def unsupported(bundle: Bundle) -> str | None:
     """Return why Detectron2's ResNets cannot hold the weights, or None."""
-    spec, prepared = parcel.encoder.spec, parcel.encoder.preprocess
+    spec, prepared = bundle.encoder.spec, bundle.encoder.preprocess
     if spec.name not in DEPTHS:
         return f"Detectron2's backbone is a ResNet of depth 18, 34, 50, 101 or 152, and {spec.name} is none of them"
     if spec.stem != "standard":
@@ -41,17 +41,17 @@ def refusal(parcel: Parcel) -> str | None:
         )
     if min(prepared.std) <= 0:
         return "its preprocessing has no deviation to divide by"
-    return no_room_for(parcel, "Detectron2")
+    return no_room_for(bundle, "Detectron2")
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the pickle, and the config beside it."""
-    model = {renamed(key): value.numpy() for key, value in parcel.encoder.weights().items()}
+    model = {renamed(key): value.numpy() for key, value in bundle.encoder.weights().items()}
     held = {"model": model, "__author__": "slmlp", "matching_heuristics": True}
     with path.open("wb") as file:
         _Pickler(file, protocol=4).dump(held)
     config = path.with_name(f"{path.name}.yaml")
-    files.write_text(config, yaml(parcel, path.name))
+    files.write_text(config, yaml(bundle, path.name))
     return [config]
 
 
@@ -85,18 +85,18 @@ def renamed(key: str) -> str:
     return f"res{int(stage[1]) + 1}.{key[stage.end() :]}" if stage else f"stem.{key}"
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Rebuild the network from the file's names and compare the maps of all four stages, and their pooled last."""
-    depth, state = DEPTHS[parcel.encoder.spec.name], network.read(path)
+    depth, state = DEPTHS[bundle.encoder.spec.name], network.read(path)
     network.check(state, depth, path.name)
     with torch.inference_mode():
         found = network.stages(state, depth, x)
-        expected, feature = _maps(parcel.encoder.backbone, x)
+        expected, feature = _maps(bundle.encoder.backbone, x)
     made = {name: (expected[name], found[name]) for name in network.STAGES}
     return {FEATURES: (feature, found["res5"].mean(dim=(2, 3))), **made}
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the line that starts Detectron2's training."""
     return (
         f"python tools/train_net.py --config-file {name}.yaml --num-gpus 8 "
@@ -104,13 +104,13 @@ def usage(parcel: Parcel, name: str) -> str:
     )
 
 
-def yaml(parcel: Parcel, weights: str) -> str:
+def yaml(bundle: Bundle, weights: str) -> str:
     """Return a config of Detectron2: Mask R-CNN with FPN, 1x, SyncBN, nothing frozen, images as here.
 
     It says all that ``Base-RCNN-FPN.yaml`` and ``mask_rcnn_R_50_FPN_1x.yaml`` say, so that it stands anywhere; what it
     says otherwise is what a backbone from elsewhere needs.
     """
-    prepared, depth = parcel.encoder.preprocess, DEPTHS[parcel.encoder.spec.name]
+    prepared, depth = bundle.encoder.preprocess, DEPTHS[bundle.encoder.spec.name]
     mean, std = ([round(255 * value, 4) for value in values] for values in (prepared.mean, prepared.std))
     widths = "" if depth >= 50 else "    RES2_OUT_CHANNELS: 64  # basic blocks\n"
     return f"""\

@@ -9,41 +9,41 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from slmlp.exports.parcel import Parcel, no_room_for
+from slmlp.exports.bundle import Bundle, no_room_for
 
 TOOL, LOADER = "torch", "torch.export.load"
 SUFFIXES = (".pt2",)
 
 
-def refusal(parcel: Parcel) -> str | None:
+def unsupported(bundle: Bundle) -> str | None:
     """Return why a graph cannot hold what was asked for, or None."""
-    return no_room_for(parcel, "PyTorch", projector=True)
+    return no_room_for(bundle, "PyTorch", projector=True)
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Trace the network on two images, with a batch of any size, and save it."""
-    torch.export.save(program(parcel), path)
+    torch.export.save(program(bundle), path)
     return []
 
 
-def program(parcel: Parcel) -> torch.export.ExportedProgram:
+def program(bundle: Bundle) -> torch.export.ExportedProgram:
     """Return the network's graph; its input is ``(N, 3, S, S)`` with any N."""
-    size = parcel.encoder.preprocess.size
+    size = bundle.encoder.preprocess.size
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch about its own parts
         return torch.export.export(
-            parcel.network.eval(), (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+            bundle.network.eval(), (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
         )
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Load the program and run it on all images at once, then on one alone."""
-    module, expected = torch.export.load(path).module(), parcel.expected(x)
+    module, expected = torch.export.load(path).module(), bundle.expected(x)
     made: dict[str, tuple[Tensor, Tensor]] = {}
     with torch.inference_mode():
         for words, part in (("", slice(None)), (" of one image", slice(0, 1))):
             found = module(x[part])
-            for name, value in zip(parcel.outputs, found if isinstance(found, tuple) else (found,), strict=True):
+            for name, value in zip(bundle.outputs, found if isinstance(found, tuple) else (found,), strict=True):
                 if not words:
                     made[name] = (expected[name], value)
                 else:  # beside the rest, so that the comparison is of several images
@@ -51,6 +51,6 @@ def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
     return made
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the lines that load the program."""
-    return f'import torch\n\nmodel = torch.export.load("{name}").module()\n{", ".join(parcel.outputs)} = model(images)'
+    return f'import torch\n\nmodel = torch.export.load("{name}").module()\n{", ".join(bundle.outputs)} = model(images)'

@@ -12,32 +12,32 @@ import timm
 from torch import Tensor
 
 from slmlp.exports import timm_config, weights_file
-from slmlp.exports.parcel import FEATURES, Parcel
-from slmlp.exports.timm_config import refusal
+from slmlp.exports.bundle import FEATURES, Bundle
+from slmlp.exports.timm_config import unsupported
 from slmlp.exports.timm_file import features, state
 from slmlp.runtime import files
 
-__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "unsupported", "usage", "write"]
 
 TOOL, LOADER = "timm", "timm.create_model('local-dir:...', pretrained=True)"
 SUFFIXES: tuple[str, ...] = ()  # a folder
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the folder, less its card."""
     path.mkdir()
-    files.write_json(path / "config.json", timm_config.config(parcel))
-    weights_file.write(path / "model.safetensors", state(parcel))
+    files.write_json(path / "config.json", timm_config.config(bundle))
+    weights_file.write(path / "model.safetensors", state(bundle))
     return []
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Let timm read the folder as it reads one of the hub, strictly."""
     network = timm.create_model(f"local-dir:{path}", pretrained=True)
-    return {FEATURES: (parcel.expected(x)[FEATURES], features(network, x))}
+    return {FEATURES: (bundle.expected(x)[FEATURES], features(network, x))}
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the lines that load the folder."""
     return (
         "import timm\n\n"

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slmlp.exports.exported_program import program, refusal
-from slmlp.exports.parcel import Parcel
+from slmlp.exports.bundle import Bundle
+from slmlp.exports.exported_program import program, unsupported
 from slmlp.runtime.errors import SlmlpError
 
-__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "session", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "session", "unsupported", "usage", "write"]
 
 TOOL, LOADER = "onnxruntime", "onnxruntime.InferenceSession"
 SUFFIXES = (".onnx",)
 INPUT = "images"
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the graph, checked by onnx; its properties say how images are prepared."""
     onnx = _library("onnx")
     _library("onnxscript")
@@ -32,19 +32,19 @@ def write(parcel: Parcel, path: Path) -> Sequence[Path]:
         warnings.simplefilter("ignore")
         try:
             made = torch.onnx.export(
-                program(parcel), (), dynamo=True, opset_version=parcel.opset, input_names=[INPUT],
-                output_names=parcel.outputs, verbose=False,
+                program(bundle), (), dynamo=True, opset_version=bundle.opset, input_names=[INPUT],
+                output_names=bundle.outputs, verbose=False,
             )  # fmt: skip
         except Exception as error:  # of the exporter's many parts
             first = " ".join(str(error).split())[:200]
-            raise SlmlpError(f"onnx: the network cannot be written at opset {parcel.opset} ({first})") from error
+            raise SlmlpError(f"onnx: the network cannot be written at opset {bundle.opset} ({first})") from error
     assert made is not None
     model = made.model_proto
     found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if found != parcel.opset:
-        raise SlmlpError(f"onnx: --opset {parcel.opset} was asked for, torch's exporter wrote {found}; ask for {found}")
+    if found != bundle.opset:
+        raise SlmlpError(f"onnx: --opset {bundle.opset} was asked for, torch's exporter wrote {found}; ask for {found}")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-    prepared = parcel.encoder.preprocess
+    prepared = bundle.encoder.preprocess
     for key, value in {"slmlp.preprocess": prepared.id, "mean": prepared.mean, "std": prepared.std}.items():
         model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     onnx.checker.check_model(model)
@@ -52,24 +52,24 @@ def write(parcel: Parcel, path: Path) -> Sequence[Path]:
     return []
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Run the file in ONNX Runtime on all images at once, then on one alone."""
-    opened, expected = session(path), parcel.expected(x)
+    opened, expected = session(path), bundle.expected(x)
     made: dict[str, tuple[Tensor, Tensor]] = {}
-    both = [opened.run(parcel.outputs, {INPUT: part.numpy()}) for part in (x, x[:1])]
-    for name, many, one in zip(parcel.outputs, *both, strict=True):
+    both = [opened.run(bundle.outputs, {INPUT: part.numpy()}) for part in (x, x[:1])]
+    for name, many, one in zip(bundle.outputs, *both, strict=True):
         made[name] = (expected[name], torch.from_numpy(many))
         # one image beside the rest, so that the comparison is of several
         made[f"{name} of one image"] = (expected[name], torch.cat([torch.from_numpy(one), torch.from_numpy(many[1:])]))
     return made
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the lines that load the file."""
     return (
         "import onnxruntime\n\n"
         f'session = onnxruntime.InferenceSession("{name}")\n'
-        f'{", ".join(parcel.outputs)}, = session.run(None, {{"{INPUT}": images}})  # opset {parcel.opset}, any batch'
+        f'{", ".join(bundle.outputs)}, = session.run(None, {{"{INPUT}": images}})  # opset {bundle.opset}, any batch'
     )
 
 

@@ -10,20 +10,20 @@ from torch import nn
 
 from slmlp.encoders import Encoder
 from slmlp.encoders.preprocess import Preprocess
-from slmlp.exports.parcel import Parcel, no_room_for
+from slmlp.exports.bundle import Bundle, no_room_for
 
 
-def refusal(parcel: Parcel) -> str | None:
+def unsupported(bundle: Bundle) -> str | None:
     """Return why timm cannot build the network, or None."""
-    spec = parcel.encoder.spec
+    spec = bundle.encoder.spec
     if spec.name == "resnet10":
         return "resnet10 is slmlp's own network, which timm does not have"
-    if spec.stem == "small" and patch_size(parcel.encoder) is None:
+    if spec.stem == "small" and patch_size(bundle.encoder) is None:
         return (
             "the small stem of a convnet (3x3, stride 1, no max-pool) is no option of timm's networks, which would "
             "compute something else with these weights; pretrain with --stem standard"
         )
-    return no_room_for(parcel, "timm", classifier=True)
+    return no_room_for(bundle, "timm", classifier=True)
 
 
 def patch_size(encoder: Encoder) -> int | None:
@@ -46,11 +46,11 @@ def arguments(encoder: Encoder) -> dict[str, Any]:
     return made
 
 
-def config(parcel: Parcel) -> dict[str, Any]:
+def config(bundle: Bundle) -> dict[str, Any]:
     """Return what timm's ``config.json`` says: architecture, arguments, and how images are prepared."""
-    encoder, held = parcel.encoder, timm.get_pretrained_cfg(parcel.encoder.spec.name)
+    encoder, held = bundle.encoder, timm.get_pretrained_cfg(bundle.encoder.spec.name)
     prepared, size = encoder.preprocess, encoder.spec.image_size
-    classes = parcel.classes or 0
+    classes = bundle.classes or 0
     return {
         "architecture": encoder.spec.name,
         "num_classes": classes,
@@ -69,7 +69,7 @@ def config(parcel: Parcel) -> dict[str, Any]:
             "num_classes": classes,
             "first_conv": held.first_conv if held else None,
             "classifier": held.classifier if held else None,
-            "license": parcel.license,
+            "license": bundle.license,
         },
     }
 

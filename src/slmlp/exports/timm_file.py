@@ -11,54 +11,54 @@ import torch
 from torch import Tensor, nn
 
 from slmlp.exports import timm_config, weights_file
-from slmlp.exports.parcel import FEATURES, Parcel
-from slmlp.exports.timm_config import refusal
+from slmlp.exports.bundle import FEATURES, Bundle
+from slmlp.exports.timm_config import unsupported
 from slmlp.runtime import files, seeds
 
-__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "refusal", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "unsupported", "usage", "write"]
 
 TOOL, LOADER = "timm", "timm.create_model(checkpoint_path=...), strict"
 SUFFIXES = weights_file.SUFFIXES
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the state dict, and a JSON file of architecture, arguments and ``pretrained_cfg``."""
-    weights_file.write(path, state(parcel))
+    weights_file.write(path, state(bundle))
     beside = path.with_name(f"{path.name}.json")
-    files.write_json(beside, timm_config.config(parcel))
+    files.write_json(beside, timm_config.config(bundle))
     return [beside]
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Let timm build the network from the JSON file alone and load the weights, strictly."""
     held: dict[str, Any] = files.read_json(path.with_name(f"{path.name}.json"))
     network = timm.create_model(
         held["architecture"], pretrained_cfg=held["pretrained_cfg"], checkpoint_path=str(path),
         num_classes=held["num_classes"], **held["model_args"],
     )  # fmt: skip
-    return {FEATURES: (parcel.expected(x)[FEATURES], features(network, x))}
+    return {FEATURES: (bundle.expected(x)[FEATURES], features(network, x))}
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the lines that load the file."""
-    words = "".join(f", {key}={value!r}" for key, value in timm_config.arguments(parcel.encoder).items())
+    words = "".join(f", {key}={value!r}" for key, value in timm_config.arguments(bundle.encoder).items())
     return (
         "import json, pathlib, timm\n\n"
         f'config = json.loads(pathlib.Path("{name}.json").read_text())\n'
-        f'model = timm.create_model("{parcel.encoder.spec.name}", num_classes={parcel.classes or 0}{words},\n'
+        f'model = timm.create_model("{bundle.encoder.spec.name}", num_classes={bundle.classes or 0}{words},\n'
         f'                          pretrained_cfg=config["pretrained_cfg"], checkpoint_path="{name}")\n'
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
     )
 
 
-def state(parcel: Parcel) -> dict[str, Tensor]:
+def state(bundle: Bundle) -> dict[str, Tensor]:
     """Return the weights under timm's names, with a fresh classifier where one was asked for."""
-    made = parcel.encoder.weights()
-    if parcel.classes is None:
+    made = bundle.encoder.weights()
+    if bundle.classes is None:
         return made
     with seeds.seeded(0, "classifier"):
         fresh: Any = timm.create_model(
-            parcel.encoder.spec.name, num_classes=parcel.classes, **timm_config.arguments(parcel.encoder)
+            bundle.encoder.spec.name, num_classes=bundle.classes, **timm_config.arguments(bundle.encoder)
         )
     head = str(fresh.pretrained_cfg["classifier"])
     mine = {k: v.detach().clone() for k, v in fresh.state_dict().items() if k.rpartition(".")[0] == head}

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from slmlp.exports import weights_file
-from slmlp.exports.parcel import FEATURES, Parcel, no_room_for
+from slmlp.exports.bundle import FEATURES, Bundle, no_room_for
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
 
@@ -27,9 +27,9 @@ SAME_NAMES = (
 SAME_ORDER = ("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4")
 
 
-def refusal(parcel: Parcel) -> str | None:
+def unsupported(bundle: Bundle) -> str | None:
     """Return why torchvision has no such network, or None."""
-    spec = parcel.encoder.spec
+    spec = bundle.encoder.spec
     if spec.name == "resnet10":
         return "resnet10 is slmlp's own network, which torchvision does not have"
     if spec.name not in (*SAME_NAMES, *SAME_ORDER):
@@ -42,19 +42,19 @@ def refusal(parcel: Parcel) -> str | None:
             "the small stem (3x3, stride 1, no max-pool) is no option of torchvision's networks, which would compute "
             "something else with these weights; pretrain with --stem standard"
         )
-    return no_room_for(parcel, "torchvision", classifier=True)
+    return no_room_for(bundle, "torchvision", classifier=True)
 
 
-def write(parcel: Parcel, path: Path) -> Sequence[Path]:
+def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the state dict, with a fresh classifier where one was asked for."""
     with seeds.seeded(0, "classifier"):
-        network = _network(parcel)
-    state, mine = parcel.encoder.weights(), dict(network.state_dict())
-    if parcel.encoder.spec.name in SAME_ORDER:
+        network = _network(bundle)
+    state, mine = bundle.encoder.weights(), dict(network.state_dict())
+    if bundle.encoder.spec.name in SAME_ORDER:
         names = [name for name in mine if not name.startswith("classifier.")]
         if len(names) != len(state):
             raise SlmlpError(
-                f"torchvision's {parcel.encoder.spec.name} has {len(names)} tensors, expected {len(state)}"
+                f"torchvision's {bundle.encoder.spec.name} has {len(names)} tensors, expected {len(state)}"
             )
         state = dict(zip(names, state.values(), strict=True))
     for name in mine.keys() - state.keys():  # the classifier's; anything else is missing when it is loaded
@@ -64,34 +64,34 @@ def write(parcel: Parcel, path: Path) -> Sequence[Path]:
     return []
 
 
-def pairs(parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Load the file into torchvision's network, strictly, and compare what its classifier would read."""
-    network = _network(parcel)
+    network = _network(bundle)
     network.load_state_dict(weights_file.read(path), strict=True)
     _without_classifier(network.eval())
     with torch.inference_mode():
-        return {FEATURES: (parcel.expected(x)[FEATURES], network(x))}
+        return {FEATURES: (bundle.expected(x)[FEATURES], network(x))}
 
 
-def usage(parcel: Parcel, name: str) -> str:
+def usage(bundle: Bundle, name: str) -> str:
     """Return the lines that load the file."""
-    kind, head = parcel.encoder.spec.name, "fc" if parcel.encoder.spec.name in SAME_NAMES else "classifier"
+    kind, head = bundle.encoder.spec.name, "fc" if bundle.encoder.spec.name in SAME_NAMES else "classifier"
     safe = name.endswith(weights_file.SAFE)
     read = f'safetensors.torch.load_file("{name}")' if safe else f'torch.load("{name}", weights_only=True)'
     lines = ["import safetensors.torch, torch, torchvision" if safe else "import torch, torchvision", ""]
-    if parcel.classes is None:
+    if bundle.classes is None:
         lines += [f"model = torchvision.models.{kind}()", f"model.{head} = torch.nn.Identity()"]
     else:
-        lines += [f"model = torchvision.models.{kind}(num_classes={parcel.classes})"]
+        lines += [f"model = torchvision.models.{kind}(num_classes={bundle.classes})"]
     return "\n".join([*lines, f"model.load_state_dict({read}, strict=True)"])
 
 
-def _network(parcel: Parcel) -> nn.Module:
+def _network(bundle: Bundle) -> nn.Module:
     """Return torchvision's network, with a classifier where one was asked for."""
     network: nn.Module = torchvision.models.get_model(
-        parcel.encoder.spec.name, weights=None, num_classes=parcel.classes or 1
+        bundle.encoder.spec.name, weights=None, num_classes=bundle.classes or 1
     )
-    if parcel.classes is None:
+    if bundle.classes is None:
         _without_classifier(network)
     return network
 

@@ -1,4 +1,4 @@
-"""Files of tensors by name: safetensors, or ``torch.save``, by their suffix."""
+"""Read and write tensors by name: safetensors, or `torch.save`, by suffix."""
 
 from __future__ import annotations
 

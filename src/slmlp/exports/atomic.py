@@ -1,4 +1,4 @@
-"""Several files that appear together, or not at all, and never over others."""
+"""Write several files that appear together or not at all, and never replace others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def free(paths: Sequence[Path]) -> None:
+def check_free(paths: Sequence[Path]) -> None:
     """Refuse where one of the paths exists."""
     held = [str(path) for path in paths if os.path.lexists(path)]
     if held:
@@ -43,7 +43,7 @@ def place(made: Sequence[Path], folder: Path) -> None:
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())
-    free([folder / path.name for path in made])
+    check_free([folder / path.name for path in made])
     placed: list[Path] = []
     try:
         for path in made:
@@ -68,5 +68,5 @@ def _move(path: Path, there: Path) -> None:
         except FileExistsError:
             raise
         except OSError:  # a file system without links
-            free([there])
+            check_free([there])
     path.rename(there)

@@ -1,4 +1,4 @@
-"""What is exported: an encoder, what is known of the run it came from, and what was asked to travel with it."""
+"""What an export holds: the encoder, its run, and optionally the projector or a new classifier."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FEATURES, EMBEDDING = "features", "embedding"
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """An encoder on its way into another tool."""
+class Bundle:
+    """An encoder to be exported, and what goes with it."""
 
     encoder: Encoder  # on the CPU, in evaluation mode
     run: Run | None  # that the encoder came from, where its folder is there
@@ -78,23 +78,23 @@ class Target(Protocol):
     LOADER: str  # that loader in words
     SUFFIXES: tuple[str, ...]  # of the file; none where it is a folder
 
-    def refusal(self, parcel: Parcel) -> str | None:
-        """Return why the target cannot hold the parcel, or None where it can."""
+    def unsupported(self, bundle: Bundle) -> str | None:
+        """Return why the target cannot hold the bundle, or None where it can."""
 
-    def write(self, parcel: Parcel, path: Path) -> Sequence[Path]:
+    def write(self, bundle: Bundle, path: Path) -> Sequence[Path]:
         """Write the export to ``path`` and return the files beside it, which are named after it."""
 
-    def pairs(self, parcel: Parcel, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+    def pairs(self, bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Load ``path`` through the other tool's loader; return (expected, found) of each output on images ``x``."""
 
-    def usage(self, parcel: Parcel, name: str) -> str:
+    def usage(self, bundle: Bundle, name: str) -> str:
         """Return the lines of code that load a file or folder called ``name``."""
 
 
-def open_parcel(
+def open_bundle(
     source: str | Path, *, with_projector: bool, classes: int | None, opset: int, license_name: str
-) -> Parcel:
-    """Return the parcel of a run's folder, of its encoder file, or of an encoder file that stands alone."""
+) -> Bundle:
+    """Open a run's folder, its encoder file, or an encoder file without a run."""
     path = Path(source)
     encoder = Encoder.load(path).eval()
     run, epoch = _run_of(path)
@@ -108,7 +108,7 @@ def open_parcel(
             )
     if classes is not None and classes < 1:
         raise SlmlpError(f"--classifier must be at least 1 class, found {classes}")
-    return Parcel(encoder, run, epoch, projector, classes, opset, license_name)
+    return Bundle(encoder, run, epoch, projector, classes, opset, license_name)
 
 
 def _run_of(path: Path) -> tuple[Run | None, int | None]:
@@ -125,15 +125,15 @@ def _run_of(path: Path) -> tuple[Run | None, int | None]:
     return (Run(folder), epoch) if whole else (None, None)
 
 
-def told(encoder: Encoder) -> str:
-    """Return an encoder in words, for refusals."""
+def described(encoder: Encoder) -> str:
+    """Describe an encoder for an error message."""
     return f"{encoder.spec.name} with the {encoder.spec.stem} stem at {encoder.spec.image_size} px"
 
 
-def no_room_for(parcel: Parcel, tool: str, *, projector: bool = False, classifier: bool = False) -> str | None:
+def no_room_for(bundle: Bundle, tool: str, *, projector: bool = False, classifier: bool = False) -> str | None:
     """Return why a target without a place for a projector, or for a classifier, cannot hold what was asked for."""
-    if parcel.projector is not None and not projector:
+    if bundle.projector is not None and not projector:
         return f"{tool}'s networks have no place for a projector; leave --with-projector away"
-    if parcel.classes is not None and not classifier:
+    if bundle.classes is not None and not classifier:
         return "it holds features and no classifier; leave --classifier away"
     return None

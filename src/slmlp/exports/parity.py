@@ -1,4 +1,4 @@
-"""The proof of an export: its features, through the other tool's loader, beside the encoder's, on real images."""
+"""Compare the features of an export, loaded by the other tool, with those of the encoder, on real images."""
 
 from __future__ import annotations
 
