@@ -1,4 +1,4 @@
-"""SL-MLP in anybody's training loop: the projector put before a model's own classifier, and taken out again."""
+"""Add the projector of SL-MLP before the classifier of any model, and remove it again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADS = re.compile(r"^(fc|head|heads)$|classif|^head_")  # names of timm, torchv
 WRAPPED = ("", "timm_model")  # where a timm model may stand: alone, or inside the wrapper of transformers
 
 
-class Grafted(nn.Module):
+class ProjectedClassifier(nn.Module):
     """A projector and the classifier behind it, in the classifier's place; features (N, D) -> logits (N, C)."""
 
     def __init__(self, projector: nn.Sequential, classifier: nn.Linear, dim: int) -> None:
@@ -60,7 +60,7 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
         raise SlmlpError(
             "add the projector before the model is wrapped (DDP, torch.compile): add_projector(model.module)"
         )
-    if _grafted(model):
+    if _projected(model):
         raise SlmlpError(f"{type(model).__name__} has a projector already; remove_projector(model) takes it out")
     name = classifier if classifier is not None else find_classifier(model)
     linear = dict(model.named_modules()).get(name)
@@ -71,11 +71,11 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
         )
     spec = projector if projector is not None else config.method_config("sl-mlp").projector
     dim = linear.in_features
-    made, width = build_projector(dim, spec)
-    made = made.to(linear.weight.device, linear.weight.dtype).train(linear.training)
+    layers, width = build_projector(dim, spec)
+    layers = layers.to(linear.weight.device, linear.weight.dtype).train(linear.training)
     if width != dim:
         linear = _linear(width, linear.out_features, linear)
-    _put(model, name, Grafted(made, linear, dim))
+    _put(model, name, ProjectedClassifier(layers, linear, dim))
     return model
 
 
@@ -86,15 +86,15 @@ def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
     the projector's output; with ``num_classes`` a fresh one takes its place, under its original name.
     """
     model = bare(model)
-    found = _grafted(model)
-    if not found:
+    heads = _projected(model)
+    if not heads:
         raise SlmlpError(f"{type(model).__name__} has no projector to remove; add_projector(model) puts one in")
-    for name, graft in found.items():
+    for name, projected in heads.items():
         fresh: nn.Module = nn.Identity()
         if num_classes is not None:
-            fresh = _linear(graft.in_features, num_classes, graft.classifier)
+            fresh = _linear(projected.in_features, num_classes, projected.classifier)
         _put(model, name, fresh)
-    _tell(model, num_classes)
+    _update_num_classes(model, num_classes)
     return model
 
 
@@ -144,8 +144,8 @@ def _candidates(model: nn.Module) -> str:
     return f"give classifier=NAME, one of {shown}"
 
 
-def _grafted(model: nn.Module) -> dict[str, Grafted]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, Grafted)}
+def _projected(model: nn.Module) -> dict[str, ProjectedClassifier]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, ProjectedClassifier)}
 
 
 def _linear(width: int, out: int, like: nn.Linear) -> nn.Linear:
@@ -160,11 +160,11 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), leaf, module)
 
 
-def _tell(model: nn.Module, num_classes: int | None) -> None:
-    """Keep what models say of their number of classes true: timm's models, and those of transformers."""
-    told: Any = model
-    if isinstance(getattr(told, "num_classes", None), int):
-        told.num_classes = num_classes or 0
-    about: Any = getattr(told, "config", None)
-    if num_classes is not None and hasattr(about, "num_labels"):
-        about.num_labels = told.num_labels = num_classes
+def _update_num_classes(model: nn.Module, num_classes: int | None) -> None:
+    """Update the number of classes that models of timm and transformers record."""
+    attributes: Any = model
+    if isinstance(getattr(attributes, "num_classes", None), int):
+        attributes.num_classes = num_classes or 0
+    settings: Any = getattr(attributes, "config", None)
+    if num_classes is not None and hasattr(settings, "num_labels"):
+        settings.num_labels = attributes.num_labels = num_classes

@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from grafting_models import batch, tiny
+from projector_models import batch, tiny
 from slmlp import remove_projector
 
 

@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from dist_launch import ended, started
-from grafting_models import batch, tiny
+from projector_models import batch, tiny
 from slmlp import add_projector, config, remove_projector
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
@@ -83,10 +83,10 @@ def test_it_is_found_fed_by_the_projector_and_removed(name):
     model, x = copy.deepcopy(original), batch(4)[0]
     keys = list(original.state_dict())
     assert add_projector(model) is model
-    graft = model.get_submodule(place)
-    linear, norm, _, last = graft.projector
-    dim = graft.in_features
-    assert [type(part) for part in graft.projector] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    projected = model.get_submodule(place)
+    linear, norm, _, last = projected.projector
+    dim = projected.in_features
+    assert [type(part) for part in projected.projector] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
     assert (linear.in_features, linear.out_features, last.out_features) == (dim, dim, dim)
     assert set(keys) - set(model.state_dict()) == {f"{place}.weight", f"{place}.bias"}
     found = logits(model.eval(), x)
@@ -95,8 +95,8 @@ def test_it_is_found_fed_by_the_projector_and_removed(name):
     assert h.shape == (4, dim)
     with torch.no_grad():  # by hand: normalisation with its first statistics is a division by sqrt(1 + eps)
         z = last((linear(h) / (1 + norm.eps) ** 0.5).relu())
-        torch.testing.assert_close(found, F.linear(z, graft.classifier.weight, graft.classifier.bias))
-        expected = nn.functional.linear(h, graft.classifier.weight, graft.classifier.bias)
+        torch.testing.assert_close(found, F.linear(z, projected.classifier.weight, projected.classifier.bias))
+        expected = nn.functional.linear(h, projected.classifier.weight, projected.classifier.bias)
         torch.testing.assert_close(logits(original, x), expected)  # encoder and classifier are the ones that were there
     assert list(bare.state_dict()) == [k for k in keys if k not in (f"{place}.weight", f"{place}.bias")]
     assert all(torch.equal(value, original.state_dict()[k]) for k, value in bare.state_dict().items())
@@ -211,7 +211,7 @@ def test_it_compiles_as_one_graph_and_comes_out_of_it():
 
 def test_two_processes_of_ddp_train_it_as_one_does(tmp_path):
     out = tmp_path / "out.pth"
-    for code, _, said in ended(started(2, ROOT / "tests" / "grafting_ddp.py", out)):
+    for code, _, said in ended(started(2, ROOT / "tests" / "projector_ddp.py", out)):
         assert code == 0, said
     found = torch.load(out, weights_only=True)
     model, (x, y) = tiny(), batch(8)
