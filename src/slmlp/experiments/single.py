@@ -1,4 +1,4 @@
-"""One encoder, asked what it knows; several processes share the work of extracting its features."""
+"""Evaluation of one encoder; several processes share the work of extracting its features."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
 from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
+from slmlp.evaluation.engine import Engine, settings_hash
 from slmlp.evaluation.feature_file import evaluate_file
-from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks, settings_hash
+from slmlp.evaluation.sources import EncoderSource, ImageData
+from slmlp.evaluation.tasks import TASKS, check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite.main import DataSet, data_sets
 from slmlp.results import records
@@ -43,8 +45,9 @@ def evaluate(
         contender, opened, held = rank_by_rank(lambda: _opened(source, split, cfg))
         tasks = tuple(tasks) or _default(held if data_source is not None else None)
         sets, _ = rank_by_rank(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
-        used = held if split is not None or set(tasks) & set(OF_A_SPLIT) else None
-        if set(tasks) & set(OF_A_SPLIT) and used is None:
+        needed = any(TASKS[task].needs_split for task in tasks)
+        used = held if split is not None or needed else None
+        if needed and used is None:
             raise SlmlpError(
                 f"{source} was trained without a split: give one with --split, so that classes are held out"
             )
@@ -59,16 +62,20 @@ def _evaluate_on(
     folder: Path, cfg: config.TaskSettings,
 ) -> str:  # fmt: skip
     """Do the tasks on one data set; return its name in the results file."""
-    room = rank_by_rank(lambda: _room(one, encoder, split, folder, cfg))
-    marks = {"encoder": encoder.hash(), "data": room.images.hash()}
-    assert_same({**marks, "split": split.hash()} if split else marks)
-    if processes.is_distributed():  # the features are everybody's work, what is made of them the first one's
-        room.extract_together(encoder, tasks)
-    on_rank0(lambda: room.run(contender.subject(encoder), encoder, tasks))
-    return room.name
+    data_set = rank_by_rank(lambda: _data(one, encoder, split, folder, cfg))
+    source = EncoderSource(data_set, encoder, cfg.extraction, contender.projector(encoder))
+    source.check(tasks)
+    assert_same({key: value for key, value in source.hashes(TASKS[tasks[0]]).items() if key != "transform"})
+    if processes.is_distributed():  # all processes extract features, the first one does the rest
+        source.extract_together(tasks)
+    on_rank0(lambda: Engine(folder, cfg).run(contender.subject(encoder), source, tasks))
+    return data_set.name
 
 
-def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings) -> Room:
+def _data(
+    one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings
+) -> ImageData:
+    """Return the images of a data set, under the split where one is used, decoded for the encoder."""
     if split is None:
         images = one.open(cfg.data)
     else:
@@ -77,7 +84,11 @@ def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Pa
         images = concepts.apply(split, images)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
-    return Room(image_cache.images.name if split else one.name, image_cache.images, image_cache, folder, cfg, split)
+    images = image_cache.images
+    return ImageData(
+        images.name if split else one.name, images, image_cache, folder / "cache" / "features", split,
+        cfg.data.label_separator,
+    )  # fmt: skip
 
 
 def _opened(
@@ -109,7 +120,7 @@ def _lines(
     folder: Path, contender: Contender, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
     cfg: config.TaskSettings,
 ) -> list[Result]:  # fmt: skip
-    """Return the lines of what was asked for just now; the folder may hold those of other data and settings too."""
+    """Return the lines of these tasks; the folder may hold those of other data and settings too."""
     mark, settings = encoder.hash(), {task: settings_hash(task, cfg) for task in tasks}
     return [
         row

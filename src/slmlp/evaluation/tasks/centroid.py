@@ -1,4 +1,4 @@
-"""Nearest class mean: what the features say before anything is fitted (Mensink et al. 2013; Snell et al. 2017)."""
+"""Nearest class mean, a classifier without a fit (Mensink et al. 2013; Snell et al. 2017)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import ROWS, accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.results.records import Score
 from slmlp.runtime.errors import SlmlpError
 
 Matrix = npt.NDArray[np.float64]
+
+
+def run(inputs: Inputs, cfg: config.Centroid) -> list[Score]:
+    """Return the scores of ``centroid`` on training and test part."""
+    train, test = inputs.features
+    return centroid(train, test, cfg)
 
 
 def centroid(train: Features, test: Features, cfg: config.Centroid) -> list[Score]:

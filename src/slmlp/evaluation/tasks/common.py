@@ -1,7 +1,8 @@
-"""What the tasks share: the checks of their features, and the scores of one set of predictions."""
+"""Checks of features, and the scores of predictions, that several tasks use."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,13 @@ def check_parts(task: str, train: Features, test: Features) -> None:
         )
     if len(np.unique(train.y)) < 2:
         raise SlmlpError(f"{task}: the training images are all of class {train.classes[int(train.y[0])]!r}")
+
+
+def joined(sets: Sequence[Features]) -> Features:
+    """Return the features of several sets of images as one, in the order of the ids."""
+    x, y = np.concatenate([one.x for one in sets]), np.concatenate([one.y for one in sets])
+    ids, groups = np.concatenate([one.ids for one in sets]), np.concatenate([one.groups for one in sets])
+    return Features(x, y, sets[0].classes, ids, groups).select(np.argsort(ids, kind="stable"))
 
 
 def predictions(

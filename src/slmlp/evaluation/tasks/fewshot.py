@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from slmlp import config
-from slmlp.evaluation.tasks.common import accuracy_score, check_features
+from slmlp.evaluation.inputs import Inputs
+from slmlp.evaluation.tasks.common import accuracy_score, check_features, joined
 from slmlp.evaluation.tasks.episodes import Episodes, draw
 from slmlp.probes.features import Features
 from slmlp.probes.many import TOLERANCE, fit_many
@@ -20,6 +21,11 @@ from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
 
 NUMBERS = 4_000_000  # float64 feature entries of the episodes solved together: 32 MB
+
+
+def run(inputs: Inputs, cfg: config.FewShot) -> list[Score]:
+    """Return the scores of ``fewshot`` on all images, whatever their part."""
+    return fewshot(joined(inputs.features), cfg)
 
 
 def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str = "cpu") -> list[Score]:

@@ -24,11 +24,13 @@ from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.encoders import Encoder
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import accuracy_scores, predictions
 from slmlp.methods.base import Method
 from slmlp.probes.features import Features
 from slmlp.results.metrics import calibration_error
 from slmlp.results.records import Score
+from slmlp.results.store import slug
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import Steps, say
@@ -42,12 +44,22 @@ BATCH = 256  # images of a forward pass when scored
 
 @dataclass(frozen=True)
 class Point:
-    """One rate and weight decay, and what it came to on validation images."""
+    """One rate and weight decay, and its accuracy on validation images."""
 
     rate: float
     weight_decay: float
     accuracy: float | None = None  # None: training diverged
     reason: str = ""
+
+
+def run(inputs: Inputs, cfg: config.Finetune) -> list[Score]:
+    """Return the scores of ``finetune`` on training and test part; the finished points of the grid are kept."""
+    data, extraction = inputs.data, inputs.encoder.extraction
+    notes = inputs.folder / "finetune" / f"{slug(data.name)}-{slug(inputs.subject.run)}.jsonl"
+    return finetune(
+        inputs.encoder.encoder, data.image_cache, data.of("train"), data.of("test"), cfg,
+        device_name=extraction.device, precision=extraction.precision, notes=notes,
+    )  # fmt: skip
 
 
 def finetune(

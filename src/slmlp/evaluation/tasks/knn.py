@@ -1,4 +1,4 @@
-"""Nearest neighbours: every test image is labelled by the vote of the training images nearest to it.
+"""k-nearest neighbours: each test image gets the label that its nearest training images vote for.
 
 Wu et al. 2018 (arXiv 1805.01978), section 3.4: cosine, each of the k nearest votes with weight exp(cosine /
 temperature). Exact search, block by block: no N x N array is held, and features may be memory-mapped.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import ROWS, accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.results.records import Score
@@ -20,6 +21,12 @@ from slmlp.runtime.errors import SlmlpError
 QUERIES = 512  # test images of a block; with ROWS training images a block takes about 100 MB
 STEP = 1_000_000  # cosines are compared to 1 / STEP: below is rounding of float32, which must decide nothing
 PLACES = 1 << 32  # more than any number of training images
+
+
+def run(inputs: Inputs, cfg: config.Knn) -> list[Score]:
+    """Return the scores of ``knn`` on training and test part."""
+    train, test = inputs.features
+    return knn(train, test, cfg)
 
 
 def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.device | str = "cpu") -> list[Score]:

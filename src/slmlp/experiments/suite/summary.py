@@ -12,7 +12,9 @@ from typing import Any
 from slmlp import config
 from slmlp.config.flags import flags
 from slmlp.config.names import display
-from slmlp.evaluation.room import Room, settings_hash
+from slmlp.evaluation.engine import settings_hash
+from slmlp.evaluation.sources import ImageData
+from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.contenders import Contender
 from slmlp.experiments.suite.several_labels import SeveralLabels
 from slmlp.report.suite_inputs import current
@@ -26,19 +28,18 @@ from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
 
 SCHEMA = 1
-NOT_JUDGED = ("stages", "levels")  # shown as curves and tables: what they add is where, not who
 JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy")
 
 
-def data_facts(room: Room) -> dict[str, Any]:
+def data_facts(data: ImageData) -> dict[str, Any]:
     """Return what the page says of a data set."""
-    images = room.images
+    images = data.images
     parts = {part: int((images.parts == part).sum()) for part in ("train", "test")}
     told = (
         f"{len(images):,} images of {len(images.classes):,} classes, {parts['train']:,} train, {parts['test']:,} test"
         f"{'' if images.has_test_part else ' (drawn here)'}; {images.source}; hash {images.hash()[:12]}"
     )
-    return {"name": room.name, "source": images.source, "hash": images.hash(), "told": told,
+    return {"name": data.name, "source": images.source, "hash": images.hash(), "told": told,
             "unreadable": len(images.unreadable), "parts": parts, "classes": len(images.classes)}  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def _verdicts(
     found: dict[str, dict[str, dict[str, dict[int, Predictions]]]] = {}
     for row in rows:
         judged = row.metric in JUDGED or row.metric.startswith("accuracy_at_")
-        if row.task in NOT_JUDGED or not judged or row.predictions is None:
+        if not TASKS[row.task].judged or not judged or row.predictions is None:
             continue
         of_task = found.setdefault(f"{row.task} {row.metric}", {name: {} for name in names})
         of_task[row.method].setdefault(row.data, {})[row.seed] = read_predictions(folder / row.predictions)
@@ -101,7 +102,7 @@ def _of_several_labels(
     """Return the verdicts on mean average precision by task; the first encoder is the baseline."""
     tasks: dict[str, dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
-        if row.metric == "map" and row.task not in NOT_JUDGED and row.predictions is not None:
+        if row.metric == "map" and TASKS[row.task].judged and row.predictions is not None:
             of_data = tasks.setdefault(f"{row.task} map", {}).setdefault(row.data, {})
             of_data.setdefault(row.method, {})[row.seed] = read_scores(folder / row.predictions)
     return {title: SeveralLabels.of(sets, names, missing) for title, sets in tasks.items()}
@@ -210,7 +211,7 @@ def suite_command(
     default = config.Suite()
     if cfg.tasks != default.tasks:
         words += ["--tasks", *cfg.tasks]
-    for name in ("probe", "knn", "centroid", "fewshot", "labels", "finetune", "extraction", "preprocess"):
+    for name in ("probe", "knn", "centroid", "fewshot", "label_efficiency", "finetune", "extraction", "preprocess"):
         words += flags(getattr(cfg, name), getattr(default, name), f"{name}.")
     words += flags(cfg.data, default.data)
     return shlex.join([*words, "--out", out.name])
