@@ -116,8 +116,8 @@ def test_wide_features_end_at_the_minimum_of_all_axes(monkeypatch, n):
 def test_streamed_images_give_the_fit_of_held_ones(small_blocks, l2):
     x, y = blobs(600, 20, 4, separation=0.5)
     limit = limit_that_streams(20, 4)
-    assert Design(x, y, 4).single.held is not None
-    assert Design(x, y, 4, memory_limit_gb=limit).single.held is None
+    assert Design(x, y, 4).single.standardised is not None
+    assert Design(x, y, 4, memory_limit_gb=limit).single.standardised is None
     held = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000)
     streamed = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000, memory_limit_gb=limit)
     assert streamed.finished
