@@ -44,7 +44,7 @@ class Engine:
         """Return the keys of all numbers of a subject on the tasks, one per task and layer."""
         return [
             Key(subject, name, source.name, hashes, settings_hash(name, self.cfg), layer)
-            for name in tasks
+            for name in dict.fromkeys(tasks)
             for hashes in [source.hashes(TASKS[name])]
             for layer in source.layers(TASKS[name])
         ]
@@ -68,7 +68,6 @@ class Engine:
     def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
         """Return the predictions of another task of the same subject, which is run now where it has not been."""
         self.run(subject, source, [task])
-        (key,) = self.keys(subject, source, [task])
-        file = self.store.lines(key)[0].predictions
+        file = self.store.lines(self.keys(subject, source, [task]))[0].predictions
         assert file is not None
         return read_predictions(self.folder / file)

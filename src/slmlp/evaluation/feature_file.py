@@ -19,7 +19,7 @@ from slmlp.evaluation.tasks import TASKS
 from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
-from slmlp.results.records import Result, read
+from slmlp.results.records import Result
 from slmlp.results.store import Subject
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
@@ -62,19 +62,22 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     arrays = read_arrays(path, limit)
     if isinstance(arrays["x"], np.memmap):
         _check_memory(path, arrays["x"], tasks, limit)
-    several = arrays["y"].ndim == 2
-    source = (_several_labels if several else _one_label)(path, tasks, folder, limit)
+    if arrays["y"].ndim == 2:
+        other = [task for task in tasks if not TASKS[task].several_labels]
+        if other:
+            raise SlmlpError(
+                f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear"
+            )
+        source = _several_labels(path, folder, limit)
+    else:
+        source = _one_label(path, folder, limit)
     subject = Subject(path.stem, path.stem, "features", 0, "final")
     engine = Engine(folder, cfg)
     engine.run(subject, source, tasks)
-    return [
-        row
-        for row in read(engine.store.file)
-        if row.task in tasks and row.run == path.stem and row.hashes["encoder"] == source.file_hash
-    ]
+    return engine.store.lines(engine.keys(subject, source, tasks))
 
 
-def _one_label(path: Path, tasks: Sequence[str], folder: Path, limit: float) -> FileSource:
+def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
     """Return the source of a file of one label per image."""
     features = Features.load(path, limit)
     parts = features.parts
@@ -86,11 +89,8 @@ def _one_label(path: Path, tasks: Sequence[str], folder: Path, limit: float) -> 
     return _source(path, features, parts, labels, folder)
 
 
-def _several_labels(path: Path, tasks: Sequence[str], folder: Path, limit: float) -> FileSource:
+def _several_labels(path: Path, folder: Path, limit: float) -> FileSource:
     """Return the source of a file whose ``y`` is a matrix (N, C) of 0 and 1."""
-    other = [task for task in tasks if not TASKS[task].several_labels]
-    if other:
-        raise SlmlpError(f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear")
     features, parts = MultiLabel.load(path, limit), read_arrays(path, limit).get("parts")
     if parts is None:
         raise SlmlpError(f'{path}: images of several labels need parts (N,) of "train" and "test" in the file')

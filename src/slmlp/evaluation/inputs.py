@@ -34,7 +34,7 @@ class Inputs:
     @property
     def features(self) -> list[Features]:
         """The same of one label per image."""
-        return [one for one in self.sets if isinstance(one, Features)]
+        return [features for features in self.sets if isinstance(features, Features)]
 
     @property
     def data(self) -> ImageData:

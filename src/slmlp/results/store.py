@@ -70,9 +70,10 @@ class ResultsStore:
         keys = list(keys)
         return [key for key, lines in zip(keys, self._lines(keys), strict=True) if not _own(key, lines)]
 
-    def lines(self, key: Key) -> list[Result]:
-        """Return the lines of a key."""
-        return _own(key, self._lines([key])[0])
+    def lines(self, keys: Iterable[Key]) -> list[Result]:
+        """Return the lines of the keys, in their order."""
+        keys = list(keys)
+        return [row for key, lines in zip(keys, self._lines(keys), strict=True) for row in _own(key, lines)]
 
     def copy(self, key: Key) -> bool:
         """Add the lines of the same weights under another role or epoch as those of the key; False where none are."""

@@ -24,10 +24,10 @@ def run(inputs: Inputs, cfg: config.Centroid) -> list[Score]:
 
 
 def centroid(train: Features, test: Features, cfg: config.Centroid) -> list[Score]:
-    """Return accuracy and mean class accuracy; of equally near means the class that comes first wins.
+    """Return accuracy and mean class accuracy; of equally near means the first class wins.
 
     ``cosine``: images are brought to length 1, averaged by class, and the means compared by their direction;
-    ``euclidean``: features as they come. All in float64.
+    ``euclidean``: features as they are. All in float64.
     """
     check_parts("centroid", train, test)
     if cfg.distance not in ("cosine", "euclidean"):
@@ -53,7 +53,7 @@ def _blocks(x: npt.NDArray[np.floating], cosine: bool) -> Iterator[Matrix]:
 
 
 def _unit(x: Matrix) -> Matrix:
-    """Return rows of length 1; a row of zeros stays one."""
+    """Return rows of length 1; a row of zeros stays as it is."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
     unit: Matrix = x / np.where(length > 0, length, 1.0)
     return unit

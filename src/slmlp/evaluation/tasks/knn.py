@@ -32,7 +32,7 @@ def run(inputs: Inputs, cfg: config.Knn) -> list[Score]:
 def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.device | str = "cpu") -> list[Score]:
     """Return accuracy and mean class accuracy of the vote.
 
-    Ties are settled the same way on every machine and in every order of the images. Cosines count to 1e-6; of
+    Ties are broken the same way on every machine and in every order of the images. Cosines count to 1e-6; of
     equally near training images those whose id sorts first are the nearer ones; of classes with equal votes the one
     that has the nearest voter wins.
     """
@@ -45,14 +45,14 @@ def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.devic
     place = np.empty(len(train), dtype=np.int64)  # of each training image among the sorted ids
     place[by_id] = np.arange(len(train))
     label_at = torch.from_numpy(train.y[by_id])  # (N,) by place
-    found = []
+    votes = []
     for start in range(0, len(test), QUERIES):
         keys = _nearest(train.x, place, test.x[start : start + QUERIES], cfg.neighbours, device).cpu()
         cosines = (keys >> 32).double() / STEP  # (n, k), falling
         labels = label_at[PLACES - 1 - (keys & (PLACES - 1))]  # (n, k)
-        found.append(_vote(cosines, labels, len(train.classes), cfg.temperature))
+        votes.append(_vote(cosines, labels, len(train.classes), cfg.temperature))
     extra = {"neighbours": cfg.neighbours, "temperature": cfg.temperature}
-    return accuracy_scores(predictions(test, torch.cat(found).numpy()), extra)
+    return accuracy_scores(predictions(test, torch.cat(votes).numpy()), extra)
 
 
 def _nearest(
@@ -75,7 +75,7 @@ def _nearest(
 
 
 def _unit(x: npt.NDArray[np.floating], device: torch.device | str) -> Tensor:
-    """Return rows (n, D) of length 1 in float32; a row of zeros stays one, at cosine 0 to everything."""
+    """Return rows (n, D) of length 1 in float32; a row of zeros stays as it is, with cosine 0 to all."""
     rows = torch.as_tensor(np.asarray(x), device=device).double()  # double: no overflow of large features
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, 1.0)).float()

@@ -30,7 +30,7 @@ class _Fitted:
 
     rows: Predictions
     l2: float
-    rule: str  # how the l2 was found
+    rule: str  # how the l2 was chosen
     at_edge: bool
     gradient_norm: float
     finished: bool
@@ -50,12 +50,12 @@ def label_efficiency(
     *,
     device: torch.device | str = "cpu",
 ) -> list[Score]:
-    """Return one score a point: the mean accuracy on all test images over draws of the training images.
+    """Return one score per point: the mean accuracy on all test images over draws of the training images.
 
-    A draw is an order of the images of each class, made from seed and ids; a point takes the first ones of it, so
+    A draw is an order of the images of each class, made from seed and ids; a point takes its first images, so
     that within a draw every point holds the images of the smaller ones. The predictions have a row for each draw and
     test image: ``fold`` is the draw, and the images stand in the same order in each. A point that takes all images
-    has one draw, and is the number of the linear task.
+    has one draw, and equals the number of the linear task.
     """
     check_parts("label-efficiency", train, test)
     totals = np.bincount(train.y, minlength=len(train.classes))
@@ -105,10 +105,10 @@ def _points(cfg: config.LabelEfficiency, totals: Counts) -> Iterator[tuple[str, 
 def _fit(
     images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
 ) -> _Fitted:
-    """Train the probe, predict the test images, and say how the l2 was found.
+    """Train the probe, predict the test images, and record how the l2 was chosen.
 
-    An inner split needs two groups a class. Classes with one take no part in the choice, but do in the fit; where they
-    are more than half of all, or leave fewer than two, the l2 is ``FIXED``.
+    An inner split needs two groups per class. Classes with one take no part in the choice, but do in the fit; where
+    they are more than half of all, or leave fewer than two, the l2 is ``FIXED``.
     """
     pairs = np.unique(np.stack([images.y.astype(np.str_), images.groups]), axis=1)[0].astype(np.int64)
     counts = np.bincount(pairs, minlength=len(images.classes))  # groups of each class

@@ -49,11 +49,11 @@ def probe_scores(result: ProbeResult) -> list[Score]:
 def multilabel(
     train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
 ) -> list[Score]:
-    """Return map and map_11_point of a logistic regression a class on ``test``.
+    """Return map and map_11_point of one logistic regression per class on ``test``.
 
-    Behind both stand the scores of every image and class, which pair two encoders (``multilabel_verdict``); the
-    interval of map is over groups. The average precisions of the classes stand in ``extra``. A class without a test
-    image has none; it is named there and left out of the mean.
+    The scores of every image and class are kept with map, so that two encoders can be paired (``multilabel_verdict``);
+    its interval is over groups. ``extra`` holds the average precision of each class, and the names of the classes
+    without a test image, which are left out of the mean.
     """
     result = matrices.evaluate(train, test, cfg, device=device)
     probe, choice = result.probe, result.choice
@@ -87,7 +87,7 @@ def multilabel(
 def _extra(
     l2: tuple[float, ...], at_edge: int, norms: tuple[float, ...], unfinished: int, constant: int
 ) -> dict[str, Any]:
-    """Return how the fits went, under the names that every probe's lines have."""
+    """Return how the fits went, under the names that the lines of all probes share."""
     return {
         "l2": list(l2),
         "at_grid_edge": at_edge,

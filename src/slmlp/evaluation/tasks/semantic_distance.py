@@ -43,11 +43,11 @@ def by_level(rows: Predictions, levels: Mapping[str, int | str]) -> list[Score]:
         members = [name for name in classes if levels[name] == level]
         keep = np.isin(rows.labels, members)
         confidence = None if rows.confidence is None else rows.confidence[keep]
-        mine = Predictions(
+        selected = Predictions(
             rows.ids[keep], rows.groups[keep], rows.labels[keep], rows.predictions[keep], rows.folds[keep], confidence
         )
         metric = f"accuracy_in_{level}" if isinstance(level, str) else f"accuracy_at_level_{level}"
-        scores.append(accuracy_score(metric, mine, {"level": level, "classes": members}))
+        scores.append(accuracy_score(metric, selected, {"level": level, "classes": members}))
     return scores
 
 
