@@ -142,7 +142,7 @@ def _scored(
 
 
 def _finished(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: config.Finetune) -> dict[str, Point]:
-    """Return the points that an earlier, stopped run finished; the first line of the file is a hash of encoder, images and settings."""
+    """Return the points that an earlier, stopped run finished; the first line is a hash of what they are of."""
     if notes is None:
         return {}
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("rates", "weight_decays")}
