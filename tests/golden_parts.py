@@ -31,7 +31,6 @@ from test_multilabel_images import write_several
 Numbers = dict[str, list[float | None]]
 
 WORDS: dict[str, str] = {  # words of the package's files today -> those of golden.json, where they differ
-    "labels": "label-efficiency", "stages": "layerwise",
 }  # fmt: skip
 
 PLAIN = config.Projector()  # nothing between encoder and loss
@@ -108,9 +107,10 @@ def suite(out: Path) -> Numbers:
     shapes_into(out / "shapes", 0, {"train": 24, "test": 10}, CLASSES, grey=False)
     runs = suite_runs.trained(out / "shapes", functools.partial(folder_of, out))
     cfg = config.Suite(
-        tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"), probe=config.Probe(l2=(1e-3, 1e-1)),
-        knn=config.Knn(neighbours=5), fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
-        labels=config.Labels(fractions=(0.25, 1.0), shots=(1, 4), draws=2),
+        tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise"),
+        probe=config.Probe(l2=(1e-3, 1e-1)), knn=config.Knn(neighbours=5),
+        fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
+        label_efficiency=config.LabelEfficiency(fractions=(0.25, 1.0), shots=(1, 4), draws=2),
         extraction=config.Extraction(precision="float32"),
     )  # fmt: skip
     suites.suite(runs, out / "suite", domains_folder=str(out / "sets"), cfg=cfg)

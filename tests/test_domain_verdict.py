@@ -15,7 +15,7 @@ import pytest
 
 from slmlp import config
 from slmlp.evaluation.tasks.fewshot import fewshot
-from slmlp.evaluation.tasks.labels import labels
+from slmlp.evaluation.tasks.label_efficiency import label_efficiency
 from slmlp.results.comparison import compare as compare_paired
 from slmlp.results.comparison import pair
 from slmlp.results.intervals import holm
@@ -215,13 +215,13 @@ def test_few_shot_episodes_are_the_groups():
 
 
 def test_draws_of_labels_are_told_from_seeds():
-    cfg, probe = config.Labels((0.1,), draws=3), config.Probe(l2=(0.1,))
+    cfg, probe = config.LabelEfficiency((0.1,), draws=3), config.Probe(l2=(0.1,))
     runs = {"sl": {}, "sl-mlp": {}}
     for k, name in enumerate(("dtd", "svhn")):
         train, test = blobs(160, seed=k), blobs(200, seed=k, start=9000)
         for m, amount in (("sl", 2.0), ("sl-mlp", 0.1)):
             runs[m][name] = {
-                s: labels(noisy(train, amount, s), noisy(test, amount, s + 9), cfg, probe)[0].predictions
+                s: label_efficiency(noisy(train, amount, s), noisy(test, amount, s + 9), cfg, probe)[0].predictions
                 for s in (0, 1)
             }
     [c] = judge_over_datasets(runs, "sl").comparisons

@@ -13,6 +13,7 @@ from slmlp import api, config, data
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import build, layers
 from slmlp.encoders.extract import extract_layers
+from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import open_encoder
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
@@ -25,9 +26,9 @@ def of(name, size=32, stem="small"):
         return build(name, size, stem).eval()
 
 
-def taken(encoder, x, wanted=None):
+def taken(encoder, x, wanted=None, projector=None):
     with torch.inference_mode():
-        return layers.outputs(encoder, x, wanted or layers.names(encoder))
+        return layers.outputs(encoder, x, wanted or layers.names(encoder, projector), projector)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,8 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
     training = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=1)
     run = api.pretrain(str(shapes), tmp_path / "run", method=method, training=training, progress=False)
     encoder = open_encoder(str(run.path))
-    names = layers.names(encoder)
+    loaded = load_projector(run.path, encoder.dim)
+    names = layers.names(encoder, loaded)
     assert names[-1 - behind :] == ("output", "projector.hidden", "projector.output")[: behind + 1]
     assert encoder.hash() == run.encoder().hash(), "the projector is no part of the encoder"
     if not behind:
@@ -172,7 +174,7 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
         return
     projector = kept[0].eval()
     x = torch.randn(5, 3, 16, 16)
-    found = taken(encoder, x)
+    found = taken(encoder, x, projector=loaded)
     with torch.inference_mode():
         h = run.encoder().eval()(x)
         z = projector(h)
@@ -183,13 +185,25 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
         data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False
     )
     made = extract_layers(
-        encoder, image_cache, image_cache.images, tmp_path / "c", "cpu", ("output", "projector.hidden")
+        encoder,
+        image_cache,
+        image_cache.images,
+        tmp_path / "c",
+        "cpu",
+        ("output", "projector.hidden"),
+        projector=loaded,
     )
     assert made["projector.hidden"].x.min() >= 0, "behind a ReLU"
     # another projector is another cache entry, though the encoder is the same
-    next(encoder.projector.parameters()).data.add_(1)
+    next(loaded.parameters()).data.add_(1)
     again = extract_layers(
-        encoder, image_cache, image_cache.images, tmp_path / "c", "cpu", ("output", "projector.hidden")
+        encoder,
+        image_cache,
+        image_cache.images,
+        tmp_path / "c",
+        "cpu",
+        ("output", "projector.hidden"),
+        projector=loaded,
     )
     assert not np.allclose(again["projector.hidden"].x, made["projector.hidden"].x)
     np.testing.assert_array_equal(again["output"].x, made["output"].x)
@@ -201,7 +215,7 @@ def test_a_projector_that_does_not_fit_is_refused(shapes, tmp_path):
     text = (run.path / "config.json").read_text()
     (run.path / "config.json").write_text(text.replace('"depth": 1', '"depth": 2'))
     with pytest.raises(SlmlpError, match=r"projector.safetensors does not fit"):
-        open_encoder(str(run.path))
+        load_projector(run.path, 256)
     (run.path / "projector.safetensors").write_bytes(b"none")
     with pytest.raises(SlmlpError, match="cannot be read as safetensors"):
-        open_encoder(str(run.path))
+        load_projector(run.path, 256)

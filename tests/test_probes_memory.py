@@ -18,7 +18,7 @@ import torch
 
 import memory_alone
 from slmlp import config
-from slmlp.evaluation.evaluation import Evaluation
+from slmlp.evaluation.engine import settings_hash
 from slmlp.probes import images, solver
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.images import Axes, Moments, Rows
@@ -116,8 +116,8 @@ def test_wide_features_end_at_the_minimum_of_all_axes(monkeypatch, n):
 def test_streamed_images_give_the_fit_of_held_ones(small_blocks, l2):
     x, y = blobs(600, 20, 4, separation=0.5)
     limit = limit_that_streams(20, 4)
-    assert Design(x, y, 4).single.held is not None
-    assert Design(x, y, 4, memory_limit_gb=limit).single.held is None
+    assert Design(x, y, 4).single.standardised is not None
+    assert Design(x, y, 4, memory_limit_gb=limit).single.standardised is None
     held = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000)
     streamed = fit(x, y, 4, l2, tolerance=1e-9, max_iterations=2000, memory_limit_gb=limit)
     assert streamed.finished
@@ -218,8 +218,7 @@ def test_too_little_memory_is_named_with_what_it_takes():
 
 def test_the_memory_setting_is_no_part_of_what_a_number_is_known_by():
     def known(**changes):
-        probe = config.Probe(**changes)
-        return Evaluation(None, None, None, Path(), probe, config.Measures())._settings("unseen")
+        return settings_hash("unseen", config.Study(probe=config.Probe(**changes)))
 
     assert known() == known(memory_limit_gb=0.5)
     assert known() != known(tolerance=1e-4)

@@ -14,8 +14,9 @@ import pytest
 
 from conftest import CLASSES, draw
 from slmlp import api, config
+from slmlp.config import OFFERED, TASKS
 from slmlp.encoders import Encoder
-from slmlp.evaluation.room import SETTINGS
+from slmlp.evaluation.engine import settings_hash
 from slmlp.experiments import suite
 from slmlp.report import suite_inputs
 from slmlp.report.suite_figures import forest
@@ -25,13 +26,14 @@ from slmlp.runtime.errors import SlmlpError
 from suite_runs import TRAINING, trained
 
 QUICK = config.Suite(
-    tasks=("linear", "knn", "fewshot", "centroid", "labels", "stages"),
+    tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise"),
     probe=config.Probe(l2=(1e-3, 1e-1)),
     knn=config.Knn(neighbours=5),
     fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
-    labels=config.Labels(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
+    label_efficiency=config.LabelEfficiency(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
     extraction=config.Extraction(precision="float32"),
 )
+SPLIT_TASKS = ("unseen", "semantic-distance", "source", "coarse-to-fine")
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +76,13 @@ def test_every_encoder_is_asked_every_task_on_every_data_set(done):
     assert asked == {(*who, data, task) for who in methods for data in ("grey-shapes", "plain") for task in QUICK.tasks}
     for row in rows:
         assert row.predictions is None or (done / row.predictions).exists()
-    stages = [r.layer for r in rows if (r.run, r.data, r.task, r.metric) == ("sl-seed0", "plain", "stages", "accuracy")]
+    stages = [
+        r.layer for r in rows if (r.run, r.data, r.task, r.metric) == ("sl-seed0", "plain", "layerwise", "accuracy")
+    ]
     assert stages == ["stage1", "stage2", "stage3", "stage4", "stage5", "output"]
     last, whole = (
         next(r.value for r in rows if (r.run, r.data, r.task, r.layer, r.metric) == ("sl-seed0", "plain", *key))
-        for key in (("stages", "output", "accuracy"), ("linear", "output", "accuracy"))
+        for key in (("layerwise", "output", "accuracy"), ("linear", "output", "accuracy"))
     )
     assert last == whole
 
@@ -86,12 +90,12 @@ def test_every_encoder_is_asked_every_task_on_every_data_set(done):
 def test_a_number_is_that_of_the_task_on_the_features(done, runs, domains):
     """The suite's line against the same task on features written by the other command."""
     from slmlp import data
-    from slmlp.evaluation.tasks import find
+    from slmlp.evaluation.tasks.knn import knn
 
     cfg = dataclasses.replace(config.Suite(), extraction=QUICK.extraction)
     folder = str(domains / "grey-shapes")
     train, test = (api.features(runs[2], folder, part=part, cfg=cfg) for part in ("train", "test"))
-    expected = find("knn")(train, test, QUICK.knn)[0]
+    expected = knn(train, test, QUICK.knn)[0]
     [line] = [
         row
         for row in records.read(done / "results.jsonl")
@@ -121,7 +125,7 @@ def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
     for one in first["sets"]:
         assert one["difference"] == pytest.approx(100 * (mean("sl-mlp", *one["data"]) - mean("sl", *one["data"])))
     assert first["difference"] == pytest.approx(np.mean([one["difference"] for one in first["sets"]]))
-    assert {"knn accuracy", "fewshot accuracy", "labels accuracy_at_1_shots"} <= verdict["tasks"].keys()
+    assert {"knn accuracy", "fewshot accuracy", "label-efficiency accuracy_at_1_shots"} <= verdict["tasks"].keys()
 
 
 def test_the_page_holds_the_answer_and_loads_nothing(done):
@@ -139,10 +143,10 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
 
 
 def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, domains, monkeypatch):
-    from slmlp.evaluation import room
+    from slmlp.evaluation import sources
 
     before = (done / "results.jsonl").read_bytes()
-    monkeypatch.setattr(room, "extract_layers", None)  # would fail if any feature were asked for
+    monkeypatch.setattr(sources, "extract_layers", None)  # would fail if any feature were asked for
     monkeypatch.setattr(Encoder, "forward", None)  # nor are the untrained ones' statistics made again
     suite.suite([*runs, "timm:test_resnet@random"], done, domains_folder=str(domains), cfg=QUICK)
     assert (done / "results.jsonl").read_bytes() == before
@@ -154,7 +158,8 @@ def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, domains, t
     words = [sys.executable, "-m", "slmlp", "suite", *runs, "timm:test_resnet@random", "--domains", str(domains)]
     words += ["--out", str(out), "--tasks", *QUICK.tasks, "--probe.l2", "1e-3", "1e-1", "--knn.neighbours", "5"]
     words += ["--fewshot.ways", "3", "--fewshot.shots", "2", "--fewshot.queries", "4", "--fewshot.episodes", "20"]
-    words += ["--labels.fractions", "0.1", "1.0", "--labels.shots", "1", "4", "--labels.draws", "2"]
+    words += ["--label-efficiency.fractions", "0.1", "1.0", "--label-efficiency.shots", "1", "4"]
+    words += ["--label-efficiency.draws", "2"]
     words += ["--extraction.precision", "float32"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
@@ -204,7 +209,7 @@ def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, cap
     ]
     assert row.value == line.value
     capsys.readouterr()
-    assert main(["evaluate", str(file), "--task", "stages"]) == 2
+    assert main(["evaluate", str(file), "--task", "layerwise"]) == 2
     assert "needs images" in capsys.readouterr().err
 
 
@@ -242,14 +247,14 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_superclasse
         options=options, progress=False,
     )  # fmt: skip
     cfg = dataclasses.replace(QUICK, probe=config.Probe(l2=(1e-2, 1e-1), folds=3), data=options)
-    rows = api.evaluate(run.path, str(shapes), task=("unseen", "levels", "source", "fine"), cfg=cfg)
-    by_task = {task: {r.metric: r for r in rows if r.task == task} for task in ("unseen", "levels", "source", "fine")}
-    levels = by_task["levels"]
+    rows = api.evaluate(run.path, str(shapes), task=SPLIT_TASKS, cfg=cfg)
+    by_task = {task: {r.metric: r for r in rows if r.task == task} for task in SPLIT_TASKS}
+    levels = by_task["semantic-distance"]
     assert sum(r.n for r in levels.values()) == by_task["unseen"]["accuracy"].n
     weighed = sum(r.n * r.value for r in levels.values()) / by_task["unseen"]["accuracy"].n
     assert weighed == pytest.approx(by_task["unseen"]["accuracy"].value)
-    assert by_task["fine"]["accuracy"].value == by_task["source"]["accuracy"].value
-    assert by_task["fine"]["superclass_accuracy"].value >= by_task["fine"]["accuracy"].value
+    assert by_task["coarse-to-fine"]["accuracy"].value == by_task["source"]["accuracy"].value
+    assert by_task["coarse-to-fine"]["superclass_accuracy"].value >= by_task["coarse-to-fine"]["accuracy"].value
 
 
 @pytest.mark.parametrize(
@@ -314,21 +319,18 @@ def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
 
 def test_numbers_of_an_earlier_probe_are_not_taken_for_this_ones(monkeypatch):
     from slmlp.config import study
-    from slmlp.evaluation.room import settings_hash
 
-    before = {task: settings_hash(task, config.Suite()) for task in SETTINGS}
+    before = {task: settings_hash(task, config.Suite()) for task in OFFERED}
     monkeypatch.setattr(study, "PROBE_VERSION", study.PROBE_VERSION + 1)
-    moved = {task for task in SETTINGS if settings_hash(task, config.Suite()) != before[task]}
-    assert moved == {task for task, names in SETTINGS.items() if "probe" in names}
+    moved = {task for task in OFFERED if settings_hash(task, config.Suite()) != before[task]}
+    assert moved == {task for task in OFFERED if "probe" in TASKS[task].settings}
 
 
 def test_every_setting_of_a_task_decides_its_hash():
     """A setting that changes numbers must make its lines count as others."""
-    from slmlp.evaluation.room import settings_hash
-
     base = config.Suite()
-    for task, names in SETTINGS.items():
-        for name in names:
+    for task in OFFERED:
+        for name in TASKS[task].settings:
             held = getattr(base, name)
             for field in dataclasses.fields(held):
                 value = getattr(held, field.name)

@@ -17,8 +17,8 @@ import pytest
 from slmlp import config
 from slmlp.data import wordnet
 from slmlp.data.wordnet.similarity import Hierarchy, hierarchy, nearest
-from slmlp.evaluation.tasks.fine import fine
-from slmlp.evaluation.tasks.levels import by_level, wordnet_levels
+from slmlp.evaluation.tasks.coarse_to_fine import coarse_to_fine
+from slmlp.evaluation.tasks.semantic_distance import by_level, wordnet_levels
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.linear import evaluate, train_probe
 from slmlp.runtime.errors import SlmlpError
@@ -137,7 +137,7 @@ GROUPS = {"c0": "a", "c1": "a", "c2": "a", "c3": "b", "c4": "b", "c5": "alone"}
 
 def test_fine_accuracies_are_those_of_a_loop():
     train, test = blobs(240, classes=6, separation=0.5), blobs(150, classes=6, separation=0.5, start=5000)
-    scores = {s.metric: s for s in fine(train, test, GROUPS, PROBE)}
+    scores = {s.metric: s for s in coarse_to_fine(train, test, GROUPS, PROBE)}
     linear = evaluate(train, test, PROBE)
     assert scores["accuracy"].value == linear.accuracy
     assert scores["mean_class_accuracy"].value == pytest.approx(linear.mean_class_accuracy)
@@ -170,7 +170,7 @@ def test_features_that_fold_superclasses_keep_the_superclass_and_lose_the_class(
         return dataclasses.replace(base, x=x.astype(np.float32))
 
     for kept in (0, 1):
-        found = {s.metric: s for s in fine(images(300, kept, 0), images(300, kept, 5000), GROUPS, PROBE)}
+        found = {s.metric: s for s in coarse_to_fine(images(300, kept, 0), images(300, kept, 5000), GROUPS, PROBE)}
         assert found["superclass_accuracy"].value > 0.97
         within = found["within_superclass_accuracy"]
         if kept:
@@ -182,10 +182,10 @@ def test_features_that_fold_superclasses_keep_the_superclass_and_lose_the_class(
 def test_bad_superclasses_are_named():
     train, test = blobs(60), blobs(40, start=5000)
     with pytest.raises(SlmlpError, match=r"class 'c3' has no superclass \(1 of them\)"):
-        fine(train, test, {"c0": "a", "c1": "a", "c2": "b"}, PROBE)
+        coarse_to_fine(train, test, {"c0": "a", "c1": "a", "c2": "b"}, PROBE)
     for superclasses in ("aaaa", "abcd"):
         with pytest.raises(SlmlpError, match="at least two superclasses, one of them with two classes"):
-            fine(train, test, {f"c{k}": g for k, g in enumerate(superclasses)}, PROBE)
+            coarse_to_fine(train, test, {f"c{k}": g for k, g in enumerate(superclasses)}, PROBE)
     some = test.select(test.y == 3)
     with pytest.raises(SlmlpError, match="no test image is of a superclass with several classes"):
-        fine(train, some, {"c0": "a", "c1": "a", "c2": "b", "c3": "c"}, PROBE)
+        coarse_to_fine(train, some, {"c0": "a", "c1": "a", "c2": "b", "c3": "c"}, PROBE)

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from slmlp import config
-from slmlp.evaluation.tasks import labels as module
-from slmlp.evaluation.tasks.labels import labels, rank
+from slmlp.evaluation.tasks import label_efficiency as module
+from slmlp.evaluation.tasks.label_efficiency import label_efficiency, rank
 from slmlp.probes.linear import evaluate, train_probe
 from slmlp.results.comparison import compare, mean_of, pair
 from slmlp.results.intervals import clustered_mean, crossed_mean
@@ -53,7 +53,7 @@ def test_every_point_trains_on_the_images_of_the_smaller_ones(monkeypatch):
         return train_probe(images, cfg, words, **settings)
 
     monkeypatch.setattr(module, "train_probe", spy)
-    scores = labels(train, test, config.Labels((0.06, 0.3), (8, 1, 500), draws=2), PROBE)
+    scores = label_efficiency(train, test, config.LabelEfficiency((0.06, 0.3), (8, 1, 500), draws=2), PROBE)
     names = ["6_percent", "30_percent", "8_shots", "1_shots", "500_shots"]
     assert [s.metric for s in scores] == [f"accuracy_at_{name}" for name in names]
     sizes = {"1_shots": 1, "6_percent": 3, "8_shots": 8, "30_percent": 15}
@@ -68,7 +68,7 @@ def test_every_point_trains_on_the_images_of_the_smaller_ones(monkeypatch):
 
 def test_a_point_is_the_probe_of_the_main_job_on_its_images():
     train, test = parts()
-    [score] = labels(train, test, config.Labels((0.2,), draws=3), PROBE)
+    [score] = label_efficiency(train, test, config.LabelEfficiency((0.2,), draws=3), PROBE)
     values, l2_values = [], []
     for draw in range(3):
         images = train.select(rank(train, 0, draw) < 10)
@@ -88,8 +88,8 @@ def test_a_point_is_the_probe_of_the_main_job_on_its_images():
 
 def test_all_images_are_the_linear_probe_and_one_draw():
     train, test = parts(80)
-    for cfg in (config.Labels((1.0,)), config.Labels((), (64,))):
-        [score] = labels(train, test, cfg, PROBE)
+    for cfg in (config.LabelEfficiency((1.0,)), config.LabelEfficiency((), (64,))):
+        [score] = label_efficiency(train, test, cfg, PROBE)
         linear = evaluate(train, test, PROBE)
         assert score.predictions.predictions.tolist() == linear.predictions.predictions.tolist()
         assert score.extra["l2"] == list(linear.l2)
@@ -99,19 +99,19 @@ def test_all_images_are_the_linear_probe_and_one_draw():
 
 def test_one_image_a_class_takes_the_fixed_strength_and_says_so():
     train, test = parts()
-    [score] = labels(train, test, config.Labels((), (1,), draws=2), PROBE)
+    [score] = label_efficiency(train, test, config.LabelEfficiency((), (1,), draws=2), PROBE)
     assert score.extra["l2"] == [module.FIXED] * 2
     assert score.extra["l2_rules"] == ["fixed"] * 2
     assert score.value > 0.3  # chance is 0.25
     given = dataclasses.replace(PROBE, l2=(0.5,))
-    [score] = labels(train, test, config.Labels((), (1,), draws=1), given)
+    [score] = label_efficiency(train, test, config.LabelEfficiency((), (1,), draws=1), given)
     assert (score.extra["l2"], score.extra["l2_rules"]) == ([0.5], ["given"])
 
 
 def test_few_classes_of_one_group_take_no_part_in_the_choice():
     train, test = parts()
     rare = train.select((train.y != 3) | (np.cumsum(train.y == 3) <= 1))
-    [score] = labels(rare, test, config.Labels((0.3,), draws=1), PROBE)
+    [score] = label_efficiency(rare, test, config.LabelEfficiency((0.3,), draws=1), PROBE)
     assert score.extra["l2_rules"] == ["chosen without 1 classes of one group"]
     images = rare.select(rank(rare, 0, 0) < np.array([15, 15, 15, 1])[rare.y])
     _, choice = train_probe(images.select(images.y != 3), PROBE, ("labels", "30_percent", 0))
@@ -120,14 +120,14 @@ def test_few_classes_of_one_group_take_no_part_in_the_choice():
     assert (score.predictions.correct == (probe.predict(test.x) == test.y)).all()
     assert np.isfinite(probe.bias[3])  # the class of one image was trained on
     one_group = dataclasses.replace(train, groups=np.where(train.y < 3, "same", train.groups))
-    assert labels(one_group, test, config.Labels((1.0,)), PROBE)[0].extra["l2_rules"] == ["fixed"]
+    assert label_efficiency(one_group, test, config.LabelEfficiency((1.0,)), PROBE)[0].extra["l2_rules"] == ["fixed"]
 
 
 def test_draws_pair_and_their_variance_is_in_the_comparison():
     train, test = parts()
     worse = [dataclasses.replace(p, x=p.x + 2 * np.random.default_rng(3).normal(size=p.x.shape)) for p in (train, test)]
-    cfg = config.Labels((0.04,), draws=4)
-    a, b = labels(*worse, cfg, PROBE)[0].predictions, labels(train, test, cfg, PROBE)[0].predictions
+    cfg = config.LabelEfficiency((0.04,), draws=4)
+    a, b = label_efficiency(*worse, cfg, PROBE)[0].predictions, label_efficiency(train, test, cfg, PROBE)[0].predictions
     found = compare("sl", "sl-mlp", "accuracy", pair("data", {0: (a, b)}))
     d = (b.correct - a.correct).reshape(4, 120)
     expected = crossed_mean(d, test.groups)  # one seed: draws and images
@@ -148,7 +148,7 @@ def test_draws_pair_and_their_variance_is_in_the_comparison():
 def test_global_random_state_is_untouched():
     train, test = parts(40)
     numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    labels(train, test, config.Labels((0.5,), draws=1), dataclasses.replace(PROBE, l2=(0.1,)))
+    label_efficiency(train, test, config.LabelEfficiency((0.5,), draws=1), dataclasses.replace(PROBE, l2=(0.1,)))
     assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
 
@@ -156,7 +156,7 @@ def test_global_random_state_is_untouched():
 def test_bad_input_is_named():
     train, test = parts(40)
     cases = [
-        ({"fractions": ()}, "neither --labels.fractions nor --labels.shots"),
+        ({"fractions": ()}, "neither --label-efficiency.fractions nor --label-efficiency.shots"),
         ({"fractions": (0.1, 1.5)}, r"fractions must be above 0 and at most 1 \(0.1 is 10 %\), found 1.5"),
         ({"fractions": (0.0,)}, "found 0"),
         ({"fractions": (), "shots": (3, 0)}, "shots must be at least 1, found 0"),
@@ -164,6 +164,6 @@ def test_bad_input_is_named():
     ]
     for changes, words in cases:
         with pytest.raises(SlmlpError, match=words):
-            config.Labels(**changes)
+            config.LabelEfficiency(**changes)
     with pytest.raises(SlmlpError, match="classes of the test images have no training image: c1"):
-        labels(train.select(train.y != 1), test, config.Labels(), PROBE)
+        label_efficiency(train.select(train.y != 1), test, config.LabelEfficiency(), PROBE)

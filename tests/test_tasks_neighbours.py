@@ -7,6 +7,7 @@ nearest voter, and not by the order of the images or by rounding; means are scik
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -158,11 +159,15 @@ def test_bad_input_is_named():
                 ask()
 
 
-def test_tasks_are_found_by_name():
-    assert tasks.find("knn") is knn
+def test_every_task_of_the_registry_runs_by_its_name_and_names_its_settings():
+    for name, task in config.TASKS.items():
+        names = list(inspect.signature(tasks.runner(name)).parameters)
+        assert names[0] == "inputs"
+        assert len(names) == 1 + len(task.settings), name
+        assert all(hasattr(config.TaskSettings(), s) or hasattr(config.Study(), s) for s in task.settings), name
+    assert tasks.runner("knn") is knn_module.run
     with pytest.raises(SlmlpError, match="unknown task 'knm': did you mean 'knn'"):
-        tasks.find("knm")
-    assert {needs for _, _, needs in tasks.TASKS.values()} <= {"parts", "all", "unseen", "source"}
+        tasks.check_tasks(["knm"])
 
 
 def test_nothing_is_drawn_from_global_random_state():

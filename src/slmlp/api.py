@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from slmlp import config, data
 from slmlp.config import recipes
 from slmlp.data.cache import ImageCache, shared_memory
@@ -18,6 +20,7 @@ from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.extract import extract
+from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import open_encoder
 from slmlp.probes.features import Features
 from slmlp.results.records import Result
@@ -148,13 +151,13 @@ def evaluate(
     out: str | Path | None = None,
     cfg: config.TaskSettings | None = None,
 ) -> list[Result]:
-    """Ask an encoder's frozen features and return the result lines, which are also added to ``out/results.jsonl``.
+    """Evaluate an encoder on tasks and return the result lines, which are also added to ``out/results.jsonl``.
 
     Args:
         encoder: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``,
             or an .npz file of features, which needs no data.
         data_source: the images.
-        task: one or several of ``transfer.room.SETTINGS``; default ``unseen`` under a split (5-fold cross-fitting on
+        task: one or several of ``config.OFFERED``; default ``unseen`` under a split (5-fold cross-validation on
             the held-out classes), else ``linear``.
         domains: a folder of data sets, each evaluated.
         split: default: the run's own, for the tasks that need one.
@@ -205,7 +208,9 @@ def features(
     """
     cfg = cfg or config.TaskSettings()
     with distributed.joined(), tempfile.TemporaryDirectory() as folder:
-        opened, images = rank_by_rank(lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg))
+        opened, projector, images = rank_by_rank(
+            lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg)
+        )
         assert_same({"encoder": opened.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read
         cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
@@ -213,7 +218,7 @@ def features(
         asked = cfg.extraction
         return extract(
             opened, image_cache, image_cache.images, None, asked.device, layer=layer, precision=asked.precision,
-            batch_size=asked.batch_size, together=True,
+            projector=projector, batch_size=asked.batch_size, together=True,
         )  # fmt: skip
 
 
@@ -225,10 +230,11 @@ def _asked(
     split: str | Path | None,
     layer: str,
     cfg: config.TaskSettings,
-) -> tuple[Encoder, ImageSet]:
-    """Return an encoder and the images whose features are asked for."""
+) -> tuple[Encoder, nn.Module | None, ImageSet]:
+    """Return an encoder, the projector that its run has kept, and the images whose features are wanted."""
     encoder = open_encoder(source, overrides=cfg.preprocess)
-    layers.check(encoder, [layer])
+    projector = load_projector(Path(source), encoder.dim)
+    layers.check(encoder, [layer], projector)
     held = ConceptSplit.load(Path(split)) if split else Run(Path(source)).split if Path(source).is_dir() else None
     images = data.load(data_source, cfg.data, seed=held.seed if held else 0)
     if held is not None:
@@ -241,4 +247,4 @@ def _asked(
     images = images.of_part(part)
     if not len(images):
         raise SlmlpError(f"{data_source} has no images in the {part} part")
-    return encoder, images
+    return encoder, projector, images

@@ -23,12 +23,15 @@ class TaskSettings(config.TaskSettings):
 class Suite(config.Suite):
     """Those of ``suite``, whose data options have flags of their own."""
 
+    tasks: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=config.tasks_help("The first is the headline of the verdict."))
+    ] = config.Suite.tasks
     data: tyro.conf.Suppress[config.DataOptions] = field(default_factory=config.DataOptions)
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Ask an encoder's frozen features what they know: of classes that pretraining never saw, or of other data.
+    """Evaluate an encoder: on classes that were held out of pretraining, or on other data.
 
     Example: `slmlp evaluate my-run MY_IMAGES --task unseen`;
     `slmlp evaluate timm:resnet50@weights.safetensors OTHER_IMAGES --task linear knn fewshot`;
@@ -42,11 +45,9 @@ class Evaluate:
     """The images; a file of features needs none."""
     domains: str | None = None
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
-    task: tuple[str, ...] = ()
-    """`unseen`: cross-fitted on the held-out classes of the split; `levels`: the same by semantic distance; `source`:
-    train and test part of the source classes; `fine`: fine labels after pretraining on superclasses. On any data:
-    `linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`. Default: `unseen` under a split, else
-    `linear`."""
+    task: Annotated[
+        tuple[str, ...], tyro.conf.arg(help=config.tasks_help("Default: `unseen` under a split, else `linear`."))
+    ] = ()
     split: str | None = None
     """Split file; default: the run's own."""
     out: str | None = None
@@ -94,7 +95,7 @@ class SuiteCommand:
     also: tuple[str, ...] = ()
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
-    """Split file, for the tasks unseen, levels, source and fine."""
+    """Split file, for the tasks that need one."""
     suite: Annotated[Suite, Flat] = field(default_factory=Suite)
     """Tasks and their settings."""
     options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)

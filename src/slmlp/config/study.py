@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.training import DataOptions, StudyTraining, Training
 
-PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2_values
+PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Probe:
     """The linear probe: multinomial logistic regression on standardised features."""
 
     l2: tuple[float, ...] = tuple(10.0 ** (e / 2) for e in range(-12, 3))
-    """L2 l2_values per image that are tried: the penalty is l2 / 2 * ||W||^2 beside the mean loss."""
+    """Values of the l2 penalty per image that are tried: the penalty is l2 / 2 * ||W||^2 beside the mean loss."""
     folds: int = 5
-    """Parts of the cross-fitting for held-out classes; images of one group stay in one part."""
+    """Folds of the cross-validation on held-out classes; images of one group stay in one part."""
     inner_fraction: float = 0.2
     """Share of each training fold on which the l2 is chosen."""
     tolerance: float = 1e-5

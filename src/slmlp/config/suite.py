@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.config.study import Probe
-from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, Labels
+from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, LabelEfficiency
 from slmlp.config.training import DataOptions
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """Settings of everything that an encoder may be asked."""
+    """Settings of all tasks that an encoder may be evaluated on."""
 
     probe: Probe = field(default_factory=Probe)
-    """The linear probe (linear, labels, stages, unseen, source, fine)."""
+    """The linear probe (linear, label-efficiency, layerwise, unseen, semantic-distance, source, coarse-to-fine)."""
     knn: Knn = field(default_factory=Knn)
     """Nearest neighbours."""
     centroid: Centroid = field(default_factory=Centroid)
     """Nearest class mean."""
     fewshot: FewShot = field(default_factory=FewShot)
     """Few-shot episodes."""
-    labels: Labels = field(default_factory=Labels)
-    """Label curves."""
+    label_efficiency: LabelEfficiency = field(default_factory=LabelEfficiency)
+    """Accuracy over the number of labels."""
     finetune: Finetune = field(default_factory=Finetune)
     """Full fine-tuning."""
     extraction: Extraction = field(default_factory=Extraction)
@@ -39,5 +39,4 @@ class Suite(TaskSettings):
     """Many encoders on many data sets, the same tasks for all of them."""
 
     tasks: tuple[str, ...] = ("linear", "knn", "fewshot")
-    """`linear`, `knn`, `centroid`, `fewshot`, `labels`, `stages`, `finetune`; data under a split also `unseen`,
-    `levels`, `source`, `fine`. The first is the one that the verdict speaks of first."""
+    """Names of ``config.TASKS``; the first is the headline of the verdict."""

@@ -1,4 +1,4 @@
-"""Settings of the transfer suite's tasks; the linear probe's own stand in ``study.Probe``."""
+"""The tasks that an encoder is evaluated on, and their settings; those of the linear probe are ``study.Probe``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,82 @@ from typing import Literal
 
 from slmlp.config.checks import all_above, at_least, inside
 from slmlp.runtime.errors import SlmlpError
+
+PARTS = ("train", "test")
+SOURCE_PARTS = ("source train", "source test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task is called, reads and depends on; its code is ``slmlp.evaluation.tasks.NAME``."""
+
+    title: str  # heading of its tables
+    help: str  # on the command line, behind the name
+    settings: tuple[str, ...] = ("probe",)  # fields of ``TaskSettings`` or ``Study`` that decide its numbers
+    reads: tuple[str, ...] = PARTS  # sets of images whose features it takes
+    several_labels: bool = False  # whether images may have several labels each
+    every_layer: bool = False  # whether it is done at every layer of the encoder, not only at its output
+    by_block: bool = False  # whether features may lie on the disk and be read block by block
+    judged: bool = True  # whether a suite compares encoders by its numbers
+    study_only: bool = False  # whether only a study does it
+
+    @property
+    def needs_split(self) -> bool:
+        """Whether it needs held-out classes."""
+        return not set(self.reads) <= set(PARTS)
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether a file of features is not enough for it."""
+        return self.reads != PARTS or self.every_layer
+
+
+TASKS: dict[str, Task] = {
+    "linear": Task("Linear probe", "logistic regression", several_labels=True, by_block=True),
+    "knn": Task("Nearest neighbours", "vote of the nearest training images", ("knn",), by_block=True),
+    "centroid": Task("Nearest class mean", "nearest class mean", ("centroid",), by_block=True),
+    "fewshot": Task("Few-shot episodes", "episodes of few classes and images", ("fewshot",)),
+    "label-efficiency": Task(
+        "Few labels", "the linear probe on shares of the training labels", ("label_efficiency", "probe")
+    ),
+    "layerwise": Task(
+        "Linear probe at every depth", "the linear probe on every layer",
+        several_labels=True, every_layer=True, judged=False,
+    ),
+    "finetune": Task("Fine-tuning", "all layers trained on", ("finetune",), reads=()),
+    "unseen": Task(
+        "Classes that pretraining never saw", "cross-validated on the held-out classes of the split", reads=("unseen",)
+    ),
+    "semantic-distance": Task(
+        "Unseen classes by semantic distance", "the same by distance from the source classes",
+        reads=("unseen",), judged=False,
+    ),
+    "source": Task(
+        "Classes of pretraining", "training and test part of the source classes of the split", reads=SOURCE_PARTS
+    ),
+    "coarse-to-fine": Task(
+        "Fine labels after pretraining on superclasses", "classes after pretraining on superclasses",
+        reads=SOURCE_PARTS,
+    ),
+    "measures": Task(
+        "Measures of the feature space", "discriminative ratio, redundancy, mixtureness", ("measures",),
+        reads=("source test", "source train", "unseen"), study_only=True,
+    ),
+    "validation": Task(
+        "Source validation", "the images that choose a learning rate",
+        reads=("rate train", "rate validation"), study_only=True,
+    ),
+}  # fmt: skip
+OFFERED = tuple(name for name, task in TASKS.items() if not task.study_only)  # by evaluate and suite
+
+
+def tasks_help(default: str) -> str:
+    """Return the help text of a flag that takes names of tasks."""
+    any_data, split = (
+        "; ".join(f"`{name}`: {TASKS[name].help}" for name in OFFERED if TASKS[name].needs_split == needs)
+        for needs in (False, True)
+    )
+    return f"On any data {any_data}. Under a split {split}. {default}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +135,8 @@ class FewShot:
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Accuracy over the number of labels: shares of the training images, and images a class."""
+class LabelEfficiency:
+    """Accuracy over the number of labels: shares of the training images, and images per class."""
 
     fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
     """Shares of each class's training images (at least one image a class)."""
@@ -74,13 +150,15 @@ class Labels:
     def __post_init__(self) -> None:
         """Refuse a curve without points."""
         if not self.fractions and not self.shots:
-            raise SlmlpError("neither --labels.fractions nor --labels.shots names a point")
+            raise SlmlpError("neither --label-efficiency.fractions nor --label-efficiency.shots names a point")
         for share in self.fractions:
             if not 0 < share <= 1:
-                raise SlmlpError(f"--labels.fractions must be above 0 and at most 1 (0.1 is 10 %), found {share:g}")
+                raise SlmlpError(
+                    f"--label-efficiency.fractions must be above 0 and at most 1 (0.1 is 10 %), found {share:g}"
+                )
         if any(shots < 1 for shots in self.shots):
-            raise SlmlpError(f"--labels.shots must be at least 1, found {min(self.shots)}")
-        at_least(self, 1, "draws", flags="--labels.")
+            raise SlmlpError(f"--label-efficiency.shots must be at least 1, found {min(self.shots)}")
+        at_least(self, 1, "draws", flags="--label-efficiency.")
 
 
 @dataclass(frozen=True)

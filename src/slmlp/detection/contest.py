@@ -25,7 +25,7 @@ from slmlp.experiments.contenders import Contender
 from slmlp.results import records
 from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.records import Result
-from slmlp.results.store import ResultsStore, Subject, slug
+from slmlp.results.store import Key, ResultsStore, Subject, slug
 from slmlp.runtime import device, distributed, files, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
@@ -166,15 +166,9 @@ class Contest:
     def _known(
         self, contender: Contender, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
     ) -> bool:
-        marks = self._hashes(identity, part)
-        settings = {self.task(part): self._settings_hash(part)}
-        subject = contender.subject(encoder, epoch)
-
-        def look() -> bool:
-            own, _ = ResultsStore(self.folder).known(subject, self.name, dict.fromkeys(settings, marks), settings)
-            return bool(own)
-
-        return on_rank0(look)
+        subject, hashes = contender.subject(encoder, epoch), self._hashes(identity, part)
+        key = Key(subject, self.task(part), self.name, hashes, self._settings_hash(part))
+        return on_rank0(lambda: not ResultsStore(self.folder).missing([key]))
 
     def _hashes(self, identity: dict[str, str], part: str) -> dict[str, str]:
         return {"encoder": identity["encoder"], "data": self.parts[part].hash(), "detector": files.hash_json(identity)}

@@ -1,4 +1,4 @@
-"""The encoder: what transfers. It knows neither method nor projector."""
+"""The encoder: the network that is kept after pretraining, without method and projector."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ class Encoder(nn.Module):
         self.spec = spec
         self.preprocess = preprocess or Preprocess.ours(spec.image_size)
         self.origin = origin or Origin(spec.name, {})
-        self.projector: nn.Module | None = None  # of the run it came from, where that was asked for: see ``layers``
         self.dim = spec.dim
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
@@ -41,14 +42,16 @@ def extract(
     *,
     layer: str = layers.OUTPUT,
     precision: str = "float32",
+    projector: nn.Module | None = None,
     batch_size: int = BATCH,
     together: bool = False,
 ) -> Features:
     """Return the features of ``images`` at one layer; see ``extract_layers``."""
-    found = extract_layers(
-        encoder, image_cache, images, cache, device, (layer,), precision, batch_size=batch_size, together=together
-    )
-    return found[layer]
+    features = extract_layers(
+        encoder, image_cache, images, cache, device, (layer,), precision,
+        projector=projector, batch_size=batch_size, together=together,
+    )  # fmt: skip
+    return features[layer]
 
 
 def extract_layers(
@@ -60,10 +63,13 @@ def extract_layers(
     wanted: Sequence[str],
     precision: str = "float32",
     *,
+    projector: nn.Module | None = None,
     batch_size: int = BATCH,
     together: bool = False,
 ) -> dict[str, Features]:
     """Return the features of ``images`` at each layer of ``wanted``, all from one forward pass.
+
+    ``projector`` is that of the encoder's run, for the layers behind its output.
 
     ``precision`` is ``float32``, ``bfloat16`` (autocast; features are kept as float32 numbers), or ``auto``:
     bfloat16 where the hardware has it. ``device`` is a name or ``auto``. With ``cache`` each layer is kept there under
@@ -76,9 +82,9 @@ def extract_layers(
     """
     together = together and processes.is_distributed()
     reads = processes.is_main() or not together
-    layers.check(encoder, wanted)
+    layers.check(encoder, wanted, projector)
     compute = for_features(encoder, device, precision)
-    keys = _keys(encoder, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
+    keys = _keys(encoder, projector, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
     caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
     held: dict[str, FloatArray] = {}
     for name, file in caches.items():
@@ -90,10 +96,10 @@ def extract_layers(
         with ranks.raise_on_all_ranks() if together else contextlib.nullcontext():
             encoder.to(compute.device)
             if cache is not None and reads:
-                _check_room(cache, len(images), layers.widths(encoder, missing).values())
+                _check_room(cache, len(images), layers.widths(encoder, missing, projector).values())
             rows = image_cache.rows(images)
             share = rows[distributed.share_of(len(rows))] if together else rows
-            made = forward(encoder, image_cache, share, compute, missing, batch_size, images.name)
+            made = forward(encoder, image_cache, share, compute, missing, batch_size, images.name, projector)
             _check_finite(made, encoder, images)
         if together:
             made = {name: distributed.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in made.items()}
@@ -106,12 +112,14 @@ def extract_layers(
     return {name: _features(held.get(name), images) for name in wanted}
 
 
-def _keys(encoder: Encoder, images: ImageSet, wanted: Sequence[str], precision: str) -> dict[str, str]:
+def _keys(
+    encoder: Encoder, projector: nn.Module | None, images: ImageSet, wanted: Sequence[str], precision: str
+) -> dict[str, str]:
     """Return what the features of each layer depend on, hashed; the output in float32 has the key it always had."""
     parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder, precision)]
     return {
         name: files.hash_json(
-            parts if name == layers.OUTPUT else [*parts, name, *layers.projector_marks(encoder, name)]
+            parts if name == layers.OUTPUT else [*parts, name, *layers.projector_marks(projector, name)]
         )
         for name in wanted
     }

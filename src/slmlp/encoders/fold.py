@@ -19,7 +19,7 @@ TOLERANCE = (
 )
 
 
-def folded(encoder: Encoder, wanted: Sequence[str]) -> Encoder:
+def folded(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None = None) -> Encoder:
     """Return a copy with the same features at the layers of ``wanted`` to rounding, or the encoder where none can be.
 
     Which BatchNorm follows which convolution is seen on an image of noise, and so is whether the features stayed the
@@ -34,7 +34,7 @@ def folded(encoder: Encoder, wanted: Sequence[str]) -> Encoder:
     encoder.eval()
     try:
         with torch.inference_mode():
-            before, pairs = _watched(encoder, x, wanted)
+            before, pairs = _watched(encoder, x, wanted, projector)
         if not pairs:
             return encoder
         try:
@@ -44,14 +44,16 @@ def folded(encoder: Encoder, wanted: Sequence[str]) -> Encoder:
         for conv, norm in pairs:
             _fold(made.backbone, conv, norm)
         with torch.inference_mode():
-            after = layers.outputs(made, x, wanted)
+            after = layers.outputs(made, x, wanted, projector)
     finally:
         encoder.train(training)
     same = all((after[k] - h).abs().max() <= TOLERANCE * h.abs().max() for k, h in before.items())
     return made if same else encoder
 
 
-def _watched(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+def _watched(
+    encoder: Encoder, x: Tensor, wanted: Sequence[str], projector: nn.Module | None
+) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
     """Return the features of ``x``, and the (convolution, BatchNorm) where the one feeds the other, each used once."""
     produced: list[tuple[str, Tensor]] = []
     read: list[tuple[str, Tensor]] = []
@@ -62,7 +64,7 @@ def _watched(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> tuple[dict[s
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             handles.append(module.register_forward_pre_hook(lambda m, given, name=name: read.append((name, given[0]))))
     try:
-        features = layers.outputs(encoder, x, wanted)
+        features = layers.outputs(encoder, x, wanted, projector)
     finally:
         for handle in handles:
             handle.remove()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
@@ -27,6 +28,7 @@ def forward(
     wanted: Sequence[str],
     batch_size: int = BATCH,
     words: str = "images",
+    projector: nn.Module | None = None,
 ) -> dict[str, FloatArray]:
     """Return the features (len(rows), D_k) of some rows of an image cache at each layer, in evaluation mode.
 
@@ -34,12 +36,11 @@ def forward(
     mode it was in, on the device of ``compute``.
     """
     encoder.to(compute.device)
-    net = folded(encoder, wanted) if compute.channels_last else encoder
+    net = folded(encoder, wanted, projector) if compute.channels_last else encoder
     if compute.channels_last:
         net.to(memory_format=torch.channels_last)
-    made = {
-        name: np.empty((len(rows), width), dtype=np.float32) for name, width in layers.widths(encoder, wanted).items()
-    }
+    sizes = layers.widths(encoder, wanted, projector)
+    made = {name: np.empty((len(rows), width), dtype=np.float32) for name, width in sizes.items()}
     training = encoder.training
     net.eval()
     batches = image_cache.batches(rows, encoder.preprocess.square, batch_size)
@@ -51,7 +52,7 @@ def forward(
                 x = encoder.preprocess(pixels.to(compute.device, non_blocking=True))
                 if not compute.channels_last:
                     x = x.contiguous()  # preprocessing leaves channels last, as the pixels were
-                for name, h in layers.outputs(net, x, wanted).items():
+                for name, h in layers.outputs(net, x, wanted, projector).items():
                     made[name][at : at + len(pixels)] = h.float().cpu().numpy()
                 at += len(pixels)
     finally:

@@ -1,4 +1,4 @@
-"""Features from any depth of an encoder: its stages or blocks, its output, and the projector a run has kept.
+"""Features from any depth of an encoder: its stages or blocks, its output, and the projector that a run has kept.
 
 | name | what | becomes a vector by |
 |---|---|---|
@@ -35,17 +35,19 @@ class Tap:
     tokens: bool  # whether it is a block of a network of tokens (N, T, C)
 
 
-def names(encoder: Encoder) -> tuple[str, ...]:
+def names(encoder: Encoder, projector: nn.Module | None = None) -> tuple[str, ...]:
     """Return the layers that features can be taken from, first to last."""
     behind: tuple[str, ...] = ()
-    if isinstance(encoder.projector, nn.Sequential):
-        behind = PROJECTOR if _last_linear(encoder.projector) else (EMBEDDING,)
+    if isinstance(projector, nn.Sequential):
+        behind = PROJECTOR if _last_linear(projector) else (EMBEDDING,)
     return (*_taps(encoder.backbone), OUTPUT, *behind)
 
 
-def outputs(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
-    """Return the features (N, D_k) of normalised images (N, 3, S, S) at each layer asked for, in one forward pass."""
-    check(encoder, wanted)
+def outputs(
+    encoder: Encoder, x: Tensor, wanted: Sequence[str], projector: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Return the features (N, D_k) of normalised images (N, 3, S, S) at each layer of ``wanted``, in one pass."""
+    check(encoder, wanted, projector)
     taken: dict[str, Tensor] = {}
     with contextlib.ExitStack() as stack:
         taps = _taps(encoder.backbone)
@@ -54,21 +56,22 @@ def outputs(encoder: Encoder, x: Tensor, wanted: Sequence[str]) -> dict[str, Ten
                 stack.enter_context(_hook(encoder.backbone, taps[name], name, taken))
         taken[OUTPUT] = h = encoder(x)
         if set(wanted) & set(PROJECTOR):
-            assert isinstance(encoder.projector, nn.Sequential)
-            last = _last_linear(encoder.projector)
-            inside = encoder.projector[:last] if last else encoder.projector
+            assert isinstance(projector, nn.Sequential)
+            projector.to(h.device)
+            last = _last_linear(projector)
+            inside = projector[:last] if last else projector
             taken[HIDDEN] = hidden = inside(h)
-            taken[EMBEDDING] = encoder.projector[last:](hidden) if last else hidden
+            taken[EMBEDDING] = projector[last:](hidden) if last else hidden
     return {name: taken[name] for name in wanted}
 
 
-def check(encoder: Encoder, wanted: Sequence[str]) -> None:
-    """Refuse layers that the encoder does not have, offering the nearest."""
-    known = names(encoder)
+def check(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None = None) -> None:
+    """Raise SlmlpError for layers that encoder and projector do not have, with the nearest name."""
+    known = names(encoder, projector)
     for name in wanted:
         if name in known:
             continue
-        if name in PROJECTOR and encoder.projector is None:
+        if name in PROJECTOR and projector is None:
             raise SlmlpError(
                 f"layer {name}: {encoder.origin.source} keeps no projector (plain SL has none, and runs finished by "
                 f"slmlp 0.1 and networks from elsewhere keep none); its layers are {', '.join(known)}"
@@ -76,7 +79,7 @@ def check(encoder: Encoder, wanted: Sequence[str]) -> None:
         raise unknown(f"layer of {encoder.origin.source}", name, known)
 
 
-def widths(encoder: Encoder, wanted: Sequence[str]) -> dict[str, int]:
+def widths(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None = None) -> dict[str, int]:
     """Return the number of features of each layer, by a pass over one grey image where it is not known."""
     if set(wanted) <= {OUTPUT}:
         return dict.fromkeys(wanted, encoder.dim)
@@ -85,7 +88,7 @@ def widths(encoder: Encoder, wanted: Sequence[str]) -> dict[str, int]:
     encoder.eval()
     try:
         with torch.inference_mode():
-            found = outputs(encoder, torch.zeros(1, 3, size, size, device=first.device), wanted)
+            found = outputs(encoder, torch.zeros(1, 3, size, size, device=first.device), wanted, projector)
     finally:
         encoder.train(training)
     return {name: int(h.shape[1]) for name, h in found.items()}
@@ -101,13 +104,13 @@ def pooling(encoder: Encoder, name: str) -> str:
     return "class token" if _class_token(encoder.backbone) else "mean over tokens"
 
 
-def projector_marks(encoder: Encoder, name: str) -> list[str]:
-    """Return what a layer's features depend on beside the encoder: the projector's weights, for keys of caches."""
-    if name not in PROJECTOR or encoder.projector is None:
+def projector_marks(projector: nn.Module | None, name: str) -> list[str]:
+    """Return the hash of the projector's weights where a layer's features depend on them, for keys of caches."""
+    if name not in PROJECTOR or projector is None:
         return []
     from slmlp.runtime import files
 
-    state = sorted(encoder.projector.state_dict().items())
+    state = sorted(projector.state_dict().items())
     return [files.sha256(v.detach().cpu().contiguous().numpy().tobytes() for _, v in state)]
 
 

@@ -1,4 +1,4 @@
-"""The projector of a finished run, kept beside the encoder for a look at the layers behind it, and for that only."""
+"""The projector of a finished run, saved beside the encoder so that its layers can be evaluated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save_projector(run: Path, projector: nn.Module | None, dim: int) -> None:
 
 
 def load_projector(run: Path, dim: int) -> nn.Sequential | None:
-    """Return a run's projector on features of width ``dim``, in evaluation mode, or None where the run keeps none."""
+    """Return a run's projector on features of width ``dim``, in evaluation mode; None for all else than such a run."""
     path = run / FILE
     if not path.is_file() or not (run / "config.json").is_file():
         return None

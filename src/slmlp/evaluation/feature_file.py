@@ -1,9 +1,9 @@
-"""A file of features in place of an encoder: whatever made them, the same tasks and the same lines."""
+"""A file of features in place of an encoder, for the same tasks and result lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,102 +13,112 @@ import numpy.typing as npt
 from slmlp import config
 from slmlp.data.published import TEST_SHARE
 from slmlp.data.splits.parts import stratified_holdout
-from slmlp.evaluation.room import answer, settings_hash
-from slmlp.evaluation.tasks.linear import multilabel
+from slmlp.evaluation.engine import Engine
+from slmlp.evaluation.sources import Sets, Source
+from slmlp.evaluation.tasks import TASKS
 from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
-from slmlp.results.records import Result, Score, read
-from slmlp.results.store import ResultsStore, Subject
+from slmlp.results.records import Result
+from slmlp.results.store import Subject
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 
-TASKS = ("linear", "knn", "centroid", "fewshot", "labels")
-IN_BLOCKS = ("linear", "knn", "centroid")  # tasks that read features block by block, from the disk too
+FROM_FILES = tuple(name for name, task in TASKS.items() if not task.needs_images)
 SetOfImages = TypeVar("SetOfImages", Features, MultiLabel)
 
 
+@dataclass(frozen=True)
+class FileSource(Source):
+    """The training and the test part of a file of features."""
+
+    name: str
+    parts: Sets
+    file_hash: str
+    data_hash: str
+
+    def features(self, task: config.Task, layer: str) -> Sets:
+        """See ``Source``."""
+        return self.parts
+
+    def hashes(self, task: config.Task) -> dict[str, str]:
+        """See ``Source``."""
+        return {"encoder": self.file_hash, "data": self.data_hash, "transform": "features"}
+
+
 def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.TaskSettings) -> list[Result]:
-    """Do the tasks on an .npz file of x (N, D) and y (N,), and return the lines, which are added to ``folder``.
+    """Do the tasks on an .npz file of x (N, D) and y (N,) or (N, C), and return the lines, which ``folder`` keeps.
 
     ``parts`` (N,) of "train" and "test" in the file are used; without them 30 % of each class are drawn as test part.
     Features that take more than ``cfg.probe.memory_limit_gb`` stay on the disk.
     """
     for task in tasks:
-        if task not in TASKS:
-            raise SlmlpError(f"--task {task} needs images, and {path} is a file of features; choose {', '.join(TASKS)}")
+        if task not in FROM_FILES:
+            raise SlmlpError(
+                f"--task {task} needs images, and {path} is a file of features; choose {', '.join(FROM_FILES)}"
+            )
     limit = cfg.probe.memory_limit_gb
     arrays = read_arrays(path, limit)
-    large = isinstance(arrays["x"], np.memmap)
-    if large:
-        _refuse_what_needs_memory(path, arrays["x"], tasks, limit)
+    if isinstance(arrays["x"], np.memmap):
+        _check_memory(path, arrays["x"], tasks, limit)
     if arrays["y"].ndim == 2:
-        return _several_labels(path, tasks, folder, cfg)
+        other = [task for task in tasks if not TASKS[task].several_labels]
+        if other:
+            raise SlmlpError(
+                f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear"
+            )
+        source = _several_labels(path, folder, limit)
+    else:
+        source = _one_label(path, folder, limit)
+    subject = Subject(path.stem, path.stem, "features", 0, "final")
+    engine = Engine(folder, cfg)
+    engine.run(subject, source, tasks)
+    return engine.store.lines(engine.keys(subject, source, tasks))
+
+
+def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
+    """Return the source of a file of one label per image."""
     features = Features.load(path, limit)
     parts = features.parts
     if parts is None:
-        held = stratified_holdout(np.array(features.classes)[features.y], features.groups, TEST_SHARE, 0, "test part")
-        say(f"{path.name} names no parts: {held.sum():,} of {len(held):,} images drawn as test part, by class")
-        parts = np.where(held, "test", "train")
-    sets = _two_parts(path, features, parts, folder)
-    lines = (f"{i}\t{features.classes[y]}\t{part}" for i, y, part in zip(features.ids, features.y, parts, strict=True))
-    return _added(path, tasks, folder, cfg, files.hash_names(lines), lambda task: answer(task, sets, cfg))
+        test = stratified_holdout(np.array(features.classes)[features.y], features.groups, TEST_SHARE, 0, "test part")
+        say(f"{path.name} names no parts: {test.sum():,} of {len(test):,} images drawn as test part, by class")
+        parts = np.where(test, "test", "train")
+    labels = [features.classes[y] for y in features.y]
+    return _source(path, features, parts, labels, folder)
 
 
-def _several_labels(path: Path, tasks: Sequence[str], folder: Path, cfg: config.TaskSettings) -> list[Result]:
-    """Do the same on images of any number of labels each: ``y`` is a matrix (N, C) of 0 and 1."""
-    other = [task for task in tasks if task != "linear"]
-    if other:
-        raise SlmlpError(f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear")
-    limit = cfg.probe.memory_limit_gb
+def _several_labels(path: Path, folder: Path, limit: float) -> FileSource:
+    """Return the source of a file whose ``y`` is a matrix (N, C) of 0 and 1."""
     features, parts = MultiLabel.load(path, limit), read_arrays(path, limit).get("parts")
     if parts is None:
         raise SlmlpError(f'{path}: images of several labels need parts (N,) of "train" and "test" in the file')
-    train, test = _two_parts(path, features, np.asarray(parts).astype(np.str_), folder)
-    lines = (f"{i}\t{row.tolist()}\t{part}" for i, row, part in zip(features.ids, features.y, parts, strict=True))
-    return _added(path, tasks, folder, cfg, files.hash_names(lines), lambda _: multilabel(train, test, cfg.probe))
+    return _source(path, features, np.asarray(parts).astype(np.str_), features.y.tolist(), folder)
 
 
-def _refuse_what_needs_memory(path: Path, x: npt.NDArray[Any], tasks: Sequence[str], limit: float) -> None:
-    size = 4e-9 * x.size
-    for task in tasks:
-        if task not in IN_BLOCKS:
-            raise SlmlpError(
-                f"--task {task} holds all features in memory: {path} takes {size:.3g} GB, and "
-                f"--probe.memory-limit-gb is {limit:g}; raise it, or choose {', '.join(IN_BLOCKS)}"
-            )
-    say(f"{path.name}: {size:.3g} GB of features stay on the disk (--probe.memory-limit-gb {limit:g})")
-
-
-def _two_parts(path: Path, images: SetOfImages, parts: npt.NDArray[np.str_], folder: Path) -> list[SetOfImages]:
-    """Return training and test images; features that lie on the disk stay there."""
-    found = []
+def _source(
+    path: Path, images: SetOfImages, parts: npt.NDArray[np.str_], labels: Sequence[Any], folder: Path
+) -> FileSource:
+    """Return the source of training and test images; features that lie on the disk stay there."""
+    sets = []
     for part in ("train", "test"):
         keep = parts == part
         if not keep.any():
             raise SlmlpError(f'{path}: parts must hold both "train" and "test", found no image of "{part}"')
         rest = replace(images, x=np.zeros((len(keep), 0), dtype=np.float32)).select(keep)
-        found.append(replace(rest, x=rows_of(images.x, keep, folder)))
-    return found
+        sets.append(replace(rest, x=rows_of(images.x, keep, folder)))
+    lines = (f"{name}\t{label}\t{part}" for name, label, part in zip(images.ids, labels, parts, strict=True))
+    return FileSource(path.stem, sets, files.sha256(chunks(path)), files.hash_names(lines))
 
 
-def _added(
-    path: Path, tasks: Sequence[str], folder: Path, cfg: config.TaskSettings, data: str,
-    solve: Callable[[str], list[Score]],
-) -> list[Result]:  # fmt: skip
-    """Do the tasks that have no lines yet; return the lines of all."""
-    subject = Subject(path.stem, path.stem, "features", 0, "final")
-    hashes = {"encoder": files.sha256(chunks(path)), "data": data, "transform": "features"}
-    settings = {task: settings_hash(task, cfg) for task in tasks}
-    store = ResultsStore(folder)
-    known, _ = store.known(subject, path.stem, dict.fromkeys(tasks, hashes), settings)
+def _check_memory(path: Path, x: npt.NDArray[Any], tasks: Sequence[str], limit: float) -> None:
+    """Check that all tasks can read features block by block from the disk."""
+    size, by_block = 4e-9 * x.size, [name for name, task in TASKS.items() if task.by_block]
     for task in tasks:
-        if (task, "output") not in known:
-            say(f"{path.name}: {task}")
-            store.add(subject, task, path.stem, solve(task), hashes, settings[task], below_data=True)
-    return [
-        row
-        for row in read(store.file)
-        if row.task in tasks and row.run == path.stem and row.hashes["encoder"] == hashes["encoder"]
-    ]
+        if task not in by_block:
+            raise SlmlpError(
+                f"--task {task} holds all features in memory: {path} takes {size:.3g} GB, and "
+                f"--probe.memory-limit-gb is {limit:g}; raise it, or choose {', '.join(by_block)}"
+            )
+    say(f"{path.name}: {size:.3g} GB of features stay on the disk (--probe.memory-limit-gb {limit:g})")

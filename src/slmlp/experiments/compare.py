@@ -12,7 +12,8 @@ from slmlp import config, data, report
 from slmlp.data.augment import training_side
 from slmlp.data.cache import ImageCache
 from slmlp.data.splits import classes as concepts
-from slmlp.evaluation.evaluation import Evaluation, encoder_hashes
+from slmlp.evaluation.engine import Engine
+from slmlp.evaluation.sources import ImageData
 from slmlp.experiments.study import baselines, summary
 from slmlp.experiments.study.context import TASKS, Context
 from slmlp.experiments.study.rates import Rates
@@ -51,11 +52,9 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     specs, found = _sort(opened, jobs)
     context = _open(opened, jobs, specs, found, folder, probe or config.Probe())
     for (name, seed), run in found.items():
-        encoder = run.encoder()
-        hashes, transform = encoder_hashes(encoder)
         job = jobs[opened.index(run)]
         subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.base_lr, job.labels)
-        context.evaluation.run(subject, context.evaluation.extractor(encoder), hashes, TASKS, transform)
+        context.engine.run(subject, context.features(run.encoder()), TASKS)
     baselines.evaluate(context)
     rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.base_lr
                    for spec in specs for seed in [min(s for n, s in found if n == spec.name)]})  # fmt: skip
@@ -113,5 +112,6 @@ def _open(
         labels="superclass" if job.labels == "superclass" else "class", training=training, data=job.options,
         probe=probe,
     )  # fmt: skip
-    evaluation = Evaluation(image_cache, image_cache.images, split, folder, cfg.probe, cfg.measures)
-    return Compared(job.data, folder, cfg, specs, image_cache.images, split, image_cache, evaluation, found)
+    images = image_cache.images
+    opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
+    return Compared(job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), found)

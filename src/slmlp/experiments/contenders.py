@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders import Encoder
+from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import kind, open_encoder, open_untrained
 from slmlp.results.store import Subject, slug
 from slmlp.runtime import files
@@ -39,6 +42,10 @@ class Contender:
         """Return the encoder; an untrained one still needs BatchNorm statistics (``calibrate_norms``)."""
         opener = open_untrained if self.untrained else open_encoder
         return opener(self.source, overrides=overrides, seed=self.seed)
+
+    def projector(self, encoder: Encoder) -> nn.Module | None:
+        """Return the projector that a run has kept behind its encoder, or None."""
+        return None if self.untrained else load_projector(Path(self.source), encoder.dim)
 
     def subject(self, encoder: Encoder, epoch: int | None = None) -> Subject:
         """Return what all lines of this encoder share; those of an epoch are a curve's."""

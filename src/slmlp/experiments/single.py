@@ -1,4 +1,4 @@
-"""One encoder, asked what it knows; several processes share the work of extracting its features."""
+"""Evaluation of one encoder; several processes share the work of extracting its features."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
 from slmlp.encoders import Encoder
 from slmlp.encoders.sources import describe
+from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.feature_file import evaluate_file
-from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks, settings_hash
+from slmlp.evaluation.sources import EncoderSource, ImageData
+from slmlp.evaluation.tasks import TASKS, check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite.main import DataSet, data_sets
-from slmlp.results import records
 from slmlp.results.records import Result
-from slmlp.results.store import ResultsStore, slug
+from slmlp.results.store import slug
 from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
@@ -40,44 +41,54 @@ def evaluate(
     check_tasks(tasks or ("linear",))
     folder = Path(out) if out else _folder(source)
     with distributed.joined():
-        contender, opened, held = rank_by_rank(lambda: _opened(source, split, cfg))
-        tasks = tuple(tasks) or _default(held if data_source is not None else None)
+        contender, opened, own_split = rank_by_rank(lambda: _opened(source, split, cfg))
+        tasks = tuple(tasks) or _default(own_split if data_source is not None else None)
         sets, _ = rank_by_rank(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
-        used = held if split is not None or set(tasks) & set(OF_A_SPLIT) else None
-        if set(tasks) & set(OF_A_SPLIT) and used is None:
+        needed = any(TASKS[task].needs_split for task in tasks)
+        used = own_split if split is not None or needed else None
+        if needed and used is None:
             raise SlmlpError(
                 f"{source} was trained without a split: give one with --split, so that classes are held out"
             )
         if domains is None and used is None:
             say(describe(opened))
-        names = [_evaluate_on(one, contender, opened, used, tasks, folder, cfg) for one in sets]
-        return on_rank0(lambda: _lines(folder, contender, opened, tasks, names, cfg))
+        engine = Engine(folder, cfg)
+        return [row for one in sets for row in _evaluate_on(one, contender, opened, used, tasks, engine, cfg)]
 
 
 def _evaluate_on(
-    one: DataSet, contender: Contender, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
-    folder: Path, cfg: config.TaskSettings,
-) -> str:  # fmt: skip
-    """Do the tasks on one data set; return its name in the results file."""
-    room = rank_by_rank(lambda: _room(one, encoder, split, folder, cfg))
-    marks = {"encoder": encoder.hash(), "data": room.images.hash()}
-    assert_same({**marks, "split": split.hash()} if split else marks)
-    if processes.is_distributed():  # the features are everybody's work, what is made of them the first one's
-        room.extract_together(encoder, tasks)
-    on_rank0(lambda: room.run(contender.subject(encoder), encoder, tasks))
-    return room.name
+    data_set: DataSet, contender: Contender, encoder: Encoder, split: ConceptSplit | None, tasks: Sequence[str],
+    engine: Engine, cfg: config.TaskSettings,
+) -> list[Result]:  # fmt: skip
+    """Do the tasks on one data set; return their lines."""
+    images = rank_by_rank(lambda: _images(data_set, encoder, split, engine.folder, cfg))
+    source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
+    source.check(tasks)
+    assert_same({key: value for key, value in source.hashes(TASKS[tasks[0]]).items() if key != "transform"})
+    if processes.is_distributed():  # all processes extract features, the first one does the rest
+        source.extract_together(tasks)
+    subject = contender.subject(encoder)
+    on_rank0(lambda: engine.run(subject, source, tasks))
+    return on_rank0(lambda: engine.store.lines(engine.keys(subject, source, tasks)))
 
 
-def _room(one: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings) -> Room:
+def _images(
+    data_set: DataSet, encoder: Encoder, split: ConceptSplit | None, folder: Path, cfg: config.TaskSettings
+) -> ImageData:
+    """Return the images of a data set, under the split where one is used, decoded for the encoder."""
     if split is None:
-        images = one.open(cfg.data)
+        images = data_set.open(cfg.data)
     else:
-        images = data.load(one.source, cfg.data, seed=split.seed)
+        images = data.load(data_set.source, cfg.data, seed=split.seed)
         warn_of_other_data(split, images)
         images = concepts.apply(split, images)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
-    return Room(image_cache.images.name if split else one.name, image_cache.images, image_cache, folder, cfg, split)
+    images = image_cache.images
+    return ImageData(
+        images.name if split else data_set.name, images, image_cache, folder / "cache" / "features", split,
+        cfg.data.label_separator,
+    )  # fmt: skip
 
 
 def _opened(
@@ -85,13 +96,11 @@ def _opened(
 ) -> tuple[Contender, Encoder, ConceptSplit | None]:
     """Return the encoder, and the split that was given, else the run's own."""
     [contender] = contenders([source])
-    if isinstance(split, ConceptSplit):
-        held: ConceptSplit | None = split
-    elif split is not None:
-        held = ConceptSplit.load(Path(split))
-    else:
-        held = Run(Path(source)).split if Path(source).is_dir() else None
-    return contender, contender.open(cfg.preprocess), held
+    if split is None:
+        split = Run(Path(source)).split if Path(source).is_dir() else None
+    elif not isinstance(split, ConceptSplit):
+        split = ConceptSplit.load(Path(split))
+    return contender, contender.open(cfg.preprocess), split
 
 
 def _default(split: ConceptSplit | None) -> tuple[str, ...]:
@@ -103,19 +112,3 @@ def _default(split: ConceptSplit | None) -> tuple[str, ...]:
 def _folder(source: str) -> Path:
     path = Path(source)
     return path / "evaluation" if path.is_dir() else Path(f"{slug(source)}-evaluation")
-
-
-def _lines(
-    folder: Path, contender: Contender, encoder: Encoder, tasks: Sequence[str], names: Sequence[str],
-    cfg: config.TaskSettings,
-) -> list[Result]:  # fmt: skip
-    """Return the lines of what was asked for just now; the folder may hold those of other data and settings too."""
-    mark, settings = encoder.hash(), {task: settings_hash(task, cfg) for task in tasks}
-    return [
-        row
-        for row in records.read(ResultsStore(folder).file)
-        if (row.run, row.hashes.get("encoder")) == (contender.run, mark)
-        and row.data in names
-        and row.task in settings
-        and row.extra.get("settings") == settings[row.task]
-    ]

@@ -1,1 +1,1 @@
-"""Functions of features and labels: probes and measures. They know no model."""
+"""Functions of features and labels: probes and measures. They use no model."""

@@ -1,4 +1,4 @@
-"""Cross-fitting: every image of the held-out classes is predicted once, by a probe that has not seen its group."""
+"""Cross-validation: each image is predicted once, by a probe fitted without the images of its group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cross_validate(features: Features, cfg: config.Probe, *, device: torch.devic
     """Predict each of ``cfg.folds`` parts with a probe trained, and its l2 chosen, on the other parts."""
     from slmlp.data.splits.parts import stratified_folds
 
-    check_groups(features, cfg.folds, "cross-fitting", "ask for fewer --probe.folds, or remove the class")
+    check_groups(features, cfg.folds, "cross-validation", "ask for fewer --probe.folds, or remove the class")
     check_finite(Rows(features.x, None, torch.device("cpu")))
     folds = np.asarray(stratified_folds(features.y, features.groups, cfg.folds, cfg.seed, "crossfit"), dtype=np.int64)
     predicted, confidence = np.full(len(features), -1, dtype=np.int64), np.zeros(len(features))

@@ -1,4 +1,4 @@
-"""Files of features, whoever wrote them: .npz of ``x`` (N, D) and ``y``, what they must hold, what is filled in.
+"""Files of features: .npz of ``x`` (N, D) and ``y``, their checks, and defaults for what a file leaves out.
 
 A file that is larger than memory stays on the disk: the arrays of an .npz that was not compressed lie in it as they
 would in memory, so ``x`` is mapped from there and read block by block.
@@ -32,9 +32,9 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     there; where the file is compressed, which cannot be mapped, it is read.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             mapped = None if memory_limit_gb is None else _mapped(path, 1e9 * memory_limit_gb)
-            arrays = {key: held[key] for key in held.files if key != "x" or mapped is None}
+            arrays = {key: archive[key] for key in archive.files if key != "x" or mapped is None}
             if mapped is not None:
                 arrays["x"] = mapped
     except (OSError, ValueError, EOFError, TypeError, struct.error, zipfile.BadZipFile) as error:
@@ -51,7 +51,7 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
 def _mapped(path: Path, most: float) -> npt.NDArray[Any] | None:
     """Return ``x`` as a map of the file where it would take more than ``most`` bytes as float32, or None."""
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        member = next((one for one in archive.infolist() if one.filename == "x.npy"), None)
+        member = next((entry for entry in archive.infolist() if entry.filename == "x.npy"), None)
         if member is None or member.compress_type != zipfile.ZIP_STORED:
             return None
         file.seek(member.header_offset)

@@ -1,4 +1,4 @@
-"""Features of images: what probes and measures read, and all that they read."""
+"""Features of images with their labels, the input of probes and measures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slmlp.runtime.errors import SlmlpError
 
 @dataclass(frozen=True)
 class Features:
-    """Features of N images: what probes and measures read, and all that they read."""
+    """Features of N images with their labels, ids and groups: the whole input of probes and measures."""
 
     x: npt.NDArray[np.float32]  # (N, D)
     y: npt.NDArray[np.int64]  # (N,) index into classes
@@ -59,6 +59,6 @@ class Features:
         ids, groups = filled(path, arrays)
         parts = arrays.get("parts")
         if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
-            found = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
-            raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {found}')
+            values = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
+            raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {values}')
         return cls(in_memory(x), y, names, ids, groups, None if parts is None else parts.astype(np.str_))

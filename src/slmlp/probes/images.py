@@ -1,8 +1,8 @@
 """The images of a fit, read block by block: from an array in memory, or from a file that is larger than memory.
 
 Letters: N images, D features, K principal axes. One pass gives mean, standard deviation and, for narrow features, the
-correlations; every further pass hands out blocks of standardised images. What is kept of all images is the caller's
-array, and no more than ``Images`` is allowed to hold.
+correlations; every further pass hands out blocks of standardised images. Beside the caller's array,
+no more is kept of all images than ``Images`` is allowed to hold.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Rows:
 
 
 def check_finite(rows: Rows) -> None:
-    """Refuse features that are NaN or infinite, naming the first such row of the caller's array."""
+    """Raise SlmlpError for features that are NaN or infinite, with the first such row of the caller's array."""
     count, first = 0, None
     for at in rows.slices():
         block = rows.block(at)
@@ -85,7 +85,7 @@ def check_finite(rows: Rows) -> None:
 
 @dataclass(frozen=True)
 class Moments:
-    """What one pass over the images finds, in float64."""
+    """Mean, standard deviation and correlations of the images, from one pass, in float64."""
 
     mean: Tensor  # (D,)
     std: Tensor  # (D,) of the images; 1 where a feature does not vary
@@ -174,28 +174,28 @@ class Axes:
         some = Rows(rows.x, places if rows.index is None else rows.index[places], rows.device)
         images = torch.cat([moments.standardise(some.block(at), torch.float32) for at in some.slices()])  # (n, D)
         start = torch.randn(rows.width, min(AXES, len(images)), generator=torch.Generator().manual_seed(0))
-        found = start.to(rows.device)
+        basis = start.to(rows.device)
         for _ in range(3):
-            found = torch.linalg.qr(images.T @ (images @ found))[0]
-        on = images @ found  # (n, K)
+            basis = torch.linalg.qr(images.T @ (images @ basis))[0]
+        on = images @ basis  # (n, K)
         values, turn = torch.linalg.eigh((on.T @ on).double() / len(images))
         off = float(images.square().sum(dtype=torch.float64)) / len(images) - float(values.sum())
         rest = max(off / (rows.width - len(values)), LEAST)
-        return cls(found.double() @ turn, values.clamp(min=0.0), rest, moments.varies)
+        return cls(basis.double() @ turn, values.clamp(min=0.0), rest, moments.varies)
 
 
 class Images:
-    """Standardised images in one precision: made once and held, or read and standardised anew at every pass."""
+    """Standardised images in one precision: standardised once and kept, or read and standardised at every pass."""
 
     def __init__(self, rows: Rows, moments: Moments, dtype: torch.dtype, *, hold: bool) -> None:
         """Standardise the images now if they are to be held."""
         self.rows, self.moments, self.dtype = rows, moments, dtype
-        self.held: Tensor | None = None
+        self.standardised: Tensor | None = None
         if hold:
             room = rows.width + (32 if rows.width % ALIASED == 0 else 0)
-            self.held = torch.empty(len(rows), room, dtype=dtype, device=rows.device)[:, : rows.width]  # (N, D)
+            self.standardised = torch.empty(len(rows), room, dtype=dtype, device=rows.device)[:, : rows.width]  # (N, D)
             for at in rows.slices():
-                self.held[at] = moments.standardise(rows.block(at), dtype)
+                self.standardised[at] = moments.standardise(rows.block(at), dtype)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -204,7 +204,12 @@ class Images:
     def blocks(self, classes: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield where a block stands and its images (n, D)."""
         for at in self.rows.slices(classes):
-            yield at, self.moments.standardise(self.rows.block(at), self.dtype) if self.held is None else self.held[at]
+            yield (
+                at,
+                self.moments.standardise(self.rows.block(at), self.dtype)
+                if self.standardised is None
+                else self.standardised[at],
+            )
 
     def logits(self, theta: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield where a block stands and its logits (n, C) under parameters (C, D + 1), the last column the bias."""

@@ -1,4 +1,4 @@
-"""L-BFGS preconditioned along principal axes, in bounded memory; what it learns of the curvature serves the next fit.
+"""L-BFGS preconditioned along principal axes, in bounded memory; the next fit starts with the curvature of the last.
 
 Letters: N images, D features, K principal axes, C' classes that are fitted. On principal axes the Hessian block of
 class k is close to the diagonal ``c_k * variance + l2``, with ``c_k`` the mean of ``p_k (1 - p_k)``; every
@@ -79,7 +79,7 @@ class Pair:
 
 
 class Curvature:
-    """The last steps and what the gradient did along them, of this fit and of fits at other l2_values before it.
+    """The last steps and what the gradient did along them, of this fit and of fits at other l2 before it.
 
     Only the penalty's part of a gradient difference depends on the l2, and it is known exactly, so that pairs
     serve at every l2. The step from the end of the last fit to the start of this one is one of them.

@@ -26,7 +26,7 @@ Places = npt.NDArray[np.int64]  # (n,) ascending positions of images in an array
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found: numbers from 0 to 1, the predictions behind them, and how the fits went."""
+    """The result of a probe: numbers from 0 to 1, the predictions behind them, and how the fits went."""
 
     accuracy: float
     mean_class_accuracy: float  # mean over classes of the share of the class's images that are right
@@ -34,7 +34,7 @@ class ProbeResult:
     n: int  # images predicted
     interval: tuple[float, float]  # 95 % of the accuracy over images clustered by group, this encoder only
     predictions: Predictions
-    l2: tuple[float, ...]  # chosen, one a fold
+    l2: tuple[float, ...]  # chosen, one per fold
     at_edge: int  # folds whose l2 is at the edge of the grid
     gradient_norms: tuple[float, ...]  # of the final fits
     unfinished: int  # final fits that did not reach the tolerance
@@ -60,8 +60,8 @@ def fit(
     """Fit features (N, D) to labels (N,) at one l2, to a largest gradient entry of ``tolerance`` in float64.
 
     It comes from stronger penalties (``path.descend``), from that of the fit ``start``, of similar images, where given.
-    Labels that are a 0/1 matrix (N, C) get a logistic regression a class. ``x`` may be memory-mapped; ``rows`` takes
-    some of the images; ``axes``, of other such images, saves finding them where they serve.
+    Labels that are a 0/1 matrix (N, C) get one logistic regression per class. ``x`` may be memory-mapped; ``rows``
+    takes some of the images; ``axes``, of other such images, saves finding them where they serve.
 
     >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
     >>> probe = fit(x, np.array([0, 0, 1, 1]), 2, 0.01, tolerance=1e-8, max_iterations=100)
@@ -95,26 +95,26 @@ def choose_l2(
     if len(cfg.l2) == 1:
         return Choice(cfg.l2[0], at_edge=False, scores={}, unfinished=0)
     places = np.arange(len(y)) if rows is None else rows
-    held = stratified_holdout(y[places], groups[places], cfg.inner_fraction, cfg.seed, *seed_words)
-    refuse_empty(held, groups[places], cfg)
-    check_finite(Rows(x, places[held], torch.device("cpu")))
+    validation = stratified_holdout(y[places], groups[places], cfg.inner_fraction, cfg.seed, *seed_words)
+    check_inner_split(validation, groups[places], cfg)
+    check_finite(Rows(x, places[validation], torch.device("cpu")))
     design = Design(
         x,
         y,
         num_classes,
         device,
-        rows=places[~held],
+        rows=places[~validation],
         memory_limit_gb=cfg.memory_limit_gb,
-        beside=int(held.sum()),
+        beside=int(validation.sum()),
     )
-    return follow(design, cfg, judge_labels(design, np.asarray(y, dtype=np.int64), places[held]))
+    return follow(design, cfg, judge_labels(design, np.asarray(y, dtype=np.int64), places[validation]))
 
 
-def refuse_empty(held: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], cfg: config.Probe) -> None:
-    """Refuse an inner split (N,) that leaves nothing to train or to choose on."""
-    if not held.any() or held.all():
+def check_inner_split(validation: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], cfg: config.Probe) -> None:
+    """Raise SlmlpError for an inner split (N,) that leaves no image to train on, or none to choose on."""
+    if not validation.any() or validation.all():
         raise SlmlpError(
-            f"{len(held)} training images of {len(np.unique(groups))} groups are too few to choose the probe's "
+            f"{len(validation)} training images of {len(np.unique(groups))} groups are too few to choose the probe's "
             f"l2: an inner split of {cfg.inner_fraction:g} leaves one side empty (raise --probe.inner-fraction, "
             "or give one value of --probe.l2)"
         )
@@ -128,15 +128,15 @@ def evaluate(train: Features, test: Features, cfg: config.Probe, *, device: torc
     if len(missing):
         names = ", ".join(train.classes[i] for i in missing[:5])
         raise SlmlpError(f"{len(missing)} classes of the test images have no training image: {names}")
-    refuse_other_width(train.x, test.x)
+    check_width(train.x, test.x)
     check_finite(Rows(test.x, None, torch.device("cpu")))
     probe, choice = train_probe(train, cfg, ("evaluate",), device=device)
     predicted, confidence = probe.classify(test.x, device=device)
     return summarise(test, predicted, confidence, np.zeros(len(test), dtype=np.int64), [probe], [choice])
 
 
-def refuse_other_width(train: Array, test: Array) -> None:
-    """Refuse test features that another encoder must have made."""
+def check_width(train: Array, test: Array) -> None:
+    """Raise SlmlpError for training and test features of different width."""
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1]:
         raise SlmlpError(
             f"training and test features must be (N, D) of the same D, found shapes {train.shape} and {test.shape}: "
@@ -179,13 +179,13 @@ def train_probe(
 
 
 def check_groups(images: Features, least: int, purpose: str, fix: str, rows: Places | None = None) -> None:
-    """Refuse a class with images of fewer than ``least`` groups."""
+    """Raise SlmlpError for a class with images of fewer than ``least`` groups."""
     y, groups = (images.y, images.groups) if rows is None else (images.y[rows], images.groups[rows])
     for index in np.unique(y):
-        found = len(np.unique(groups[y == index]))
-        if found < least:
+        count = len(np.unique(groups[y == index]))
+        if count < least:
             raise SlmlpError(
-                f"class {images.classes[index]!r} has images of {found} group{'s' * (found > 1)} "
+                f"class {images.classes[index]!r} has images of {count} group{'s' * (count > 1)} "
                 f"(images that belong together), fewer than the {least} that {purpose} needs: {fix}"
             )
 

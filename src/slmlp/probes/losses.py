@@ -16,7 +16,7 @@ from slmlp.probes.images import Integers, Rows
 
 
 class Loss(Protocol):
-    """What the solver asks of a loss; both methods work in place."""
+    """The interface of a loss to the solver; both methods work in place."""
 
     @property
     def present(self) -> Tensor:
@@ -53,7 +53,7 @@ class Multinomial:
 
     @classmethod
     def of(cls, rows: Rows, y: Integers, num_classes: int) -> Multinomial:
-        """Take labels ``y`` (M,); a class without images would be pushed to minus infinity for ever: fit the others."""
+        """Take labels ``y`` (M,); a class without images has no finite bias and is not fitted."""
         labels = torch.as_tensor(np.asarray(y if rows.index is None else y[rows.index], dtype=np.int64))
         present, codes = torch.unique(labels.to(rows.device), return_inverse=True)
         missing = torch.full((num_classes,), -float("inf"), dtype=torch.float64)
@@ -74,7 +74,7 @@ class Multinomial:
 
 @dataclass(frozen=True)
 class Binary:
-    """Every class on its own: the summed -log sigmoid of what is there and -log (1 - sigmoid) of what is not."""
+    """Every class on its own: the sum of -log sigmoid where a label is set and -log (1 - sigmoid) where it is not."""
 
     present: Tensor  # (C',)
     missing_bias: Tensor  # (C,)
@@ -83,7 +83,7 @@ class Binary:
 
     @classmethod
     def of(cls, rows: Rows, y: Integers, num_classes: int) -> Binary:
-        """Take a 0/1 matrix ``y`` (M, C); a class that is always or never there has no finite bias: fit the others."""
+        """Take a 0/1 matrix ``y`` (M, C); a class that is always or never set has no finite bias and is not fitted."""
         on = torch.as_tensor(np.asarray(y if rows.index is None else y[rows.index], dtype=np.bool_))
         missing = torch.where(on.all(0), float("inf"), -float("inf")).double()
         present = torch.nonzero(on.any(0) & ~on.all(0))[:, 0]

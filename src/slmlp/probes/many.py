@@ -77,7 +77,7 @@ def _newton(x: Tensor, target: Tensor, c: float, tolerance: float) -> tuple[Tens
         direction = _conjugate(x, p, c, penalty, gradient * going[:, None, None])
         slope = (gradient * direction).sum(dim=(1, 2))
         length = going.double()
-        for _ in range(40):  # halve where the step does not keep its promise
+        for _ in range(40):  # halve where the objective falls less than the slope predicts
             tried, new_p = _objective(x, theta + length[:, None, None] * direction, target, c, penalty)
             short = tried > value + 1e-4 * length * slope + 1e-14 * value.abs()
             if not short.any():

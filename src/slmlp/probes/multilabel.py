@@ -1,4 +1,4 @@
-"""The probe for images of several labels: a logistic regression a class, one l2 for all, chosen by mAP.
+"""The probe for images of several labels: one logistic regression per class, one l2 for all, chosen by mAP.
 
 Letters: N images, D features, C classes.
 """
@@ -19,7 +19,7 @@ from slmlp.probes.feature_files import filled, in_memory, read_arrays
 from slmlp.probes.features import Features
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
-from slmlp.probes.linear import Places, fit, refuse_empty, refuse_other_width
+from slmlp.probes.linear import Places, check_inner_split, check_width, fit
 from slmlp.probes.path import Choice, Judgement, follow
 from slmlp.probes.solver import Design
 from slmlp.results.metrics import average_precision
@@ -49,13 +49,13 @@ class MultiLabel:
     @classmethod
     def split(cls, parts: Sequence[Features], separator: str) -> list[MultiLabel]:
         """Return features whose class names hold several labels, split at ``separator``; the same classes for all."""
-        sets = [[{label for label in name.split(separator) if label} for name in one.classes] for one in parts]
+        sets = [[{label for label in name.split(separator) if label} for name in part.classes] for part in parts]
         classes = tuple(sorted(set().union(*(labels for names in sets for labels in names))))
-        found = []
-        for one, names in zip(parts, sets, strict=True):
+        matrices = []
+        for part, names in zip(parts, sets, strict=True):
             table = np.array([[label in labels for label in classes] for labels in names], dtype=np.bool_)
-            found.append(cls(one.x, table[one.y], classes, one.ids, one.groups))
-        return found
+            matrices.append(cls(part.x, table[part.y], classes, part.ids, part.groups))
+        return matrices
 
     @classmethod
     def load(cls, path: Path, memory_limit_gb: float | None = None) -> MultiLabel:
@@ -68,7 +68,7 @@ class MultiLabel:
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
             raise SlmlpError(f"{path}: x must be (N, D) and y a 0/1 matrix (N, C), found {x.shape} and {y.shape}")
         if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
-            raise SlmlpError(f"{path}: y must be a matrix of 0 and 1, a column a class; it holds other values")
+            raise SlmlpError(f"{path}: y must be a matrix of 0 and 1, one column per class; it holds other values")
         names = arrays.get("classes", np.arange(y.shape[1]))
         if len(names) != y.shape[1]:
             raise SlmlpError(f"{path}: {len(names)} classes are named and y has {y.shape[1]} columns")
@@ -78,7 +78,7 @@ class MultiLabel:
 
 @dataclass(frozen=True)
 class MultiLabelResult:
-    """What the probe found on test images."""
+    """The result of the probe on test images."""
 
     areas: npt.NDArray[np.float64]  # (C,) average precision; NaN for a class without a test image
     points: npt.NDArray[np.float64]  # (C,) its 11-point form
@@ -93,7 +93,7 @@ def evaluate(
     """Choose the l2 inside ``train``, refit on all of it, and read ``test`` once."""
     if train.classes != test.classes:
         raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
-    refuse_other_width(train.x, test.x)
+    check_width(train.x, test.x)
     trained, tested = (np.asarray(part.y, dtype=np.bool_).any(axis=0) for part in (train, test))
     if (tested & ~trained).any():
         names = ", ".join(train.classes[i] for i in np.flatnonzero(tested & ~trained)[:5])
@@ -139,19 +139,19 @@ def choose_l2(train: MultiLabel, cfg: config.Probe, *, device: torch.device | st
                 f"class {train.classes[index]!r} has images of 1 group (images that belong together), fewer than the 2 "
                 "that the inner split of the probe needs: add images of other groups or remove the class"
             )
-    held = stratified_holdout(strata(on, train.groups), train.groups, cfg.inner_fraction, cfg.seed, "multilabel")
-    refuse_empty(held, train.groups, cfg)
-    check_finite(Rows(train.x, np.flatnonzero(held), torch.device("cpu")))
+    validation = stratified_holdout(strata(on, train.groups), train.groups, cfg.inner_fraction, cfg.seed, "multilabel")
+    check_inner_split(validation, train.groups, cfg)
+    check_finite(Rows(train.x, np.flatnonzero(validation), torch.device("cpu")))
     design = Design(
         train.x,
         train.y,
         len(train.classes),
         device,
-        rows=np.flatnonzero(~held),
+        rows=np.flatnonzero(~validation),
         memory_limit_gb=cfg.memory_limit_gb,
-        beside=int(held.sum()),
+        beside=int(validation.sum()),
     )
-    return follow(design, cfg, _judge(design, on, np.flatnonzero(held)))
+    return follow(design, cfg, _judge(design, on, np.flatnonzero(validation)))
 
 
 def strata(on: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
@@ -162,19 +162,20 @@ def strata(on: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> npt.NDArr
     classes = on.shape[1]
     sizes = on.sum(axis=0)
     rarest = np.where(on, sizes, len(on) + 1).argmin(axis=1)
-    found: npt.NDArray[np.int64] = np.where(on.any(axis=1), rarest, classes).astype(np.int64)
+    codes: npt.NDArray[np.int64] = np.where(on.any(axis=1), rarest, classes).astype(np.int64)
     for stratum in [*range(classes), classes]:
-        mine = found == stratum
-        if mine.any() and len(np.unique(groups[mine])) < 2:
-            found[mine] = classes if stratum < classes else np.bincount(found[~mine]).argmax() if (~mine).any() else 0
-    return found
+        members = codes == stratum
+        if members.any() and len(np.unique(groups[members])) < 2:
+            others = codes[~members]
+            codes[members] = classes if stratum < classes else np.bincount(others).argmax() if len(others) else 0
+    return codes
 
 
-def _judge(design: Design, on: npt.NDArray[np.bool_], held: Places) -> Callable[[Tensor], Judgement]:
-    """Return the judge of matrices: the average precision of each class, on images ``held`` of the design's array."""
-    images = design.others(held)
+def _judge(design: Design, on: npt.NDArray[np.bool_], validation: Places) -> Callable[[Tensor], Judgement]:
+    """Return the judge of matrices: the average precision of each class on the rows ``validation`` of the array."""
+    images = design.others(validation)
     present = design.present.cpu().numpy()
-    truth = on[np.ix_(held, present)]  # (n, C')
+    truth = on[np.ix_(validation, present)]  # (n, C')
     if not truth.any():
         raise SlmlpError(
             "no class has images on both sides of the probe's inner split: add images, raise --probe.inner-fraction, "
@@ -185,9 +186,9 @@ def _judge(design: Design, on: npt.NDArray[np.bool_], held: Places) -> Callable[
         areas, total = [], 0.0
         for group in _groups(*truth.shape):
             scores = np.concatenate([logits.double().cpu().numpy() for _, logits in images.logits(theta[group])])
-            there = truth[:, group]
-            total += float(np.logaddexp(0.0, np.where(there, -scores, scores)).sum())
-            areas += [area for area, _ in _precisions(scores, there) if not np.isnan(area)]
+            labels = truth[:, group]
+            total += float(np.logaddexp(0.0, np.where(labels, -scores, scores)).sum())
+            areas += [area for area, _ in _precisions(scores, labels) if not np.isnan(area)]
         return Judgement(torch.tensor(areas, dtype=torch.float64), total / truth.size)
 
     return judge

@@ -1,4 +1,4 @@
-"""The path of l2_values: from strong to weak, each fit starting near the last ones, ending when weaker only lose."""
+"""The path of l2 values, largest first: each fit starts near the last two; the path ends when smaller l2 only lose."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from slmlp import config
 from slmlp.probes.fitted import LinearFit, linear_fit
 from slmlp.probes.images import Axes
 from slmlp.probes.lbfgs import Curvature
-from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_strength, minimise
+from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_l2, minimise
 
-CLEARLY = 2.0  # standard errors, paired over what is judged, by which a l2 must lose to count as worse
+CLEARLY = 2.0  # standard errors, paired over what is judged, by which an l2 must lose to count as worse
 STRONG = 10.0  # where weights are nearly zero: the start of a path
 PINNED = 10.0  # see ``is_pinned``: where a fit may start from that of similar images
 FIRMLY = 30.0  # the same of the start of a path: what it leaves open grows on the way down (docs/statistics.md)
-NEAREST = 3.0  # a l2 on the way down stands at least this factor below the one where the way starts
-PATIENCE = 2  # clearly worse l2_values in a row that end a path
+NEAREST = 3.0  # an l2 on the way down stands at least this factor below the one where the way starts
+PATIENCE = 2  # clearly worse values of l2 in a row that end a path
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """The mean, which a l2 is chosen by."""
+        """The mean, which an l2 is chosen by."""
         return float(self.values.double().mean())
 
     def clearly_worse(self, best: Judgement) -> bool:
@@ -54,10 +54,10 @@ class Judgement:
 
 
 def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgement]) -> Choice:
-    """Fit ``design`` at every l2 and choose by what ``judge`` says of the parameters (C', D+1).
+    """Fit ``design`` at every l2 and choose by the judgement of the parameters (C', D+1).
 
-    The best score wins; ties go to the lower log-loss, then to the stronger. The path ends after ``PATIENCE`` l2_values
-    in a row that are clearly worse than the best so far, since weaker ones only overfit further and cost most.
+    The best score wins; ties go to the lower log-loss, then to the larger l2. The path ends after ``PATIENCE``
+    values in a row that are clearly worse than the best so far, since smaller ones only overfit further and cost most.
     """
     best: tuple[tuple[float, float, float], Judgement] | None = None
     start: tuple[float, Solution] | None = None
@@ -80,7 +80,7 @@ def follow(design: Design, cfg: config.Probe, judge: Callable[[Tensor], Judgemen
         worse = worse + 1 if judgement.clearly_worse(best[1]) else 0
         if worse == PATIENCE:
             break
-    assert best is not None, "there is a l2"
+    assert best is not None, "there is an l2"
     l2 = best[0][2]
     edge = l2 in (min(cfg.l2), max(cfg.l2))
     fit = None if start is None else linear_fit(design, start[1], start[0])
@@ -97,14 +97,14 @@ def walk(
     start: Tensor | None = None,
     curvature: Curvature | None = None,
 ) -> Iterator[tuple[float, Solution]]:
-    """Yield l2_values, from strong to weak, and their solutions; each starts on the line through the last two.
+    """Yield each l2, from large to small, and its solution; each starts on the line through the last two.
 
-    The first starts from ``start`` (C', D+1), or zero. What each learns of the ``curvature`` serves the next.
+    The first starts from ``start`` (C', D+1), or zero. What a fit learns of the ``curvature`` is used by the next.
     """
     curvature = Curvature() if curvature is None else curvature
     for l2 in l2_values:
-        check_strength(l2)
-    path: list[tuple[float, Tensor]] = []  # the last two l2_values and their solutions
+        check_l2(l2)
+    path: list[tuple[float, Tensor]] = []  # the last two l2 and their solutions
     for l2 in sorted(set(l2_values), reverse=True):
         if path:
             start = _extrapolate(path, l2)
@@ -129,13 +129,13 @@ def descend(
     max_iterations: int,
     start: tuple[float, Tensor] | None = None,
 ) -> Solution:
-    """Fit one l2 exactly, coming from stronger ones a factor of ten apart, the first of them near ``STRONG``.
+    """Fit one l2 exactly, coming from larger ones a factor of ten apart, the first of them near ``STRONG``.
 
     It takes hardly more passes than the fit from zero, and ends nearer the minimum: where the penalty is weak, what the
-    tolerance lets through depends on where one comes from (docs/statistics.md). ``start``, a l2 and the
+    tolerance accepts depends on where a fit starts (docs/statistics.md). ``start``, an l2 and the
     parameters (C', D+1) of similar images at it, saves the way down to there.
     """
-    check_strength(l2)
+    check_l2(l2)
     top, theta = (STRONG, None) if start is None else start
     highest = top if start is None else top / NEAREST
     above = [l2 * 10.0**k for k in range(1, 40) if l2 * 10.0**k <= highest]
@@ -151,7 +151,7 @@ def descend(
 
 
 def is_pinned(l2: float, weight: Tensor, tolerance: float, times: float = PINNED) -> bool:
-    """Whether the tolerance sees the penalty: its gradient at ``weight`` (C', D) is some ``times`` the tolerance.
+    """Return whether the tolerance resolves the penalty: its gradient at ``weight`` (C', D) is ``times`` the tolerance.
 
     Where it does not, any weights that get the training images right pass for a minimum.
     """
@@ -159,7 +159,7 @@ def is_pinned(l2: float, weight: Tensor, tolerance: float, times: float = PINNED
 
 
 def _extrapolate(path: Sequence[tuple[float, Tensor]], l2: float) -> Tensor:
-    """Return where the line through the last two solutions, over log l2, stands; saves many iterations."""
+    """Return the point at ``l2`` of the line through the last two solutions over log l2; it saves many iterations."""
     if len(path) < 2:
         return path[0][1]
     (before, old), (now, new) = path
@@ -167,19 +167,21 @@ def _extrapolate(path: Sequence[tuple[float, Tensor]], l2: float) -> Tensor:
 
 
 def judge_labels(
-    design: Design, y: np.ndarray[tuple[int], np.dtype[np.int64]], held: np.ndarray[tuple[int], np.dtype[np.int64]]
+    design: Design,
+    y: np.ndarray[tuple[int], np.dtype[np.int64]],
+    validation: np.ndarray[tuple[int], np.dtype[np.int64]],
 ) -> Callable[[Tensor], Judgement]:
-    """Return the judge of one label an image, on the images ``held`` of the design's array with labels ``y`` (M,).
+    """Return the judge of one label per image, on the rows ``validation`` of the design's array with labels ``y`` (M,).
 
     The log-loss is of those whose class was trained on.
     """
-    images = design.others(held)
-    labels = torch.as_tensor(y[held], device=design.rows.device)
+    images = design.others(validation)
+    labels = torch.as_tensor(y[validation], device=design.rows.device)
     known = torch.isin(labels, design.present)
     codes = torch.searchsorted(design.present, labels).clamp(max=len(design.present) - 1)[:, None]
 
     def judge(theta: Tensor) -> Judgement:
-        right = torch.empty(len(held), dtype=torch.bool, device=labels.device)
+        right = torch.empty(len(validation), dtype=torch.bool, device=labels.device)
         total = theta.new_zeros(())
         for at, logits in images.logits(theta):
             right[at] = design.present[logits.argmax(dim=1)] == labels[at]

@@ -5,8 +5,8 @@ Letters: N images, D features, C classes. The objective, per image, is
     f(W, b) = 1/N sum_i loss(W s_i + b, y_i) + l2 / 2 * ||W||_F^2
 
 with ``s`` the features standardised by the statistics of the same N images; the bias is not penalised. The loss is
--log softmax at the label, or, for labels that are a 0/1 matrix, the sum over classes of -log sigmoid of what is there
-and of -log (1 - sigmoid) of what is not: a logistic regression a class.
+-log softmax at the label, or, for labels that are a 0/1 matrix, the sum over classes of -log sigmoid where the label is
+set and of -log (1 - sigmoid) where it is not: one logistic regression per class.
 
 Why it is fast: preconditioned L-BFGS needs few passes over the data, and each image is read once for logits, loss and
 gradient together, block by block, so that no matrix (N, C) exists. Products run in float32 as long as they can tell the
@@ -34,7 +34,7 @@ STALL = 50  # iterations without a smaller gradient after which float32 is left 
 
 
 def check(rows: Rows, y: Integers, num_classes: int) -> None:
-    """Refuse features (M, D) and labels (M,), or a 0/1 matrix (M, C), that no fit can be made of."""
+    """Check features (M, D) and labels (M,), or a 0/1 matrix (M, C); SlmlpError for what cannot be fitted."""
     x = rows.x
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(rows) == 0:
         raise SlmlpError(f"a probe needs features (N, D) and labels (N,), found shapes {x.shape} and {y.shape}")
@@ -150,10 +150,10 @@ def minimise(
 ) -> Solution:
     """Minimise the objective until no entry of its gradient exceeds ``tolerance``; ``start`` is (C', D+1).
 
-    With ``exact`` the last word is float64's; without it a gradient that float32 measures is enough, where float32 can.
-    ``curvature`` is what fits at other l2_values learned; it learns from this one.
+    With ``exact`` the fit ends in float64; without it a gradient measured in float32 is enough, where float32 can reach
+    it. ``curvature`` is what fits at other l2 have learned; this fit adds to it.
     """
-    check_strength(l2)
+    check_l2(l2)
     theta = design.zeros() if start is None else start
     target = max(tolerance, FLOAT32_FLOOR)
     curvature = Curvature() if curvature is None else curvature
@@ -167,7 +167,7 @@ def minimise(
     return Solution(theta, norm, used, norm <= tolerance)
 
 
-def check_strength(l2: float) -> None:
-    """Refuse a penalty that is none."""
+def check_l2(l2: float) -> None:
+    """Raise SlmlpError for a penalty that is not above 0."""
     if not l2 > 0:
         raise SlmlpError(f"a probe's l2 must be above 0 (--probe.l2), found {l2}")

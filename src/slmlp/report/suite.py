@@ -13,9 +13,9 @@ from slmlp.report.suite_tables import grid, headline, title
 from slmlp.runtime import files
 
 CAPTIONS = {
-    "labels": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few labels ask "
-    "more of the features.",
-    "stages": "A probe on each stage's pooled output, last the encoder's own. The paper finds that plain supervised "
+    "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
+    "labels ask more of the features.",
+    "layerwise": "A probe on each stage's pooled output, last the encoder's own. The paper finds that plain supervised "
     "pretraining loses in the last stage what it had before.",
 }
 
@@ -42,13 +42,13 @@ def content(inputs: SuiteInputs) -> dict[str, Any]:
         for i, c in enumerate((first or {}).get("comparisons") or [])
         if c["b"] not in inputs.untrained  # what an encoder has over random weights is in the words and the tables
     ]
-    drawn = {"labels": figures.label_curves, "stages": figures.stage_curves}
+    drawn = {"label-efficiency": figures.label_curves, "layerwise": figures.layer_curves}
     tasks = [
         {
             "title": title(task, "accuracy"),
             "panels": drawn[task](inputs) if task in drawn else [],
             "caption": CAPTIONS.get(task, ""),
-            "tables": [(title(task, m), grid(inputs, task, m)) for m in headline(inputs, task) if task != "stages"],
+            "tables": [(title(task, m), grid(inputs, task, m)) for m in headline(inputs, task) if task != "layerwise"],
             "findings": [
                 sentence
                 for name, held in verdict.get("tasks", {}).items()

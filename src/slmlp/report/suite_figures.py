@@ -76,7 +76,7 @@ def label_curves(inputs: SuiteInputs) -> list[Markup]:
         ("percent", r"accuracy_at_([\d.]+)_percent", "share of the training labels, %"),
         ("shots", r"accuracy_at_(\d+)_shots?", "labelled images a class"),
     ):
-        points = {m: float(found[1]) for m in inputs.metrics("labels") if (found := re.fullmatch(pattern, m))}
+        points = {m: float(found[1]) for m in inputs.metrics("label-efficiency") if (found := re.fullmatch(pattern, m))}
         if len(points) < 2:
             continue
         for i, name in enumerate(inputs.sets):
@@ -84,7 +84,7 @@ def label_curves(inputs: SuiteInputs) -> list[Markup]:
                 method: [
                     (x, spread)
                     for metric, x in sorted(points.items(), key=lambda p: p[1])
-                    if (spread := inputs.spread("labels", metric, method, name)) is not None
+                    if (spread := inputs.spread("label-efficiency", metric, method, name)) is not None
                 ]
                 for method in inputs.methods
             }
@@ -92,13 +92,15 @@ def label_curves(inputs: SuiteInputs) -> list[Markup]:
     return panels
 
 
-def stage_curves(inputs: SuiteInputs) -> list[Markup]:
+def layer_curves(inputs: SuiteInputs) -> list[Markup]:
     """Return accuracy of a linear probe at every depth, a panel a data set and network."""
     panels = []
     for i, name in enumerate(inputs.sets):
         kinds: dict[tuple[str, ...], list[str]] = {}
         for method in inputs.methods:
-            found = tuple(layer for layer in inputs.layers("stages", name, method) if not layer.startswith("projector"))
+            found = tuple(
+                layer for layer in inputs.layers("layerwise", name, method) if not layer.startswith("projector")
+            )
             if found:
                 kinds.setdefault(found, []).append(method)
         for k, (names, methods) in enumerate(kinds.items()):
@@ -106,11 +108,11 @@ def stage_curves(inputs: SuiteInputs) -> list[Markup]:
                 method: [
                     (float(x), spread)
                     for x, layer in enumerate(names)
-                    if (spread := inputs.spread("stages", "accuracy", method, name, layer)) is not None
+                    if (spread := inputs.spread("layerwise", "accuracy", method, name, layer)) is not None
                 ]
                 for method in methods
             }
-            panels.append(_panel(inputs, f"stages-{i}-{k}", name, "depth", series, ticks=names))
+            panels.append(_panel(inputs, f"layerwise-{i}-{k}", name, "depth", series, ticks=names))
     return panels
 
 

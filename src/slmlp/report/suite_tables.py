@@ -7,24 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from slmlp.config import TASKS
 from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.suite_inputs import SuiteInputs, read
 from slmlp.report.tables import NOTHING, Cell, Grid, Row, as_rich
 
-TITLES = {
-    "linear": "Linear probe",
-    "knn": "Nearest neighbours",
-    "centroid": "Nearest class mean",
-    "fewshot": "Few-shot episodes",
-    "labels": "Few labels",
-    "stages": "Linear probe at every depth",
-    "finetune": "Fine-tuning",
-    "unseen": "Classes that pretraining never saw",
-    "levels": "Unseen classes by semantic distance",
-    "source": "Classes of pretraining",
-    "fine": "Fine labels after pretraining on superclasses",
-}
 MAIN_METRICS = ("accuracy", "map")  # where a task has one of these, it is shown first
 OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number
 
@@ -85,7 +73,7 @@ def print_tables(folder: Path) -> None:
     if not console.is_terminal:  # a file or pipe has no width of its own
         console = Console(width=160)
     for task in inputs.tasks:
-        if task == "stages":
+        if task == "layerwise":
             continue  # a curve, on the page
         for metric in headline(inputs, task):
             console.print(as_rich(grid(inputs, task, metric), title(task, metric), "encoder"))
@@ -93,4 +81,4 @@ def print_tables(folder: Path) -> None:
 
 def title(task: str, metric: str) -> str:
     """Return what a table or figure is of."""
-    return TITLES.get(task, task) + ("" if metric == "accuracy" else f": {words.metric(metric)}")
+    return TASKS[task].title + ("" if metric == "accuracy" else f": {words.metric(metric)}")

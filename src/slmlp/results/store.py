@@ -1,9 +1,9 @@
-"""A folder's results: which numbers are there already, and adding those that are not."""
+"""A folder's results: which numbers are missing, and adding them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,10 @@ from typing import Any
 from slmlp.results import records
 from slmlp.results.records import Result, Score
 
-Place = tuple[str, str]  # task, layer
-
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose numbers they are: the fields that every line of one run (or baseline, or kept epoch) shares."""
+    """The fields that all lines of one run, baseline or kept epoch share."""
 
     run: str
     method: str
@@ -27,16 +25,33 @@ class Subject:
     base_lr: float | None = None
     labels: str = "class"
 
-    def file(self, task: str, data: str | None = None, detail: str = "", suffix: str = ".csv") -> str:
-        """Return the name of the predictions file of a task, below a folder of the data's name where one is given."""
+    def file(self, task: str, data: str, detail: str = "", suffix: str = ".csv") -> str:
+        """Return the name of the predictions file of a task on a data set, below the results folder."""
         epoch = "" if self.epoch is None else f"-epoch{self.epoch:04d}"
         parts = [slug(self.run) + epoch, task, *([slug(detail)] if detail else [])]
-        return "/".join(["predictions", *([slug(data)] if data else []), "-".join(parts) + suffix])
+        return f"predictions/{slug(data)}/{'-'.join(parts)}{suffix}"
 
 
 def slug(name: str) -> str:
-    """Return a name as a file may bear it."""
+    """Return a name with the characters that file names may have."""
     return re.sub(r"[^\w.+=-]+", "-", name).strip("-.") or "x"
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which numbers: those of a subject on a task, data set and layer, computed from what the hashes name."""
+
+    subject: Subject
+    task: str
+    data: str
+    hashes: Mapping[str, str]  # encoder, data, transform, split ...; lines with others are not these numbers
+    settings: str  # hash of the settings that decide them
+    layer: str = "output"
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What a line must have in common with the key, whatever its role and epoch."""
+        return (self.subject.run, self.subject.method, self.data, self.task, self.layer)
 
 
 @dataclass(frozen=True)
@@ -47,64 +62,72 @@ class ResultsStore:
 
     @property
     def file(self) -> Path:
-        """Where the lines go."""
+        """The results file."""
         return self.folder / "results.jsonl"
 
-    def known(
-        self, subject: Subject, data: str, marks: Mapping[str, Mapping[str, str]], settings: Mapping[str, str]
-    ) -> tuple[dict[Place, list[Result]], dict[Place, list[Result]]]:
-        """Return the lines of a subject that may be trusted, by task and layer: its own, and those to be copied.
+    def missing(self, keys: Iterable[Key]) -> list[Key]:
+        """Return the keys without a line of the same subject, hashes and settings whose predictions are still there."""
+        keys = list(keys)
+        return [key for key, lines in zip(keys, self._lines(keys), strict=True) if not _own(key, lines)]
 
-        A line counts with the same hashes ``marks`` of its task (task -> encoder, split or data ...), the same
-        ``settings`` (task -> hash), and its predictions still there. Lines of the same weights under another role or
-        epoch are those to be copied: the encoder kept after the last epoch is the final one.
-        """
-        own: dict[Place, list[Result]] = {}
-        copies: dict[Place, list[Result]] = {}
+    def lines(self, keys: Iterable[Key]) -> list[Result]:
+        """Return the lines of the keys, in their order."""
+        keys = list(keys)
+        return [row for key, lines in zip(keys, self._lines(keys), strict=True) for row in _own(key, lines)]
+
+    def copy(self, key: Key) -> bool:
+        """Add the lines of the same weights under another role or epoch as those of the key; False where none are."""
+        (lines,) = self._lines([key])
+        rows = [replace(row, role=key.subject.role, epoch=key.subject.epoch) for row in lines]
+        if rows:
+            records.append(self.file, *rows)
+        return bool(rows)
+
+    def _lines(self, keys: Sequence[Key]) -> list[list[Result]]:
+        """Return for each key the usable lines of any role and epoch."""
+        places: dict[tuple[str, ...], list[Result]] = {}
         for row in records.read(self.file):
-            if (
-                (row.run, row.method, row.data) == (subject.run, subject.method, data)
-                and row.task in settings
-                and all(row.hashes.get(name) == value for name, value in marks[row.task].items())
-                and row.extra.get("settings") == settings[row.task]
+            places.setdefault((row.run, row.method, row.data, row.task, row.layer), []).append(row)
+        return [
+            [
+                row
+                for row in places.get(key.place, [])
+                if key.hashes.items() <= row.hashes.items()
+                and row.extra.get("settings") == key.settings
                 and (row.predictions is None or (self.folder / row.predictions).exists())
-            ):
-                mine = (row.role, row.epoch) == (subject.role, subject.epoch)
-                (own if mine else copies).setdefault((row.task, row.layer), []).append(row)
-        return own, copies
+            ]
+            for key in keys
+        ]
 
-    def copy(self, subject: Subject, rows: Sequence[Result]) -> None:
-        """Add lines that are there under another role or epoch."""
-        records.append(self.file, *(replace(row, role=subject.role, epoch=subject.epoch) for row in rows))
+    def add(self, key: Key, scores: Sequence[Score]) -> None:
+        """Write the predictions of the scores, then the lines, all at once.
 
-    def add(
-        self, subject: Subject, task: str, data: str, scores: Sequence[Score], hashes: Mapping[str, str], settings: str,
-        layer: str = "output", *, below_data: bool = False,
-    ) -> list[Result]:  # fmt: skip
-        """Write the predictions of the scores, then their lines, all of a task at once; return the lines.
-
-        Scores without predictions name the file of the one before them, which they follow from.
+        Scores without predictions name the file of the score before them, from which they follow.
         """
+        subject, layer = key.subject, [key.layer] if key.layer != "output" else []
+        several = sum(score.predictions is not None for score in scores) > 1
         rows: list[Result] = []
         file: str | None = None
-        several = sum(score.predictions is not None for score in scores) > 1
         for score in scores:
             if score.scores is not None:
-                file = subject.file(task, data if below_data else None, layer if layer != "output" else "", ".npz")
+                file = subject.file(key.task, key.data, "-".join(layer), ".npz")
                 records.write_scores(self.folder / file, score.scores)
             if score.predictions is not None:
-                detail = "-".join([*([layer] if layer != "output" else []), *([score.metric] if several else [])])
-                file = subject.file(task, data if below_data else None, detail)
+                file = subject.file(key.task, key.data, "-".join([*layer, *([score.metric] if several else [])]))
                 records.write_predictions(self.folder / file, score.predictions)
-            extra: dict[str, Any] = {**score.extra, "settings": settings}
+            extra: dict[str, Any] = {**score.extra, "settings": key.settings}
             rows.append(
                 Result(
-                    run=subject.run, method=subject.method, encoder=subject.encoder, seed=subject.seed, task=task,
-                    data=data, metric=score.metric, value=score.value, n=score.n, role=subject.role,
-                    epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels, layer=layer,
-                    interval=score.interval, hashes=dict(hashes), predictions=file, extra=extra,
+                    run=subject.run, method=subject.method, encoder=subject.encoder, seed=subject.seed, task=key.task,
+                    data=key.data, metric=score.metric, value=score.value, n=score.n, role=subject.role,
+                    epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels, layer=key.layer,
+                    interval=score.interval, hashes=dict(key.hashes), predictions=file, extra=extra,
                 )
             )  # fmt: skip
         if rows:
             records.append(self.file, *rows)
-        return rows
+
+
+def _own(key: Key, lines: Sequence[Result]) -> list[Result]:
+    """Return the lines that have the role and epoch of a key."""
+    return [row for row in lines if (row.role, row.epoch) == (key.subject.role, key.subject.epoch)]

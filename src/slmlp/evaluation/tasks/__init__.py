@@ -1,33 +1,28 @@
-"""What is asked of frozen features: each task is a function of features, its answer a list of scores."""
+"""The tasks, one file each, with a function ``run`` from inputs and settings to scores; see ``config.TASKS``."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from slmlp import config
+from slmlp.config import TASKS
 from slmlp.results.records import Score
-from slmlp.runtime.errors import unknown
+from slmlp.runtime.errors import SlmlpError, unknown
 
-TASKS: dict[str, tuple[str, str, str]] = {  # name -> (module, function, which features it reads)
-    "linear": ("slmlp.evaluation.tasks.linear", "linear", "parts"),  # parts: a training and a test part
-    "knn": ("slmlp.evaluation.tasks.knn", "knn", "parts"),
-    "centroid": ("slmlp.evaluation.tasks.centroid", "centroid", "parts"),
-    "labels": ("slmlp.evaluation.tasks.labels", "labels", "parts"),
-    "fewshot": ("slmlp.evaluation.tasks.fewshot", "fewshot", "all"),  # all images of the data, whatever their part
-    "fine": (
-        "slmlp.evaluation.tasks.fine",
-        "fine",
-        "source",
-    ),  # both parts of the source classes
-}
-
-__all__ = ["TASKS", "Score", "find"]
+__all__ = ["TASKS", "Score", "check_tasks", "runner"]
 
 
-def find(name: str) -> Callable[..., list[Score]]:
-    """Return the function of a task, imported now."""
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    module, function, _ = TASKS[name]
-    task: Callable[..., list[Score]] = getattr(importlib.import_module(module), function)
-    return task
+def check_tasks(names: Sequence[str]) -> None:
+    """Check that every name is a task of evaluations and suites."""
+    if not names:
+        raise SlmlpError(f"no task was named; choose among {', '.join(config.OFFERED)}")
+    for name in names:
+        if name not in config.OFFERED:
+            raise unknown("task", name, config.OFFERED)
+
+
+def runner(name: str) -> Callable[..., list[Score]]:
+    """Return the function ``run(inputs, *settings)`` of a task; its module is imported now."""
+    run: Callable[..., list[Score]] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run
+    return run

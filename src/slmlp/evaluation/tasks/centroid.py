@@ -1,4 +1,4 @@
-"""Nearest class mean: what the features say before anything is fitted (Mensink et al. 2013; Snell et al. 2017)."""
+"""Nearest class mean, a classifier without a fit (Mensink et al. 2013; Snell et al. 2017)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import ROWS, accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.results.records import Score
@@ -16,11 +17,17 @@ from slmlp.runtime.errors import SlmlpError
 Matrix = npt.NDArray[np.float64]
 
 
+def run(inputs: Inputs, cfg: config.Centroid) -> list[Score]:
+    """Return the scores of ``centroid`` on training and test part."""
+    train, test = inputs.features
+    return centroid(train, test, cfg)
+
+
 def centroid(train: Features, test: Features, cfg: config.Centroid) -> list[Score]:
-    """Return accuracy and mean class accuracy; of equally near means the class that comes first wins.
+    """Return accuracy and mean class accuracy; of equally near means the first class wins.
 
     ``cosine``: images are brought to length 1, averaged by class, and the means compared by their direction;
-    ``euclidean``: features as they come. All in float64.
+    ``euclidean``: features as they are. All in float64.
     """
     check_parts("centroid", train, test)
     if cfg.distance not in ("cosine", "euclidean"):
@@ -46,7 +53,7 @@ def _blocks(x: npt.NDArray[np.floating], cosine: bool) -> Iterator[Matrix]:
 
 
 def _unit(x: Matrix) -> Matrix:
-    """Return rows of length 1; a row of zeros stays one."""
+    """Return rows of length 1; a row of zeros stays as it is."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
     unit: Matrix = x / np.where(length > 0, length, 1.0)
     return unit

@@ -1,7 +1,8 @@
-"""What the tasks share: the checks of their features, and the scores of one set of predictions."""
+"""Checks of features, and the scores of predictions, that several tasks use."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from slmlp.results.intervals import share_interval
 from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
 
-ROWS = 8192  # images of a block: bounds the memory of everything that walks through features
+ROWS = 8192  # images of a block; it bounds the memory of loops over features
 
 
 def check_features(task: str, images: Features, what: str) -> None:
-    """Refuse features of no image, and features that are not finite."""
+    """Raise SlmlpError for features of no image, and for features that are not finite."""
     if len(images) == 0:
         raise SlmlpError(f"{task}: there are no {what} images")
     for start in range(0, len(images), ROWS):
@@ -30,7 +31,7 @@ def check_features(task: str, images: Features, what: str) -> None:
 
 
 def check_parts(task: str, train: Features, test: Features) -> None:
-    """Refuse two parts that do not belong together, and a class that only the test part has."""
+    """Raise SlmlpError for parts of other classes or width, and for a class that only the test part has."""
     check_features(task, train, "training")
     check_features(task, test, "test")
     if train.x.shape[1] != test.x.shape[1]:
@@ -51,6 +52,13 @@ def check_parts(task: str, train: Features, test: Features) -> None:
         )
     if len(np.unique(train.y)) < 2:
         raise SlmlpError(f"{task}: the training images are all of class {train.classes[int(train.y[0])]!r}")
+
+
+def joined(sets: Sequence[Features]) -> Features:
+    """Return the features of several sets of images as one, in the order of the ids."""
+    x, y = np.concatenate([part.x for part in sets]), np.concatenate([part.y for part in sets])
+    ids, groups = np.concatenate([part.ids for part in sets]), np.concatenate([part.groups for part in sets])
+    return Features(x, y, sets[0].classes, ids, groups).select(np.argsort(ids, kind="stable"))
 
 
 def predictions(

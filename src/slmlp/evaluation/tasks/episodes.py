@@ -1,4 +1,4 @@
-"""The draw of few-shot episodes: from seed, labels, ids and groups alone, so that every encoder gets the same ones."""
+"""Draws of few-shot episodes from seed, labels, ids and groups only: the same ones for every encoder."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ class _Class:
 def draw(images: Features, cfg: config.FewShot) -> Episodes:
     """Draw the episodes.
 
-    Classes are drawn alike, then the images of a class alike: the first go to the support, and others, of groups that
-    gave nothing to the support, are the queries. A group is not taken into the support where too few images would be
-    left for queries. A group with images of several classes is for the support or for the queries in a whole episode.
+    Classes are drawn uniformly, then the images of a class uniformly: the first are the support, and others, of groups
+    without an image in the support, are the queries. A group is not taken into the support where too few images would
+    be left for queries. A group with images of several classes is for the support or for the queries in a whole
+    episode.
     """
     by_id = np.argsort(images.ids, kind="stable")
     _, codes = np.unique(images.groups, return_inverse=True)
@@ -62,7 +63,7 @@ def draw(images: Features, cfg: config.FewShot) -> Episodes:
 
 
 def _check_sizes(images: Features, members: dict[int, _Class], cfg: config.FewShot, number: int) -> None:
-    """Refuse classes that cannot give an episode's images whatever the draw."""
+    """Raise SlmlpError for classes that are too small for an episode, whatever the draw."""
     random = numpy_generator(cfg.seed, "episodes", "check")
     free = np.full(number, -1, dtype=np.int8)
     small = []
@@ -74,11 +75,11 @@ def _check_sizes(images: Features, members: dict[int, _Class], cfg: config.FewSh
     if small:
         first = members[small[0]]
         count, groups = len(first.rows), len(np.unique(first.groups))
-        held = f"{count} image{'s' * (count > 1)}" + (
+        size = f"{count} image{'s' * (count > 1)}" + (
             f" of {groups} group{'s' * (groups > 1)}" if groups < count else ""
         )
         raise SlmlpError(
-            f"fewshot: class {images.classes[small[0]]!r} has {held}, too few for {cfg.shots} shots and {cfg.queries} "
+            f"fewshot: class {images.classes[small[0]]!r} has {size}, too few for {cfg.shots} shots and {cfg.queries} "
             f"queries of other groups ({len(small)} such class{'es' * (len(small) > 1)}): lower shots or queries, "
             "or remove the class"
         )
@@ -87,15 +88,15 @@ def _check_sizes(images: Features, members: dict[int, _Class], cfg: config.FewSh
 def _episodes(
     members: dict[int, _Class], present: npt.NDArray[np.int64], shared: Rows, number: int, cfg: config.FewShot
 ) -> Iterator[tuple[Rows, Rows, Rows]]:
-    """Yield classes, support and queries of each episode; every episode has a generator of its own."""
+    """Yield classes, support and queries of each episode; each episode has its own generator."""
     side = np.full(number, -1, dtype=np.int8)  # of each group: 1 support, 0 queries, -1 free
     for episode in range(cfg.episodes):
         random = numpy_generator(cfg.seed, "episodes", episode)
         for _ in range(ATTEMPTS):
             chosen = np.sort(random.choice(present, cfg.ways, replace=False)).astype(np.int64)
             side[shared] = random.random(len(shared)) < cfg.shots / (cfg.shots + cfg.queries)
-            found = [_draw_class(members[label], side, cfg, random) for label in chosen.tolist()]
-            parts = [part for part in found if part is not None]
+            drawn = [_draw_class(members[label], side, cfg, random) for label in chosen.tolist()]
+            parts = [part for part in drawn if part is not None]
             if len(parts) == cfg.ways:
                 break
         else:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from slmlp import config
-from slmlp.evaluation.tasks.common import accuracy_score, check_features
+from slmlp.evaluation.inputs import Inputs
+from slmlp.evaluation.tasks.common import accuracy_score, check_features, joined
 from slmlp.evaluation.tasks.episodes import Episodes, draw
 from slmlp.probes.features import Features
 from slmlp.probes.many import TOLERANCE, fit_many
@@ -22,10 +23,15 @@ from slmlp.runtime.errors import SlmlpError
 NUMBERS = 4_000_000  # float64 feature entries of the episodes solved together: 32 MB
 
 
+def run(inputs: Inputs, cfg: config.FewShot) -> list[Score]:
+    """Return the scores of ``fewshot`` on all images, whatever their part."""
+    return fewshot(joined(inputs.features), cfg)
+
+
 def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str = "cpu") -> list[Score]:
     """Return the accuracy over the queries of all episodes.
 
-    The predictions have a row a query: ``id`` is the image's (one image may be in several episodes), ``fold`` the
+    The predictions have one row per query: ``id`` is the image's (one image may be in several episodes), ``fold`` the
     number of the episode, and ``group`` the episode too, so that every interval is over episodes.
     """
     check_features("fewshot", images, "")
@@ -77,6 +83,6 @@ def _rows(images: Features, episodes: Episodes, predicted: np.ndarray[Any, np.dt
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
-    """Return rows of length 1; a row of zeros stays one."""
+    """Return rows of length 1; a row of zeros stays as it is."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / torch.where(length > 0, length, 1.0)

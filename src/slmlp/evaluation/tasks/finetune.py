@@ -24,11 +24,13 @@ from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.encoders import Encoder
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import accuracy_scores, predictions
 from slmlp.methods.base import Method
 from slmlp.probes.features import Features
 from slmlp.results.metrics import calibration_error
 from slmlp.results.records import Score
+from slmlp.results.store import slug
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import Steps, say
@@ -42,12 +44,22 @@ BATCH = 256  # images of a forward pass when scored
 
 @dataclass(frozen=True)
 class Point:
-    """One rate and weight decay, and what it came to on validation images."""
+    """One rate and weight decay, and its accuracy on validation images."""
 
     rate: float
     weight_decay: float
     accuracy: float | None = None  # None: training diverged
     reason: str = ""
+
+
+def run(inputs: Inputs, cfg: config.Finetune) -> list[Score]:
+    """Return the scores of ``finetune`` on training and test part; the finished points of the grid are kept."""
+    data, extraction = inputs.data, inputs.encoder.extraction
+    notes = inputs.folder / "finetune" / f"{slug(data.name)}-{slug(inputs.subject.run)}.jsonl"
+    return finetune(
+        inputs.encoder.encoder, data.image_cache, data.of("train"), data.of("test"), cfg,
+        device_name=extraction.device, precision=extraction.precision, notes=notes,
+    )  # fmt: skip
 
 
 def finetune(
@@ -75,7 +87,7 @@ def finetune(
     points = [Point(rate, decay) for rate in cfg.rates for decay in cfg.weight_decays]
     best = points[0]
     if len(points) > 1:
-        points = list(_scored(session, points, train_images, _kept(notes, encoder, train_images, cfg), notes))
+        points = list(_scored(session, points, train_images, _finished(notes, encoder, train_images, cfg), notes))
         best = max(points, key=lambda p: (-1.0 if p.accuracy is None else p.accuracy, -p.weight_decay, -p.rate))
         if best.accuracy is None:
             rates = ", ".join(f"{rate:g}" for rate in cfg.rates)
@@ -102,35 +114,35 @@ def finetune(
 
 
 def _scored(
-    session: _Session, points: Sequence[Point], images: ImageSet, kept: dict[str, Point], notes: Path | None
+    session: _Session, points: Sequence[Point], images: ImageSet, finished: dict[str, Point], notes: Path | None
 ) -> Iterator[Point]:
     """Yield every point of the grid, trained on a part of the images and scored on the rest."""
     cfg = session.cfg
     names = np.array(images.classes)[images.labels]
-    held = stratified_holdout(names, images.groups, cfg.validation_fraction, cfg.seed, "finetune")
-    if not held.any() or held.all():
+    validation = stratified_holdout(names, images.groups, cfg.validation_fraction, cfg.seed, "finetune")
+    if not validation.any() or validation.all():
         raise SlmlpError(
             f"{len(images)} training images of {images.name} are too few to hold {cfg.validation_fraction:g} of them "
             "back for --finetune.rates; give one rate and one weight decay"
         )
-    inside, validation = images.select(~held), images.select(held)
+    inside, outside = images.select(~validation), images.select(validation)
     for number, point in enumerate(points):
         key = _key(point)
-        if key not in kept:
+        if key not in finished:
             words = f"fine-tuning, grid {number + 1} of {len(points)}"
             try:
                 method = session.trained(inside, point, max(1, cfg.steps // GRID_SHARE), words)
-                right = session.logits(method, validation).argmax(dim=1).numpy() == validation.labels
-                kept[key] = dataclasses.replace(point, accuracy=float(right.mean()))
+                right = session.logits(method, outside).argmax(dim=1).numpy() == outside.labels
+                finished[key] = dataclasses.replace(point, accuracy=float(right.mean()))
             except SlmlpError as error:  # a rate at which training diverges is a point that loses
-                kept[key] = dataclasses.replace(point, reason=str(error))
+                finished[key] = dataclasses.replace(point, reason=str(error))
             if notes is not None:
-                files.append_line(notes, files.canonical(dataclasses.asdict(kept[key])))
-        yield kept[key]
+                files.append_line(notes, files.canonical(dataclasses.asdict(finished[key])))
+        yield finished[key]
 
 
-def _kept(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: config.Finetune) -> dict[str, Point]:
-    """Return the points that an earlier, stopped run finished; the file's first line says of what they are."""
+def _finished(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: config.Finetune) -> dict[str, Point]:
+    """Return the points that an earlier, stopped run finished; the first line is a hash of what they are of."""
     if notes is None:
         return {}
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("rates", "weight_decays")}
@@ -149,7 +161,7 @@ def _key(point: Point) -> str:
 
 
 class _Session:
-    """What every point of a grid shares: where it starts, the images, and where it computes."""
+    """The starting encoder, images, settings and device that all points of a grid share."""
 
     def __init__(
         self, start: Encoder, image_cache: ImageCache, cfg: config.Finetune, device_name: str, precision: str
@@ -195,7 +207,7 @@ class _Session:
 
 
 class _Renormalise(nn.Module):
-    """Takes pixels normalised by ImageNet's statistics to an encoder's own, (N, 3, H, W)."""
+    """Turns pixels normalised by ImageNet's statistics into those normalised by an encoder's own, (N, 3, H, W)."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -209,7 +221,7 @@ class _Renormalise(nn.Module):
 
 
 def _from_imagenet_pixels(encoder: Encoder) -> Encoder:
-    """Return the encoder taking what the augmentation makes: pixels normalised by ImageNet's statistics."""
+    """Return the encoder for the output of the augmentation: pixels normalised by ImageNet's statistics."""
     prepare = encoder.preprocess
     if (prepare.mean, prepare.std) == (IMAGENET_MEAN, IMAGENET_STD):
         return encoder

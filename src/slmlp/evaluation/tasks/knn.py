@@ -1,4 +1,4 @@
-"""Nearest neighbours: every test image is labelled by the vote of the training images nearest to it.
+"""k-nearest neighbours: each test image gets the label that its nearest training images vote for.
 
 Wu et al. 2018 (arXiv 1805.01978), section 3.4: cosine, each of the k nearest votes with weight exp(cosine /
 temperature). Exact search, block by block: no N x N array is held, and features may be memory-mapped.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import ROWS, accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.results.records import Score
@@ -22,10 +23,16 @@ STEP = 1_000_000  # cosines are compared to 1 / STEP: below is rounding of float
 PLACES = 1 << 32  # more than any number of training images
 
 
+def run(inputs: Inputs, cfg: config.Knn) -> list[Score]:
+    """Return the scores of ``knn`` on training and test part."""
+    train, test = inputs.features
+    return knn(train, test, cfg)
+
+
 def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.device | str = "cpu") -> list[Score]:
     """Return accuracy and mean class accuracy of the vote.
 
-    Ties are settled the same way on every machine and in every order of the images. Cosines count to 1e-6; of
+    Ties are broken the same way on every machine and in every order of the images. Cosines count to 1e-6; of
     equally near training images those whose id sorts first are the nearer ones; of classes with equal votes the one
     that has the nearest voter wins.
     """
@@ -38,14 +45,14 @@ def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.devic
     place = np.empty(len(train), dtype=np.int64)  # of each training image among the sorted ids
     place[by_id] = np.arange(len(train))
     label_at = torch.from_numpy(train.y[by_id])  # (N,) by place
-    found = []
+    votes = []
     for start in range(0, len(test), QUERIES):
         keys = _nearest(train.x, place, test.x[start : start + QUERIES], cfg.neighbours, device).cpu()
         cosines = (keys >> 32).double() / STEP  # (n, k), falling
         labels = label_at[PLACES - 1 - (keys & (PLACES - 1))]  # (n, k)
-        found.append(_vote(cosines, labels, len(train.classes), cfg.temperature))
+        votes.append(_vote(cosines, labels, len(train.classes), cfg.temperature))
     extra = {"neighbours": cfg.neighbours, "temperature": cfg.temperature}
-    return accuracy_scores(predictions(test, torch.cat(found).numpy()), extra)
+    return accuracy_scores(predictions(test, torch.cat(votes).numpy()), extra)
 
 
 def _nearest(
@@ -68,7 +75,7 @@ def _nearest(
 
 
 def _unit(x: npt.NDArray[np.floating], device: torch.device | str) -> Tensor:
-    """Return rows (n, D) of length 1 in float32; a row of zeros stays one, at cosine 0 to everything."""
+    """Return rows (n, D) of length 1 in float32; a row of zeros stays as it is, with cosine 0 to all."""
     rows = torch.as_tensor(np.asarray(x), device=device).double()  # double: no overflow of large features
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, 1.0)).float()

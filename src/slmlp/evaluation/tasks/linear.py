@@ -1,4 +1,4 @@
-"""The linear probe as a task: exact logistic regression on data with a training and a test part."""
+"""The linear probe: exact logistic regression on data with a training and a test part."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ import numpy as np
 import torch
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.probes import linear as probes
 from slmlp.probes import multilabel as matrices
 from slmlp.probes.features import Features
+from slmlp.probes.linear import ProbeResult
 from slmlp.probes.multilabel import MultiLabel
 from slmlp.results.metrics import map_interval
 from slmlp.results.records import Score, Scores
+
+
+def run(inputs: Inputs, cfg: config.Probe) -> list[Score]:
+    """Return the scores of ``linear``, or of ``multilabel`` where images have several labels, on training and test."""
+    train, test = inputs.sets
+    if isinstance(train, MultiLabel) and isinstance(test, MultiLabel):
+        return multilabel(train, test, cfg)
+    assert isinstance(train, Features)
+    assert isinstance(test, Features)
+    return linear(train, test, cfg)
 
 
 def linear(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> list[Score]:
@@ -21,26 +33,30 @@ def linear(train: Features, test: Features, cfg: config.Probe, *, device: torch.
 
     The l2 is chosen inside ``train``; ``test`` is read once.
     """
-    found = probes.evaluate(train, test, cfg, device=device)
-    extra = _extra(found.l2, found.at_edge, found.gradient_norms, found.unfinished, found.constant_features)
+    return probe_scores(probes.evaluate(train, test, cfg, device=device))
+
+
+def probe_scores(result: ProbeResult) -> list[Score]:
+    """Return accuracy, mean_class_accuracy and ece of a probe, with how its fits went."""
+    extra = _extra(result.l2, result.at_edge, result.gradient_norms, result.unfinished, result.constant_features)
     return [
-        Score("accuracy", found.accuracy, found.n, found.interval, found.predictions, extra),
-        Score("mean_class_accuracy", found.mean_class_accuracy, found.n, extra=extra),
-        Score("ece", found.ece, found.n, extra=extra),
+        Score("accuracy", result.accuracy, result.n, result.interval, result.predictions, extra),
+        Score("mean_class_accuracy", result.mean_class_accuracy, result.n, extra=extra),
+        Score("ece", result.ece, result.n, extra=extra),
     ]
 
 
 def multilabel(
     train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
 ) -> list[Score]:
-    """Return map and map_11_point of a logistic regression a class on ``test``.
+    """Return map and map_11_point of one logistic regression per class on ``test``.
 
-    Behind both stand the scores of every image and class, by which two encoders are compared; the
-    interval of map is over groups. The average precisions of the classes stand in ``extra``. A class without a test
-    image has none; it is named there and left out of the mean.
+    The scores of every image and class are kept with map, so that two encoders can be paired (``results.metrics``);
+    its interval is over groups. ``extra`` holds the average precision of each class, and the names of the classes
+    without a test image, which are left out of the mean.
     """
-    found = matrices.evaluate(train, test, cfg, device=device)
-    probe, choice = found.probe, found.choice
+    result = matrices.evaluate(train, test, cfg, device=device)
+    probe, choice = result.probe, result.choice
     common = _extra(
         (choice.l2,),
         int(choice.at_edge),
@@ -48,10 +64,10 @@ def multilabel(
         int(not probe.finished),
         probe.constant_features,
     )
-    absent = [name for name, area in zip(test.classes, found.areas, strict=True) if np.isnan(area)]
-    rows = Scores(test.ids, test.groups, test.classes, np.asarray(test.y, dtype=np.bool_), found.scores)
+    absent = [name for name, area in zip(test.classes, result.areas, strict=True) if np.isnan(area)]
+    rows = Scores(test.ids, test.groups, test.classes, np.asarray(test.y, dtype=np.bool_), result.scores)
     scores = []
-    for metric, values in (("map", found.areas), ("map_11_point", found.points)):
+    for metric, values in (("map", result.areas), ("map_11_point", result.points)):
         by_class = {n: float(v) for n, v in zip(test.classes, values, strict=True) if not np.isnan(v)}
         extra = {**common, "average_precision": by_class, "classes_without_test_images": absent}
         main = metric == "map"
@@ -71,7 +87,7 @@ def multilabel(
 def _extra(
     l2: tuple[float, ...], at_edge: int, norms: tuple[float, ...], unfinished: int, constant: int
 ) -> dict[str, Any]:
-    """Return how the fits went, under the names that every probe's lines have."""
+    """Return how the fits went, under the names that the lines of all probes share."""
     return {
         "l2": list(l2),
         "at_grid_edge": at_edge,

@@ -1,14 +1,15 @@
-"""Rows that every table has: the untouched starting encoder, random initialisation, and the pixels themselves."""
+"""Baselines of every study: the starting encoder, random initialisation, and raw pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from slmlp import config
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders import choose_stem
 from slmlp.encoders.calibrate import calibrate_norms
-from slmlp.evaluation.evaluation import MEASURES, SOURCE, UNSEEN, encoder_hashes
-from slmlp.experiments.study.context import Context
+from slmlp.evaluation.sources import ImageData, ImageSource
+from slmlp.experiments.study.context import TASKS, Context
 from slmlp.probes.features import Features
 from slmlp.results.store import Subject
 from slmlp.runtime import files
@@ -18,12 +19,30 @@ PIXEL_SIDE = 16  # pixels: 768 numbers an image, what a linear probe of raw pixe
 SEED = 0
 
 
+class Pixels(ImageSource):
+    """Pixels of images resized to ``PIXEL_SIDE``, from 0 to 1, as features."""
+
+    def __init__(self, data: ImageData) -> None:
+        super().__init__(data, files.hash_json(["raw-pixels", PIXEL_SIDE]))
+
+    def extract(self, task: config.Task, images: ImageSet) -> dict[str, Features]:
+        """See ``ImageSource``."""
+        squares = self.data.image_cache.squares(self.data.image_cache.rows(images), PIXEL_SIDE).numpy()
+        x = squares.reshape(len(squares), -1).astype(np.float32) / np.float32(255)
+        ids, groups = np.array(images.ids, dtype=np.str_), images.groups.astype(np.str_)
+        return {"output": Features(x, images.labels, images.classes, ids, groups)}
+
+    def transform(self, task: config.Task) -> str:
+        """See ``ImageSource``."""
+        return f"square{PIXEL_SIDE}"
+
+
 def evaluate(context: Context) -> None:
-    """Evaluate the baselines, seed 0; an encoder given by ``--init`` is a row beside random initialisation."""
+    """Evaluate the baselines with seed 0; a starting encoder given by ``--init`` is one of them."""
     _encoder(context, "random-init", "random")
     if context.cfg.training.init != "random":
         _encoder(context, "starting-encoder", context.cfg.training.init)
-    _pixels(context)
+    context.engine.run(_subject(context, "raw-pixels", "none"), Pixels(context.data), TASKS)
 
 
 def _encoder(context: Context, name: str, init: str) -> None:
@@ -31,23 +50,9 @@ def _encoder(context: Context, name: str, init: str) -> None:
     assert cfg.image_size is not None
     encoder = initial_encoder(cfg.encoder, init, cfg.image_size, choose_stem(cfg.stem, cfg.image_size), SEED)
     if init == "random":
-        train, cache = context.evaluation.source.of_part("train"), context.evaluation.features_cache
-        calibrate_norms(encoder, context.image_cache, train, cache)
-    encoder.eval()
-    hashes, transform = encoder_hashes(encoder)
-    subject = Subject(name, name, cfg.encoder, SEED, "baseline", labels=context.cfg.labels)
-    extract = context.evaluation.extractor(encoder)
-    context.evaluation.run(subject, extract, hashes, (UNSEEN, SOURCE, MEASURES), transform)
+        calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
+    context.engine.run(_subject(context, name, cfg.encoder), context.features(encoder.eval()), TASKS)
 
 
-def _pixels(context: Context) -> None:
-    def extract(images: ImageSet) -> Features:
-        squares = context.image_cache.squares(context.image_cache.rows(images), PIXEL_SIDE).numpy()
-        x = squares.reshape(len(squares), -1).astype(np.float32) / np.float32(255)
-        return Features(
-            x, images.labels, images.classes, np.array(images.ids, dtype=np.str_), images.groups.astype(np.str_)
-        )
-
-    subject = Subject("raw-pixels", "raw-pixels", "none", SEED, "baseline", labels=context.cfg.labels)
-    hashes = {"encoder": files.hash_json(["raw-pixels", PIXEL_SIDE])}
-    context.evaluation.run(subject, extract, hashes, (UNSEEN, SOURCE, MEASURES), f"square{PIXEL_SIDE}")
+def _subject(context: Context, name: str, encoder: str) -> Subject:
+    return Subject(name, name, encoder, SEED, "baseline", labels=context.cfg.labels)

@@ -1,4 +1,4 @@
-"""What the parts of one study share: images under their split, settings, contenders, and where numbers go."""
+"""The images, split, settings and contenders of a study, and the engine that evaluates them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from slmlp.data.splits import leaks
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.targets import refuse_several
 from slmlp.encoders import Encoder
-from slmlp.evaluation.evaluation import MEASURES, SOURCE, UNSEEN, Evaluation, encoder_hashes
+from slmlp.evaluation.engine import Engine
+from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.experiments.study.specs import Spec, parse_all
 from slmlp.results.store import Subject
 from slmlp.runtime import files
@@ -27,7 +28,8 @@ from slmlp.train.job import Job
 from slmlp.train.pretrain import choose_image_size, run_job
 from slmlp.train.run import Run
 
-TASKS = (UNSEEN, SOURCE, MEASURES)
+TASKS = ("unseen", "source", "measures")
+EXTRACTION = config.Extraction(device="cpu", precision="float32")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Context:
     images: ImageSet
     split: ConceptSplit
     image_cache: ImageCache
-    evaluation: Evaluation
+    data: ImageData
+    engine: Engine
 
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run; all that differs between methods is the method."""
@@ -63,6 +66,10 @@ class Context:
         """Return the final run of a contender, done or not."""
         return Run(self.folder / "runs" / spec.run(seed))
 
+    def features(self, encoder: Encoder) -> EncoderSource:
+        """Return the source of an encoder's features."""
+        return EncoderSource(self.data, encoder, EXTRACTION)
+
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""
         run_job(job, run.path, split=self.split, image_cache=self.image_cache, resume=True)
@@ -72,14 +79,13 @@ class Context:
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
         for subject, encoder in self._encoders(run, spec, rate, seed):
-            hashes, transform = encoder_hashes(encoder)
-            self.evaluation.run(subject, self.evaluation.extractor(encoder), hashes, TASKS, transform)
+            self.engine.run(subject, self.features(encoder), TASKS)
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
         """Whether ``finish`` would do nothing."""
         run = self.run(spec, seed)
         return self.trained(run, self.job(spec, rate, seed)) and all(
-            self.evaluation.done(subject, encoder_hashes(encoder)[0], TASKS)
+            not self.engine.store.missing(self.engine.keys(subject, self.features(encoder), TASKS))
             for subject, encoder in self._encoders(run, spec, rate, seed)
         )
 
@@ -123,8 +129,8 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
-    evaluation = Evaluation(image_cache, images, split, folder, cfg.probe, cfg.measures)
-    return Context(source, folder, cfg, specs, images, split, image_cache, evaluation)
+    opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
+    return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg))
 
 
 def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:

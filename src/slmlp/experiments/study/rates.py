@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from slmlp.evaluation.evaluation import VALIDATION
 from slmlp.experiments.study import grid as grid_runs
 from slmlp.experiments.study import pool
 from slmlp.experiments.study.context import Context
@@ -43,8 +42,8 @@ def choose(context: Context) -> Rates:
     rates = Rates({})
     scores = {
         (row.method, row.base_lr): row.value
-        for row in records.read(context.evaluation.results_file)
-        if row.role == "grid" and row.task == VALIDATION and row.hashes.get("split") == context.split.hash()
+        for row in records.read(context.engine.store.file)
+        if row.role == "grid" and row.task == "validation" and row.hashes.get("split") == context.split.hash()
     }
     for task, error in errors.items():
         if "--base-lr" not in error:  # only a rate that cannot be trained is a result; anything else is an error

@@ -14,7 +14,7 @@ from PIL import Image
 from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.data.dataset import ImageSet
-from slmlp.evaluation.evaluation import UNSEEN
+from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
@@ -52,17 +52,17 @@ def _verdict(context: Context) -> Verdict:
     """Compare the contenders on the held-out images, and each with an MLP with itself without one."""
     predictions, data_name = final_predictions(context), context.images.name
     if len(context.specs) == 1:
-        return verdict.alone(predictions, task=UNSEEN, metric="accuracy", data=data_name)
+        return verdict.alone(predictions, task="unseen", metric="accuracy", data=data_name)
     pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the comparison itself is that
     baseline = context.specs[0].name
-    return verdict.judge(predictions, baseline, task=UNSEEN, data=data_name, pairs=pairs)
+    return verdict.judge(predictions, baseline, task="unseen", data=data_name, pairs=pairs)
 
 
 def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
     """Return what each contender's final runs predicted of the held-out images, by seed."""
     predictions: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
-    for row in records.read(context.evaluation.results_file):
-        wanted = row.task == UNSEEN and row.metric == "accuracy" and row.role == "final" and row.predictions
+    for row in records.read(context.engine.store.file):
+        wanted = row.task == "unseen" and row.metric == "accuracy" and row.role == "final" and row.predictions
         if wanted and row.method in predictions and row.seed < context.cfg.seeds:
             assert row.predictions is not None
             predictions[row.method][row.seed] = records.read_predictions(context.folder / row.predictions)
@@ -74,7 +74,7 @@ def _map(context: Context) -> None:
 
     A map that is there already, of the same weights and images, is kept: it takes seconds a contender.
     """
-    unseen = context.evaluation.unseen
+    unseen = context.data.of("unseen")
     picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
     images = unseen.select(picked)
     file = context.folder / "tsne.json"
@@ -85,7 +85,7 @@ def _map(context: Context) -> None:
         shown = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
         kept = there.get(spec.name, {})
         if kept.get("of") != shown or len(kept["xy"]) != len(images):
-            x = context.evaluation.extractor(encoder)(unseen).x[picked]
+            x = context.features(encoder).extract(TASKS["unseen"], unseen)["output"].x[picked]
             kept = {"xy": np.round(embed(x, 0), 4).tolist(), "of": shown}
         maps[spec.name] = kept
     labels = [images.classes[y] for y in images.labels]
@@ -211,12 +211,12 @@ def warnings(context: Context) -> list[str]:
     found = []
     edge = {
         row.run
-        for row in records.read(context.evaluation.results_file)
+        for row in records.read(context.engine.store.file)
         if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
     }
     if edge:
         found.append(f"the probe chose a l2 at the edge of its grid for {', '.join(sorted(edge))}")
-    unfinished = {row.run for row in records.read(context.evaluation.results_file) if row.extra.get("unfinished_fits")}
+    unfinished = {row.run for row in records.read(context.engine.store.file) if row.extra.get("unfinished_fits")}
     if unfinished:
         found.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
     if context.split.leaks:

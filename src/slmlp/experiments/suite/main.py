@@ -13,10 +13,11 @@ from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
-from slmlp.encoders import Encoder
 from slmlp.encoders.calibrate import calibrate_norms
 from slmlp.encoders.sources import describe
-from slmlp.evaluation.room import OF_A_SPLIT, Room, check_tasks
+from slmlp.evaluation.engine import Engine
+from slmlp.evaluation.sources import EncoderSource, ImageData
+from slmlp.evaluation.tasks import TASKS, check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite import summary
 from slmlp.experiments.suite.untrained import untrained
@@ -79,19 +80,22 @@ def suite(
     held = ConceptSplit.load(Path(split)) if split else None
     found = contenders(encoders)
     everyone = (*found, *untrained(found, cfg.preprocess))
-    described = {}
+    described: dict[str, str] = {}
+    engine = Engine(folder, cfg)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts = []
     for one in sets:
-        room = open_room(one, folder, cfg, everyone[0], held)
-        facts.append(summary.data_facts(room))
+        opened = open_data(one, folder, cfg, everyone[0], held)
+        facts.append(summary.data_facts(opened))
         for contender in everyone:
             encoder = contender.open(cfg.preprocess)
             if contender.run not in described:
                 described[contender.run] = describe(encoder)
                 say(f"{contender.run}: {described[contender.run]}")
-            prepare(contender, encoder, room)
-            room.run(contender.subject(encoder), encoder, cfg.tasks)
+            if contender.untrained:  # BatchNorm statistics of this data set's training images
+                calibrate_norms(encoder, opened.image_cache, opened.of("train"), opened.features_cache)
+            source = EncoderSource(opened, encoder, cfg.extraction, contender.projector(encoder))
+            engine.run(contender.subject(encoder), source, cfg.tasks)
     command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, everyone, described, facts, missing, started, command)
     return report.write_suite(folder)
@@ -123,8 +127,8 @@ def data_sets(
     return found, missing
 
 
-def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None) -> Room:
-    """Open and decode a data set for the first encoder; others' squares are made when they are asked for."""
+def open_data(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None) -> ImageData:
+    """Open and decode a data set for the first encoder; images for others are resized when they are read."""
     images = one.open(cfg.data)
     if split is not None:
         images = concepts.apply(split, images)
@@ -132,17 +136,13 @@ def open_room(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, s
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, cfg.data, cache, square, progress=True)
     say(data.describe(image_cache.images))
-    return Room(one.name, image_cache.images, image_cache, folder, cfg, split)
-
-
-def prepare(contender: Contender, encoder: Encoder, room: Room) -> None:
-    """Give an untrained encoder BatchNorm statistics of this data set's training images."""
-    if contender.untrained:
-        calibrate_norms(encoder, room.image_cache, room.images.of_part("train"), room.features_cache)
+    return ImageData(
+        one.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
+    )
 
 
 def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:
-    wanting = [task for task in tasks if task in OF_A_SPLIT]
+    wanting = [task for task in tasks if TASKS[task].needs_split]
     if wanting and split is None:
         raise SlmlpError(f"--tasks {' '.join(wanting)} need --split FILE: which classes pretraining has not seen")
 

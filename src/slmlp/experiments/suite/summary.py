@@ -11,7 +11,9 @@ from typing import Any
 
 from slmlp import config
 from slmlp.config.flags import flags
-from slmlp.evaluation.room import Room, settings_hash
+from slmlp.evaluation.engine import settings_hash
+from slmlp.evaluation.sources import ImageData
+from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.contenders import Contender
 from slmlp.report.suite_inputs import current
 from slmlp.results import verdict
@@ -24,19 +26,18 @@ from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
 
 SCHEMA = 1
-NOT_JUDGED = ("stages", "levels")  # shown as curves and tables: what they add is where, not who
 JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy")
 
 
-def data_facts(room: Room) -> dict[str, Any]:
+def data_facts(data: ImageData) -> dict[str, Any]:
     """Return what the page says of a data set."""
-    images = room.images
+    images = data.images
     parts = {part: int((images.parts == part).sum()) for part in ("train", "test")}
     told = (
         f"{len(images):,} images of {len(images.classes):,} classes, {parts['train']:,} train, {parts['test']:,} test"
         f"{'' if images.has_test_part else ' (drawn here)'}; {images.source}; hash {images.hash()[:12]}"
     )
-    return {"name": room.name, "source": images.source, "hash": images.hash(), "told": told,
+    return {"name": data.name, "source": images.source, "hash": images.hash(), "told": told,
             "unreadable": len(images.unreadable), "parts": parts, "classes": len(images.classes)}  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
     accuracies: dict[tuple[str, str], dict[str, dict[str, dict[int, Predictions]]]] = {}
     scores: dict[tuple[str, str], dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
-        if row.task in NOT_JUDGED or row.predictions is None:
+        if not TASKS[row.task].judged or row.predictions is None:
             continue
         key, file = (row.task, row.metric), folder / row.predictions
         if row.metric == "map":
@@ -156,7 +157,7 @@ def suite_command(
     default = config.Suite()
     if cfg.tasks != default.tasks:
         words += ["--tasks", *cfg.tasks]
-    for name in ("probe", "knn", "centroid", "fewshot", "labels", "finetune", "extraction", "preprocess"):
+    for name in ("probe", "knn", "centroid", "fewshot", "label_efficiency", "finetune", "extraction", "preprocess"):
         words += flags(getattr(cfg, name), getattr(default, name), f"{name}.")
     words += flags(cfg.data, default.data)
     return shlex.join([*words, "--out", out.name])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from slmlp import config
@@ -20,7 +18,7 @@ def measure(source: Features | None, unseen: Features | None, cfg: config.Measur
     """Return every measure by name; mixtureness needs both parts. docs/measures.md explains each name.
 
     ``source`` are images of the pretraining classes that were not trained on, ``unseen`` images of held-out classes.
-    Every class of both gives ``n_per_class`` images. A measure that is not defined (no class has any width, say) is
+    ``n_per_class`` images of every class are used. A measure that is not defined (no class has any width, say) is
     left out.
     """
     parts = {name: part for name, part in (("source", source), ("unseen", unseen)) if part is not None}
@@ -30,33 +28,30 @@ def measure(source: Features | None, unseen: Features | None, cfg: config.Measur
         _check(name, part)
     n = _images_per_class(parts, cfg.images_per_class)
     parts = {name: take_per_class(part, n, cfg.seed) for name, part in parts.items()}
-    found: dict[str, float] = {"n_per_class": float(n)}
+    values: dict[str, float] = {"n_per_class": float(n)}
     for name, part in parts.items():
-        found |= _one_part(name, part)
+        values |= _one_part(name, part)
     if len(parts) == 2:
-        found |= _mixtureness(parts["source"], parts["unseen"], cfg)
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+        values |= _mixtureness(parts["source"], parts["unseen"], cfg)
+    return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def take_per_class(features: Features, n: int, seed: int) -> Features:
     """Return n images of each class, drawn by id: the same for every encoder, whatever the order of the images."""
     rows = []
     for index in np.unique(features.y):
-        mine = np.flatnonzero(features.y == index)
-        mine = mine[np.argsort(features.ids[mine], kind="stable")]
-        drawn = numpy_generator(seed, "measures", features.classes[index]).permutation(len(mine))[:n]
-        rows.append(mine[drawn])
-    kept = np.sort(np.concatenate(rows))
-    return dataclasses.replace(
-        features, x=features.x[kept], y=features.y[kept], ids=features.ids[kept], groups=features.groups[kept]
-    )
+        members = np.flatnonzero(features.y == index)
+        members = members[np.argsort(features.ids[members], kind="stable")]
+        drawn = numpy_generator(seed, "measures", features.classes[index]).permutation(len(members))[:n]
+        rows.append(members[drawn])
+    return features.select(np.sort(np.concatenate(rows)))
 
 
 def _check(name: str, part: Features) -> None:
     bad = ~np.isfinite(part.x).all(axis=1)
     if bad.any():
         raise SlmlpError(
-            f"features of {int(bad.sum())} of {len(part)} {name} images are NaN or infinite: pretraining diverged"
+            f"features of {int(bad.sum())} of {len(part)} {name} images are NaN or infinite: pretraining has diverged"
         )
     if len(np.unique(part.y)) < 2:
         raise SlmlpError(f"measures need images of at least two {name} classes, found {len(np.unique(part.y))}")
@@ -80,7 +75,7 @@ def _images_per_class(parts: dict[str, Features], wanted: int) -> int:
 def _one_part(name: str, part: Features) -> dict[str, float]:
     x, y = part.x, part.y
     redundancy = feature_redundancy(x)
-    found = {
+    values = {
         f"discriminative_ratio_{name}": discriminative_ratio(x, y),
         f"discriminative_ratio_{name}_corrected": discriminative_ratio(x, y, corrected=True),
         f"discriminative_ratio_{name}_normalised": discriminative_ratio(x, y, l2=True),
@@ -92,8 +87,8 @@ def _one_part(name: str, part: Features) -> dict[str, float]:
         f"effective_rank_{name}": effective_rank(x),
     }
     if redundancy.channels:
-        found[f"redundancy_baseline_{name}"] = redundancy_baseline(len(part), redundancy.channels)
-    return found
+        values[f"redundancy_baseline_{name}"] = redundancy_baseline(len(part), redundancy.channels)
+    return values
 
 
 def _mixtureness(source: Features, unseen: Features, cfg: config.Measures) -> dict[str, float]:
@@ -108,8 +103,8 @@ def _mixtureness(source: Features, unseen: Features, cfg: config.Measures) -> di
     values = mixtureness_many(pre, evaluated, ks, cfg.mixtureness_distance)
     sizes = (len(pre), len(evaluated))
     ceilings = mixtureness_ceilings(*sizes, pre.shape[1], ks, cfg.seed, cfg.mixtureness_distance)
-    found = {"mixtureness_k": float(ks[0])}
+    measured = {"mixtureness_k": float(ks[0])}
     for place, (k, value, ceiling) in enumerate(zip(ks, values, ceilings, strict=True)):
         name = f"mixtureness_k{k}" if place else "mixtureness"
-        found |= {name: value, f"{name}_floor": mixtureness_floor(*sizes, k), f"{name}_ceiling": ceiling}
-    return found
+        measured |= {name: value, f"{name}_floor": mixtureness_floor(*sizes, k), f"{name}_ceiling": ceiling}
+    return measured

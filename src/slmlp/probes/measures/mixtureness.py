@@ -1,10 +1,10 @@
-"""Feature mixtureness: do the class centres of two sets of classes lie among one another, or apart?
+"""Feature mixtureness: how far the class centres of two sets of classes are mixed.
 
     Pi = 1 - 1/C * sum over centres i of | share of pre among the k nearest other centres of i  -  C_pre / C |
 
-over all C = C_pre + C_eval centres (arXiv 2112.00496; k, the distance and which centres are averaged are not settled
-by what is public, see docs/measures.md). It depends on k and on the two numbers of classes: compare at equal ones,
-and read it between ``mixtureness_floor`` and ``mixtureness_ceiling``.
+over all C = C_pre + C_eval centres (arXiv 2112.00496; k, the distance and which centres are averaged are not
+published, see docs/measures.md). It depends on k and on the two numbers of classes: compare at equal ones,
+and compare it with ``mixtureness_floor`` and ``mixtureness_ceiling``.
 """
 
 from __future__ import annotations

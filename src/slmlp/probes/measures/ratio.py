@@ -1,4 +1,4 @@
-"""Discriminative ratio: how far apart classes are, against how wide each is.
+"""Discriminative ratio: distance between classes relative to their spread.
 
 With mu_j the mean feature of class j of C classes, n_j its number of images:
 
@@ -84,8 +84,8 @@ def discriminative_ratio(x: Array, y: Labels, *, l2: bool = False, corrected: bo
 
     ``l2`` divides each feature by its norm first. The plain ratio grows as classes get fewer images: with n in each,
     the noise of the class means adds 2 D_intra / n to D_inter, and D_intra itself is short by (n - 1) / n, so that
-    phi is too large by about 2 / n (0.04 at 50 images). ``corrected`` takes both away; it needs two images a class and
-    may come out below 0 where classes do not differ.
+    phi is too large by about 2 / n (0.04 at 50 images). ``corrected`` takes both away; it needs two images per class
+    and may come out below 0 where classes do not differ.
 
     >>> x = np.array([[0.0], [2.0], [10.0], [12.0]])
     >>> discriminative_ratio(x, np.array([0, 0, 1, 1]))  # means 1 and 11, variances 1 and 1
@@ -93,8 +93,10 @@ def discriminative_ratio(x: Array, y: Labels, *, l2: bool = False, corrected: bo
     >>> discriminative_ratio(x, np.array([0, 0, 1, 1]), corrected=True)  # (100 - 2) / 2
     49.0
     """
-    found = class_distances(normalise(x) if l2 else x, y)
-    top, bottom = (found.inter_unbiased, found.intra_unbiased) if corrected else (found.inter, found.intra)
+    distances = class_distances(normalise(x) if l2 else x, y)
+    top, bottom = (
+        (distances.inter_unbiased, distances.intra_unbiased) if corrected else (distances.inter, distances.intra)
+    )
     if bottom == 0:
         return float("inf") if top > 0 else float("nan")
     return top / bottom

@@ -1,4 +1,4 @@
-"""Feature redundancy: how much the channels of a feature repeat one another.
+"""Feature redundancy: the mean correlation of the channels of a feature.
 
     R = 1 / d^2 * sum over channels i, j of | rho(i, j) |
 

@@ -1,4 +1,4 @@
-"""t-SNE: a picture of features, not a measure."""
+"""t-SNE: a map of features for illustration."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def embed(x: Array, seed: int) -> npt.NDArray[np.float64]:
         scores[:, :2] / max(float(scores[:, 0].std()), np.finfo(np.float64).tiny) * 1e-4
     )  # as scikit-learn scales it
     perplexity = min(PERPLEXITY, (len(x) - 1) / 3)
-    found = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1).fit_transform(scores)
-    positions = np.asarray(found, dtype=np.float64)
+    embedded = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1).fit_transform(scores)
+    positions = np.asarray(embedded, dtype=np.float64)
     positions -= positions.mean(axis=0)
     scale = float(np.sqrt((positions**2).mean()))
     return positions / scale if scale > 0 else positions

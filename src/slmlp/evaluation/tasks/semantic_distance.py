@@ -1,4 +1,4 @@
-"""Accuracy on held-out classes by how far they are from the source classes; no new fits, the cross-fit is cut up."""
+"""Accuracy on held-out classes by their distance from the source classes, from the predictions of the task unseen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,24 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from slmlp import config
 from slmlp.data import wordnet
 from slmlp.data.wordnet.similarity import nearest
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import accuracy_score
 from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
+
+
+def run(inputs: Inputs, probe: config.Probe) -> list[Score]:
+    """Return the accuracy by superclass where the data have superclasses, else by WordNet distance."""
+    unseen = inputs.data.of("unseen")
+    levels: dict[str, int | str] = {}
+    if unseen.superclasses is not None:
+        levels.update(zip(unseen.classes, unseen.superclasses, strict=True))
+    else:
+        levels.update(wordnet_levels(inputs.data.held_out.source, inputs.data.held_out.unseen))
+    return by_level(inputs.predictions("unseen"), levels)
 
 
 def by_level(rows: Predictions, levels: Mapping[str, int | str]) -> list[Score]:
@@ -22,17 +35,19 @@ def by_level(rows: Predictions, levels: Mapping[str, int | str]) -> list[Score]:
     classes = np.unique(rows.labels).tolist()
     missing = [name for name in classes if name not in levels]
     if missing:
-        raise SlmlpError(f"levels: class {missing[0]!r} has no level ({len(missing)} of {len(classes)} classes)")
+        raise SlmlpError(
+            f"semantic-distance: class {missing[0]!r} has no level ({len(missing)} of {len(classes)} classes)"
+        )
     scores = []
     for level in sorted({levels[name] for name in classes}, key=lambda level: (isinstance(level, str), level)):
         members = [name for name in classes if levels[name] == level]
         keep = np.isin(rows.labels, members)
         confidence = None if rows.confidence is None else rows.confidence[keep]
-        mine = Predictions(
+        selected = Predictions(
             rows.ids[keep], rows.groups[keep], rows.labels[keep], rows.predictions[keep], rows.folds[keep], confidence
         )
         metric = f"accuracy_in_{level}" if isinstance(level, str) else f"accuracy_at_level_{level}"
-        scores.append(accuracy_score(metric, mine, {"level": level, "classes": members}))
+        scores.append(accuracy_score(metric, selected, {"level": level, "classes": members}))
     return scores
 
 
@@ -46,9 +61,11 @@ def wordnet_levels(
     does; SlmlpError for names that WordNet lacks.
     """
     if not 1 <= count <= len(unseen):
-        raise SlmlpError(f"levels: {count} levels of {len(unseen)} held-out classes: expected 1 to {len(unseen)}")
+        raise SlmlpError(
+            f"semantic-distance: {count} levels of {len(unseen)} held-out classes: expected 1 to {len(unseen)}"
+        )
     if not source:
-        raise SlmlpError("levels: there are no source classes to be near to")
+        raise SlmlpError("semantic-distance: there are no source classes to be near to")
     synsets = {name: sense.id for name, sense in wordnet.resolve([*source, *unseen], senses).items()}
     similarity = nearest([synsets[name] for name in source], [synsets[name] for name in unseen])
     ranked = sorted(unseen, key=lambda name: (-similarity[synsets[name]], name))

@@ -1,7 +1,7 @@
-"""Fine labels read out of features that were pretrained on coarse ones: what variation within a superclass was kept.
+"""Classification of classes by features that were pretrained on superclasses (``--labels superclass``).
 
-The sharpest question to a projector: pretraining was told the superclass of an image only (``labels superclass``), and
-the probe asks for its class. Images are those of the source classes, on the test part, which pretraining has not seen.
+It measures how much variation within a superclass the features keep. Images are those of the source classes, scored on
+the test part, which pretraining does not use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import accuracy_score, accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.probes.linear import train_probe
@@ -19,7 +20,19 @@ from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
 
 
-def fine(
+def run(inputs: Inputs, probe: config.Probe) -> list[Score]:
+    """Return the scores of ``coarse_to_fine`` on training and test part of the source classes."""
+    source = inputs.data.source
+    if source.superclasses is None:
+        raise SlmlpError(
+            f"task coarse-to-fine: {inputs.data.name} names no superclasses; give them with --superclasses"
+        )
+    superclasses = dict(zip(source.classes, source.superclasses, strict=True))
+    train, test = inputs.features
+    return coarse_to_fine(train, test, superclasses, probe)
+
+
+def coarse_to_fine(
     train: Features,
     test: Features,
     superclasses: Mapping[str, str],
@@ -34,11 +47,12 @@ def fine(
     class is right when it is chosen among the classes of the image's own superclass; chance is 1 / their number. A
     method that folds each superclass to a point keeps the second and loses the third.
     """
-    check_parts("fine", train, test)
+    check_parts("coarse-to-fine", train, test)
     lacking = [name for name in train.classes if name not in superclasses]
     if lacking:
         raise SlmlpError(
-            f"fine: class {lacking[0]!r} has no superclass ({len(lacking)} of them): give superclasses for all"
+            f"coarse-to-fine: class {lacking[0]!r} has no superclass ({len(lacking)} of them): give "
+            "superclasses for all"
         )
     names = np.array(train.classes, dtype=np.str_)
     superclass_of = np.array([superclasses[name] for name in train.classes], dtype=np.str_)  # (C,)
@@ -46,8 +60,9 @@ def fine(
     kinds, sizes = np.unique(superclass_of[trained], return_counts=True)
     if len(kinds) < 2 or sizes.max() < 2:
         raise SlmlpError(
-            f"fine: {int(trained.sum())} classes in {len(kinds)} superclasses, the largest of {int(sizes.max())} "
-            "classes: expected at least two superclasses, one of them with two classes (see superclasses)"
+            f"coarse-to-fine: {int(trained.sum())} classes in {len(kinds)} superclasses, the largest of "
+            f"{int(sizes.max())} classes: expected at least two superclasses, one of them with "
+            "two classes (see superclasses)"
         )
     fit, choice = train_probe(train, probe, ("evaluate",), device=device)
     logits = fit.decision(test.x)  # (N, C)
@@ -66,7 +81,7 @@ def fine(
         rows.ids[inside], rows.groups[inside], rows.labels[inside], names[among[inside]], rows.folds[inside]
     )
     if not inside.any():
-        raise SlmlpError("fine: no test image is of a superclass with several classes")
+        raise SlmlpError("coarse-to-fine: no test image is of a superclass with several classes")
     chance = float((1 / sizes[np.searchsorted(kinds, own[inside])]).mean())
     return [
         *accuracy_scores(rows, extra),

@@ -1,4 +1,4 @@
-"""Accuracy over the number of labels: the linear probe trained on shares of the training images, or on few a class."""
+"""Accuracy over the number of labels: the linear probe on shares of the training images, or on a few per class."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from slmlp import config
+from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import check_parts, predictions
 from slmlp.probes.features import Features
 from slmlp.probes.linear import train_probe
@@ -29,23 +30,34 @@ class _Fitted:
 
     rows: Predictions
     l2: float
-    rule: str  # how the l2 was found
+    rule: str  # how the l2 was chosen
     at_edge: bool
     gradient_norm: float
     finished: bool
 
 
-def labels(
-    train: Features, test: Features, cfg: config.Labels, probe: config.Probe, *, device: torch.device | str = "cpu"
-) -> list[Score]:
-    """Return one score a point: the mean accuracy on all test images over draws of the training images.
+def run(inputs: Inputs, cfg: config.LabelEfficiency, probe: config.Probe) -> list[Score]:
+    """Return the scores of ``label_efficiency`` on training and test part."""
+    train, test = inputs.features
+    return label_efficiency(train, test, cfg, probe)
 
-    A draw is an order of the images of each class, made from seed and ids; a point takes the first ones of it, so
+
+def label_efficiency(
+    train: Features,
+    test: Features,
+    cfg: config.LabelEfficiency,
+    probe: config.Probe,
+    *,
+    device: torch.device | str = "cpu",
+) -> list[Score]:
+    """Return one score per point: the mean accuracy on all test images over draws of the training images.
+
+    A draw is an order of the images of each class, made from seed and ids; a point takes its first images, so
     that within a draw every point holds the images of the smaller ones. The predictions have a row for each draw and
     test image: ``fold`` is the draw, and the images stand in the same order in each. A point that takes all images
-    has one draw, and is the number of the linear task.
+    has one draw, and equals the number of the linear task.
     """
-    check_parts("labels", train, test)
+    check_parts("label-efficiency", train, test)
     totals = np.bincount(train.y, minlength=len(train.classes))
     ranks = [rank(train, cfg.seed, draw) for draw in range(cfg.draws)]
     scores = []
@@ -64,7 +76,7 @@ def labels(
                 len(test),
                 (max(0.0, low), min(1.0, high)),
                 _stacked([fit.rows for fit in fits]),
-                {"draws": len(fits), "training_images": int(counts.sum()), "seed": cfg.seed, **_told(fits)},
+                {"draws": len(fits), "training_images": int(counts.sum()), "seed": cfg.seed, **_fit_details(fits)},
             )
         )
     return scores
@@ -81,7 +93,7 @@ def rank(train: Features, seed: int, draw: int) -> Counts:
     return ranks
 
 
-def _points(cfg: config.Labels, totals: Counts) -> Iterator[tuple[str, Counts]]:
+def _points(cfg: config.LabelEfficiency, totals: Counts) -> Iterator[tuple[str, Counts]]:
     """Yield the name of each point and how many images of each class (C,) it takes."""
     for share in cfg.fractions:
         rounded = np.floor(share * totals + 0.5).astype(np.int64)
@@ -93,10 +105,10 @@ def _points(cfg: config.Labels, totals: Counts) -> Iterator[tuple[str, Counts]]:
 def _fit(
     images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
 ) -> _Fitted:
-    """Train the probe, predict the test images, and say how the l2 was found.
+    """Train the probe, predict the test images, and record how the l2 was chosen.
 
-    An inner split needs two groups a class. Classes with one take no part in the choice, but do in the fit; where they
-    are more than half of all, or leave fewer than two, the l2 is ``FIXED``.
+    An inner split needs two groups per class. Classes with one take no part in the choice, but do in the fit; where
+    they are more than half of all, or leave fewer than two, the l2 is ``FIXED``.
     """
     pairs = np.unique(np.stack([images.y.astype(np.str_), images.groups]), axis=1)[0].astype(np.int64)
     counts = np.bincount(pairs, minlength=len(images.classes))  # groups of each class
@@ -115,7 +127,7 @@ def _fit(
     return _Fitted(rows, fit.l2, rule, at_edge or last.at_edge, fit.gradient_norm, fit.finished)
 
 
-def _told(fits: list[_Fitted]) -> dict[str, Any]:
+def _fit_details(fits: list[_Fitted]) -> dict[str, Any]:
     return {
         "l2": [fit.l2 for fit in fits],
         "l2_rules": [fit.rule for fit in fits],

@@ -1,0 +1,73 @@
+"""The engine: tasks on a source of features, their numbers added to a folder's results, nothing done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slmlp import config
+from slmlp.evaluation.inputs import Inputs
+from slmlp.evaluation.sources import Source
+from slmlp.evaluation.tasks import TASKS, runner
+from slmlp.results.records import Predictions, read_predictions
+from slmlp.results.store import Key, ResultsStore, Subject
+from slmlp.runtime import files
+from slmlp.runtime.progress import say
+
+Settings = config.TaskSettings | config.Study
+
+
+def settings_hash(task: str, cfg: Settings) -> str:
+    """Return the hash of the settings that decide a task's numbers."""
+    values = {
+        name: cfg.probe.deciding() if name == "probe" else dataclasses.asdict(getattr(cfg, name))
+        for name in TASKS[task].settings
+    }
+    return files.hash_json(values)[:16]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A results folder and the settings of the tasks: the same for studies, suites, single runs and feature files."""
+
+    folder: Path
+    cfg: Settings
+
+    @property
+    def store(self) -> ResultsStore:
+        """The folder's results."""
+        return ResultsStore(self.folder)
+
+    def keys(self, subject: Subject, source: Source, tasks: Sequence[str]) -> list[Key]:
+        """Return the keys of all numbers of a subject on the tasks, one per task and layer."""
+        return [
+            Key(subject, name, source.name, hashes, settings_hash(name, self.cfg), layer)
+            for name in dict.fromkeys(tasks)
+            for hashes in [source.hashes(TASKS[name])]
+            for layer in source.layers(TASKS[name])
+        ]
+
+    def run(self, subject: Subject, source: Source, tasks: Sequence[str]) -> None:
+        """Add the numbers that are missing, all lines of a task and layer at once.
+
+        Numbers of the same weights under another role or epoch are copied: the encoder kept after the last epoch of a
+        run is its final one.
+        """
+        source.check(tasks)
+        missing = [key for key in self.store.missing(self.keys(subject, source, tasks)) if not self.store.copy(key)]
+        if missing:
+            epoch = "" if subject.epoch is None else f" after epoch {subject.epoch}"
+            say(f"{source.name}: {subject.run}{epoch}: {', '.join(dict.fromkeys(key.task for key in missing))}")
+        for key in missing:
+            inputs = Inputs(TASKS[key.task], source, key.layer, subject, self)
+            settings = (getattr(self.cfg, name) for name in TASKS[key.task].settings)
+            self.store.add(key, runner(key.task)(inputs, *settings))
+
+    def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
+        """Return the predictions of another task of the same subject, which is run now where it has not been."""
+        self.run(subject, source, [task])
+        file = self.store.lines(self.keys(subject, source, [task]))[0].predictions
+        assert file is not None
+        return read_predictions(self.folder / file)
