@@ -1,13 +1,13 @@
 """The linear probe against scikit-learn, in turns: ``python benchmarks/probe.py [--rounds 3] [--parts sweep few]``.
 
-``sweep``: the job of the ssl-transfer protocol (Ericsson et al. 2021): 45 l2_values, 1e-6 to 1e5 over the number of
+``sweep``: the job of the ssl-transfer protocol (Ericsson et al. 2021): 45 values of l2, 1e-6 to 1e5 over the number of
 images, each judged on a fifth of the training images, and a fit of all of them at the best. Contenders: ours;
 scikit-learn's multinomial L-BFGS, each fit from zero (``cold``); the same, each from the last, from strong to weak
 (``warm``; the protocol goes from weak to strong, on features as they come, which takes scikit-learn longer). It stops
 at 100 iterations, as in that protocol and by its default.
-``few``: five of the sweep's l2_values, warm, on more images, fitted as the sweep fits them (to a gradient that float32
+``few``: five of the sweep's l2, warm, on more images, fitted as the sweep fits them (to a gradient that float32
 measures; ``--exact``: float64, as in final fits). ``agree``: the same five on fewer images to a hundredth of the
-tolerance, with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at l2_values whose
+tolerance, with as many iterations as it takes: how far apart the objectives are. ``weak``: ours at l2 whose
 penalty a tenth of the tolerance hardly sees, started from several places. ``scale``: one fit from a memory-mapped
 float16 file of more and more images, with peak memory.
 
@@ -127,7 +127,7 @@ def _line(name: str, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
 def _sweep(given: argparse.Namespace, folder: Path) -> None:
     images, features, classes = given.sweep
     make(folder, images * 5 // 4, features, classes)  # a fifth of them is to test on
-    print(f"sweep of {len(SWEEP)} l2_values and a last fit, {images} x {features}, {classes} classes", flush=True)
+    print(f"sweep of {len(SWEEP)} values of l2 and a last fit, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": SWEEP, "tolerance": given.tolerance, "choose": True, "iterations": given.iterations}
     turns: dict[str, list[dict[str, Any]]] = {"ours": [], "cold": [], "warm": []}
     for _ in range(given.rounds):
@@ -146,7 +146,7 @@ def _sweep(given: argparse.Namespace, folder: Path) -> None:
 def _few(given: argparse.Namespace, folder: Path) -> None:
     images, features, classes = given.few
     make(folder, images * 5 // 4, features, classes)
-    print(f"{len(FEW)} l2_values, {images} x {features}, {classes} classes", flush=True)
+    print(f"{len(FEW)} values of l2, {images} x {features}, {classes} classes", flush=True)
     common = {"penalties": FEW, "tolerance": given.tolerance, "choose": False, "iterations": given.iterations}
     common["exact"] = given.exact
     ours, theirs = [], []

@@ -185,7 +185,7 @@ def _judged(
 
 
 def weak(settings: dict[str, Any]) -> dict[str, Any]:
-    """Fit l2_values that the tolerance hardly sees, coming from several places; return passes, objective, accuracy."""
+    """Fit l2 that the tolerance hardly sees, coming from several places; return passes, objective, accuracy."""
     import torch
 
     from slmlp.probes import lbfgs

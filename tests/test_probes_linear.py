@@ -239,7 +239,7 @@ def test_running_out_of_iterations_is_reported():
 
 @pytest.mark.parametrize("separation", [0.12, 0.3, 1.0])
 def test_the_choice_is_the_best_of_the_whole_path(separation):
-    """Early stop, warm starts and float32 choose what exact cold fits of all l2_values choose."""
+    """Early stop, warm starts and float32 choose what exact cold fits at every l2 choose."""
     from slmlp.data.splits.parts import stratified_holdout
 
     x, y = blobs(1500, 40, 5, separation=separation)

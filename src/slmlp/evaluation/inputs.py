@@ -1,4 +1,4 @@
-"""What a task is given to read."""
+"""The inputs of a task: features at one layer, and the images and the encoder behind them."""
 
 from __future__ import annotations
 
