@@ -117,7 +117,7 @@ def suite(out: Path) -> Numbers:
         label_efficiency=config.LabelEfficiency(fractions=(0.25, 1.0), shots=(1, 4), draws=2),
         extraction=config.Extraction(precision="float32"),
     )  # fmt: skip
-    suites.suite(runs, out / "suite", domains_folder=str(out / "sets"), cfg=cfg)
+    suites.suite(runs, out / "suite", datasets=str(out / "sets"), cfg=cfg)
     numbers = lines_of(out / "suite")
     for task, found in files.read_json(out / "suite" / "verdict.json")["tasks"].items():
         for c in found["comparisons"]:

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-import domain_miniatures as miniatures
+import dataset_miniatures as miniatures
 from data_images import encoded, jpeg, two_classes, write
 from slmlp.cli import main
 from slmlp.config import DataOptions
@@ -197,7 +197,7 @@ def test_the_command_says_what_to_do_and_how_it_went(tmp_path, capsys, monkeypat
         (["check", "EuroSAT"], "needs to know where it is: slmlp data check EuroSAT PATH"),
         (["check", "EuroSTA", "."], "unknown data set 'EuroSTA': did you mean 'EuroSAT'"),
         (["check", "nowhere/at/all"], "does not exist"),
-        (["list", "--domains", "nowhere/at/all"], "expected a folder of data sets, found nothing there"),
+        (["list", "--datasets", "nowhere/at/all"], "expected a folder of data sets, found nothing there"),
     ],
 )
 def test_bad_words_are_one_line(arguments, message, capsys):

@@ -42,7 +42,7 @@ def runs(shapes, once):
 
 
 @pytest.fixture(scope="module")
-def domains(once):
+def datasets(once):
     """Two data sets of a user's own: one with parts, one without."""
 
     def make(root):
@@ -56,13 +56,13 @@ def domains(once):
                         image = draw(label, rng)
                         (image.convert("L") if name == "grey-shapes" else image).save(folder / f"{i}.png")
 
-    return once("suite-domains", make)
+    return once("suite-datasets", make)
 
 
 @pytest.fixture(scope="module")
-def done(runs, domains, once):
+def done(runs, datasets, once):
     def make(out):
-        page = suite.suite([*runs, "timm:test_resnet@random"], out, domains_folder=str(domains), cfg=QUICK)
+        page = suite.suite([*runs, "timm:test_resnet@random"], out, datasets=str(datasets), cfg=QUICK)
         assert page == out / "report.html"
 
     return once("suite", make)
@@ -87,13 +87,13 @@ def test_every_encoder_is_asked_every_task_on_every_data_set(done):
     assert last == whole
 
 
-def test_a_number_is_that_of_the_task_on_the_features(done, runs, domains):
+def test_a_number_is_that_of_the_task_on_the_features(done, runs, datasets):
     """The suite's line against the same task on features written by the other command."""
     from slmlp import data
     from slmlp.evaluation.tasks.knn import knn
 
     cfg = dataclasses.replace(config.Suite(), extraction=QUICK.extraction)
-    folder = str(domains / "grey-shapes")
+    folder = str(datasets / "grey-shapes")
     train, test = (api.features(runs[2], folder, part=part, cfg=cfg) for part in ("train", "test"))
     expected = knn(train, test, QUICK.knn)[0]
     [line] = [
@@ -142,20 +142,20 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
     assert all(len(sentence) < 160 for sentence in sentences)
 
 
-def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, domains, monkeypatch):
+def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, datasets, monkeypatch):
     from slmlp.evaluation import sources
 
     before = (done / "results.jsonl").read_bytes()
     monkeypatch.setattr(sources, "extract_layers", None)  # would fail if any feature were asked for
     monkeypatch.setattr(Encoder, "forward", None)  # nor are the untrained ones' statistics made again
-    suite.suite([*runs, "timm:test_resnet@random"], done, domains_folder=str(domains), cfg=QUICK)
+    suite.suite([*runs, "timm:test_resnet@random"], done, datasets=str(datasets), cfg=QUICK)
     assert (done / "results.jsonl").read_bytes() == before
 
 
-def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, domains, tmp_path):
+def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, datasets, tmp_path):
     """Killed after some lines, by a signal that cannot be caught; the end is byte for byte the straight one's."""
     out = tmp_path / "out"
-    words = [sys.executable, "-m", "slmlp", "suite", *runs, "timm:test_resnet@random", "--domains", str(domains)]
+    words = [sys.executable, "-m", "slmlp", "suite", *runs, "timm:test_resnet@random", "--datasets", str(datasets)]
     words += ["--out", str(out), "--tasks", *QUICK.tasks, "--probe.l2", "1e-3", "1e-1", "--knn.neighbours", "5"]
     words += ["--fewshot.ways", "3", "--fewshot.shots", "2", "--fewshot.queries", "4", "--fewshot.episodes", "20"]
     words += ["--label-efficiency.fractions", "0.1", "1.0", "--label-efficiency.shots", "1", "4"]
@@ -177,28 +177,28 @@ def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, domains, t
     assert "Linear probe" in ended.stdout
 
 
-def test_one_encoder_on_its_own(runs, domains, tmp_path, capsys):
+def test_one_encoder_on_its_own(runs, datasets, tmp_path, capsys):
     from slmlp.cli import main
 
-    words = ["evaluate", runs[0], str(domains / "plain"), "--task", "centroid", "knn", "--knn.neighbours", "3"]
+    words = ["evaluate", runs[0], str(datasets / "plain"), "--task", "centroid", "knn", "--knn.neighbours", "3"]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     said = capsys.readouterr().out
     assert "centroid accuracy:" in said
     assert "knn accuracy:" in said
     rows = records.read(tmp_path / "one" / "results.jsonl")
     assert {(row.task, row.data) for row in rows} == {("centroid", "plain"), ("knn", "plain")}
-    everywhere = ["evaluate", runs[0], "--domains", str(domains), "--task", "knn", "--out", str(tmp_path / "all")]
+    everywhere = ["evaluate", runs[0], "--datasets", str(datasets), "--task", "knn", "--out", str(tmp_path / "all")]
     assert main([*everywhere, "--knn.neighbours", "3"]) == 0
     assert "grey-shapes: knn accuracy:" in capsys.readouterr().out
-    words = ["evaluate", runs[0], str(domains / "plain"), "--task", "knn", "--out", str(tmp_path / "all")]
+    words = ["evaluate", runs[0], str(datasets / "plain"), "--task", "knn", "--out", str(tmp_path / "all")]
     assert main([*words, "--knn.neighbours", "5"]) == 0  # in a folder that holds other data and settings
     assert capsys.readouterr().out.count("knn accuracy:") == 1
 
 
-def test_a_file_of_features_is_an_encoder_too(done, runs, domains, tmp_path, capsys):
+def test_a_file_of_features_is_an_encoder_too(done, runs, datasets, tmp_path, capsys):
     from slmlp.cli import main
 
-    folder, file = str(domains / "grey-shapes"), tmp_path / "f.npz"
+    folder, file = str(datasets / "grey-shapes"), tmp_path / "f.npz"
     assert main(["features", runs[0], folder, "--out", str(file), "--extraction.precision", "float32"]) == 0
     assert main(["evaluate", str(file), "--task", "knn", "--knn.neighbours", "5", "--out", str(tmp_path / "o")]) == 0
     [row] = [r for r in records.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
@@ -260,19 +260,19 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_superclasse
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["suite", "RUN", "--domains", "DOMAINS", "--tasks", "liner"], "unknown task 'liner': did you mean 'linear'"),
+        (["suite", "RUN", "--datasets", "DATASETS", "--tasks", "liner"], "unknown task 'liner': did you mean 'linear'"),
         (["suite", "RUN", "--out", "OUT"], "no data set to evaluate on"),
-        (["suite", "RUN", "RUN", "--domains", "DOMAINS"], "are both sl with seed 0: give them names of their own"),
-        (["suite", "RUN", "--domains", "DOMAINS", "--tasks", "unseen"], "need --split FILE"),
-        (["suite", "no-such-run", "--domains", "DOMAINS"], "no encoder at no-such-run"),
+        (["suite", "RUN", "RUN", "--datasets", "DATASETS"], "are both sl with seed 0: give them names of their own"),
+        (["suite", "RUN", "--datasets", "DATASETS", "--tasks", "unseen"], "need --split FILE"),
+        (["suite", "no-such-run", "--datasets", "DATASETS"], "no encoder at no-such-run"),
         (["evaluate", "RUN", "SHAPES", "--task", "unseen"], "was trained without a split"),
         (["evaluate", "RUN", "SHAPES", "--task", "knn", "--knn.neighbours", "100000"], "neighbours"),
     ],
 )
-def test_bad_words_are_one_line(runs, domains, shapes, tmp_path, capsys, words, line):
+def test_bad_words_are_one_line(runs, datasets, shapes, tmp_path, capsys, words, line):
     from slmlp.cli import main
 
-    names = {"RUN": runs[0], "DOMAINS": str(domains), "OUT": str(tmp_path / "o"), "SHAPES": str(shapes)}
+    names = {"RUN": runs[0], "DATASETS": str(datasets), "OUT": str(tmp_path / "o"), "SHAPES": str(shapes)}
     words = [names.get(word, word) for word in words]
     assert main(words if "--out" in words else [*words, "--out", str(tmp_path / "o")]) == 2
     said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("slmlp: ")]
@@ -280,13 +280,13 @@ def test_bad_words_are_one_line(runs, domains, shapes, tmp_path, capsys, words, 
     assert line in said[0]
 
 
-def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, domains, tmp_path):
+def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, datasets, tmp_path):
     shutil.copytree(runs[1], tmp_path / "runs" / "sl_cosine=true-seed1")
     words, out = [str(tmp_path / "runs" / "sl_cosine=true-seed1")], tmp_path / "o"
     cfg = dataclasses.replace(QUICK, tasks=("centroid",))
 
     def asked():
-        suite.suite(words, out, sources=[str(domains / "plain")], cfg=cfg)
+        suite.suite(words, out, sources=[str(datasets / "plain")], cfg=cfg)
         found = suite_inputs.read(out)
         values = {name: found.find("centroid", "accuracy", name, "plain") for name in ("sl", "sl:cosine=true")}
         return found.methods[0], {name: [row.value for row in rows] for name, rows in values.items()}
@@ -311,10 +311,10 @@ def test_the_axis_of_a_chart_keeps_its_group_on_a_phone(width, said):
     assert said in forest(shown, width, "f", compared)
 
 
-def test_two_data_sets_of_one_name_are_refused(runs, domains, tmp_path):
-    shutil.copytree(domains / "plain", tmp_path / "plain")
+def test_two_data_sets_of_one_name_are_refused(runs, datasets, tmp_path):
+    shutil.copytree(datasets / "plain", tmp_path / "plain")
     with pytest.raises(SlmlpError, match="are both named plain"):
-        suite.suite(runs[:1], tmp_path / "o", domains_folder=str(domains), sources=[str(tmp_path / "plain")], cfg=QUICK)
+        suite.suite(runs[:1], tmp_path / "o", datasets=str(datasets), sources=[str(tmp_path / "plain")], cfg=QUICK)
 
 
 def test_numbers_of_an_earlier_probe_are_not_taken_for_this_ones(monkeypatch):

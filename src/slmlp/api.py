@@ -146,7 +146,7 @@ def evaluate(
     data_source: str | None = None,
     *,
     task: str | Sequence[str] = (),
-    domains: str | None = None,
+    datasets: str | None = None,
     split: str | Path | ConceptSplit | None = None,
     out: str | Path | None = None,
     cfg: config.TaskSettings | None = None,
@@ -159,7 +159,7 @@ def evaluate(
         data_source: the images.
         task: one or several of ``config.OFFERED``; default ``unseen`` under a split (5-fold cross-validation on
             the held-out classes), else ``linear``.
-        domains: a folder of data sets, each evaluated.
+        datasets: a folder of data sets, each evaluated.
         split: default: the run's own, for the tasks that need one.
         out: default ``RUN/evaluation``, or ``NAME-evaluation`` here.
         cfg: the tasks' settings; its ``tasks`` are not read.
@@ -180,7 +180,7 @@ def evaluate(
     from slmlp.experiments import single
 
     tasks = (task,) if isinstance(task, str) else tuple(task)
-    return single.evaluate(encoder, data_source, domains, split, tasks, out, cfg or config.TaskSettings())
+    return single.evaluate(encoder, data_source, datasets, split, tasks, out, cfg or config.TaskSettings())
 
 
 def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> ImageCache:

@@ -19,11 +19,11 @@ COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence
 class DataCommand:
     """List the data sets that are known, download one, or check a copy for damage.
 
-    `slmlp data list --domains DIR` also shows which of them lie in DIR. `slmlp data get NAME` downloads into DIR where
+    `slmlp data list --datasets DIR` also shows which of them lie in DIR. `slmlp data get NAME` downloads into DIR where
     licence and checksums allow it, and else says what to fetch by hand. `slmlp data check NAME PATH` examines a copy of
     a known data set, `slmlp data check PATH` any folder or tar of images; exit code 1 says that something is wrong.
 
-    Example: `slmlp data get EuroSAT --domains my-domains`, then `slmlp data check EuroSAT my-domains/EuroSAT`
+    Example: `slmlp data get EuroSAT --datasets my-datasets`, then `slmlp data check EuroSAT my-datasets/EuroSAT`
     """
 
     action: Annotated[Literal["list", "get", "check"], tyro.conf.Positional]
@@ -32,8 +32,8 @@ class DataCommand:
     """A data set by name; for `check` also a path alone, or `folder` for images of your own."""
     path: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
     """What to check: a folder or a tar."""
-    domains: str | None = None
-    """Folder of data sets: what `list` looks through, and where `get` puts them (default there: `domains`)."""
+    datasets: str | None = None
+    """Folder of data sets: what `list` looks through, and where `get` puts them (default there: `datasets`)."""
     accept_terms: bool = False
     """For `get`: agree to the terms of a data set that is not under an open licence."""
     quick: bool = False
@@ -62,7 +62,7 @@ class DataCommand:
         from slmlp.cli.catalogue import show_table
         from slmlp.data import published
 
-        there = published.find(self.domains, self._options()) if self.domains is not None else []
+        there = published.find(self.datasets, self._options()) if self.datasets is not None else []
         if self.markdown:
             print(markdown())
             return 0
@@ -73,21 +73,21 @@ class DataCommand:
             return 0
         show_table(COLUMNS, overview())
         run = [entry.name for entry in published.ENTRIES.values() if entry.run_on_archive]
-        print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/domains.md")
-        if self.domains is None:
+        print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md")
+        if self.datasets is None:
             print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
             return 0
         rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in there]
-        show_table((f"in {self.domains}", "", ""), rows)
+        show_table((f"in {self.datasets}", "", ""), rows)
         lacking = published.missing(there)
-        print(f"missing of the twelve: {', '.join(lacking) or 'none'}")
+        print(f"missing of Islam et al. 2021: {', '.join(lacking) or 'none'}")
         return 0
 
     def _get(self, name: str) -> int:
         from slmlp.data import published
         from slmlp.data.published import fetch
 
-        entry, parent = published.get(name), Path(self.domains or "domains").expanduser()
+        entry, parent = published.get(name), Path(self.datasets or "datasets").expanduser()
         if entry.fetch is None:
             print(fetch.by_hand(entry, parent))
             return 1

@@ -35,7 +35,7 @@ class Evaluate:
 
     Example: `slmlp evaluate my-run MY_IMAGES --task unseen`;
     `slmlp evaluate timm:resnet50@weights.safetensors OTHER_IMAGES --task linear knn fewshot`;
-    `slmlp evaluate my-run --domains DIR`
+    `slmlp evaluate my-run --datasets DIR`
     """
 
     encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
@@ -43,7 +43,7 @@ class Evaluate:
     of features."""
     data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
     """The images; a file of features needs none."""
-    domains: str | None = None
+    datasets: str | None = None
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
     task: Annotated[
         tuple[str, ...], tyro.conf.arg(help=config.tasks_help("Default: `unseen` under a split, else `linear`."))
@@ -63,7 +63,7 @@ class Evaluate:
         from slmlp.runtime import processes
 
         rows = api.evaluate(
-            self.encoder, self.data, domains=self.domains, task=self.task, split=self.split, out=self.out,
+            self.encoder, self.data, datasets=self.datasets, task=self.task, split=self.split, out=self.out,
             cfg=dataclasses.replace(self.settings, data=self.options),
         )  # fmt: skip
         several = len({row.data for row in rows}) > 1
@@ -81,7 +81,7 @@ class Evaluate:
 class SuiteCommand:
     """Many encoders on many data sets, untrained ones beside them: one results file, a verdict, a page. Resumable.
 
-    Example: `slmlp suite runs/sl-seed* runs/sl-mlp-seed* --domains DIR --out my-suite`;
+    Example: `slmlp suite runs/sl-seed* runs/sl-mlp-seed* --datasets DIR --out my-suite`;
     `slmlp suite sl=run-a mlp=run-b timm:resnet50 MY_IMAGES.tar ...` names encoders with NAME=.
     Runs of one method are its seeds; the first encoder named is the baseline of every difference.
     """
@@ -90,7 +90,7 @@ class SuiteCommand:
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`; NAME=ENCODER."""
     out: str
     """Folder of the suite; what it holds already is not done again."""
-    domains: str | None = None
+    datasets: str | None = None
     """Folder of data sets: folders or tars of class folders; known ones (`slmlp data list`) under their protocol."""
     also: tuple[str, ...] = ()
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
@@ -114,7 +114,7 @@ class SuiteCommand:
 
         cfg = dataclasses.replace(self.suite, data=self.options)
         page = suite.suite(
-            self.encoders, self.out, domains_folder=self.domains, sources=self.also, split=self.split, cfg=cfg
+            self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=cfg
         )
         print_tables(Path(self.out))
         for sentence in files.read_json(Path(self.out) / "verdict.json")["sentences"]:

@@ -28,14 +28,14 @@ from slmlp.train.run import Run
 
 
 def evaluate(
-    encoder: str | Path, data_source: str | None, domains: str | None, split: str | Path | ConceptSplit | None,
+    encoder: str | Path, data_source: str | None, datasets: str | None, split: str | Path | ConceptSplit | None,
     tasks: Sequence[str], out: str | Path | None, cfg: config.TaskSettings,
 ) -> list[Result]:  # fmt: skip
     """See ``api.evaluate``."""
     source = str(encoder)
     if source.endswith(".npz"):
-        if data_source is not None or domains is not None:
-            raise SlmlpError(f"{source} is a file of features: it takes no DATA and no --domains")
+        if data_source is not None or datasets is not None:
+            raise SlmlpError(f"{source} is a file of features: it takes no DATA and no --datasets")
         tasks = tuple(tasks) or ("linear",)
         return evaluate_file(Path(source), tasks, Path(out or f"{slug(Path(source).stem)}-evaluation"), cfg)
     check_tasks(tasks or ("linear",))
@@ -43,14 +43,14 @@ def evaluate(
     with distributed.joined():
         contender, opened, own_split = rank_by_rank(lambda: _opened(source, split, cfg))
         tasks = tuple(tasks) or _default(own_split if data_source is not None else None)
-        sets, _ = rank_by_rank(lambda: data_sets(domains, [data_source] if data_source else [], cfg.data))
+        sets, _ = rank_by_rank(lambda: data_sets(datasets, [data_source] if data_source else [], cfg.data))
         needed = any(TASKS[task].needs_split for task in tasks)
         used = own_split if split is not None or needed else None
         if needed and used is None:
             raise SlmlpError(
                 f"{source} was trained without a split: give one with --split, so that classes are held out"
             )
-        if domains is None and used is None:
+        if datasets is None and used is None:
             say(describe(opened))
         engine = Engine(folder, cfg)
         return [row for one in sets for row in _evaluate_on(one, contender, opened, used, tasks, engine, cfg)]

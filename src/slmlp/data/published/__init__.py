@@ -1,24 +1,24 @@
 """Data sets under published protocols: entries that say how each lies on disk, and one piece of code that reads them.
 
-``open_domain`` opens one by name or folder, ``find`` lists what a folder of data sets holds.
+``open_dataset`` opens one by name or folder, ``find`` lists what a folder of data sets holds.
 """
 
 from __future__ import annotations
 
 from slmlp.data.published.entry import Draw, Entry
 from slmlp.data.published.registry import ENTRIES, get, known
-from slmlp.data.published.suite import TEST_SHARE, Domain, find, missing, open_domain, open_found
+from slmlp.data.published.suite import TEST_SHARE, FoundDataset, find, missing, open_dataset, open_found
 
 __all__ = [
     "ENTRIES",
     "TEST_SHARE",
-    "Domain",
     "Draw",
     "Entry",
+    "FoundDataset",
     "find",
     "get",
     "known",
     "missing",
-    "open_domain",
+    "open_dataset",
     "open_found",
 ]

@@ -111,7 +111,7 @@ class Entry:
 
     name: str
     title: str
-    suite: Literal["twelve", "more"]
+    suite: Literal["islam2021", "ericsson2021-trex", "other"]
     classes: int
     images: int
     """Images that the protocol uses."""

@@ -127,7 +127,7 @@ def torchvision_root(entry: Entry, layout: Torchvision, path: Path, options: Dat
     if place == inner[0] and not packed:
         return folder
     key = files.sha256(f"{place}\t{layout.at}\t{[stamp(place / f'{m}.gz') for m in packed]}".encode())[:16]
-    root = (scratch(options) / "domains" / key).absolute()
+    root = (scratch(options) / "datasets" / key).absolute()
     target = root.joinpath(*steps)
     if not packed:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from slmlp.data.published.entry import Entry
-from slmlp.data.published.more import MORE
-from slmlp.data.published.twelve import TWELVE
+from slmlp.data.published.ericsson2021_trex import ERICSSON2021_TREX
+from slmlp.data.published.islam2021 import ISLAM2021
 from slmlp.runtime.errors import unknown
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*TWELVE, *MORE)}
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*ISLAM2021, *ERICSSON2021_TREX)}
 
 
 def spelling(name: str) -> str:

@@ -23,7 +23,7 @@ _DEFAULT = DataOptions()
 
 
 @dataclass(frozen=True)
-class Domain:
+class FoundDataset:
     """A data set that lies in a folder of them."""
 
     name: str
@@ -39,7 +39,7 @@ class Domain:
         return "accuracy" if self.entry is None else self.entry.metric
 
 
-def find(folder: str | Path, options: DataOptions = _DEFAULT) -> list[Domain]:
+def find(folder: str | Path, options: DataOptions = _DEFAULT) -> list[FoundDataset]:
     """Return the data sets in a folder: each of its folders and tars, by name.
 
     One that bears the name of an entry, in any common spelling, is that entry; any other is data of the user's own, in
@@ -48,36 +48,36 @@ def find(folder: str | Path, options: DataOptions = _DEFAULT) -> list[Domain]:
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise SlmlpError(f"--domains {folder}: expected a folder of data sets, found {_state(root)}")
+        raise SlmlpError(f"--datasets {folder}: expected a folder of data sets, found {_state(root)}")
     children = [p for p in sorted(root.iterdir()) if not p.name.startswith(".") and (p.is_dir() or is_tar(p))]
     if not children:
-        raise SlmlpError(f"--domains {folder} holds no data set: expected folders or tars, one a data set")
-    found: list[Domain] = []
+        raise SlmlpError(f"--datasets {folder} holds no data set: expected folders or tars, one a data set")
+    found: list[FoundDataset] = []
     for path in children:
         entry = known(stem(path))
         name = stem(path) if entry is None else entry.name
         same = next((other for other in found if other.name == name), None)
         problem = None if same is None else f"{path} is the same data set as {same.path}: keep one of them"
-        found.append(Domain(name, path, entry, problem or _problem(entry, path, options)))
+        found.append(FoundDataset(name, path, entry, problem or _problem(entry, path, options)))
     return found
 
 
-def missing(found: Sequence[Domain], suite: str = "twelve") -> tuple[str, ...]:
+def missing(found: Sequence[FoundDataset], suite: str = "islam2021") -> tuple[str, ...]:
     """Return the names of a suite's data sets that are not there, or cannot be opened."""
-    there = {domain.name for domain in found if domain.problem is None}
+    there = {dataset.name for dataset in found if dataset.problem is None}
     return tuple(name for name, entry in ENTRIES.items() if entry.suite == suite and name not in there)
 
 
-def open_found(domain: Domain, options: DataOptions = _DEFAULT) -> ImageSet:
+def open_found(dataset: FoundDataset, options: DataOptions = _DEFAULT) -> ImageSet:
     """Return the images of a data set that ``find`` found, in the parts of its protocol."""
-    if domain.problem is not None:
-        raise SlmlpError(domain.problem)
-    if domain.entry is not None:
-        return opening.open_entry(domain.entry, domain.path, options)
-    return ensure_test_part(load(str(domain.path), options), TEST_SHARE, 0)
+    if dataset.problem is not None:
+        raise SlmlpError(dataset.problem)
+    if dataset.entry is not None:
+        return opening.open_entry(dataset.entry, dataset.path, options)
+    return ensure_test_part(load(str(dataset.path), options), TEST_SHARE, 0)
 
 
-def open_domain(name_or_path: str | Path, options: DataOptions = _DEFAULT, root: str | Path | None = None) -> ImageSet:
+def open_dataset(name_or_path: str | Path, options: DataOptions = _DEFAULT, root: str | Path | None = None) -> ImageSet:
     """Return the images of a data set in the parts of its protocol.
 
     A name is looked up in the folder ``root`` or, without one, among the files that torchvision keeps. A path (or a
@@ -94,7 +94,7 @@ def open_domain(name_or_path: str | Path, options: DataOptions = _DEFAULT, root:
         raise SlmlpError(f"{text} is not in {root}: 'slmlp data get {text}' says where to get it")
     if os.path.lexists(path):
         entry = known(stem(path)) if path.is_dir() or is_tar(path) else None
-        return open_found(Domain(stem(path) if entry is None else entry.name, path, entry), options)
+        return open_found(FoundDataset(stem(path) if entry is None else entry.name, path, entry), options)
     if os.sep in text:
         raise SlmlpError(f"data {text!r} does not exist: expected a folder, a tar, or the name of a data set")
     entry = get(text)
@@ -105,21 +105,21 @@ def open_domain(name_or_path: str | Path, options: DataOptions = _DEFAULT, root:
         if kept.is_dir() and (entry.fetch is not None or isinstance(entry.layout, Torchvision)):
             return opening.open_entry(entry, kept, options)
     raise SlmlpError(
-        f"{entry.name} is not here: give its folder, or --domains and the folder that it lies in; 'slmlp data get "
+        f"{entry.name} is not here: give its folder, or --datasets and the folder that it lies in; 'slmlp data get "
         f"{entry.name}' says where to get it"
     )
 
 
-def _in_folder(name: str, root: Path) -> Domain | None:
+def _in_folder(name: str, root: Path) -> FoundDataset | None:
     """Return the data set of a name in a folder, without looking into the others."""
     if not root.is_dir():
-        raise SlmlpError(f"--domains {root}: expected a folder of data sets, found {_state(root)}")
+        raise SlmlpError(f"--datasets {root}: expected a folder of data sets, found {_state(root)}")
     entry = known(name)
     for path in sorted(root.iterdir()):
         if path.is_dir() or is_tar(path):
             same = stem(path) == name if entry is None else known(stem(path)) is entry
             if same:
-                return Domain(name if entry is None else entry.name, path, entry)
+                return FoundDataset(name if entry is None else entry.name, path, entry)
     return None
 
 

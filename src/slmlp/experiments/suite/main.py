@@ -32,12 +32,12 @@ class DataSet:
 
     name: str
     source: str  # as the user gave it
-    domain: published.Domain | None = None  # where it was found in a folder of data sets
+    found: published.FoundDataset | None = None  # where it was found in a folder of data sets
 
     def open(self, options: config.DataOptions) -> ImageSet:
         """Return the images with a training and a test part."""
-        if self.domain is not None:
-            return published.open_found(self.domain, options)
+        if self.found is not None:
+            return published.open_found(self.found, options)
         images = data.load(self.source, options)
         if images.several(options.label_separator) and not images.has_test_part:
             raise SlmlpError(
@@ -50,7 +50,7 @@ def suite(
     encoders: Sequence[str],
     out: str | Path,
     *,
-    domains_folder: str | None = None,
+    datasets: str | None = None,
     sources: Sequence[str] = (),
     split: str | Path | None = None,
     cfg: config.Suite | None = None,
@@ -62,7 +62,7 @@ def suite(
             (``encoders.sources``), each as it is or as NAME=ENCODER. Runs of one method are its seeds. The first one's
             name is the baseline of every difference.
         out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
-        domains_folder: folder of data sets: folders or tars, known ones under their protocol.
+        datasets: folder of data sets: folders or tars, known ones under their protocol.
         sources: data sets beside those, each as ``data.load`` takes it.
         split: file of held-out classes, for the tasks that need one; data sets without its classes are refused.
         cfg: tasks and their settings.
@@ -75,7 +75,7 @@ def suite(
     check_tasks(cfg.tasks)
     if not encoders:
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
-    sets, missing = data_sets(domains_folder, sources, cfg.data)
+    sets, missing = data_sets(datasets, sources, cfg.data)
     _check_split(cfg.tasks, split)
     held = ConceptSplit.load(Path(split)) if split else None
     found = contenders(encoders)
@@ -96,7 +96,7 @@ def suite(
                 calibrate_norms(encoder, opened.image_cache, opened.of("train"), opened.features_cache)
             source = EncoderSource(opened, encoder, cfg.extraction, contender.projector(encoder))
             engine.run(contender.subject(encoder), source, cfg.tasks)
-    command = summary.suite_command(encoders, folder, domains_folder, sources, str(split) if split else None, cfg)
+    command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, everyone, described, facts, missing, started, command)
     return report.write_suite(folder)
 
@@ -104,21 +104,21 @@ def suite(
 def data_sets(
     folder: str | None, sources: Sequence[str], options: config.DataOptions
 ) -> tuple[list[DataSet], tuple[str, ...]]:
-    """Return the data sets that were asked for, each under a name of its own, and those of the twelve not there."""
+    """Return the data sets asked for, each under its own name, and the names of Islam et al. 2021 that are missing."""
     found: list[DataSet] = []
     missing: tuple[str, ...] = ()
     if folder is not None:
         listed = published.find(folder, options)
-        for domain in listed:
-            if domain.problem is not None:
-                say(f"warning: {domain.name} is left out: {domain.problem}")
+        for dataset in listed:
+            if dataset.problem is not None:
+                say(f"warning: {dataset.name} is left out: {dataset.problem}")
             else:
-                found.append(DataSet(domain.name, str(domain.path), domain))
-        known = any(domain.entry is not None for domain in listed)
+                found.append(DataSet(dataset.name, str(dataset.path), dataset))
+        known = any(dataset.entry is not None for dataset in listed)
         missing = published.missing(listed) if known else ()
     found += [DataSet(_short(source), source) for source in sources]
     if not found:
-        raise SlmlpError("no data set to evaluate on: give DATA, or --domains and a folder of data sets")
+        raise SlmlpError("no data set to evaluate on: give DATA, or --datasets and a folder of data sets")
     names = [one.name for one in found]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:

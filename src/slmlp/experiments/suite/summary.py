@@ -143,13 +143,13 @@ def _warnings(rows: Sequence[Result]) -> list[str]:
 
 
 def suite_command(
-    encoders: Sequence[str], out: Path, domains: str | None, sources: Sequence[str], split: str | None,
+    encoders: Sequence[str], out: Path, datasets: str | None, sources: Sequence[str], split: str | None,
     cfg: config.Suite,
 ) -> str:  # fmt: skip
     """Return the command that does this suite again."""
     words = ["slmlp", "suite", *encoders]
-    if domains is not None:
-        words += ["--domains", domains]
+    if datasets is not None:
+        words += ["--datasets", datasets]
     if sources:
         words += ["--also", *sources]
     if split is not None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import domain_miniatures as miniatures
+import dataset_miniatures as miniatures
 from data_images import jpeg, two_classes, write
-from domain_miniatures import pairs
+from dataset_miniatures import pairs
 from slmlp.config import DataOptions
-from slmlp.data.published import ENTRIES, find, get, known, missing, open_domain, open_found, opening
+from slmlp.data.published import ENTRIES, find, get, known, missing, open_dataset, open_found, opening
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -49,7 +49,7 @@ def test_another_layout_is_one_line_with_what_was_expected_and_found(name, tmp_p
     files, found = WRONG[name]
     write(tmp_path / name, files)
     with pytest.raises(SlmlpError) as caught:
-        open_domain(tmp_path / name, options)
+        open_dataset(tmp_path / name, options)
     text = str(caught.value)
     assert f"is not laid out as {name}: expected {get(name).on_disk}; found" in text
     assert found in text
@@ -96,7 +96,7 @@ def test_common_spellings(word, name):
 
 
 def test_a_folder_of_data_sets(tmp_path, options, small):
-    root = tmp_path / "domains"
+    root = tmp_path / "datasets"
     miniatures.make("EuroSAT", root / "eurosat")
     miniatures.make("SVHN", root / "SVHN")
     write(root / "ISIC", two_classes())
@@ -109,7 +109,7 @@ def test_a_folder_of_data_sets(tmp_path, options, small):
     write(tmp_path / "own", two_classes(each=10))
     with tarfile.open(root / "own.tar.xz", "w:xz") as tar:
         tar.add(tmp_path / "own", "own")
-    found = {domain.name: domain for domain in find(root, options)}
+    found = {dataset.name: dataset for dataset in find(root, options)}
     assert list(found) == ["ISIC", "SVHN", "EuroSAT", "mine", "notes", "own", "Sketch"]
     assert {name for name, d in found.items() if d.entry is not None} == {"ISIC", "SVHN", "EuroSAT", "Sketch"}
     assert "is not laid out as ISIC" in found["ISIC"].problem
@@ -128,31 +128,31 @@ def test_a_folder_of_data_sets(tmp_path, options, small):
 
 
 def test_opening_by_name_and_by_path(tmp_path, options, small):
-    root = tmp_path / "domains"
+    root = tmp_path / "datasets"
     miniatures.make("EuroSAT", root / "euro_sat")
-    by_name, by_path = open_domain("EuroSAT", options, root), open_domain(root / "euro_sat", options)
+    by_name, by_path = open_dataset("EuroSAT", options, root), open_dataset(root / "euro_sat", options)
     assert pairs(by_name) == pairs(by_path)
     with pytest.raises(SlmlpError, match=r"ISIC is not in .*'slmlp data get ISIC' says where to get it"):
-        open_domain("ISIC", options, root)
+        open_dataset("ISIC", options, root)
     with pytest.raises(SlmlpError, match="ISIC is not here: give its folder"):
-        open_domain("ISIC", options)
+        open_dataset("ISIC", options)
     with pytest.raises(SlmlpError, match="does not exist"):
-        open_domain(tmp_path / "nothing", options)
+        open_dataset(tmp_path / "nothing", options)
     kept = tmp_path / "cache" / "torchvision"
     miniatures.make("EuroSAT", kept / "eurosat")
     miniatures.make("DTD", kept / "dtd")
-    assert pairs(open_domain("eurosat", options)) == pairs(by_name)
-    assert len(open_domain("DTD", options)) == 6
+    assert pairs(open_dataset("eurosat", options)) == pairs(by_name)
+    assert len(open_dataset("DTD", options)) == 6
 
 
 def test_limits_hold_for_entries_too(tmp_path, options, small):
     folder = miniatures.make("EuroSAT", tmp_path / "EuroSAT")
-    images = open_domain(folder, dataclasses.replace(options, images_per_class=2))
+    images = open_dataset(folder, dataclasses.replace(options, images_per_class=2))
     assert Counter(images.parts.tolist()) == {"train": 6, "test": 9}
 
 
 def test_two_copies_of_one_data_set_and_empty_folders(tmp_path, options, small):
-    root = tmp_path / "domains"
+    root = tmp_path / "datasets"
     for name in ("EuroSAT", "eurosat"):
         miniatures.make("EuroSAT", root / name)
     first, second = find(root, options)
@@ -171,4 +171,4 @@ def test_real_images_of_ones_own(options):
     assert {d.entry for d in found} == {None}  # pacs-sketch and omniglot-small are not the published sets
     images = open_found(next(d for d in found if d.name == "flowers5"), options)
     assert Counter(images.parts.tolist()) == {"train": 1400, "test": 600}
-    assert missing(found) == tuple(name for name, entry in ENTRIES.items() if entry.suite == "twelve")
+    assert missing(found) == tuple(name for name, entry in ENTRIES.items() if entry.suite == "islam2021")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torchvision
 
-import domain_miniatures as miniatures
+import dataset_miniatures as miniatures
 from data_images import write
 from slmlp.cli import main
 from slmlp.config import DataOptions
@@ -65,13 +65,13 @@ FILES = {n: c for n, c in miniatures.FILES["Omniglot"]().items() if n.startswith
 def test_a_download_is_whole_and_comes_once(tmp_path, serve, options):
     archive = serve(FILES)
     entry = miniatures.entry("Omniglot")
-    there = fetch.fetch(entry, tmp_path / "domains", options)
-    assert there == tmp_path / "domains" / "Omniglot"
-    assert [p.name for p in (tmp_path / "domains").iterdir()] == ["Omniglot"]
-    (found,) = find(tmp_path / "domains", options)
+    there = fetch.fetch(entry, tmp_path / "datasets", options)
+    assert there == tmp_path / "datasets" / "Omniglot"
+    assert [p.name for p in (tmp_path / "datasets").iterdir()] == ["Omniglot"]
+    (found,) = find(tmp_path / "datasets", options)
     assert found.name == "Omniglot"
     archive.unlink()
-    assert fetch.fetch(entry, tmp_path / "domains", options) == there
+    assert fetch.fetch(entry, tmp_path / "datasets", options) == there
 
 
 def test_a_broken_download_leaves_nothing_that_looks_whole(tmp_path, serve, options):
@@ -80,20 +80,20 @@ def test_a_broken_download_leaves_nothing_that_looks_whole(tmp_path, serve, opti
     archive.write_bytes(good[:-50])
     entry = miniatures.entry("Omniglot")
     with pytest.raises(SlmlpError, match=r"Omniglot cannot be downloaded .*run the same command again"):
-        fetch.fetch(entry, tmp_path / "domains", options)
-    assert not (tmp_path / "domains" / "Omniglot").exists()
+        fetch.fetch(entry, tmp_path / "datasets", options)
+    assert not (tmp_path / "datasets" / "Omniglot").exists()
     archive.write_bytes(good)
-    assert fetch.fetch(entry, tmp_path / "domains", options).is_dir()
+    assert fetch.fetch(entry, tmp_path / "datasets", options).is_dir()
 
 
 def test_an_unpacking_that_was_interrupted_is_done_again(tmp_path, serve, options):
     archive = serve(FILES)
-    entry, partial = miniatures.entry("Omniglot"), tmp_path / "domains" / ".Omniglot.partial"
+    entry, partial = miniatures.entry("Omniglot"), tmp_path / "datasets" / ".Omniglot.partial"
     half = {f"omniglot-py/{n}": c for n, c in list(FILES.items())[:20]}
     write(partial, {**half, "omniglot-py/images_evaluation.zip": archive.read_bytes()})
     torchvision.datasets.Omniglot(partial, background=False, download=True)  # which takes the half for the whole
     assert len(list(partial.rglob("*.png"))) == 20
-    assert len(list(fetch.fetch(entry, tmp_path / "domains", options).rglob("*.png"))) == 60
+    assert len(list(fetch.fetch(entry, tmp_path / "datasets", options).rglob("*.png"))) == 60
 
 
 def test_whole_archives_are_kept_and_what_they_unpacked_to_is_not(tmp_path):
@@ -106,14 +106,14 @@ def test_whole_archives_are_kept_and_what_they_unpacked_to_is_not(tmp_path):
 def test_counts_that_are_not_published_keep_the_name_away(tmp_path, serve, options):
     serve(dict(list(FILES.items())[:40]))
     with pytest.raises(SlmlpError, match="expected 3 classes, found 2"):
-        fetch.fetch(miniatures.entry("Omniglot"), tmp_path / "domains", options)
-    assert not (tmp_path / "domains" / "Omniglot").exists()
+        fetch.fetch(miniatures.entry("Omniglot"), tmp_path / "datasets", options)
+    assert not (tmp_path / "datasets" / "Omniglot").exists()
 
 
 def test_what_is_there_is_never_touched(tmp_path, options):
-    mine = write(tmp_path / "domains" / "Omniglot", {"mine.txt": b"x"})
+    mine = write(tmp_path / "datasets" / "Omniglot", {"mine.txt": b"x"})
     with pytest.raises(SlmlpError, match="is not laid out as Omniglot"):
-        fetch.fetch(miniatures.entry("Omniglot"), tmp_path / "domains", options)
+        fetch.fetch(miniatures.entry("Omniglot"), tmp_path / "datasets", options)
     assert [p.name for p in mine.iterdir()] == ["mine.txt"]
 
 
@@ -152,7 +152,7 @@ def test_members_that_lead_out_of_the_folder_are_refused(tmp_path, monkeypatch, 
 
 
 def test_terms_are_agreed_to_first(tmp_path, capsys):
-    assert main(["data", "get", "SVHN", "--domains", str(tmp_path)]) == 2
+    assert main(["data", "get", "SVHN", "--datasets", str(tmp_path)]) == 2
     shown = capsys.readouterr().err
     assert "the terms of SVHN: non-commercial use only" in shown
     assert "--accept-terms" in shown
@@ -161,7 +161,7 @@ def test_terms_are_agreed_to_first(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.fetch is None])
 def test_what_cannot_be_downloaded_is_explained(name, tmp_path, capsys):
-    assert main(["data", "get", name, "--domains", str(tmp_path)]) == 1
+    assert main(["data", "get", name, "--datasets", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
     assert get(name).where in shown
     assert str(tmp_path / name) in shown
@@ -186,11 +186,11 @@ def test_the_list(tmp_path, capsys):
     assert main(["data", "list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ENTRIES)
-    assert main(["data", "list", "--domains", str(tmp_path), "--cache-dir", str(tmp_path / "c")]) == 0
+    assert main(["data", "list", "--datasets", str(tmp_path), "--cache-dir", str(tmp_path / "c")]) == 0
     shown = capsys.readouterr().out
     assert "is not EuroSAT as published" in " ".join(shown.split())
-    assert "missing of the twelve: ChestX, CropDisease" in shown
-    assert main(["data", "list", "--json", "--domains", str(tmp_path)]) == 0
+    assert "missing of Islam et al. 2021: ChestX, CropDisease" in shown
+    assert main(["data", "list", "--json", "--datasets", str(tmp_path)]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [d["name"] for d in listed["data_sets"]] == list(ENTRIES)
     assert listed["there"][0]["known"] is True

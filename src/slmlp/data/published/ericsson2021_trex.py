@@ -1,4 +1,4 @@
-"""Data sets beside the twelve: those of t-ReX (ICLR 2023) and of Ericsson et al. (CVPR 2021), and Fashion-MNIST.
+"""Data sets of Ericsson et al. (CVPR 2021) and of t-ReX (ICLR 2023) that Islam et al. do not have, and Fashion-MNIST.
 
 Sources: [tv] torchvision 0.29's class; [ssl] github.com/linusericsson/ssl-transfer (parts, metrics, 11 sets); [trex]
 the counts that its paper and data cards give.
@@ -11,8 +11,8 @@ from slmlp.data.published.entry import Draw, Entry, Fetch, Folders, Lists, Torch
 _NO_LICENCE = "none stated"
 
 AIRCRAFT = Entry(
-    name="Aircraft", title="aircraft variants (FGVC-Aircraft 2013b)", suite="more", classes=100, images=10_000,
-    train=6_667, test=3_333,
+    name="Aircraft", title="aircraft variants (FGVC-Aircraft 2013b)", suite="ericsson2021-trex", classes=100,
+    images=10_000, train=6_667, test=3_333,
     layout=Torchvision(
         "FGVCAircraft", at="fgvc-aircraft-2013b",
         marks=("data/images", "data/variants.txt", "data/images_variant_trainval.txt", "data/images_variant_test.txt"),
@@ -25,8 +25,8 @@ AIRCRAFT = Entry(
 )  # fmt: skip
 
 CALTECH101 = Entry(
-    name="Caltech101", title="objects (without the background class)", suite="more", classes=101, images=8_677,
-    train=3_030, test=5_647,
+    name="Caltech101", title="objects (without the background class)", suite="ericsson2021-trex", classes=101,
+    images=8_677, train=3_030, test=5_647,
     layout=Folders(inside="101_ObjectCategories", skip=("BACKGROUND_Google",)),
     on_disk="101_ObjectCategories/<class>/image_*.jpg", draw=Draw(number=30),
     protocol="30 of each class / the rest, drawn with RandomState(0)",
@@ -41,8 +41,8 @@ CALTECH101 = Entry(
 )  # fmt: skip
 
 CARS = Entry(
-    name="Cars", title="car models (Stanford Cars)", suite="more", classes=196, images=16_185, train=8_144, test=8_041,
-    layout=Torchvision(
+    name="Cars", title="car models (Stanford Cars)", suite="ericsson2021-trex", classes=196, images=16_185, train=8_144,
+    test=8_041, layout=Torchvision(
         "StanfordCars", at="stanford_cars",
         marks=(
             "devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat", "cars_train",
@@ -57,7 +57,8 @@ CARS = Entry(
 )  # fmt: skip
 
 CIFAR10 = Entry(
-    name="CIFAR10", title="small objects", suite="more", classes=10, images=60_000, train=50_000, test=10_000,
+    name="CIFAR10", title="small objects", suite="ericsson2021-trex", classes=10, images=60_000, train=50_000,
+    test=10_000,
     layout=Torchvision("CIFAR10", at="cifar-10-batches-py", marks=("data_batch_1", "test_batch", "batches.meta")),
     on_disk="cifar-10-batches-py/data_batch_1 to _5, test_batch, batches.meta", draw=None,
     protocol="train / test (Ericsson et al. 2021)", where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE,
@@ -66,8 +67,8 @@ CIFAR10 = Entry(
 )  # fmt: skip
 
 CIFAR100 = Entry(
-    name="CIFAR100", title="small objects", suite="more", classes=100, images=60_000, train=50_000, test=10_000,
-    layout=Torchvision("CIFAR100", at="cifar-100-python", marks=("train", "test", "meta")),
+    name="CIFAR100", title="small objects", suite="ericsson2021-trex", classes=100, images=60_000, train=50_000,
+    test=10_000, layout=Torchvision("CIFAR100", at="cifar-100-python", marks=("train", "test", "meta")),
     on_disk="cifar-100-python/train, test, meta", draw=None, protocol="train / test (Ericsson et al. 2021)",
     where="cs.toronto.edu/~kriz/cifar.html", licence=_NO_LICENCE, source="[tv]", each=600,
     aliases=("cifar100python",), fetch=Fetch("CIFAR100", terms="no licence is stated; the pictures are from the web"),
@@ -75,7 +76,7 @@ CIFAR100 = Entry(
 )  # fmt: skip
 
 FASHION_MNIST = Entry(
-    name="FashionMNIST", title="clothes, grey, 28x28", suite="more", classes=10, images=70_000, train=60_000,
+    name="FashionMNIST", title="clothes, grey, 28x28", suite="other", classes=10, images=70_000, train=60_000,
     test=10_000,
     layout=Torchvision(
         "FashionMNIST", at="FashionMNIST/raw",
@@ -91,7 +92,7 @@ FASHION_MNIST = Entry(
 )  # fmt: skip
 
 FOOD101 = Entry(
-    name="Food101", title="dishes", suite="more", classes=101, images=101_000, train=75_750, test=25_250,
+    name="Food101", title="dishes", suite="ericsson2021-trex", classes=101, images=101_000, train=75_750, test=25_250,
     layout=Torchvision("Food101", at="food-101", marks=("images", "meta/train.json", "meta/test.json")),
     on_disk="food-101/images/<class>/*.jpg; food-101/meta/train.json, test.json", draw=None,
     protocol="train / test (t-ReX; Ericsson et al. 2021)", where="data.vision.ee.ethz.ch/cvl/datasets_extra/food-101",
@@ -102,8 +103,8 @@ FOOD101 = Entry(
 )  # fmt: skip
 
 PETS = Entry(
-    name="Pets", title="breeds of cats and dogs (Oxford-IIIT Pet)", suite="more", classes=37, images=7_349, train=3_680,
-    test=3_669,
+    name="Pets", title="breeds of cats and dogs (Oxford-IIIT Pet)", suite="ericsson2021-trex", classes=37, images=7_349,
+    train=3_680, test=3_669,
     layout=Torchvision(
         "OxfordIIITPet", at="oxford-iiit-pet", marks=("images", "annotations/trainval.txt", "annotations/test.txt")
     ),
@@ -115,7 +116,7 @@ PETS = Entry(
 )  # fmt: skip
 
 SUN397 = Entry(
-    name="SUN397", title="scenes", suite="more", classes=397, images=39_700, train=19_850, test=19_850,
+    name="SUN397", title="scenes", suite="ericsson2021-trex", classes=397, images=39_700, train=19_850, test=19_850,
     layout=Lists(train="Training_01.txt", test="Testing_01.txt", skip=1),
     on_disk="SUN397/a/abbey/sun_*.jpg, ...; Training_01.txt and Testing_01.txt of Partitions.zip, beside or inside it",
     draw=None, protocol="first of the ten official partitions, 50 / 50 of each class (t-ReX; Ericsson et al. 2021)",
@@ -124,7 +125,8 @@ SUN397 = Entry(
     source="[tv] (a/abbey/sun_*.jpg); [ssl] datasets/sun397.py (Training_01.txt, lines /a/abbey/sun_*.jpg); [trex]",
     each=100,
     unconfirmed=("the licence",),
-    notes=("Islam et al.'s code draws 70/30 from all 108,754 images instead; it is none of their twelve",),
+    notes=(("Islam et al.'s code draws 70/30 from all 108,754 images instead; it is not one of the data sets of their "
+            "suite"),),
 )  # fmt: skip
 
-MORE = (AIRCRAFT, CALTECH101, CARS, CIFAR10, CIFAR100, FASHION_MNIST, FOOD101, PETS, SUN397)
+ERICSSON2021_TREX = (AIRCRAFT, CALTECH101, CARS, CIFAR10, CIFAR100, FASHION_MNIST, FOOD101, PETS, SUN397)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import domain_miniatures as miniatures
+import dataset_miniatures as miniatures
 from data_images import write
-from domain_miniatures import pairs
+from dataset_miniatures import pairs
 from slmlp.config import DataOptions
 from slmlp.data.published import ENTRIES, opening
 from slmlp.data.published.entry import Draw, Torchvision
@@ -35,12 +35,12 @@ def unchecked(monkeypatch):
     miniatures.without_checksums(monkeypatch)
 
 
-def test_there_are_the_twelve_and_more():
-    twelve = ["ChestX", "CropDisease", "DeepWeeds", "DTD", "EuroSAT", "Flowers102", "ISIC", "Kaokore", "Omniglot"]
-    twelve += ["Resisc45", "Sketch", "SVHN"]
-    assert [name for name, entry in ENTRIES.items() if entry.suite == "twelve"] == twelve
-    more = {"Aircraft", "Cars", "Pets", "Food101", "SUN397", "CIFAR10", "CIFAR100", "Caltech101", "FashionMNIST"}
-    assert {name for name, entry in ENTRIES.items() if entry.suite == "more"} == more
+def test_there_are_those_of_islam_2021_and_others():
+    islam2021 = ["ChestX", "CropDisease", "DeepWeeds", "DTD", "EuroSAT", "Flowers102", "ISIC", "Kaokore", "Omniglot"]
+    islam2021 += ["Resisc45", "Sketch", "SVHN"]
+    assert [name for name, entry in ENTRIES.items() if entry.suite == "islam2021"] == islam2021
+    others = {"Aircraft", "Cars", "Pets", "Food101", "SUN397", "CIFAR10", "CIFAR100", "Caltech101", "FashionMNIST"}
+    assert {name for name, entry in ENTRIES.items() if entry.suite != "islam2021"} == others
     assert set(miniatures.FILES) == set(ENTRIES)
 
 
@@ -59,7 +59,7 @@ def test_the_facts_of_an_entry_agree_with_each_other(name):
         assert sum(entry.drawn()) == entry.images
     if entry.draw is not None:
         assert not isinstance(entry.layout, Torchvision)
-    page = (Path(__file__).parents[1] / "docs" / "domains.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
     told = f"> {entry.name} in " in page  # the report printed of the copy, below its command
     assert told == (entry.run_on_archive is not None)
 
@@ -222,7 +222,7 @@ def test_one_image_too_few_in_one_class_is_named(tmp_path, options):
 def test_the_page_says_what_the_entries_say():
     from slmlp.cli.datasets import markdown
 
-    page = (Path(__file__).parents[1] / "docs" / "domains.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
     assert page.rstrip().endswith(markdown()), "run: slmlp data list --markdown"
     assert "Miniatures prove the code, not the archive" in page
     assert {entry.name for entry in ENTRIES.values() if entry.run_on_archive} == {"FashionMNIST"}

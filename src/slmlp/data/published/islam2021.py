@@ -1,4 +1,4 @@
-"""The twelve domains of Islam et al. (ICCV 2021), under the parts that the code of that paper makes.
+"""The data sets of Islam et al. (ICCV 2021), under the parts that the code of that paper makes.
 
 Sources: [broad] github.com/asrafulashiq/transfer_broad (data_loader/: additional_data.py, helper.py, utils_data.py,
 config_path.yaml, download.sh); [cdfsl] github.com/IBM/cdfsl-benchmark; [tv] torchvision 0.29's class.
@@ -13,7 +13,7 @@ _DRAWN = "70/30 of each class, drawn with RandomState(0) (Islam et al. 2021)"
 _RESEARCH = "research use only, as its page says"
 
 CHESTX = Entry(
-    name="ChestX", title="chest X-rays with one of seven findings", suite="twelve", classes=7, images=25_848,
+    name="ChestX", title="chest X-rays with one of seven findings", suite="islam2021", classes=7, images=25_848,
     layout=Labels(
         files=("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv"), image="Image Index", label=("Finding Labels",),
         keep=("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax"),
@@ -37,7 +37,7 @@ CHESTX = Entry(
 )  # fmt: skip
 
 CROPDISEASE = Entry(
-    name="CropDisease", title="leaves, healthy or with a disease (PlantVillage)", suite="twelve", classes=38,
+    name="CropDisease", title="leaves, healthy or with a disease (PlantVillage)", suite="islam2021", classes=38,
     images=54_305, train=43_456, test=10_849, layout=Folders(inside="CropDiseases", parts=True),
     on_disk="CropDiseases/train/<class>/*.JPG and CropDiseases/test/<class>/*.JPG; dataset/train, dataset/test too",
     draw=None, protocol="train and test folders of the archive (Islam et al. 2021)",
@@ -50,7 +50,7 @@ CROPDISEASE = Entry(
 )  # fmt: skip
 
 DEEPWEEDS = Entry(
-    name="DeepWeeds", title="Australian weeds in the field", suite="twelve", classes=9, images=17_509,
+    name="DeepWeeds", title="Australian weeds in the field", suite="islam2021", classes=9, images=17_509,
     layout=Labels(files=("labels.csv",), image="Filename", label=("Species",), folders=("images",)),
     on_disk="labels.csv (or labels/labels.csv); images/*.jpg",
     draw=SEVENTY, protocol=_DRAWN,
@@ -66,7 +66,7 @@ DEEPWEEDS = Entry(
 )  # fmt: skip
 
 DTD = Entry(
-    name="DTD", title="describable textures", suite="twelve", classes=47, images=5_640, train=3_760, test=1_880,
+    name="DTD", title="describable textures", suite="islam2021", classes=47, images=5_640, train=3_760, test=1_880,
     layout=Torchvision(
         "DTD", at="dtd/dtd", marks=("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt")
     ),
@@ -79,7 +79,7 @@ DTD = Entry(
 )  # fmt: skip
 
 EUROSAT = Entry(
-    name="EuroSAT", title="land use from Sentinel-2 (RGB)", suite="twelve", classes=10, images=27_000,
+    name="EuroSAT", title="land use from Sentinel-2 (RGB)", suite="islam2021", classes=10, images=27_000,
     layout=Folders(inside="2750"), on_disk="2750/<class>/*.jpg", draw=SEVENTY, protocol=_DRAWN,
     where="github.com/phelber/EuroSAT: EuroSAT.zip", licence="MIT",
     source="[tv] (2750/<class>); [broad] download.sh",
@@ -92,7 +92,7 @@ EUROSAT = Entry(
 )  # fmt: skip
 
 FLOWERS102 = Entry(
-    name="Flowers102", title="British flowers", suite="twelve", classes=102, images=8_189, train=2_040, test=6_149,
+    name="Flowers102", title="British flowers", suite="islam2021", classes=102, images=8_189, train=2_040, test=6_149,
     layout=Torchvision("Flowers102", at="flowers-102", marks=("jpg", "imagelabels.mat", "setid.mat")),
     on_disk="jpg/image_*.jpg; imagelabels.mat; setid.mat",
     draw=None, protocol="train and valid / test of setid.mat (Islam et al. 2021 as fixed for ICCV)",
@@ -110,7 +110,7 @@ FLOWERS102 = Entry(
 )  # fmt: skip
 
 ISIC = Entry(
-    name="ISIC", title="skin lesions (ISIC 2018 task 3, HAM10000)", suite="twelve", classes=7, images=10_015,
+    name="ISIC", title="skin lesions (ISIC 2018 task 3, HAM10000)", suite="islam2021", classes=7, images=10_015,
     layout=Labels(
         files=("ISIC2018_Task3_Training_GroundTruth.csv",), image="image",
         label=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"), kind="one-hot", suffix=".jpg",
@@ -131,7 +131,7 @@ ISIC = Entry(
 )  # fmt: skip
 
 KAOKORE = Entry(
-    name="Kaokore", title="faces in Japanese paintings: gender and status (version 1.1)", suite="twelve", classes=8,
+    name="Kaokore", title="faces in Japanese paintings: gender and status (version 1.1)", suite="islam2021", classes=8,
     images=7_389, train=6_568, test=821,
     layout=Labels(
         files=("labels.csv",), image="image", label=("gender", "status"), kind="joined", part="set",
@@ -156,7 +156,8 @@ KAOKORE = Entry(
 )  # fmt: skip
 
 OMNIGLOT = Entry(
-    name="Omniglot", title="handwritten characters (evaluation alphabets)", suite="twelve", classes=659, images=13_180,
+    name="Omniglot", title="handwritten characters (evaluation alphabets)", suite="islam2021", classes=659,
+    images=13_180,
     layout=Folders(inside="images_evaluation", depth=2), on_disk="images_evaluation/<alphabet>/<character>/*.png",
     draw=SEVENTY, protocol="14 / 6 of each character, drawn with RandomState(0) (Islam et al. 2021)",
     where="github.com/brendenlake/omniglot: python/images_evaluation.zip", licence="MIT",
@@ -169,7 +170,7 @@ OMNIGLOT = Entry(
 )  # fmt: skip
 
 RESISC45 = Entry(
-    name="Resisc45", title="scenes from the air (NWPU-RESISC45)", suite="twelve", classes=45, images=31_500,
+    name="Resisc45", title="scenes from the air (NWPU-RESISC45)", suite="islam2021", classes=45, images=31_500,
     layout=Folders(inside="NWPU-RESISC45"), on_disk="NWPU-RESISC45/<class>/<class>_001.jpg to _700.jpg", draw=SEVENTY,
     protocol="490 / 210 of each class, drawn with RandomState(0) (Islam et al. 2021)",
     where="the OneDrive archive that tensorflow.org/datasets/catalog/resisc45 points to: NWPU-RESISC45.rar",
@@ -190,7 +191,7 @@ RESISC45 = Entry(
 )  # fmt: skip
 
 SKETCH = Entry(
-    name="Sketch", title="sketches of the ImageNet classes (ImageNet-Sketch)", suite="twelve", classes=1_000,
+    name="Sketch", title="sketches of the ImageNet classes (ImageNet-Sketch)", suite="islam2021", classes=1_000,
     images=50_889, layout=Folders(inside="sketch"), on_disk="sketch/<WordNet id>/sketch_*.JPEG", draw=SEVENTY,
     protocol=_DRAWN,
     where="github.com/HaohanWang/ImageNet-Sketch: ImageNet-Sketch.zip",
@@ -202,7 +203,7 @@ SKETCH = Entry(
 )  # fmt: skip
 
 SVHN = Entry(
-    name="SVHN", title="house numbers", suite="twelve", classes=10, images=99_289, train=73_257, test=26_032,
+    name="SVHN", title="house numbers", suite="islam2021", classes=10, images=99_289, train=73_257, test=26_032,
     layout=Torchvision("SVHN", at="", marks=("train_32x32.mat", "test_32x32.mat")),
     on_disk="train_32x32.mat; test_32x32.mat", draw=None, protocol="train / test files (Islam et al. 2021)",
     where="ufldl.stanford.edu/housenumbers", licence="non-commercial use only", source="[tv]; [broad] config_path.yaml",
@@ -215,6 +216,6 @@ SVHN = Entry(
     unconfirmed=("images a class (their sum is the published 99,289)", "the licence"),
 )  # fmt: skip
 
-TWELVE = (
+ISLAM2021 = (
     CHESTX, CROPDISEASE, DEEPWEEDS, DTD, EUROSAT, FLOWERS102, ISIC, KAOKORE, OMNIGLOT, RESISC45, SKETCH, SVHN,
 )  # fmt: skip
