@@ -12,41 +12,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slmlp.api import evaluate, pretrain
+    from slmlp.api import compare, detect, evaluate, export, features, measure, pretrain, resume, split, study, suite
     from slmlp.config import Detection, Study, Suite, TaskSettings, Training, recipes
-    from slmlp.detection import detect
     from slmlp.encoders import Encoder
-    from slmlp.experiments.compare import compare
-    from slmlp.experiments.study import study
-    from slmlp.experiments.suite import suite
-    from slmlp.exports import export
     from slmlp.exports.add_projector import add_projector, remove_projector
     from slmlp.probes.measures.mixtureness import feature_mixtureness
     from slmlp.probes.measures.ratio import discriminative_ratio
     from slmlp.probes.measures.redundancy import feature_redundancy
     from slmlp.runtime.errors import SlmlpError
 
-# name -> module; imported when asked for, so that `import slmlp` and `--help` stay quick
+# name -> module; imported at first use, so that `import slmlp` and `--help` stay quick
 _PUBLIC = {
     "Detection": "slmlp.config",
-    "add_projector": "slmlp.exports.add_projector",
     "Encoder": "slmlp.encoders",
     "SlmlpError": "slmlp.runtime.errors",
     "Study": "slmlp.config",
     "Suite": "slmlp.config",
     "TaskSettings": "slmlp.config",
     "Training": "slmlp.config",
-    "compare": "slmlp.experiments.compare",
-    "detect": "slmlp.detection",
+    "add_projector": "slmlp.exports.add_projector",
+    "compare": "slmlp.api",
+    "detect": "slmlp.api",
     "discriminative_ratio": "slmlp.probes.measures.ratio",
     "evaluate": "slmlp.api",
-    "export": "slmlp.exports",
+    "export": "slmlp.api",
     "feature_mixtureness": "slmlp.probes.measures.mixtureness",
     "feature_redundancy": "slmlp.probes.measures.redundancy",
+    "features": "slmlp.api",
+    "measure": "slmlp.api",
     "pretrain": "slmlp.api",
     "remove_projector": "slmlp.exports.add_projector",
-    "study": "slmlp.experiments.study",
-    "suite": "slmlp.experiments.suite",
+    "resume": "slmlp.api",
+    "split": "slmlp.api",
+    "study": "slmlp.api",
+    "suite": "slmlp.api",
 }
 
 __all__ = [
@@ -65,9 +64,13 @@ __all__ = [
     "export",
     "feature_mixtureness",
     "feature_redundancy",
+    "features",
+    "measure",
     "pretrain",
     "recipes",
     "remove_projector",
+    "resume",
+    "split",
     "study",
     "suite",
 ]

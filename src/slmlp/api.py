@@ -1,35 +1,26 @@
-"""The functions behind the commands, for Python: each takes plain values and returns what it made."""
+"""The functions behind the commands, one each: plain values in, the result out.
+
+Nothing heavy is imported until a function is called. Each writes into the folder ``out`` that it is given and resumes
+what that folder holds: calling it again with the same settings computes only what is missing. All raise SlmlpError,
+one line that names the culprit and the fix, for bad input.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from slmlp import config, data
+from slmlp import config
 from slmlp.config import recipes
-from slmlp.data.cache import ImageCache, shared_memory
-from slmlp.data.dataset import ImageSet
-from slmlp.data.splits import classes as concepts
-from slmlp.data.splits import leaks
-from slmlp.data.splits.classes import ConceptSplit
-from slmlp.data.splits.other_data import warn_of_other_data
-from slmlp.encoders import Encoder, layers
-from slmlp.encoders.extract import extract
-from slmlp.encoders.projector_file import load_projector
-from slmlp.encoders.sources import open_encoder
-from slmlp.probes.features import Features
-from slmlp.results.records import Result
-from slmlp.runtime import distributed, processes
-from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.ranks import all_gather_object, assert_same, on_rank0, rank_by_rank
-from slmlp.train.job import Job
-from slmlp.train.pretrain import run_job
-from slmlp.train.run import Run
+
+if TYPE_CHECKING:
+    from slmlp.data.splits.classes import ConceptSplit
+    from slmlp.exports import Exported
+    from slmlp.probes.features import Features
+    from slmlp.results.records import Result
+    from slmlp.train.run import Run
 
 
 def pretrain(
@@ -38,8 +29,8 @@ def pretrain(
     *,
     method: str | None = None,
     recipe: str | None = None,
-    projector: config.ProjectorFlags | None = None,
-    settings: dict[str, Any] | None = None,
+    projector: Mapping[str, Any] | None = None,
+    settings: config.MethodConfig | Mapping[str, Any] | None = None,
     split: str | Path | ConceptSplit | None = None,
     labels: str = "class",
     seed: int = 0,
@@ -54,16 +45,16 @@ def pretrain(
         data_source: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
         out: a new folder.
         method: one of ``config.METHOD_CONFIGS``; default: the recipe's, else ``sl-mlp``.
-        recipe: name of a published row (``slmlp.config.recipes``), whose settings are the defaults of those below.
-        projector: overrides of the method's projector.
-        settings: overrides of the method's other settings, by name.
+        recipe: name of a recipe (``slmlp.recipes``), whose settings are the defaults of those below.
+        projector: settings of the method's projector to override, by name: ``{"depth": 2, "out": 256}``.
+        settings: all settings of the method, or those to override, by name.
         split: only its source classes are trained on.
-        labels: ``class`` or ``superclass``.
+        labels: labels used for pretraining, ``class`` or ``superclass``.
         seed: of encoder weights, head weights, data order and augmentation.
-        training: epochs, rate, augmentation and the rest; in place of the recipe's as a whole.
+        training: epochs, rate, augmentation and the rest; replaces the recipe's as a whole.
         options: how the images are taken in.
-        validation_fraction: share of the training images held back.
-        progress: whether to show it on stderr.
+        validation_fraction: share of the training images held back, 0 to below 1.
+        progress: whether to show progress on stderr.
 
     Raises:
         SlmlpError: bad input, another run in ``out``, or training that diverges.
@@ -77,117 +68,65 @@ def pretrain(
     >>> run.encoder().transform(x[:2]).shape
     (2, 256)
     """
-    known = recipes.chosen(recipe, method)
-    method = known.method if known else method or "sl-mlp"
-    chosen = config.method_config(method, projector, known.settings if known else None)
-    if settings:
-        chosen = dataclasses.replace(chosen, **settings)
-    training = training or (known.training if known else config.Training())
+    from slmlp.train import launch
+    from slmlp.train.job import Job
+
+    preset = recipes.chosen(recipe, method)
+    method = preset.method if preset else method or "sl-mlp"
+    base = preset.settings if preset else None
+    if isinstance(settings, config.MethodConfig):
+        base, settings = settings, None
+    of_method = config.method_config(method, projector, base)
     job = Job(
-        data=located(data_source), method=method, settings=chosen, training=training, recipe=recipe,
-        options=options or config.DataOptions(), labels=labels, seed=seed, validation_fraction=validation_fraction,
+        data=str(Path(data_source).resolve()) if Path(data_source).exists() else data_source,  # to resume from anywhere
+        method=method, settings=dataclasses.replace(of_method, **(settings or {})), recipe=recipe, labels=labels,
+        training=training or (preset.training if preset else config.Training()), seed=seed,
+        options=options or config.DataOptions(), validation_fraction=validation_fraction,
     )  # fmt: skip
-    with distributed.joined():
-        held = rank_by_rank(lambda: _checked_split(split, job))
-        return run_job(job, Path(out), split=held, progress=progress)
-
-
-def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> ConceptSplit | None:
-    """Return the split that a job is to be trained under, said where it was made for other files."""
-    held = split if isinstance(split, ConceptSplit) or split is None else ConceptSplit.load(Path(split))
-    if held is not None:
-        warn_of_other_data(held, data.load(job.data, job.options, seed=held.seed))
-    return held
-
-
-def located(source: str) -> str:
-    """Return a path as an absolute one, so that a run can be resumed from any folder; names stay as they are."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return launch.start(job, Path(out), split, progress=progress)
 
 
 def resume(run: str | Path, *, threads: int | None = None, progress: bool = True) -> Run:
-    """Go on with a run that was stopped; on a CPU it ends with the weights of the run that was not, bit for bit."""
-    with distributed.joined():
-        stopped = Run(Path(run))
-        job, held = on_rank0(lambda: _stopped(stopped))
-        if threads is not None:
-            job = dataclasses.replace(job, training=dataclasses.replace(job.training, threads=threads))
-        return run_job(job, stopped.path, split=held, resume=True, progress=progress)
+    """Resume a run that was stopped; on a CPU its weights equal those of an uninterrupted run, bit for bit.
 
+    Args:
+        run: folder of the run.
+        threads: CPU threads of torch, in place of the run's setting.
+        progress: whether to show progress on stderr.
 
-def _stopped(run: Run) -> tuple[Job, ConceptSplit | None]:
-    """Return the job and the split of a run that is not finished."""
-    job = Job.from_json(run.config["job"], str(run.path / "config.json"))
-    if run.finished:
-        raise SlmlpError(f"{run.path} is finished already: its encoder is {run.path / 'encoder.safetensors'}")
-    return job, run.split
+    Raises:
+        SlmlpError: ``run`` is no run, or finished.
+    """
+    from slmlp.train import launch
+
+    return launch.resume(Path(run), threads=threads, progress=progress)
 
 
 def split(
     data_source: str, out: str | Path, rule: config.Split | None = None, options: config.DataOptions | None = None
 ) -> ConceptSplit:
-    """Hold classes out by ``rule``, look for near-identical images between the sides, and save the split file.
+    """Hold classes out by a rule, find near-identical images on both sides, and save the split file.
+
+    Args:
+        data_source: the images, as ``pretrain`` takes them.
+        out: the split file (JSON).
+        rule: which classes are held out; default: by superclass where the data has them, else at random.
+        options: how the images are taken in.
 
     Raises:
         SlmlpError: bad input, or ``out`` holds another split.
-    """
-    options, rule = options or config.DataOptions(), rule or config.Split()
-    images = data.load(data_source, options, seed=rule.seed)
-    made = concepts.make(images, rule)
-    with tempfile.TemporaryDirectory() as folder:
-        image_cache = ImageCache(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
-        made = leaks.check(made, image_cache, concepts.apply(made, image_cache.images))
-    made.save(Path(out))
-    return made
-
-
-def evaluate(
-    encoder: str | Path,
-    data_source: str | None = None,
-    *,
-    task: str | Sequence[str] = (),
-    datasets: str | None = None,
-    split: str | Path | ConceptSplit | None = None,
-    out: str | Path | None = None,
-    cfg: config.TaskSettings | None = None,
-) -> list[Result]:
-    """Evaluate an encoder on tasks and return the result lines, which are also added to ``out/results.jsonl``.
-
-    Args:
-        encoder: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``,
-            or an .npz file of features, which needs no data.
-        data_source: the images.
-        task: one or several of ``config.OFFERED``; default ``unseen`` under a split (5-fold cross-validation on
-            the held-out classes), else ``linear``.
-        datasets: a folder of data sets, each evaluated.
-        split: default: the run's own, for the tasks that need one.
-        out: default ``RUN/evaluation``, or ``NAME-evaluation`` here.
-        cfg: the tasks' settings; its ``tasks`` are not read.
-
-    Raises:
-        SlmlpError: bad input.
 
     >>> import numpy as np, tempfile
     >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
     >>> x, y = rng.integers(0, 255, (72, 16, 16, 3), dtype=np.uint8), np.repeat(np.arange(6), 12)
     >>> np.savez(f"{folder}/images.npz", x=x, y=y)
-    >>> held = split(f"{folder}/images.npz", f"{folder}/s.json", config.Split(by="random", unseen_fraction=0.5))
-    >>> small = config.Training(encoder="resnet10", image_size=16, batch_size=12, epochs=1)
-    >>> run = pretrain(f"{folder}/images.npz", f"{folder}/run", split=held, training=small, progress=False)
-    >>> [(row.metric, row.n) for row in evaluate(run.path, f"{folder}/images.npz")]
-    [('accuracy', 36), ('mean_class_accuracy', 36)]
+    >>> halves = split(f"{folder}/images.npz", f"{folder}/s.json", config.Split(by="random", unseen_fraction=0.5))
+    >>> len(halves.source), len(halves.unseen)
+    (3, 3)
     """
-    from slmlp.experiments import single
+    from slmlp.experiments import features as of_encoder
 
-    tasks = (task,) if isinstance(task, str) else tuple(task)
-    return single.evaluate(encoder, data_source, datasets, split, tasks, out, cfg or config.TaskSettings())
-
-
-def _decoded(images: ImageSet, encoder: Encoder, cache: Path, options: config.DataOptions) -> ImageCache:
-    """Return the images as the encoder is evaluated on them, decoded once on each machine."""
-    return rank_by_rank(
-        lambda: ImageCache.of_small(images, shared_memory(options), cache, encoder.preprocess.square, True)
-    )
+    return of_encoder.split(data_source, Path(out), rule or config.Split(), options or config.DataOptions())
 
 
 def features(
@@ -200,51 +139,242 @@ def features(
     layer: str = "output",
     cfg: config.TaskSettings | None = None,
 ) -> Features:
-    """Return an encoder's features of the images of one side of a split and one part.
+    """Return an encoder's features: x (N, D) float32, y (N,) with class names, ids, groups and parts.
 
-    ``encoder`` is what ``evaluate`` takes, or an encoder file; ``layer`` is one of ``encoders.layers.names``; of
-    ``cfg`` the settings of data, preprocessing and extraction are read. Several processes share the work; the first
-    returns all features, the others those of no image.
+    Several processes share the work; the first returns all features, the others those of no image.
+
+    Args:
+        encoder: as ``evaluate`` takes it, or an encoder file.
+        data_source: the images, as ``pretrain`` takes them.
+        classes: ``source``, ``unseen`` or ``all``: side of the split.
+        part: ``train``, ``test`` or ``all``.
+        split: split file; default: the run's own.
+        layer: one of ``encoders.layers.names``: ``output``, ``stage4``, ``block6``, ``projector.output`` ...
+        cfg: settings, of which data, preprocessing and extraction are used.
+
+    Raises:
+        SlmlpError: bad input, no image left, or features that are not finite.
+
+    >>> import numpy as np, tempfile
+    >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
+    >>> x, y = rng.integers(0, 255, (12, 32, 32, 3), dtype=np.uint8), np.repeat(np.arange(2), 6)
+    >>> np.savez(f"{folder}/images.npz", x=x, y=y)
+    >>> features("timm:test_resnet@random", f"{folder}/images.npz").x.shape
+    (12, 96)
     """
-    cfg = cfg or config.TaskSettings()
-    with distributed.joined(), tempfile.TemporaryDirectory() as folder:
-        opened, projector, images = rank_by_rank(
-            lambda: _asked(str(encoder), data_source, classes, part, split, layer, cfg)
-        )
-        assert_same({"encoder": opened.hash(), "data": images.hash()})
-        # decoded once on each machine, by the first process there, whose folder the others read
-        cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
-        image_cache = _decoded(images, opened, cache, cfg.data)
-        asked = cfg.extraction
-        return extract(
-            opened, image_cache, image_cache.images, None, asked.device, layer=layer, precision=asked.precision,
-            projector=projector, batch_size=asked.batch_size, together=True,
-        )  # fmt: skip
+    from slmlp.experiments import features as of_encoder
+
+    settings = cfg or config.TaskSettings()
+    return of_encoder.features(str(encoder), data_source, classes, part, split, layer, settings)
 
 
-def _asked(
-    source: str,
-    data_source: str,
-    classes: str,
-    part: str,
-    split: str | Path | None,
-    layer: str,
-    cfg: config.TaskSettings,
-) -> tuple[Encoder, nn.Module | None, ImageSet]:
-    """Return an encoder, the projector that its run has kept, and the images whose features are wanted."""
-    encoder = open_encoder(source, overrides=cfg.preprocess)
-    projector = load_projector(Path(source), encoder.dim)
-    layers.check(encoder, [layer], projector)
-    held = ConceptSplit.load(Path(split)) if split else Run(Path(source)).split if Path(source).is_dir() else None
-    images = data.load(data_source, cfg.data, seed=held.seed if held else 0)
-    if held is not None:
-        warn_of_other_data(held, images)
-        images = concepts.apply(held, images)
-    if classes != "all":
-        if held is None:
-            raise SlmlpError(f"--classes {classes} needs a split, and {source} has none; give --split FILE")
-        images = images.of_classes(held.source if classes == "source" else held.unseen)
-    images = images.of_part(part)
-    if not len(images):
-        raise SlmlpError(f"{data_source} has no images in the {part} part")
-    return encoder, projector, images
+def evaluate(
+    encoder: str | Path,
+    data_source: str | None = None,
+    *,
+    task: str | Sequence[str] = (),
+    datasets: str | None = None,
+    split: str | Path | ConceptSplit | None = None,
+    out: str | Path | None = None,
+    cfg: config.TaskSettings | None = None,
+) -> list[Result]:
+    """Evaluate an encoder's frozen features; the results are returned and appended to ``out/results.jsonl``.
+
+    Args:
+        encoder: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``,
+            or an .npz file of features, which needs no data.
+        data_source: the images, as ``pretrain`` takes them.
+        task: one or several tasks by name; default ``unseen`` under a split (5-fold cross-validation on the held-out
+            classes), else ``linear``.
+        datasets: a folder of data sets, each evaluated.
+        split: default: the run's own, for the tasks that need one.
+        out: default ``RUN/evaluation``, or ``NAME-evaluation`` here.
+        cfg: the tasks' settings.
+
+    Returns:
+        One record per metric: ``value`` and ``interval`` are shares, 0 to 1.
+
+    Raises:
+        SlmlpError: bad input.
+
+    >>> import numpy as np, tempfile
+    >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)
+    >>> x, y = rng.integers(0, 255, (72, 16, 16, 3), dtype=np.uint8), np.repeat(np.arange(6), 12)
+    >>> np.savez(f"{folder}/images.npz", x=x, y=y)
+    >>> halves = split(f"{folder}/images.npz", f"{folder}/s.json", config.Split(by="random", unseen_fraction=0.5))
+    >>> small = config.Training(encoder="resnet10", image_size=16, batch_size=12, epochs=1)
+    >>> run = pretrain(f"{folder}/images.npz", f"{folder}/run", split=halves, training=small, progress=False)
+    >>> [(row.metric, row.n) for row in evaluate(run.path, f"{folder}/images.npz")]
+    [('accuracy', 36), ('mean_class_accuracy', 36)]
+    """
+    from slmlp.experiments import single
+
+    tasks = (task,) if isinstance(task, str) else tuple(task)
+    return single.evaluate(encoder, data_source, datasets, split, tasks, out, cfg or config.TaskSettings())
+
+
+def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
+    """Compare pretraining methods on held-out classes; return the page, ``out/report.html``.
+
+    Holds classes out, chooses each method's rate by source validation, pretrains every method over seeds, evaluates
+    the encoders, and writes results, verdict and page. Called again in the same folder it resumes; ``seeds`` may be
+    raised and ``methods`` changed.
+
+    Args:
+        source: the images, as ``pretrain`` takes them.
+        out: folder of the study.
+        cfg: methods, seeds, rates and all settings; default ``config.Study()``.
+        demo: whether the page calls itself a demonstration.
+
+    Raises:
+        SlmlpError: bad input, or a folder that holds a study of other data or settings.
+
+    Example: ``slmlp.study("MY_IMAGES", "my-study", slmlp.Study(seeds=3))``.
+    """
+    from slmlp.experiments.study import main
+
+    return main.study(source, out, cfg, demo=demo)
+
+
+def suite(
+    encoders: Sequence[str],
+    out: str | Path,
+    *,
+    datasets: str | None = None,
+    sources: Sequence[str] = (),
+    split: str | Path | None = None,
+    cfg: config.Suite | None = None,
+) -> Path:
+    """Evaluate encoders, and untrained ones of the same networks, on every data set; return the page's path.
+
+    Args:
+        encoders: each as ``evaluate`` takes it, or as NAME=ENCODER. Runs of one method are its seeds. The name of the
+            first is the baseline of every difference.
+        out: folder of results.jsonl, predictions, verdict.json and report.html.
+        datasets: folder of data sets: folders or tars, known ones under their protocol.
+        sources: data sets beside those, each as ``pretrain`` takes it.
+        split: split file, for the tasks that need one.
+        cfg: tasks and their settings.
+
+    Raises:
+        SlmlpError: bad input.
+
+    Example: ``slmlp.suite(["sl-run", "mlp-run"], "my-suite", sources=["torchvision:FashionMNIST"])``.
+    """
+    from slmlp.experiments.suite import main
+
+    return main.suite(encoders, out, datasets=datasets, sources=sources, split=split, cfg=cfg)
+
+
+def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe | None = None) -> Path:
+    """Compare finished runs on the held-out classes of their split; return the page, ``out/report.html``.
+
+    Args:
+        runs: folders of runs of one data set and split. Runs of one method are its seeds; the first run's method is
+            the baseline. Differences are paired over the seeds that all methods have.
+        out: folder of the comparison.
+        probe: settings of the linear probe.
+
+    Raises:
+        SlmlpError: runs of other data or splits, a run without a split, two runs of one method and seed, no common
+            seed.
+
+    Example: ``slmlp.compare(["sl-0", "sl-1", "mlp-0", "mlp-1"], "comparison")``.
+    """
+    from slmlp.experiments import compare as comparing
+
+    return comparing.compare(runs, out, probe=probe)
+
+
+def detect(
+    encoders: Sequence[str],
+    data: str | None,
+    out: str | Path,
+    *,
+    given: Mapping[str, tuple[str | None, str | None]] | None = None,
+    cfg: config.Detection | None = None,
+) -> Path:
+    """Train a detector on every encoder and its controls, compare their AP, and return the page's path.
+
+    Args:
+        encoders: runs' folders or encoder files, each also as NAME=ENCODER; encoders of one name are its seeds. The
+            first name is the baseline of every difference.
+        data: a folder or tar in COCO's layout; None where ``given`` names the files.
+        out: folder of results.jsonl, predictions, pictures, detectors and report.html.
+        given: part (``train``, ``val``, ``test``) -> (annotations file, folder of its images).
+        cfg: settings.
+
+    Raises:
+        SlmlpError: bad input, or the extra ``detection`` is not installed; nothing is written then.
+
+    Example: ``slmlp.detect(["sl-run", "mlp-run"], "COCO", "my-detection")``.
+    """
+    from slmlp.detection import main
+
+    return main.detect(encoders, data, out, given=given, cfg=cfg)
+
+
+def export(
+    run: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    data: str = "emoji",
+    images: int = 16,
+    with_projector: bool = False,
+    classifier: int | None = None,
+    license: str = "unknown",
+    opset: int = 18,
+) -> Exported:
+    """Write an encoder for another tool, load it there, and compare features on real images.
+
+    Args:
+        run: a finished run's folder, or an encoder file.
+        to: one of ``exports.TARGETS``.
+        out: the new file, or the new folder for ``hf``.
+        data: the images that features are compared on, as ``pretrain`` takes them.
+        images: how many of them.
+        with_projector: whether the run's projector is exported too.
+        classifier: classes of a fresh, untrained classifier, for targets whose networks have one; None for none.
+        license: of the weights, as the Hugging Face hub names licences.
+        opset: of ONNX.
+
+    Raises:
+        SlmlpError: a target that cannot hold the encoder, a file that exists, a key that is missing or left over, or
+            features that differ; nothing is left behind.
+
+    Example: ``slmlp.export("my-run", "onnx", "encoder.onnx").differences``.
+    """
+    from slmlp import exports
+
+    return exports.export(
+        run, to, out, data=data, images=images, with_projector=with_projector, classifier=classifier, license=license,
+        opset=opset,
+    )  # fmt: skip
+
+
+def measure(
+    source: str | Path | Features, unseen: str | Path | Features | None = None, cfg: config.Measures | None = None
+) -> dict[str, float]:
+    """Return the paper's measures of a feature space by name; docs/measures.md explains each.
+
+    Args:
+        source: features of the classes pretrained on, of images that were not trained on: a value, or an .npz file
+            with x (N, D) and y (N,).
+        unseen: features of held-out classes, for mixtureness and their own measures.
+        cfg: neighbours, distance, images per class.
+
+    Raises:
+        SlmlpError: a file that holds no features, features that are not finite, or too few classes or images.
+
+    >>> import numpy as np, tempfile
+    >>> x, y = np.random.default_rng(0).normal(size=(60, 8)), np.repeat(np.arange(3), 20)
+    >>> np.savez(file := f"{tempfile.mkdtemp()}/f.npz", x=x + y[:, None], y=y)
+    >>> measure(file)["n_per_class"]
+    20.0
+    """
+    from slmlp.probes.features import Features
+    from slmlp.probes.measures import measures
+
+    opened = [Features.load(Path(given)) if isinstance(given, str | Path) else given for given in (source, unseen)]
+    return measures.measure(opened[0], opened[1], cfg or config.Measures())

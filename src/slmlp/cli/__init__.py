@@ -11,26 +11,22 @@ from types import FrameType
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError, unknown
 
-# name -> (module, dataclass of its flags, one line of help)
+# name -> (module, its dataclass there, one line of help)
 COMMANDS = {
-    "demo": ("slmlp.cli.main_job", "Demo", "the main job on the embedded images, in minutes"),
-    "study": ("slmlp.cli.main_job", "StudyCommand", "split -> rates -> pretrain -> evaluate -> page, on your images"),
-    "split": ("slmlp.cli.parts", "SplitCommand", "hold classes out and write which"),
-    "pretrain": ("slmlp.cli.pretraining", "Pretrain", "pretrain one encoder"),
-    "evaluate": ("slmlp.cli.transfer", "Evaluate", "ask any encoder's frozen features what they know"),
-    "suite": ("slmlp.cli.transfer", "SuiteCommand", "many encoders on many data sets: verdict and page"),
-    "features": ("slmlp.cli.parts", "FeaturesCommand", "write an encoder's features to .npz"),
-    "measure": ("slmlp.cli.parts", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
-    "methods": ("slmlp.cli.catalogue", "MethodsCommand", "list the methods; one method's settings"),
-    "recipes": (
-        "slmlp.cli.catalogue",
-        "RecipesCommand",
-        "list published rows with the number to expect; one's settings",
-    ),
-    "data": ("slmlp.cli.datasets", "DataCommand", "list the data sets, fetch one, check a copy of one"),
-    "detect": ("slmlp.cli.detecting", "DetectCommand", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
-    "export": ("slmlp.cli.exporting", "Export", "write an encoder for another tool, and prove it"),
-    "compare": ("slmlp.cli.parts", "Compare", "table, verdict and page over runs"),
+    "demo": ("studying", "Demo", "a study of the embedded images, in minutes"),
+    "study": ("studying", "Study", "split -> rates -> pretrain -> evaluate -> page, on your images"),
+    "split": ("measuring", "Split", "hold classes out and write which"),
+    "pretrain": ("pretraining", "Pretrain", "pretrain one encoder"),
+    "evaluate": ("transfer", "Evaluate", "evaluate any encoder's frozen features"),
+    "suite": ("transfer", "Suite", "many encoders on many data sets: verdict and page"),
+    "features": ("measuring", "Features", "write an encoder's features to .npz"),
+    "measure": ("measuring", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
+    "methods": ("catalogue", "Methods", "list the methods; one method's settings"),
+    "recipes": ("catalogue", "Recipes", "list the recipes with the number to expect; one recipe's settings"),
+    "data": ("datasets", "Data", "list the data sets, fetch one, check a copy of one"),
+    "detect": ("detecting", "Detect", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
+    "export": ("exporting", "Export", "write an encoder for another tool, and compare its features there"),
+    "compare": ("studying", "Compare", "table, verdict and page over runs"),
 }
 SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes share their work
 
@@ -99,7 +95,7 @@ def _dispatch(words: list[str]) -> int:
     module, attribute, _ = COMMANDS[name]
     from slmlp.cli.parse import parse
 
-    command = parse(getattr(importlib.import_module(module), attribute), name, words[1:])
+    command = parse(getattr(importlib.import_module(f"slmlp.cli.{module}"), attribute), name, words[1:])
     code: int = command.run()
     return code
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
-
-import tyro
+from dataclasses import dataclass, field
+from typing import Any
 
 from slmlp import config
 from slmlp.config import recipes
+from slmlp.config.flags import argument
 from slmlp.config.names import display
 from slmlp.config.recipes import Recipe
 from slmlp.config.sentences import sentences
@@ -20,14 +19,15 @@ COLUMNS = ("recipe", "method", "data", "epochs", "batch", "hardware; hours", "ex
 
 
 @dataclass(frozen=True)
-class MethodsCommand:
+class Methods:
     """List the methods with their sources; with a name, that method's settings, defaults and what they mean.
 
     Example: `slmlp methods byol`
     """
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
-    """A method; without it all are listed."""
+    name: str | None = field(default=None, metadata=argument("[NAME]"))
+    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star` or `t-rex`; without it all
+    are listed."""
 
     def run(self) -> int:
         """Print the list, or the method."""
@@ -49,13 +49,13 @@ class MethodsCommand:
 
 
 @dataclass(frozen=True)
-class RecipesCommand:
+class Recipes:
     """List recipes: one per published row, with the number to expect; with a name, its settings and their sources.
 
     Example: `slmlp recipes simclr-in1k`, then `slmlp pretrain IMAGENET --recipe simclr-in1k --out my-run`
     """
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: str | None = field(default=None, metadata=argument("[NAME]"))
     """A recipe; without it all are listed."""
     markdown: bool = False
     """Print the list as a Markdown table, as the documentation has it."""
@@ -115,7 +115,8 @@ def show_recipe(recipe: Recipe) -> None:
 
 def settings_rows(settings: Any) -> list[tuple[str, str, str]]:
     """Return (name, value, meaning) of each setting."""
-    meanings = sentences(type(settings))
+    kind: Any = type(settings)
+    meanings = sentences(kind)
     return [
         (field.name, as_words(getattr(settings, field.name)), meanings[field.name])
         for field in dataclasses.fields(settings)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from slmlp import config
+from slmlp.config.flags import argument
 from slmlp.runtime.errors import SlmlpError
 
 COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
 
 
 @dataclass(frozen=True)
-class DataCommand:
+class Data:
     """List the data sets that are known, download one, or check a copy for damage.
 
     `slmlp data list --datasets DIR` also shows which of them lie in DIR. `slmlp data get NAME` downloads into DIR where
@@ -26,11 +25,11 @@ class DataCommand:
     Example: `slmlp data get EuroSAT --datasets my-datasets`, then `slmlp data check EuroSAT my-datasets/EuroSAT`
     """
 
-    action: Annotated[Literal["list", "get", "check"], tyro.conf.Positional]
+    action: Literal["list", "get", "check"] = field(metadata=argument("{list,get,check}"))
     """What to do."""
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    name: str | None = field(default=None, metadata=argument("[NAME]"))
     """A data set by name; for `check` also a path alone, or `folder` for images of your own."""
-    path: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = None
+    path: str | None = field(default=None, metadata=argument("[PATH]"))
     """What to check: a folder or a tar."""
     datasets: str | None = None
     """Folder of data sets: what `list` looks through, and where `get` puts them (default there: `datasets`)."""

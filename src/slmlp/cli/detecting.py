@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
-
-import tyro
+from pathlib import Path
 
 from slmlp import config
-from slmlp.cli.pretraining import Flat
+from slmlp.config.flags import FLAT, argument
+from slmlp.runtime import files, processes
 from slmlp.runtime.errors import SlmlpError
 
 
 @dataclass(frozen=True)
-class DetectCommand:
-    """Does an encoder carry over to detection: Mask R-CNN on it (Faster R-CNN on boxes alone), COCO's AP, one page.
+class Detect:
+    """Transfer encoders to detection: Mask R-CNN on each (Faster R-CNN on boxes alone), COCO's AP, one page.
 
     Example: `slmlp detect sl-run sl-mlp-run COCO --schedule 1x --out my-detection`;
     on a CPU: `slmlp detect my-run tinycoco.tar --schedule short --batch-size 4 --short-side 192 --norm group
     --roi-batch-size 128 --out small`. Runs of one method are its seeds; the first encoder is the baseline. The same
-    command goes on where it was stopped.
+    command resumes one that was stopped.
     """
 
-    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER... DATA")]
+    words: tuple[str, ...] = field(metadata=argument("ENCODER... DATA"))
     """Runs' folders or encoder files, each also as NAME=ENCODER; then a folder or tar in COCO's layout (left away where
     --train-json names the data)."""
     out: str
-    """Folder of results, predictions, pictures and page; what it holds already is not done again."""
+    """Folder of results, predictions, pictures and page; results that it holds are not computed again."""
     train_json: str | None = None
     """Annotations of the training part, for data kept in another way."""
     train_images: str | None = None
@@ -39,17 +38,11 @@ class DetectCommand:
     """Annotations of the test part."""
     test_images: str | None = None
     """Folder of their images."""
-    detection: Annotated[config.Detection, Flat] = field(default_factory=config.Detection)
+    detection: config.Detection = field(default_factory=config.Detection, metadata=FLAT)
     """Settings."""
 
     def run(self) -> int:
-        """Do it and print table, verdict and the page's name."""
-        from pathlib import Path
-
-        from slmlp.detection import detect
-        from slmlp.runtime import files, processes
-        from slmlp.runtime.progress import say
-
+        """Train, evaluate and print table, verdict and the page's name."""
         given = {
             "train": (self.train_json, self.train_images),
             "val": (self.val_json, self.val_images),
@@ -60,8 +53,12 @@ class DetectCommand:
             if len(self.words) < 2:
                 raise SlmlpError("slmlp detect needs an encoder and data: slmlp detect ENCODER... DATA --out DIR")
             data = words.pop()
+        from slmlp.runtime.progress import say
+
         say("starting: loading libraries and annotations")
-        page = detect(words, data, self.out, given=given, cfg=self.detection)
+        from slmlp import api
+
+        page = api.detect(words, data, self.out, given=given, cfg=self.detection)
         if processes.is_main():
             verdict = files.read_json(Path(self.out) / "verdict.json")
             for task in verdict["tasks"].values():

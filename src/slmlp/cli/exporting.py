@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
 
-import tyro
+from slmlp.config.flags import argument
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Export:
     `slmlp export my-run --to detectron2 --out r50.pkl`
     """
 
-    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_folder: str = field(metadata=argument("RUN"))
     """Folder of a finished run, or an encoder file."""
     to: str
     """`torchvision`, `timm`, `safetensors`, `onnx`, `detectron2`, `hf` (a folder as on the Hugging Face hub) or
@@ -41,17 +40,17 @@ class Export:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp.exports import export
+        from slmlp import api
 
-        made = export(
+        exported = api.export(
             self.run_folder, self.to, self.out, data=self.data, images=self.images,
             with_projector=self.with_projector, classifier=self.classifier, license=self.license, opset=self.opset,
         )  # fmt: skip
-        print(f"{made.path}: compared with the encoder on {made.images}")
-        width = max(len(d.output) for d in made.differences)
-        for d in made.differences:
+        print(f"{exported.path}: compared with the encoder on {exported.images}")
+        width = max(len(d.output) for d in exported.differences)
+        for d in exported.differences:
             print(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
-        for file in made.beside:
+        for file in exported.beside:
             print(f"beside it: {file}")
-        print(made.usage)
+        print(exported.usage)
         return 0

@@ -1,62 +1,273 @@
-"""Flags from typed dataclasses, through tyro: help texts are the sentences under the fields of ``config``."""
+"""Read the words of a command into its dataclass of settings, with argparse.
+
+Each field of the dataclass is a flag, its string is the help text. A field that is itself a dataclass is a group:
+``--probe.folds``; its flags have no prefix where the field's metadata is ``FLAT``. Only flags that were given replace a
+setting, so the defaults may be those of a method or a recipe.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import difflib
+import types
 import typing
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal
 
-import tyro
-
-from slmlp.cli import quick_types, refusals
+from slmlp.config.sentences import sentences
 from slmlp.runtime.errors import SlmlpError
+
+EPILOG = "-h or --help shows this help, --debug the traceback of an error; slmlp --help lists the commands."
+NAMES = {int: ("INT", "a whole number"), float: ("FLOAT", "a number"), str: ("STR", "a word")}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One flag or positional argument of a command."""
+
+    path: str
+    """Names of the fields that lead to it, joined by dots."""
+    flag: str
+    """What the user types: ``--probe.folds``; of a positional argument its name in the usage: ``DATA``."""
+    hint: Any
+    default: Any
+    """Its default, MISSING where it is required."""
+    field: str
+    owner: type
+    """The dataclass of the field."""
+
+    @property
+    def positional(self) -> bool:
+        """Whether it is given without a flag."""
+        return not self.flag.startswith("--")
+
+    def value(self, words: Sequence[str]) -> Any:
+        """Return the value that its words stand for; raise SlmlpError where they stand for none."""
+        with contextlib.suppress(ValueError):
+            return _value(self.hint, words)
+        kinds = [kind for kind in _alternatives(self.hint) if kind is not types.NoneType]
+        expected = _listed([word for kind in kinds for word in _expected(kind)])
+        raise SlmlpError(f"{self.flag} must be {expected}, found {' '.join(words)!r}")
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Let an argparse parser read its words; what they mean is left to ``value``."""
+        if self.hint is bool:
+            parser.add_argument(self.flag, dest=self.path, action="store_true")
+            parser.add_argument(self.negative, dest=self.path, action="store_false")
+        else:
+            many = any(typing.get_origin(kind) is tuple for kind in _alternatives(self.hint))
+            parser.add_argument(self.flag, dest=self.path, nargs="*" if many else None)
+
+    def explain_in(self, group: Any) -> None:
+        """Add its line to a group of argparse's help."""
+        text = sentences(self.owner)[self.field]
+        if self.default is MISSING:
+            text += " (required)"
+        elif self.default not in (None, ()) and not self.positional:
+            shown = " ".join(map(str, self.default)) if isinstance(self.default, tuple) else self.default
+            text += f" (default: {shown})"
+        text = text.replace("%", "%%")
+        if self.positional:
+            group.add_argument(self.path, metavar=self.flag, help=text)
+        elif self.hint is bool:
+            group.add_argument(self.flag, self.negative, action="store_true", help=text)
+        else:
+            metavar = "|".join(_metavar(kind) for kind in _alternatives(self.hint) if kind is not types.NoneType)
+            group.add_argument(self.flag, metavar=metavar, help=text)
+
+    @property
+    def negative(self) -> str:
+        """The flag that sets a truth value to False: ``--projector.no-bias``."""
+        prefix, dot, name = self.flag[2:].rpartition(".")
+        return f"--{prefix}{dot}no-{name}"
 
 
 def parse(kind: Any, name: str, words: list[str]) -> Any:
-    """Return an instance of ``kind``, or of what its ``for_words`` makes of the words, from a command's words.
+    """Return an instance of the dataclass ``kind`` with the settings that the words of the command ``name`` give.
+
+    ``kind.defaults(words)``, where there is one, returns the instance whose values are the defaults. With ``--help``
+    the help is printed and SystemExit raised.
 
     Raises:
-        SlmlpError: an option that the command does not have; the nearest ones are named, and those of the method; a
-            value that an option does not take.
+        SlmlpError: an option that the command does not have (the nearest ones are named, and those of the method), a
+            value that an option does not take, or a required argument that is missing; one line each.
     """
-    choose = getattr(kind, "for_words", None)
-    made = choose(words) if choose else kind
-    with quick_types.quick(), refusals.one_line(name):
-        parsed, rest = tyro.cli(made, prog=f"slmlp {name}", args=words, return_unknown_args=True)
-    if rest:
-        raise _unknown(made, name, rest[0])
-    return parsed
+    base = kind.defaults(words) if hasattr(kind, "defaults") else kind
+    known = list(options(base))
+    if {"-h", "--help"} & set(words):
+        print(help_text(base, name, known))
+        raise SystemExit(0)
+    try:
+        given = _read(base, name, known, words)
+    except SlmlpError as error:
+        raise SlmlpError(f"{error}; slmlp {name} --help explains all") from None
+    return _replaced(base, given)
 
 
-def flags(kind: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the flags of a dataclass of settings, those of nested ones included, as they are typed."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+def options(settings: Any, prefix: str = "", path: str = "") -> Iterator[Option]:
+    """Yield the options of a dataclass, or of an instance of one, whose values are then the defaults."""
+    kind = settings if isinstance(settings, type) else type(settings)
+    hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        bare, *marks = typing.get_args(hints[field.name]) if _annotated(hints[field.name]) else (hints[field.name],)
-        if tyro.conf.Positional in marks or tyro.conf.Suppress in marks:
-            continue
-        if dataclasses.is_dataclass(bare):
-            flat = any(getattr(mark, "name", None) == "" for mark in marks)
-            yield from flags(bare, prefix if flat else f"{prefix}{field.name}.")
-        else:
-            yield f"--{prefix}{field.name}".replace("_", "-")
+        default = _default(settings, field)
+        if dataclasses.is_dataclass(default):
+            inner = prefix if field.metadata.get("flat") else f"{prefix}{field.name}."
+            yield from options(default, inner, f"{path}{field.name}.")
+        elif not field.metadata.get("hidden"):
+            flag = field.metadata.get("metavar") or f"--{prefix}{field.name}".replace("_", "-")
+            yield Option(f"{path}{field.name}", flag, hints[field.name], default, field.name, kind)
 
 
-def _annotated(hint: Any) -> bool:
-    return typing.get_origin(hint) is typing.Annotated
+def _default(settings: Any, field: dataclasses.Field[Any]) -> Any:
+    if not isinstance(settings, type):
+        return getattr(settings, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _unknown(kind: Any, command: str, word: str) -> SlmlpError:
+def _read(base: Any, name: str, known: Sequence[Option], words: list[str]) -> dict[str, Any]:
+    """Return path -> value of the options that the words give."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
+    )
+    for option in known:
+        if not option.positional:
+            option.add_to(parser)
+    # a flag may be written with underscores
+    words = [word.replace("_", "-", word.partition("=")[0].count("_")) if word[:2] == "--" else word for word in words]
+    try:
+        namespace, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        missing = error.message.startswith("expected")
+        raise SlmlpError(f"{error.argument_name} {'needs a value' if missing else error.message}") from None
+    stray = next((word for word in rest if word.startswith("-")), None)
+    given = vars(namespace)
+    for option in known if stray is None else ():
+        if option.positional and rest:
+            count = len(rest) if typing.get_origin(option.hint) is tuple else 1
+            given[option.path], rest = rest[:count], rest[count:]
+    if rest:
+        raise _unknown(base, name, known, stray or rest[0])
+    by_path = {option.path: option for option in known}
+    values = {
+        path: words if isinstance(words, bool) else by_path[path].value([words] if isinstance(words, str) else words)
+        for path, words in given.items()
+    }
+    lacking = [option for option in known if option.default is MISSING and option.path not in values]
+    if lacking:
+        raise SlmlpError(f"slmlp {name} needs {_listed([_needed(option) for option in lacking], 'and')}")
+    return values
+
+
+def _needed(option: Option) -> str:
+    choices = typing.get_args(option.hint) if typing.get_origin(option.hint) is Literal else ()
+    return _listed(choices) if option.positional and choices else option.flag
+
+
+def _unknown(base: Any, command: str, known: Sequence[Option], word: str) -> SlmlpError:
     flag = word.partition("=")[0]
     if not flag.startswith("-"):
-        return SlmlpError(f"slmlp {command}: unexpected word {word!r}; see slmlp {command} --help")
-    known = sorted(set(flags(kind)))
-    near = difflib.get_close_matches(flag.replace("_", "-"), known, n=3, cutoff=0.6)
+        return SlmlpError(f"slmlp {command}: unexpected word {word!r}")
+    flags = sorted(option.flag for option in known if not option.positional)
+    near = difflib.get_close_matches(flag, flags, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    settings = [field.type for field in dataclasses.fields(kind) if field.name == "method_settings"]
-    if settings:
-        method = settings[0].__args__[0] if hasattr(settings[0], "__args__") else settings[0]
-        hint += f"; the settings of this method are {', '.join(sorted(set(flags(method)))) or 'those of its projector'}"
-    return SlmlpError(f"slmlp {command} has no option {flag}{hint}; slmlp {command} --help explains all")
+    if not isinstance(base, type) and hasattr(base, "settings"):
+        own = sorted(option.flag for option in options(base.settings))
+        hint += f"; the settings of this method are {', '.join(own)}"
+    return SlmlpError(f"slmlp {command} has no option {flag}{hint}")
+
+
+def _replaced(settings: Any, given: dict[str, Any]) -> Any:
+    """Return the settings with values replaced; a dataclass with ``override`` (Projector) does that itself."""
+    kind = settings if isinstance(settings, type) else type(settings)
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        inner = {path.partition(".")[2]: v for path, v in given.items() if path.startswith(f"{field.name}.")}
+        if inner:
+            changes[field.name] = _replaced(_default(settings, field), inner)
+        elif field.name in given:
+            changes[field.name] = given[field.name]
+    if isinstance(settings, type):
+        return settings(**changes)
+    return settings.override(**changes) if hasattr(settings, "override") else dataclasses.replace(settings, **changes)
+
+
+def help_text(base: Any, name: str, known: Sequence[Option]) -> str:
+    """Return the help of a command."""
+    kind = base if isinstance(base, type) else type(base)
+    required = [option for option in known if option.default is MISSING or option.positional]
+    usage = " ".join(option.flag if option.positional else f"{option.flag} {option.flag[2:].upper()}" for option in
+                     sorted(required, key=lambda option: not option.positional))  # fmt: skip
+    parser = argparse.ArgumentParser(
+        usage=f"slmlp {name} {usage} [OPTIONS]", description=_description(kind), add_help=False,
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    groups: dict[tuple[type, str], Any] = {}
+    for option in known:
+        title = option.path.rpartition(".")[0] or ("arguments" if option.positional else "options")
+        if (option.owner, title) not in groups:
+            groups[option.owner, title] = parser.add_argument_group(title.rpartition(".")[2].replace("_", " "))
+        option.explain_in(groups[option.owner, title])
+    return parser.format_help()
+
+
+def _description(kind: type) -> str:
+    first, *rest = (kind.__doc__ or "").splitlines()
+    return "\n".join([first, *(line.strip() for line in rest)])
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types of a union; of another type itself alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _value(hint: Any, words: Sequence[str]) -> Any:
+    """Return the value of a type that words stand for, or raise ValueError.
+
+    >>> _value(int | Literal["auto"], ["auto"]), _value(tuple[float, ...], ["0.1", "1"]), _value(int | None, ["None"])
+    ('auto', (0.1, 1.0), None)
+    """
+    kinds, inner = _alternatives(hint), typing.get_args(hint)
+    if len(kinds) > 1:
+        for kind in sorted(kinds, key=lambda kind: kind is str):  # any word is a str: it is tried last
+            with contextlib.suppress(ValueError):
+                return _value(kind, words)
+        raise ValueError
+    if typing.get_origin(hint) is tuple:
+        kinds = inner[:1] * len(words) if inner[-1] is Ellipsis else inner
+        return tuple(_value(kind, [word]) for kind, word in zip(kinds, words, strict=True))
+    (word,) = words
+    named = {"None": None} if hint is types.NoneType else {"True": True, "False": False} if hint is bool else None
+    if typing.get_origin(hint) is Literal:
+        named = {str(choice): choice for choice in inner}
+    if named is None:
+        return hint(word)
+    if word not in named:
+        raise ValueError
+    return named[word]
+
+
+def _expected(kind: Any) -> list[str]:
+    """Return in words what a type takes: ``a whole number``, ``3 numbers``, ``lars``, ``sgd``."""
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return sorted(map(str, inner))
+    if typing.get_origin(kind) is tuple:
+        plural = [f"{word.removeprefix('a ')}s" if word.startswith("a ") else word for word in _expected(inner[0])]
+        return plural if inner[-1] is Ellipsis else [f"{len(inner)} {plural[0]}"]
+    return ["True", "False"] if kind is bool else [NAMES[kind][1]]
+
+
+def _metavar(kind: Any) -> str:
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return f"{{{','.join(map(str, inner))}}}"
+    if typing.get_origin(kind) is tuple:
+        return f"{_metavar(inner[0])} ..." if inner[-1] is Ellipsis else " ".join(map(_metavar, inner))
+    return "{True,False}" if kind is bool else NAMES[kind][0]
+
+
+def _listed(words: Sequence[str], last: str = "or") -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

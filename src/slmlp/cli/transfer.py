@@ -2,69 +2,47 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated
-
-import tyro
+from pathlib import Path
 
 from slmlp import config
-from slmlp.cli.pretraining import Flat
-
-
-@dataclass(frozen=True)
-class TaskSettings(config.TaskSettings):
-    """Those of ``evaluate``, whose data options have flags of their own."""
-
-    data: tyro.conf.Suppress[config.DataOptions] = field(default_factory=config.DataOptions)
-
-
-@dataclass(frozen=True)
-class Suite(config.Suite):
-    """Those of ``suite``, whose data options have flags of their own."""
-
-    tasks: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=config.tasks_help("The first is the headline of the verdict."))
-    ] = config.Suite.tasks
-    data: tyro.conf.Suppress[config.DataOptions] = field(default_factory=config.DataOptions)
+from slmlp.config.flags import FLAT, argument
+from slmlp.runtime import files, processes
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Evaluate an encoder: on classes that were held out of pretraining, or on other data.
+    """Evaluate an encoder's frozen features: on classes held out of pretraining, or on other data.
 
     Example: `slmlp evaluate my-run MY_IMAGES --task unseen`;
     `slmlp evaluate timm:resnet50@weights.safetensors OTHER_IMAGES --task linear knn fewshot`;
     `slmlp evaluate my-run --datasets DIR`
     """
 
-    encoder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
+    encoder: str = field(metadata=argument("ENCODER"))
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
     of features."""
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
+    data: str | None = field(default=None, metadata=argument("[DATA]"))
     """The images; a file of features needs none."""
     datasets: str | None = None
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
-    task: Annotated[
-        tuple[str, ...], tyro.conf.arg(help=config.tasks_help("Default: `unseen` under a split, else `linear`."))
-    ] = ()
+    task: tuple[str, ...] = field(
+        default=(), metadata={"help": config.tasks_help("Default: `unseen` under a split, else `linear`.")}
+    )
     split: str | None = None
     """Split file; default: the run's own."""
     out: str | None = None
     """Folder of results.jsonl and predictions; default: RUN/evaluation, or NAME-evaluation for other encoders."""
-    settings: Annotated[TaskSettings, Flat] = field(default_factory=TaskSettings)
+    settings: config.TaskSettings = field(default_factory=config.TaskSettings, metadata=FLAT)
     """Settings of the tasks."""
-    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
-    """How the images are taken in."""
 
     def run(self) -> int:
         """Evaluate and print the numbers."""
         from slmlp import api
-        from slmlp.runtime import processes
 
         rows = api.evaluate(
             self.encoder, self.data, datasets=self.datasets, task=self.task, split=self.split, out=self.out,
-            cfg=dataclasses.replace(self.settings, data=self.options),
+            cfg=self.settings,
         )  # fmt: skip
         several = len({row.data for row in rows}) > 1
         for row in rows if processes.is_main() else []:
@@ -78,7 +56,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class SuiteCommand:
+class Suite:
     """Many encoders on many data sets, untrained ones beside them: one results file, a verdict, a page. Resumable.
 
     Example: `slmlp suite runs/sl-seed* runs/sl-mlp-seed* --datasets DIR --out my-suite`;
@@ -86,7 +64,7 @@ class SuiteCommand:
     Runs of one method are its seeds; the first encoder named is the baseline of every difference.
     """
 
-    encoders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ENCODER")]
+    encoders: tuple[str, ...] = field(metadata=argument("ENCODER..."))
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`; NAME=ENCODER."""
     out: str
     """Folder of the suite; what it holds already is not done again."""
@@ -96,25 +74,19 @@ class SuiteCommand:
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
     """Split file, for the tasks that need one."""
-    suite: Annotated[Suite, Flat] = field(default_factory=Suite)
+    suite: config.Suite = field(default_factory=config.Suite, metadata=FLAT)
     """Tasks and their settings."""
-    options: Annotated[config.DataOptions, Flat] = field(default_factory=config.DataOptions)
-    """How the images are taken in."""
 
     def run(self) -> int:
-        """Do the suite and print table, verdict and the page's name."""
+        """Run the suite and print table, verdict and the page's name."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from pathlib import Path
-
-        from slmlp.experiments import suite
+        from slmlp import api
         from slmlp.report.suite_tables import print_tables
-        from slmlp.runtime import files
 
-        cfg = dataclasses.replace(self.suite, data=self.options)
-        page = suite.suite(
-            self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=cfg
+        page = api.suite(
+            self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite
         )
         print_tables(Path(self.out))
         for sentence in files.read_json(Path(self.out) / "verdict.json")["sentences"]:

@@ -20,7 +20,7 @@ from slmlp.config.methods import (
     method_config,
 )
 from slmlp.config.parse import from_dict
-from slmlp.config.projector import Projector, ProjectorFlags, Width
+from slmlp.config.projector import Projector, Width
 from slmlp.config.study import DEMO, Measures, Probe, Split, Study
 from slmlp.config.suite import Suite, TaskSettings
 from slmlp.config.tasks import (
@@ -59,7 +59,6 @@ __all__ = [
     "PreprocessFlags",
     "Probe",
     "Projector",
-    "ProjectorFlags",
     "SimCLR",
     "Split",
     "Study",

@@ -1,9 +1,17 @@
-"""From settings back to the words of a command."""
+"""Settings and command-line flags: how a field becomes a flag, and the flags that give certain settings."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
+
+FLAT = {"flat": True}  # metadata of a group of settings whose flags have no prefix
+HIDDEN = {"hidden": True}  # metadata of a setting that is no flag
+
+
+def argument(metavar: str) -> dict[str, str]:
+    """Return the metadata of a field that is a positional argument, called ``metavar`` in the help."""
+    return {"metavar": metavar}
 
 
 def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
@@ -24,7 +32,8 @@ def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
         elif isinstance(value, tuple):
             words += [flag, *map(str, value)]
         elif dataclasses.is_dataclass(value):
-            words += flags(value, getattr(default, entry.name), f"{prefix}{entry.name}.")
+            inner = prefix if entry.metadata.get("flat") else f"{prefix}{entry.name}."
+            words += flags(value, getattr(default, entry.name), inner)
         else:
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
     return words

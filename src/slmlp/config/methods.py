@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
-from slmlp.config.projector import Projector, ProjectorFlags
+from slmlp.config.projector import Projector
 from slmlp.runtime.errors import SlmlpError, unknown
 
 Auto = Literal["auto"]
@@ -209,11 +210,10 @@ METHOD_SOURCES: dict[str, tuple[str, str]] = {
 
 
 def method_config(
-    name: str, overrides: ProjectorFlags | None = None, preset: MethodConfig | None = None
+    name: str, overrides: Mapping[str, Any] | None = None, preset: MethodConfig | None = None
 ) -> MethodConfig:
-    """Return the settings of a method by name, or ``preset`` in their place, with the projector flags obeyed."""
+    """Return the settings of a method by name, or ``preset`` in their place, with ``overrides`` of its projector."""
     if name not in METHOD_CONFIGS:
         raise unknown("method", name, METHOD_CONFIGS)
     preset = preset or METHOD_CONFIGS[name]
-    given = overrides.given() if overrides else {}
-    return dataclasses.replace(preset, projector=preset.projector.override(**given)) if given else preset
+    return dataclasses.replace(preset, projector=preset.projector.override(**overrides)) if overrides else preset

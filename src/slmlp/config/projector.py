@@ -78,31 +78,3 @@ class Projector:
         if self.out == "none" or (self.out == "auto" and self.depth == 0):
             return number(self.hidden), None
         return number(self.hidden), number("encoder" if self.out == "auto" else self.out)
-
-
-@dataclass(frozen=True)
-class ProjectorFlags:
-    """Overrides of the method's own projector; a setting that is not given stays as the method has it."""
-
-    depth: int | None = None
-    """Number of [Linear - norm - act] blocks; 0 removes the projector (and `out` too, unless it is given)."""
-    hidden: Width | None = None
-    """Width of the blocks; `encoder` is the encoder's own width."""
-    out: Width | Literal["auto", "none"] | None = None
-    """Width of the last Linear; `none` for no last Linear."""
-    norm: Literal["batch", "layer", "none"] | None = None
-    """Normalisation inside a block."""
-    act: Literal["relu", "gelu", "none"] | None = None
-    """Activation inside a block."""
-    bias: bool | None = None
-    """Whether the Linear layers of the blocks carry a bias."""
-    out_bias: bool | None = None
-    """Whether the last Linear carries a bias."""
-    l2_input: bool | None = None
-    """Whether features are divided by their L2 norm before the projector."""
-    reweight: float | None = None
-    """Fixed reweighting of the features in front of the blocks; 1 is none."""
-
-    def given(self) -> dict[str, Any]:
-        """Return the settings that were given."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}

@@ -1,15 +1,18 @@
-"""The sentence under each setting, read from the source of its dataclass: what ``--help`` shows, for other pages."""
+"""Read the string under each setting from the source of its dataclass: the help text of ``--help`` and the pages."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
 import inspect
 import textwrap
 from typing import Any
 
 
+@functools.cache
 def sentences(kind: Any) -> dict[str, str]:
-    """Return setting -> the string under it, in one line; those of base classes included.
+    """Return setting -> the string under it, or its metadata ``help``, in one line; base classes included.
 
     >>> from slmlp.config import Training
     >>> sentences(Training)["epochs"]
@@ -25,4 +28,4 @@ def sentences(kind: Any) -> dict[str, str]:
                 assert isinstance(field, ast.AnnAssign)
                 assert isinstance(field.target, ast.Name)
                 found[field.target.id] = " ".join(str(below.value.value).split())
-    return found
+    return found | {f.name: f.metadata["help"] for f in dataclasses.fields(kind) if "help" in f.metadata}

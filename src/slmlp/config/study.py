@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside, positive
+from slmlp.config.flags import FLAT
 from slmlp.config.training import DataOptions, StudyTraining, Training
 
 PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2
@@ -91,27 +92,28 @@ class Split:
 
 @dataclass(frozen=True)
 class Study:
-    """The main job: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
+    """A study: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
 
     methods: tuple[str, ...] = ("sl", "sl-mlp")
-    """Methods compared; the first is the baseline of every difference. `sl-mlp:projector.out=256` overrides."""
+    """Methods compared, by commas or spaces; the first is the baseline of every difference.
+    `sl-mlp:projector.out=256` overrides."""
     seeds: int = 5
-    """Seeds a method."""
+    """Seeds per method; the interval is over seeds and images. One seed gives images only."""
     curve_seeds: int = 1
-    """Seeds whose kept epochs are evaluated for the curves (with --save-every)."""
+    """Seeds whose saved epochs are evaluated for the curves (with --save-every)."""
     parallel: int | None = None
     """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
-    """Base learning rates tried, per 256 images; chosen by source validation, the same rule for every method."""
+    """Base learning rates tried, per 256 images, the same for every method; a single one is taken as it is."""
     validation_fraction: float = 0.1
     """Share of the source training images held back while rates are chosen."""
     labels: Literal["class", "superclass"] = "class"
-    """What pretraining is told: the classes themselves or the coarser superclasses."""
-    training: Training = field(default_factory=StudyTraining)
+    """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
+    training: Training = field(default_factory=StudyTraining, metadata=FLAT)
     """Settings shared by all methods."""
     split: Split = field(default_factory=Split)
     """Held-out classes."""
-    data: DataOptions = field(default_factory=DataOptions)
+    data: DataOptions = field(default_factory=DataOptions, metadata=FLAT)
     """How the images are taken in."""
     probe: Probe = field(default_factory=Probe)
     """The linear probe."""

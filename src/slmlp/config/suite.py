@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slmlp.config.encoders import PreprocessFlags
+from slmlp.config.flags import FLAT
 from slmlp.config.study import Probe
-from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, LabelEfficiency
+from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, LabelEfficiency, tasks_help
 from slmlp.config.training import DataOptions
 
 
@@ -30,7 +31,7 @@ class TaskSettings:
     """How features are computed."""
     preprocess: PreprocessFlags = field(default_factory=PreprocessFlags)
     """Overrides of the encoders' own preprocessing."""
-    data: DataOptions = field(default_factory=DataOptions)
+    data: DataOptions = field(default_factory=DataOptions, metadata=FLAT)
     """How the images are taken in."""
 
 
@@ -38,5 +39,7 @@ class TaskSettings:
 class Suite(TaskSettings):
     """Many encoders on many data sets, the same tasks for all of them."""
 
-    tasks: tuple[str, ...] = ("linear", "knn", "fewshot")
-    """Names of ``config.TASKS``; the first is the headline of the verdict."""
+    tasks: tuple[str, ...] = field(
+        default=("linear", "knn", "fewshot"),
+        metadata={"help": tasks_help("The first is the headline of the verdict.")},
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmlp.config.checks import not_negative, share
+from slmlp.config.flags import HIDDEN
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -131,6 +132,8 @@ class Training:
 class StudyTraining(Training):
     """Training inside a study: the rate is the study's to choose."""
 
+    base_lr: float = field(default=Training.base_lr, metadata=HIDDEN)
+    """Chosen from `Study.rates`."""
     save_every: int = 10
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
 

@@ -1,0 +1,103 @@
+"""slmlp study, demo and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from slmlp import config
+from slmlp.config.flags import FLAT, argument
+
+
+@dataclass(frozen=True)
+class Study:
+    """Which pretraining transfers, on your own images: the verdict with its interval, and one page.
+
+    Holds classes out, chooses each method's learning rate by source validation, pretrains every method over seeds,
+    freezes the encoders, and measures how well a linear classifier on their features tells the held-out classes apart.
+    Example: `slmlp study MY_IMAGES --methods sl,sl-mlp --seeds 5 --out my-study`; the same command resumes a study
+    that was stopped, and adds seeds to one that is finished.
+    """
+
+    data: str = field(metadata=argument("DATA"))
+    """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
+    out: str
+    """Folder of the study."""
+    study: config.Study = field(default_factory=config.Study, metadata=FLAT)
+    """Settings."""
+
+    def run(self) -> int:
+        """Run the study and print where the page is."""
+        from slmlp.runtime.progress import say
+
+        say("starting: loading libraries and images")
+        from slmlp import api
+
+        return show(api.study(self.data, self.out, self.study))
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A study of the embedded images, in minutes on two cores: SL against SL-MLP, one seed, and the page.
+
+    One seed shows how a study reads, not which method is better; `slmlp demo --seeds 5` gives the real answer.
+    """
+
+    seeds: int = config.DEMO.seeds
+    """Seeds per method."""
+    out: str = "demo"
+    """Folder of the study."""
+    labels: Literal["class", "superclass"] = config.DEMO.labels
+    """Labels used for pretraining: Unicode's subgroups, or its coarser categories."""
+    parallel: int | None = None
+    """Runs trained side by side; default: two on CPUs of two cores and more."""
+
+    def run(self) -> int:
+        """Run the demo and print where the page is."""
+        from slmlp.runtime.progress import say
+
+        say("starting: loading libraries and images")
+        from slmlp import api
+
+        cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, parallel=self.parallel)
+        return show(api.study("emoji", self.out, cfg, demo=True))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Table, verdict and page over finished runs of one data set and split; runs of one method are its seeds.
+
+    Example: `slmlp compare sl-0 sl-1 sl-mlp-0 sl-mlp-1 --out comparison`
+    """
+
+    runs: tuple[str, ...] = field(metadata=argument("RUN..."))
+    """Folders of finished runs; the first run's method is the baseline of every difference."""
+    out: str
+    """Folder of the comparison."""
+    probe: config.Probe = field(default_factory=config.Probe)
+    """The probe."""
+
+    def run(self) -> int:
+        """Compare and print where the page is."""
+        from slmlp import api
+
+        return show(api.compare(self.runs, self.out, probe=self.probe))
+
+
+def show(page: Path) -> int:
+    """Print the table, the verdict and the page's name."""
+    from rich.console import Console
+
+    from slmlp import report
+    from slmlp.runtime import files
+
+    console = Console()
+    if not console.is_terminal:  # a file or pipe has no width of its own
+        console = Console(width=140)
+    console.print(report.table_text(page.parent))
+    for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
+        print(sentence)
+    print(f"report: {page}")
+    return 0
