@@ -23,7 +23,7 @@ from slmlp.runtime import seeds
 
 IOUS = np.linspace(0.5, 0.95, 10)  # T thresholds of overlap
 RECALLS = np.linspace(0.0, 1.0, 101)
-CELLS = 4_000_000  # numbers of a block of draws by predictions held at once
+CELLS = 4_000_000  # numbers of a block of replicates by predictions in memory at once
 Array = npt.NDArray[np.float64]
 
 

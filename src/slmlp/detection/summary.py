@@ -1,4 +1,4 @@
-"""From predictions to the comparison, the pictures and the record of what was done, which the page is made from."""
+"""Write the files that a detection's page is made from: the verdict, the pictures, the record of the trainings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from slmlp.train.run import commit, versions
 LIBRARIES = ("pycocotools", "faster-coco-eval")
 
 
-def write(contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, Any]]) -> Path:
+def write(contest: Contest, rows: Sequence[Contender], details: Sequence[dict[str, Any]]) -> Path:
     """Write verdict.json, detect.json, the pictures and report.html; return the page's path."""
     folder, data = contest.folder, contest.parts[contest.main]
     lines = _lines(contest, rows)
-    found = {row.run: predict.read(folder / str(lines[row.run][0].predictions)) for row in rows}
-    verdicts = _verdicts(contest, rows, found)
+    predictions = {row.run: predict.read(folder / str(lines[row.run][0].predictions)) for row in rows}
+    verdicts = _verdicts(contest, rows, predictions)
     comparisons = [c for one in verdicts for c in one.comparisons]
     note = "one seed an encoder: the intervals are over images only; another training may turn the sign"
     opening = verdicts[0].sentences if verdicts else ()
@@ -39,20 +39,20 @@ def write(contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, 
         note if all(c.seeds == 1 for c in comparisons) else None,
     )  # fmt: skip
     names = list(dict.fromkeys(row.name for row in rows))
-    shown = {display(name): next(found[r.run] for r in rows if r.name == name) for name in names}
-    drawings = pictures.draw(folder / "pictures", data, shown, contest.cfg.pictures)
-    files.write_json(folder / "detect.json", _about(contest, rows, told, lines, drawings))
+    first = {display(name): next(predictions[r.run] for r in rows if r.name == name) for name in names}
+    drawings = pictures.draw(folder / "pictures", data, first, contest.cfg.pictures)
+    files.write_json(folder / "detect.json", _about(contest, rows, details, lines, drawings))
     return page.write(folder)
 
 
-def _verdicts(contest: Contest, rows: Sequence[Contender], found: dict[str, predict.Found]) -> list[Verdict]:
+def _verdicts(contest: Contest, rows: Sequence[Contender], predictions: dict[str, predict.Found]) -> list[Verdict]:
     """Return the verdicts on AP and AP50 of boxes and masks."""
     data = contest.parts[contest.main]
     truth = data.truth()
     runs: dict[str, dict[str, dict[int, Bootstrap]]] = {}  # metric -> name -> seed
     for kind in contest.kinds:
         for row in rows:
-            for metric, bootstrap in bootstraps(truth, found[row.run], kind, contest.cfg.resamples).items():
+            for metric, bootstrap in bootstraps(truth, predictions[row.run], kind, contest.cfg.resamples).items():
                 runs.setdefault(metric, {}).setdefault(row.name, {})[row.seed] = bootstrap
     verdicts = []
     for metric, by_name in runs.items():
@@ -68,11 +68,11 @@ def _verdicts(contest: Contest, rows: Sequence[Contender], found: dict[str, pred
 
 def _lines(contest: Contest, rows: Sequence[Contender]) -> dict[str, list[Result]]:
     """Return the lines of the main part at the end of training, by run."""
-    found: dict[str, list[Result]] = {row.run: [] for row in rows}
+    lines: dict[str, list[Result]] = {row.run: [] for row in rows}
     for line in records.read(contest.folder / "results.jsonl"):
-        if line.task == "detect" and line.data == contest.name and line.epoch is None and line.run in found:
-            found[line.run].append(line)
-    return found
+        if line.task == "detect" and line.data == contest.name and line.epoch is None and line.run in lines:
+            lines[line.run].append(line)
+    return lines
 
 
 def _pairs(rows: Sequence[Contender]) -> list[tuple[str, str]]:
@@ -86,7 +86,7 @@ def _pairs(rows: Sequence[Contender]) -> list[tuple[str, str]]:
 
 
 def _about(
-    contest: Contest, rows: Sequence[Contender], told: Sequence[dict[str, Any]], lines: dict[str, list[Result]],
+    contest: Contest, rows: Sequence[Contender], details: Sequence[dict[str, Any]], lines: dict[str, list[Result]],
     drawings: list[dict[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
@@ -102,20 +102,20 @@ def _about(
             "images": len(contest.parts[contest.main]),
             "masks": contest.with_masks,
             "settings": dataclasses.asdict(contest.cfg),
-            "resolved": told[0]["resolved"],
+            "resolved": details[0]["resolved"],
             "rows": [
                 {
                     "run": row.run, "name": row.name, "seed": row.seed, "encoder": one["encoder"],
                     "control": row.untrained, "frozen": one["frozen"], "source": row.source,
                     "metrics": f"detectors/{contest.place(row).name}/metrics.jsonl",
                 }
-                for row, one in zip(rows, told, strict=True)
+                for row, one in zip(rows, details, strict=True)
             ],
             "pictures": drawings,
             "versions": {**versions(), **libraries},
             "commit": commit(),
             "machine": device.describe(),
-            "started": min(one["started"] for one in told),
+            "started": min(one["started"] for one in details),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )  # fmt: skip

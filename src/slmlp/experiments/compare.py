@@ -1,4 +1,4 @@
-"""Runs that were trained one by one, compared as a study compares its own."""
+"""Compare finished runs as a study compares its own."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from slmlp.train.run import Run
 class Compared(Context):
     """A study whose final runs were trained elsewhere."""
 
-    found: dict[tuple[str, int], Run] = dataclasses.field(default_factory=dict)
+    by_seed: dict[tuple[str, int], Run] = dataclasses.field(default_factory=dict)  # (contender, seed) -> run
 
     def run(self, spec: Spec, seed: int) -> Run:
         """Return the run of a contender and a seed."""
-        return self.found[spec.name, seed]
+        return self.by_seed[spec.name, seed]
 
 
 def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe | None = None) -> Path:
@@ -49,15 +49,15 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     folder = Path(out)
     opened = [Run(Path(path)) for path in runs]
     jobs = [Job.from_json(run.config["job"], str(run.path / "config.json")) for run in opened]
-    specs, found = _sort(opened, jobs)
-    context = _open(opened, jobs, specs, found, folder, probe or config.Probe())
-    for (name, seed), run in found.items():
+    specs, by_seed = _sort(opened, jobs)
+    context = _open(opened, jobs, specs, by_seed, folder, probe or config.Probe())
+    for (name, seed), run in by_seed.items():
         job = jobs[opened.index(run)]
         subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.base_lr, job.labels)
         context.engine.run(subject, context.features(run.encoder()), TASKS)
     baselines.evaluate(context)
     rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.base_lr
-                   for spec in specs for seed in [min(s for n, s in found if n == spec.name)]})  # fmt: skip
+                   for spec in specs for seed in [min(s for n, s in by_seed if n == spec.name)]})  # fmt: skip
     summary.write(context, rates, datetime.now(UTC).isoformat(timespec="seconds"), 0.0, demo=False)
     return report.write(folder)
 
@@ -65,32 +65,32 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
 def _sort(runs: Sequence[Run], jobs: Sequence[Job]) -> tuple[tuple[Spec, ...], dict[tuple[str, int], Run]]:
     """Return the contenders, in order of appearance, and their runs by seed."""
     names: dict[tuple[str, str], Spec] = {}
-    found: dict[tuple[str, int], Run] = {}
+    by_seed: dict[tuple[str, int], Run] = {}
     for run, job in zip(runs, jobs, strict=True):
         key = (job.method, str(job.settings))
         if key not in names:
             taken = any(spec.name == job.method for spec in names.values())
             names[key] = Spec(f"{job.method} ({run.name})" if taken else job.method, job.method, job.settings)
         spec = names[key]
-        if (spec.name, job.seed) in found:
+        if (spec.name, job.seed) in by_seed:
             raise SlmlpError(
-                f"{run.path} and {found[spec.name, job.seed].path} are both {spec.name} with seed {job.seed}"
+                f"{run.path} and {by_seed[spec.name, job.seed].path} are both {spec.name} with seed {job.seed}"
             )
-        found[spec.name, job.seed] = run
+        by_seed[spec.name, job.seed] = run
     seeds: dict[str, set[int]] = defaultdict(set)
-    for name, seed in found:
+    for name, seed in by_seed:
         seeds[name].add(seed)
     if not set.intersection(*seeds.values()):
         raise SlmlpError(
             "the methods have no seed in common, so nothing can be paired: "
             + "; ".join(f"{name}: {', '.join(map(str, sorted(s)))}" for name, s in seeds.items())
         )
-    return tuple(names.values()), found
+    return tuple(names.values()), by_seed
 
 
 def _open(
-    runs: Sequence[Run], jobs: Sequence[Job], specs: tuple[Spec, ...], found: dict[tuple[str, int], Run], folder: Path,
-    probe: config.Probe,
+    runs: Sequence[Run], jobs: Sequence[Job], specs: tuple[Spec, ...], by_seed: dict[tuple[str, int], Run],
+    folder: Path, probe: config.Probe,
 ) -> Compared:  # fmt: skip
     """Load the data and the split that all runs share."""
     first = runs[0]
@@ -105,7 +105,7 @@ def _open(
     images = concepts.apply(split, data.load(job.data, job.options, seed=split.seed))
     size = int(first.config["resolved"]["image_size"])
     image_cache = ImageCache(images, job.options, folder / "cache", training_side(size), progress=True)
-    seeds = set.intersection(*({s for n, s in found if n == spec.name} for spec in specs))
+    seeds = set.intersection(*({s for n, s in by_seed if n == spec.name} for spec in specs))
     training = dataclasses.replace(job.training, image_size=size)
     cfg = config.Study(
         methods=tuple(spec.name for spec in specs), seeds=max(seeds) + 1, rates=(job.training.base_lr,),
@@ -114,4 +114,4 @@ def _open(
     )  # fmt: skip
     images = image_cache.images
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
-    return Compared(job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), found)
+    return Compared(job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), by_seed)

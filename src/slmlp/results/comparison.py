@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def holds_for_random_effects(self) -> bool:
-        """Whether the winner is also shown to win on data sets like these."""
+        """Whether the winner also wins by random effects over data sets."""
         if self.winner is None or self.random_effects is None:
             return False
         low, high = self.random_effects.interval
@@ -109,17 +109,17 @@ class PairedAccuracy:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return len(self.names)
 
     @property
     def groups(self) -> int:
-        """How many there are."""
+        """Number of groups."""
         return len(self.by_group)
 
     @property
     def draws(self) -> int:
-        """How many there are, of the training images."""
+        """Number of draws of the training images."""
         return len(self.by_draw)
 
 
@@ -134,12 +134,12 @@ class PairedBootstrap:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Number of images."""
         return self.runs[0][0].images
 
     @property
     def groups(self) -> int:
-        """How many are resampled."""
+        """Number of groups that are resampled."""
         return self.runs[0][0].groups
 
     @property

@@ -1,4 +1,4 @@
-"""From result lines to what the page shows: the verdict, the map of held-out features, the record of the study."""
+"""Write the files that a study's page is made from: verdict, map of held-out features, record of the study."""
 
 from __future__ import annotations
 
@@ -72,22 +72,22 @@ def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
 def _map(context: Context) -> None:
     """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails.
 
-    A map that is there already, of the same weights and images, is kept: it takes seconds a contender.
+    A map of the same weights and images is not computed again: it takes seconds per contender.
     """
     unseen = context.data.of("unseen")
     picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
     images = unseen.select(picked)
     file = context.folder / "tsne.json"
-    there = _maps(file)
+    earlier = _maps(file)
     maps = {}
     for spec in context.specs:
         encoder = context.run(spec, 0).encoder()
-        shown = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
-        kept = there.get(spec.name, {})
-        if kept.get("of") != shown or len(kept["xy"]) != len(images):
+        identity = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
+        tsne = earlier.get(spec.name, {})
+        if tsne.get("of") != identity or len(tsne["xy"]) != len(images):
             x = context.features(encoder).extract(TASKS["unseen"], unseen)["output"].x[picked]
-            kept = {"xy": np.round(embed(x, 0), 4).tolist(), "of": shown}
-        maps[spec.name] = kept
+            tsne = {"xy": np.round(embed(x, 0), 4).tolist(), "of": identity}
+        maps[spec.name] = tsne
     labels = [images.classes[y] for y in images.labels]
     _thumbnails(context, images)
     files.write_json(
@@ -98,10 +98,10 @@ def _map(context: Context) -> None:
 
 
 def _maps(file: Path) -> dict[str, Any]:
-    """Return the maps that are there, by contender; a broken file holds none, and is made anew."""
+    """Return the maps of an earlier call, by contender; none where the file is missing or broken."""
     try:
-        held = files.read_json(file)["methods"]
-        return {name: one for name, one in held.items() if {"xy", "of"} <= one.keys()}
+        maps = files.read_json(file)["methods"]
+        return {name: tsne for name, tsne in maps.items() if {"xy", "of"} <= tsne.keys()}
     except (SlmlpError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -120,7 +120,7 @@ def _thumbnails(context: Context, images: ImageSet) -> None:
 
 
 def _run_hours(context: Context, before: dict[str, float]) -> dict[str, float]:
-    """Return the hours of each run: of those there by their own metrics, of deleted ones as they were told before."""
+    """Return the hours of each run: from its training log, or as recorded before where the run is deleted."""
     runs = [Run(folder) for folder in sorted((context.folder / "runs").glob("*"))]
     return before | {run.name: round(run.hours, 6) for run in runs if run.finished}
 
@@ -208,17 +208,17 @@ def study_command(context: Context) -> str:
 
 def warnings(context: Context) -> list[str]:
     """Return what a reader must know before trusting a number."""
-    found = []
+    lines = []
     edge = {
         row.run
         for row in records.read(context.engine.store.file)
         if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
     }
     if edge:
-        found.append(f"the probe chose a l2 at the edge of its grid for {', '.join(sorted(edge))}")
+        lines.append(f"the probe chose an l2 at the edge of its grid for {', '.join(sorted(edge))}")
     unfinished = {row.run for row in records.read(context.engine.store.file) if row.extra.get("unfinished_fits")}
     if unfinished:
-        found.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
+        lines.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
     if context.split.leaks:
-        found.append(f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split")
-    return found
+        lines.append(f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split")
+    return lines

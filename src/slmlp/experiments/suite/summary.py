@@ -1,4 +1,4 @@
-"""From result lines to what the suite's page shows: the verdict of every task, and the record of the suite."""
+"""Write the files that a suite's page is made from: the verdict of every task, and the record of the suite."""
 
 from __future__ import annotations
 
@@ -130,16 +130,16 @@ def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
 
 def _warnings(rows: Sequence[Result]) -> list[str]:
     """Return what a reader must know before trusting a number."""
-    found = []
+    lines = []
     for key, words in (
         ("at_grid_edge", "a value at the edge of its grid was chosen for"),
         ("unfinished_fits", "the probe reached its most iterations before its tolerance for"),
     ):
         runs = sorted({f"{row.run} on {row.data} ({row.task})" for row in rows if row.extra.get(key)})
         if runs:
-            shown = ", ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
-            found.append(f"{words} {shown}")
-    return found
+            names = ", ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
+            lines.append(f"{words} {names}")
+    return lines
 
 
 def suite_command(
