@@ -46,7 +46,7 @@ from slmlp.data import augment
 from slmlp.data.augment import training_side
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts
 from slmlp.runtime import device, seeds
 from slmlp.train import optim
 from slmlp.train.batches import Batches, Plan
@@ -147,7 +147,7 @@ def _ours(name: str, image_cache: ImageCache, cfg: config.Training) -> Contender
         preset = dataclasses.replace(preset, prototypes=PROTOTYPES, queue_size=0)
     with seeds.seeded(0, "encoder"):
         encoder = build(cfg.encoder, SIZE, "small")
-    settings, _ = fit(name, preset, Facts(len(images), cfg.batch_size, encoder.dim))
+    settings, _ = methods.fit(name, preset, Facts(len(images), cfg.batch_size, encoder.dim))
     method = methods.build(name, encoder, CLASSES, settings)
     compute = device.choose(encoder, cfg.device, cfg.precision)
     device.place(method, compute)

@@ -19,7 +19,7 @@ from slmlp.data import augment
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.encoders.extract import extract
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts
 from slmlp.runtime import distributed, processes, ranks, seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
@@ -29,7 +29,7 @@ from slmlp.train.loop import State, train
 
 CPU = torch.device("cpu")
 N, CLASSES, STEPS = 16, 4, 4  # of the global batch; 16 are 4 images each of 4 processes
-SYNCED = [name for name in sorted(methods.METHODS) if not name.startswith("moco")]
+SYNCED = [name for name in sorted(config.METHODS) if not name.startswith("moco")]
 EXTRA = {  # options that look across the batch, and an encoder without BatchNorm
     "sl+vcreg": ("sl", {"variance": 0.16, "covariance": 0.01}, "resnet10", 0),
     "swav+crops": ("swav", {"freeze_epochs": 0.5, "queue_size": 0}, "resnet10", 2),
@@ -56,7 +56,7 @@ def state_of(name, settings, encoder_name, training_images, cfg):
     with seeds.seeded(0, "encoder"):
         encoder = build(encoder_name, 16, "small")
     chosen = dataclasses.replace(config.method_config(name), **settings)
-    chosen, _ = fit(name, chosen, Facts(training_images, N, encoder.dim))
+    chosen, _ = methods.fit(name, chosen, Facts(training_images, N, encoder.dim))
     with seeds.seeded(0, "head"):
         method = methods.build(name, encoder, CLASSES, chosen).double()
     if method.sync_norms:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 import tiny
-from slmlp import api, config
+from slmlp import api, config, methods
 from slmlp.encoders.projector import Reweight, projector
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts
 from slmlp.methods.mix import mixer
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
@@ -168,7 +168,7 @@ SMALL = Facts(training_images=1000, batch_size=64, encoder_dim=256)
 
 
 def fitted(name, facts, **settings):
-    return fit(name, dataclasses.replace(config.method_config(name), **settings), facts)
+    return methods.fit(name, dataclasses.replace(config.method_config(name), **settings), facts)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from slmlp import api, config, data, methods
+from slmlp import api, config, data
 from slmlp.data import augment
 from slmlp.data.cache import ImageCache
 from slmlp.runtime import device
@@ -48,7 +48,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", config.METHODS)
 def test_stopped_and_resumed_equals_straight_and_the_encoder_is_the_trained_one(name, shapes, tmp_path, monkeypatch):
     trained: list[State] = []
 
@@ -121,7 +121,7 @@ def growth(image_cache, name, leak=None):
     method = tiny.method(name, images=144, batch=24)
     if leak is not None:
         leak(method)
-    views = augment.views("weak", 16, method.num_views, 2 if method.multi_crop else 0)
+    views = augment.views("weak", 16, method.num_views, 2 if method.cfg.multi_crop else 0)
     plan = Plan(image_cache.images.labels % tiny.C, 24, cfg.epochs, 0, balanced=False)
     batches = Batches(image_cache, image_cache.rows(image_cache.images), plan, views)
     compute = device.Compute(torch.device("cpu"), bfloat16=False, channels_last=True)
@@ -139,7 +139,7 @@ needs_statm = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="
 
 
 @needs_statm
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", config.METHODS)
 def test_memory_is_flat_over_200_steps(name, image_cache):
     assert growth(image_cache, name) < MOST
 

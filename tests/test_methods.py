@@ -16,8 +16,7 @@ from slmlp.data.augment.draws import Draws
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Progress
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts, Method, Progress
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
 
@@ -29,7 +28,7 @@ UNLIKE = ("moco-v1", "moco-v2")  # BatchNorm in shuffled parts: the order of a b
 def made(name, encoder="resnet10", seed=0, **settings):
     with seeds.seeded(seed, "encoder"):
         built = build(encoder, 16, "small")
-    cfg, _ = fit(name, dataclasses.replace(config.method_config(name), **settings), FACTS)
+    cfg, _ = methods.fit(name, dataclasses.replace(config.method_config(name), **settings), FACTS)
     with seeds.seeded(seed, "head"):
         return methods.build(name, built, C, cfg)
 
@@ -53,7 +52,7 @@ def sgd(method, lr=0.05):
     return torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=lr, momentum=0.9)
 
 
-@pytest.fixture(params=[(m, e) for m in sorted(methods.METHODS) for e in ("resnet10", "vit_tiny_patch16_224")], ids=str)
+@pytest.fixture(params=[(m, e) for m in sorted(config.METHODS) for e in ("resnet10", "vit_tiny_patch16_224")], ids=str)
 def method(request):
     name, encoder = request.param
     built = made(name, encoder)
@@ -128,7 +127,8 @@ def test_labels_matter_only_where_supervised(method, batch):
     views, labels = batch
     step(method, batch, sgd(method))  # a memory of random labels would not know the difference
     swapped = labels.roll(1)  # another partition of the images, not the same with other names
-    assert (loss_of(method, (views, labels)).item() != loss_of(method, (views, swapped)).item()) == method.supervised
+    before, after = (loss_of(method, (views, y)).item() for y in (labels, swapped))
+    assert (before != after) == method.cfg.supervised
 
 
 def test_the_order_of_a_batch_does_not_matter(method, batch):
@@ -148,8 +148,11 @@ def test_the_mlp_is_one_switch_on_every_method(method, real):
         assert torch.isfinite(loss_of(switched, real(switched)))
 
 
-def test_config_and_registry_name_the_same_methods():
-    assert methods.METHODS.keys() == config.METHOD_CONFIGS.keys()
+def test_every_method_names_a_class_that_takes_its_settings():
+    for name, entry in config.METHODS.items():
+        kind = methods.implementation(name)
+        assert issubclass(kind, Method)
+        assert kind.__annotations__["cfg"] == f"config.{type(entry.settings).__name__}"
 
 
 def test_sl_loss_equals_its_definition_in_float64():

@@ -25,7 +25,7 @@ from slmlp.data import augment
 from slmlp.data.augment.recipes import VIEWS
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import build
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts
 from slmlp.runtime import seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
@@ -55,7 +55,7 @@ def toy(recipe, image_cache, **changes):
         settings = dataclasses.replace(settings, queue_size=16, bn_groups=2)
     with seeds.seeded(0, "toy"):
         encoder = build(cfg.encoder, cfg.image_size, cfg.stem)
-        settings, _ = fit(recipe.method, settings, Facts(IMAGES, cfg.batch_size, encoder.dim))
+        settings, _ = methods.fit(recipe.method, settings, Facts(IMAGES, cfg.batch_size, encoder.dim))
         method = methods.build(recipe.method, encoder, CLASSES, settings)
     views = augment.views(cfg.augment, cfg.image_size, method.num_views, cfg.local_crops, cfg.local_size)
     rows = image_cache.rows(image_cache.images)
@@ -242,7 +242,7 @@ def test_recipes_and_methods_are_listed_and_shown(capsys):
     assert main(["methods"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in config.METHOD_CONFIGS)
-    assert config.METHOD_CONFIGS.keys() == config.METHOD_SOURCES.keys()
+    assert all(entry.title and entry.summary and entry.source for entry in config.METHODS.values())
     assert main(["recipes", "nothing"]) == main(["methods", "nothing"]) == 2
     assert "unknown method 'nothing'" in capsys.readouterr().err
 
@@ -256,7 +256,7 @@ def test_a_method_is_shown_with_every_setting_explained(method, capsys):
         assert f"{name} " in shown
         assert value in shown
         assert meaning.split()[0] in shown
-    assert config.METHOD_SOURCES[method][1] in shown
+    assert config.METHODS[method].source in shown
     assert f"slmlp pretrain DATA --method {method}" in shown
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from slmlp import config, methods
 from slmlp.encoders import Encoder
 from slmlp.encoders.encoder import EncoderSpec
-from slmlp.methods.base import Method
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts, Method
 from slmlp.runtime import seeds
 
 N, C, DIM, SIDE = 6, 4, 8, 8
@@ -39,7 +38,7 @@ def encoder(dim: int = DIM) -> Encoder:
 def method(name: str, images: int = 10 * N, batch: int = N, **settings: object) -> Method:
     """Return a method of that name over the tiny encoder, its settings fitted to ``images`` and ``batch``."""
     chosen = dataclasses.replace(config.method_config(name), **settings)
-    cfg, _ = fit(name, chosen, Facts(images, batch, DIM))
+    cfg, _ = methods.fit(name, chosen, Facts(images, batch, DIM))
     with seeds.seeded(0, "head"):
         return methods.build(name, encoder(), C, cfg)
 

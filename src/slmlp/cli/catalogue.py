@@ -32,14 +32,14 @@ class Methods:
     def run(self) -> int:
         """Print the list, or the method."""
         if self.name is None:
-            rows = [(name, display(name), *config.METHOD_SOURCES[name]) for name in config.METHOD_CONFIGS]
+            rows = [(name, entry.title, entry.summary, entry.source) for name, entry in config.METHODS.items()]
             show_table(("method", "name", "what it does", "source"), rows)
             print("slmlp methods NAME shows a method's settings; slmlp recipes lists published rows.")
             return 0
         if self.name not in config.METHOD_CONFIGS:
             raise unknown("method", self.name, config.METHOD_CONFIGS)
-        what, source = config.METHOD_SOURCES[self.name]
-        print(f"{display(self.name)}: {what} ({source})\n")
+        entry = config.METHODS[self.name]
+        print(f"{display(self.name)}: {entry.summary} ({entry.source})\n")
         show_table(("setting", "default", "meaning"), settings_rows(config.METHOD_CONFIGS[self.name]))
         those = ", ".join(name for name in recipes.RECIPES if recipes.get(name).method == self.name)
         print(f"run it:   slmlp pretrain DATA --method {self.name} --out RUN")

@@ -9,7 +9,7 @@ from slmlp.config.encoders import PreprocessFlags
 from slmlp.config.methods import (
     BYOL,
     METHOD_CONFIGS,
-    METHOD_SOURCES,
+    METHODS,
     SL,
     MethodConfig,
     MoCo,
@@ -41,7 +41,7 @@ __all__ = [
     "BYOL",
     "DEMO",
     "METHOD_CONFIGS",
-    "METHOD_SOURCES",
+    "METHODS",
     "OFFERED",
     "SL",
     "TASKS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
 from slmlp.config.projector import Projector
@@ -25,7 +25,10 @@ TREX_STAR_MLP = dataclasses.replace(TREX_MLP, depth=1)
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What every method has."""
+    """Settings of every method, and its properties that are read before torch is loaded."""
+
+    supervised: ClassVar[bool] = False  # whether the loss reads labels
+    multi_crop: ClassVar[bool] = False  # whether local crops may follow the views
 
     projector: Projector = NO_PROJECTOR
     """What stands between encoder and loss."""
@@ -34,6 +37,9 @@ class MethodConfig:
 @dataclass(frozen=True)
 class SL(MethodConfig):
     """Supervised learning: cross-entropy over a linear classifier behind the projector."""
+
+    supervised = True
+    multi_crop = True
 
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, 0 to 1."""
@@ -61,6 +67,9 @@ class SL(MethodConfig):
 @dataclass(frozen=True)
 class SupCon(MethodConfig):
     """Supervised contrastive learning (Khosla 2020): views of one class attract, all others repel."""
+
+    supervised = True
+    multi_crop = True
 
     projector: Projector = MLP_128
     """What stands between encoder and loss (Khosla 2020, section 3.1: one hidden layer, 128 wide output)."""
@@ -132,6 +141,8 @@ class BYOL(MethodConfig):
 class SwAV(MethodConfig):
     """SwAV (Caron 2020): each view predicts the cluster codes of another, codes by optimal transport."""
 
+    multi_crop = True
+
     projector: Projector = MLP_128
     """What stands between encoder and prototypes (Caron 2020, appendix A.1: hidden 2048, output 128)."""
     prototypes: int | Auto = "auto"
@@ -162,6 +173,9 @@ class SwAV(MethodConfig):
 class TReX(MethodConfig):
     """t-ReX (Sariyildiz 2023): cosine softmax behind an MLP on L2-normalised features, with multi-crop."""
 
+    supervised = True
+    multi_crop = True
+
     projector: Projector = TREX_MLP
     """What stands between encoder and loss (section 3; depth 1 for t-ReX*, 3 for t-ReX)."""
     temperature: float = 0.1
@@ -179,34 +193,60 @@ class TReX(MethodConfig):
         not_negative(self, "memory_size")
 
 
-# name -> settings; ``methods.METHODS`` holds the classes under the same names.
-METHOD_CONFIGS: dict[str, MethodConfig] = {
-    "sl": SL(),
-    "sl-mlp": SL(projector=MLP),
-    "supcon": SupCon(),
-    "simclr": SimCLR(),
-    "moco-v1": MoCo(),
-    "moco-v2": MoCo(projector=MLP_PLAIN_128, temperature=0.2),
-    "byol": BYOL(),
-    "swav": SwAV(),
-    "t-rex-star": TReX(projector=TREX_STAR_MLP, memory_size=0),
-    "t-rex": TReX(),
-}
+@dataclass(frozen=True)
+class MethodEntry:
+    """One method: the class that implements it, its settings, and what tables and listings print."""
+
+    implementation: str  # module:class, imported when the method is built
+    settings: MethodConfig
+    title: str
+    summary: str
+    source: str
 
 
-# name -> (what it does, where it comes from)
-METHOD_SOURCES: dict[str, tuple[str, str]] = {
-    "sl": ("cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining"),
-    "sl-mlp": ("the same behind an MLP projector", "arXiv 2112.00496"),
-    "supcon": ("views of one class attract, all others repel", "Khosla 2020, arXiv 2004.11362"),
-    "simclr": ("two views of an image attract, other images repel", "Chen 2020, arXiv 2002.05709"),
-    "moco-v1": ("a view against its key and a queue of keys of an EMA encoder", "He 2020, arXiv 1911.05722"),
-    "moco-v2": ("MoCo with an MLP head and temperature 0.2", "Chen 2020, arXiv 2003.04297"),
-    "byol": ("each view predicts the EMA target's embedding of the other", "Grill 2020, arXiv 2006.07733"),
-    "swav": ("each crop predicts the cluster codes of another view", "Caron 2020, arXiv 2006.09882"),
-    "t-rex-star": ("cosine softmax of several crops behind an MLP", "Sariyildiz 2023, arXiv 2206.15369"),
-    "t-rex": ("the same with class prototypes from a memory", "Sariyildiz 2023, arXiv 2206.15369"),
-}
+METHODS: dict[str, MethodEntry] = {
+    "sl": MethodEntry(
+        "slmlp.methods.sl:SL", SL(), "SL",
+        "cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining",
+    ),
+    "sl-mlp": MethodEntry(
+        "slmlp.methods.sl:SL", SL(projector=MLP), "SL-MLP", "the same behind an MLP projector", "arXiv 2112.00496"
+    ),
+    "supcon": MethodEntry(
+        "slmlp.methods.supcon:SupCon", SupCon(), "SupCon",
+        "views of one class attract, all others repel", "Khosla 2020, arXiv 2004.11362",
+    ),
+    "simclr": MethodEntry(
+        "slmlp.methods.simclr:SimCLR", SimCLR(), "SimCLR",
+        "two views of an image attract, other images repel", "Chen 2020, arXiv 2002.05709",
+    ),
+    "moco-v1": MethodEntry(
+        "slmlp.methods.moco:MoCo", MoCo(), "MoCo v1",
+        "a view against its key and a queue of keys of an EMA encoder", "He 2020, arXiv 1911.05722",
+    ),
+    "moco-v2": MethodEntry(
+        "slmlp.methods.moco:MoCo", MoCo(projector=MLP_PLAIN_128, temperature=0.2), "MoCo v2",
+        "MoCo with an MLP head and temperature 0.2", "Chen 2020, arXiv 2003.04297",
+    ),
+    "byol": MethodEntry(
+        "slmlp.methods.byol:BYOL", BYOL(), "BYOL",
+        "each view predicts the EMA target's embedding of the other", "Grill 2020, arXiv 2006.07733",
+    ),
+    "swav": MethodEntry(
+        "slmlp.methods.swav:SwAV", SwAV(), "SwAV",
+        "each crop predicts the cluster codes of another view", "Caron 2020, arXiv 2006.09882",
+    ),
+    "t-rex-star": MethodEntry(
+        "slmlp.methods.trex:TReX", TReX(projector=TREX_STAR_MLP, memory_size=0), "t-ReX*",
+        "cosine softmax of several crops behind an MLP", "Sariyildiz 2023, arXiv 2206.15369",
+    ),
+    "t-rex": MethodEntry(
+        "slmlp.methods.trex:TReX", TReX(), "t-ReX",
+        "the same with class prototypes from a memory", "Sariyildiz 2023, arXiv 2206.15369",
+    ),
+}  # fmt: skip
+
+METHOD_CONFIGS: dict[str, MethodConfig] = {name: entry.settings for name, entry in METHODS.items()}
 
 
 def method_config(

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+from slmlp.config.methods import METHODS
+
 NAMES = {
-    "sl": "SL",
-    "sl-mlp": "SL-MLP",
-    "supcon": "SupCon",
-    "simclr": "SimCLR",
-    "moco-v1": "MoCo v1",
-    "moco-v2": "MoCo v2",
-    "byol": "BYOL",
-    "swav": "SwAV",
-    "t-rex": "t-ReX",
-    "t-rex-star": "t-ReX*",
+    **{name: entry.title for name, entry in METHODS.items()},
     "raw-pixels": "raw pixels",
     "random-init": "untrained encoder",
     "random-frozen": "untrained encoder, frozen",

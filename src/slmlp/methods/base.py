@@ -8,13 +8,16 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from slmlp import config
 from slmlp.encoders import Encoder
+
+SMALL_ENCODER = 1024  # channels; below, the sources' settings for small images are used where they give any
 
 
 class Progress(NamedTuple):
@@ -35,19 +38,35 @@ class Progress(NamedTuple):
         return self.step / self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class Facts:
+    """The sizes that settings left to ``auto`` depend on."""
+
+    training_images: int
+    batch_size: int
+    encoder_dim: int
+
+
 class Method(nn.Module, ABC):
     """An encoder, what stands behind it in pretraining, and the objective. Knows no device, process or logger."""
 
     num_views = 1
     gradient_views: int | None = None  # views that pass the encoder with a gradient; None is all
     target_views = 0  # views that pass a target without one
-    supervised = False
-    multi_crop = False  # whether it takes small local crops beside its views
     sync_norms = True  # whether BatchNorm sees the batch of all processes
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.MethodConfig) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.cfg = encoder, cfg
+
+    @staticmethod
+    def fit(cfg: Any, facts: Facts) -> tuple[Any, list[str]]:
+        """Return the settings with every ``auto`` decided, and a note for each value that is not the source's.
+
+        Raises:
+            SlmlpError: settings that cannot work with these facts.
+        """
+        return cfg, []
 
     @abstractmethod
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ class BYOL(Method):
 
     num_views = 2
     target_views = 2
+    cfg: config.BYOL
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.BYOL) -> None:
         super().__init__(encoder, num_classes, cfg)
@@ -30,7 +31,6 @@ class BYOL(Method):
         spec = dataclasses.replace(cfg.predictor, hidden=hidden, out=width if wanted else "none")
         self.predictor, _ = projector(width, spec)
         self.target = ema_copy(encoder, self.projector)
-        self.momentum = cfg.ema_momentum
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the loss of both directions (section 3.1)."""
@@ -42,5 +42,5 @@ class BYOL(Method):
 
     def after_step(self, progress: Progress) -> None:
         """Move the target; its momentum rises from the setting to 1 along a cosine (section 3.3)."""
-        momentum = 1 - (1 - self.momentum) * (math.cos(math.pi * progress.share) + 1) / 2
+        momentum = 1 - (1 - self.cfg.ema_momentum) * (math.cos(math.pi * progress.share) + 1) / 2
         ema_update(self.target, (self.encoder, self.projector), momentum)

@@ -12,24 +12,34 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, encode
+from slmlp.methods.base import Facts, Method, encode
 from slmlp.methods.losses import products, unit, variance_covariance
 from slmlp.methods.mix import mixer
 from slmlp.runtime.distributed import gather
+from slmlp.runtime.errors import SlmlpError
 
 
 class SL(Method):
     """Cross-entropy of a linear classifier behind the projector. Depth 0 is plain SL, depth 1 is SL-MLP."""
 
-    supervised = True
-    multi_crop = True
+    cfg: config.SL
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SL) -> None:
         super().__init__(encoder, num_classes, cfg)
         self.projector, width = projector(encoder.dim, cfg.projector)
         self.classifier = nn.Linear(width, num_classes, bias=not cfg.cosine)
         self.mix = mixer(cfg.mixup, cfg.cutmix, num_classes)
-        self.num_classes, self.cfg = num_classes, cfg
+        self.num_classes = num_classes
+
+    @staticmethod
+    def fit(cfg: config.SL, facts: Facts) -> tuple[config.SL, list[str]]:
+        """Reject a temperature that has no effect."""
+        if not cfg.cosine and cfg.temperature != config.SL.temperature:
+            raise SlmlpError(
+                f"temperature {cfg.temperature} changes nothing without the cosine softmax: add --cosine "
+                "(in --methods cosine=true), or leave the temperature out"
+            )
+        return cfg, []
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the loss over all crops, and the share of images whose largest logit is their class."""

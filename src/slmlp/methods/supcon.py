@@ -18,13 +18,11 @@ class SupCon(Method):
     """Supervised contrastive loss of the embeddings of two views, over the batch of all processes."""
 
     num_views = 2
-    supervised = True
-    multi_crop = True
+    cfg: config.SupCon
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SupCon) -> None:
         super().__init__(encoder, num_classes, cfg)
         self.projector, _ = projector(encoder.dim, cfg.projector)
-        self.cfg = cfg
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the loss over all views."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, Progress, Queue, encode
+from slmlp.methods.base import Facts, Method, Progress, Queue, encode
 from slmlp.methods.losses import products, sinkhorn, soft_cross_entropy, unit
 from slmlp.runtime.distributed import gather
+from slmlp.runtime.errors import SlmlpError
 
 
 class SwAV(Method):
     """Codes of the two views by optimal transport over the batch (and a queue), predicted from every other crop."""
 
     num_views = 2
-    multi_crop = True
+    cfg: config.SwAV
     frozen: Tensor
     held: Tensor
     queueing: Tensor
@@ -35,7 +37,25 @@ class SwAV(Method):
             self.queues.extend(Queue(cfg.queue_size, width) for _ in range(self.num_views))
         self.register_buffer("frozen", torch.tensor(cfg.freeze_epochs > 0))
         self.register_buffer("queueing", torch.tensor(cfg.queue_start == 0))
-        self.cfg = cfg
+
+    @staticmethod
+    def fit(cfg: config.SwAV, facts: Facts) -> tuple[config.SwAV, list[str]]:
+        """Choose the number of prototypes and the queue size by the number of images and the batch."""
+        notes, batch = [], facts.batch_size
+        affordable = max(2, min(3000, facts.training_images // 10))
+        prototypes = affordable if cfg.prototypes == "auto" else cfg.prototypes
+        if cfg.prototypes == "auto" and prototypes < 3000:
+            notes.append(f"{prototypes:,} prototypes, a tenth of the training images, in place of the source's 3,000")
+        useful = min(15, max(1, facts.training_images // batch // 2)) * batch if batch < prototypes else 0
+        size = useful if cfg.queue_size == "auto" else cfg.queue_size
+        if cfg.queue_size == "auto" and size:
+            notes.append(f"queue of {size:,} embeddings: the batch of {batch} has fewer than the prototypes")
+        if size % batch:
+            raise SlmlpError(
+                f"queue_size {size} is not a multiple of the batch of {batch}; "
+                f"choose {max(1, size // batch) * batch}, or 0 for none"
+            )
+        return dataclasses.replace(cfg, prototypes=prototypes, queue_size=size), notes
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return the swapped prediction loss (section 3.1; multi-crop: section 3.2)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
-from slmlp.methods.base import Method, Progress, Queue, ema_copy, ema_update, encode
+from slmlp.methods.base import Facts, Method, Progress, Queue, ema_copy, ema_update, encode
 from slmlp.methods.losses import products, unit
 from slmlp.runtime.distributed import gather
 
@@ -20,8 +21,7 @@ from slmlp.runtime.distributed import gather
 class TReX(Method):
     """Cosine softmax of all crops; class weights are learnt (t-ReX*) or made from a memory of an EMA model (t-ReX)."""
 
-    supervised = True
-    multi_crop = True
+    cfg: config.TReX
     labels: Tensor
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.TReX) -> None:
@@ -32,7 +32,7 @@ class TReX(Method):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.num_classes, self.cfg = num_classes, cfg
+        self.num_classes = num_classes
         assert cfg.memory_size != "auto"  # resolved by ``fit``
         if not cfg.memory_size:
             self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, width), std=0.02))
@@ -42,6 +42,15 @@ class TReX(Method):
         self.memory = Queue(cfg.memory_size, width)
         self.memory.rows.normal_()
         self.register_buffer("labels", torch.randint(num_classes, (cfg.memory_size,)))
+
+    @staticmethod
+    def fit(cfg: config.TReX, facts: Facts) -> tuple[config.TReX, list[str]]:
+        """Choose the size of the memory: the source's 8,192, or half the training images."""
+        if cfg.memory_size != "auto":
+            return cfg, []
+        size = min(8192, max(1, facts.training_images // 2))
+        note = f"memory of {size:,} embeddings, half the training images, in place of the source's 8,192"
+        return dataclasses.replace(cfg, memory_size=size), [note] if size < 8192 else []
 
     def forward(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Return one loss on all crops with the image's label, and the accuracy on the global crop."""

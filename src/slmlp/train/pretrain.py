@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from slmlp import data, methods
+from slmlp import config, data, methods
 from slmlp.data import augment
 from slmlp.data.augment import Augment, training_side
 from slmlp.data.cache import ImageCache, shared_memory
@@ -20,7 +20,7 @@ from slmlp.data.splits.parts import stratified_holdout
 from slmlp.data.targets import Labelling, labelling, refuse_several
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.projector_file import save_projector
-from slmlp.methods.fit import Facts, fit
+from slmlp.methods.base import Facts
 from slmlp.runtime import device, distributed, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
@@ -35,8 +35,6 @@ from slmlp.train.sync_batchnorm import synchronise
 
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
-
-UNSUPERVISED = "simclr, moco-v1, moco-v2, byol or swav"
 
 
 @dataclass(frozen=True)
@@ -153,17 +151,19 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     stem = choose_stem(cfg.stem, ready.image_size)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
-    settings, notes = fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
+    settings, notes = methods.fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
-    if cfg.local_crops and not method.multi_crop:
+    if cfg.local_crops and not settings.multi_crop:
         raise SlmlpError(
             f"--local-crops {cfg.local_crops}: {job.method} takes no local crops; leave it 0, or choose one of "
-            "sl, sl-mlp, supcon, swav, t-rex, t-rex-star"
+            + ", ".join(sorted(name for name, entry in config.METHODS.items() if entry.settings.multi_crop))
         )
-    if method.supervised and job.options.unlabelled:
+    if settings.supervised and job.options.unlabelled:
+        *others, last = (name for name, entry in config.METHODS.items() if not entry.settings.supervised)
         raise SlmlpError(
-            f"{job.method} needs labels, and --unlabelled takes none; leave it away, or choose {UNSUPERVISED}"
+            f"{job.method} needs labels, and --unlabelled takes none; leave it away, or choose "
+            f"{', '.join(others)} or {last}"
         )
     compute = device.choose(encoder, cfg.device, cfg.precision, cfg.channels_last)
     device.place(method, compute)
