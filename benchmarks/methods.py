@@ -151,10 +151,10 @@ def _ours(name: str, image_cache: ImageCache, cfg: config.Training) -> Contender
     method = methods.build(name, encoder, CLASSES, settings)
     compute = device.choose(encoder, cfg.device, cfg.precision)
     device.place(method, compute)
-    plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
+    plan = Plan.of_epochs(images.labels, cfg.batch_size, cfg.epochs, 0)
     views = augment.views(RECIPES[name], SIZE, method.num_views)
     batches = Batches(image_cache, image_cache.rows(images), plan, views)
-    rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
+    rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
 
     def run(steps: int) -> float:
         next(rows)

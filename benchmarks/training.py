@@ -38,8 +38,8 @@ from slmlp.encoders import build
 from slmlp.methods.base import Method
 from slmlp.runtime import device, seeds
 from slmlp.train import optim
-from slmlp.train.batches import Batches, Plan
-from slmlp.train.loop import State, to_device, train
+from slmlp.train.batches import Batches, Plan, to_device
+from slmlp.train.loop import State, train
 
 T = TypeVar("T")
 SIZE = 32
@@ -137,10 +137,10 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
 
 def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
     image_cache = ImageCache(images, config.DataOptions(), None, training_side(SIZE), progress=False)
-    plan = Plan(images.labels, cfg.batch_size, cfg.epochs, 0, balanced=False)
+    plan = Plan.of_epochs(images.labels, cfg.batch_size, cfg.epochs, 0)
     batches = Batches(image_cache, image_cache.rows(images), plan, [Augment(cfg.augment, SIZE)])
     method = _method(cfg, compute)
-    rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
+    rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
 
     def run(steps: int) -> float:
         began = time.perf_counter()

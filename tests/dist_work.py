@@ -67,15 +67,15 @@ def state_of(name, settings, encoder_name, training_images, cfg):
 def curve(images, name, settings, encoder, crops):
     """Losses of some steps in float64, and the state they end in."""
     cfg = config.Training(encoder=encoder, batch_size=N, epochs=STEPS, base_lr=0.5, warmup_epochs=1, local_crops=crops)
-    plan = Plan(images.images.labels, N, STEPS // 2, 0, balanced=False)
+    plan = Plan.of_epochs(images.images.labels, N, STEPS // 2, 0)
     state = state_of(name, settings, encoder, len(images.images), cfg)
-    views = augment.views("crop", 16, state.method.num_views, crops)
+    views = augment.views("crop", 16, state.model.num_views, crops)
     batches = InFloat64(images, images.rows(images.images), plan, views, distributed.batch_part(N))
-    rows = list(train(state, batches, cfg, Compute(CPU, False, False), 0, 0))
+    rows = list(train(state, batches, optim.schedule(cfg, plan, 0), Compute(CPU, False, False), 0))
     return {
         "losses": [row["loss"] for row in rows],
         "logged": [{k: v for k, v in row.items() if k not in ("seconds", "embedding_std")} for row in rows],
-        "state": state.method.state_dict(),
+        "state": state.model.state_dict(),
     }
 
 
@@ -211,10 +211,18 @@ def dropped() -> torch.Tensor:
     with seeds.seeded(0, "head"):
         method = Draws()
     cfg = config.Training(batch_size=N, epochs=1)
-    plan = Plan(images.images.labels, N, 1, 0, balanced=False)
+    plan = Plan.of_epochs(images.images.labels, N, 1, 0)
     batches = InFloat64(images, images.rows(images.images), plan, augment.views("none", 16), distributed.batch_part(N))
     before = method.unused.weight.detach().clone()
-    list(train(State(method, optim.build(method, cfg)), batches, cfg, Compute(CPU, False, False), 0, 0))
+    list(
+        train(
+            State(method, optim.build(method, cfg)),
+            batches,
+            optim.schedule(cfg, plan, 0),
+            Compute(CPU, False, False),
+            0,
+        )
+    )
     assert torch.equal(method.unused.weight, before)
     assert method.unused.weight.grad is None
     return torch.stack(method.drawn)

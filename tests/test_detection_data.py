@@ -16,7 +16,7 @@ from detection_data import data_set, packed, settings
 from slmlp.detection.coco import learnable, load, same_categories
 from slmlp.detection.layout import places
 from slmlp.detection.main import _with_masks
-from slmlp.detection.samples import Plan, Samples, image_tensor, mask, size_of, target
+from slmlp.detection.samples import Samples, image_tensor, mask, order_plan, size_of, target
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -184,12 +184,12 @@ def test_a_packed_mask_is_the_polygon_it_came_from(folder):
 
 def test_every_image_is_seen_once_an_epoch_and_a_step_is_the_same_again(folder):
     part = load(places(str(folder), {})["train"])
-    plan = Plan(part.usable(), 4, 9, 0)
-    seen = [i for step in range(9) for i in plan.chosen(step)]
+    plan = order_plan(len(part.usable()), settings(batch_size=4), 9)
+    seen = [part.usable()[i] for step in range(9) for i in plan.chosen(step)]
     for epoch in range(6):
         assert sorted(seen[6 * epoch : 6 * epoch + 6]) == list(range(6))
     whole = Samples(part, plan, settings(), True, slice(None))
-    again = Samples(part, Plan(part.usable(), 4, 9, 0), settings(), True, slice(2, 4))
+    again = Samples(part, order_plan(len(part.usable()), settings(batch_size=4), 9), settings(), True, slice(2, 4))
     (images, targets), (images_2, targets_2) = whole[7], again[7]
     for a, b in zip(images[2:], images_2, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -199,7 +199,7 @@ def test_every_image_is_seen_once_an_epoch_and_a_step_is_the_same_again(folder):
     assert len(sides) > 3
     assert sides <= set(settings().sides)
     with pytest.raises(SlmlpError, match="--batch-size 7 is more than the 6 training images"):
-        Plan(part.usable(), 7, 9, 0)
+        order_plan(len(part.usable()), settings(batch_size=7), 9)
 
 
 def test_resizing_smooths_as_detectron2_does():
@@ -224,9 +224,9 @@ def test_objects_without_masks_are_boxes_alone_or_one_line(edited, folder):
 
 def test_worker_processes_give_the_same_batches_from_a_tar(folder, tmp_path):
     part = load(places(str(packed(folder, tmp_path / "x.tar")), {})["train"])
-    plan = Plan(part.usable(), 2, 3, 0)
+    plan = order_plan(len(part.usable()), settings(batch_size=2), 3)
     here, there = (
-        list(Samples(part, plan, settings(workers=n), True, slice(None)).iterate(1)) for n in (0, 1)
+        list(Samples(part, plan, settings(workers=n), True, slice(None)).iterate(1, n)) for n in (0, 1)
     )  # the steps that are left after one
     assert len(here) == len(there) == 2
     for (images, targets), (images_2, targets_2) in zip(here, there, strict=True):

@@ -13,7 +13,7 @@ from slmlp.detection import model
 from slmlp.detection.backbone import ResNetStages, TimmStages, stages
 from slmlp.detection.coco import load
 from slmlp.detection.layout import places
-from slmlp.detection.samples import Plan, Samples
+from slmlp.detection.samples import Samples, order_plan
 from slmlp.detection.schedule import lr_at
 from slmlp.runtime.errors import SlmlpError
 
@@ -21,7 +21,7 @@ from slmlp.runtime.errors import SlmlpError
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
     part = load(places(str(data_set(tmp_path_factory.mktemp("coco"))), {})["train"])
-    return Samples(part, Plan(part.usable(), 2, 3, 0), settings(), True, slice(None))[0]
+    return Samples(part, order_plan(len(part.usable()), settings(batch_size=2), 3), settings(), True, slice(None))[0]
 
 
 @pytest.mark.parametrize(

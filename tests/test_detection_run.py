@@ -20,10 +20,11 @@ from slmlp.detection import detect, model, predict, train
 from slmlp.detection.coco import load
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import places
-from slmlp.detection.samples import Plan, Samples
+from slmlp.detection.samples import Samples, order_plan
 from slmlp.results import records
 from slmlp.runtime import device
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train import loop
 
 KILLED = """
 import os, signal, sys
@@ -206,7 +207,8 @@ def test_the_loss_falls_on_four_real_images():
     data = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
     cfg = settings(batch_size=4, steps=24, roi_batch_size=16, warmup=4, base_lr=0.04)
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
-    samples = Samples(data, Plan(data.usable()[:4], 4, 24, 0), cfg, True, slice(None))
+    samples = Samples(data, order_plan(4, cfg, 24), cfg, True, slice(None))
     compute = device.choose(detector, "cpu", "float32")
-    losses = [row["loss"] for row in train.train(train.start(detector, cfg), samples, cfg, compute)]
+    rows = loop.train(train.start(detector, cfg), samples, train.schedule(cfg, 24), compute, 0)
+    losses = [row["loss"] for row in rows]
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])

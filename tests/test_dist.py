@@ -178,7 +178,7 @@ def test_parts_of_a_batch_are_the_batch(shapes, streamed, count):
         images, config.DataOptions(stream_above_gb=0.0 if streamed else 64.0), None, 20, progress=False
     )
     assert image_cache.streamed == streamed
-    plan = Plan(images.labels, 12, 2, 0, balanced=False)
+    plan = Plan.of_epochs(images.labels, 12, 2, 0)
     views = augment.views("moco-v2", 16, 2, local_crops=1)
     rows = image_cache.rows(images)
     (whole, labels), size = Batches(image_cache, rows, plan, views)[7], 12 // count

@@ -25,11 +25,11 @@ PATCHED = """
 import os, sys, time
 from slmlp import cli, data
 from slmlp.runtime import errors, processes
-from slmlp.train import loop
+from slmlp.train import optim
 from slmlp.cli import together
 how, words = sys.argv[1], sys.argv[2:]
 rank = int(os.environ["RANK"])
-original, load = loop.optim.lr_at, data.load
+original, load = optim.lr_at, data.load
 def slow(step, *rest):
     if step == 4 and how == "die" and rank == 1:
         os._exit(9)
@@ -50,7 +50,7 @@ def late(*rest):
     if how == "late" and rank == 1:
         time.sleep(3)
     return code, line
-loop.optim.lr_at, data.load, together._attempt = slow, refusing, late
+optim.lr_at, data.load, together._attempt = slow, refusing, late
 sys.exit(cli.main(words))
 """
 

@@ -20,7 +20,7 @@ from slmlp.data.cache import ImageCache
 from slmlp.runtime import device
 from slmlp.train import collapse, optim, record
 from slmlp.train.batches import Batches, Plan
-from slmlp.train.collapse import Collapse, spread
+from slmlp.train.collapse import CollapseMonitor, spread
 from slmlp.train.loop import State, train
 
 RUN = config.Training(
@@ -122,11 +122,11 @@ def growth(image_cache, name, leak=None):
     if leak is not None:
         leak(method)
     views = augment.views("weak", 16, method.num_views, 2 if method.cfg.multi_crop else 0)
-    plan = Plan(image_cache.images.labels % tiny.C, 24, cfg.epochs, 0, balanced=False)
+    plan = Plan.of_epochs(image_cache.images.labels % tiny.C, 24, cfg.epochs, 0)
     batches = Batches(image_cache, image_cache.rows(image_cache.images), plan, views)
     compute = device.Compute(torch.device("cpu"), bfloat16=False, channels_last=True)
     device.place(method, compute)
-    rows = train(State(method, optim.build(method, cfg)), batches, cfg, compute, seed=0, workers=0)
+    rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
     for _ in range(60):
         next(rows)
     before = resident()
@@ -189,8 +189,8 @@ GOOD, BETWEEN = {"embedding_std": 0.9, "effective_rank": 9.0}, {}
     ],
 )
 def test_collapse_is_told_once_after_three_looks_in_a_row(looks, told):
-    monitor = Collapse()
-    said = [monitor.look({"step": 50 * (i + 1), **row}) for i, row in enumerate(looks)]
+    monitor = CollapseMonitor()
+    said = [monitor.update({"step": 50 * (i + 1), **row}) for i, row in enumerate(looks)]
     assert (collapse.EVERY, collapse.PATIENCE) == (50, 3)
     assert [i + 1 for i, words in enumerate(said) if words] == ([told] if told else [])
     if told:

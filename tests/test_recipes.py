@@ -60,20 +60,22 @@ def toy(recipe, image_cache, **changes):
     views = augment.views(cfg.augment, cfg.image_size, method.num_views, cfg.local_crops, cfg.local_size)
     rows = image_cache.rows(image_cache.images)
     batches = Batches(
-        image_cache, rows, Plan(image_cache.images.labels, cfg.batch_size, cfg.epochs, 0, cfg.balanced), views
+        image_cache, rows, Plan.of_epochs(image_cache.images.labels, cfg.batch_size, cfg.epochs, 0, cfg.balanced), views
     )
     return State(method, optim.build(method, cfg)), batches, cfg
 
 
 def steps(state, batches, cfg, number):
-    rows = train(state, batches, cfg, Compute(torch.device("cpu"), "float32", False), 0, 0)
+    rows = train(
+        state, batches, optim.schedule(cfg, batches.plan, 0), Compute(torch.device("cpu"), "float32", False), 0
+    )
     return [next(rows) for _ in range(number)]
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=IDS)
 def test_it_is_built_and_stepped(recipe, image_cache):
     state, batches, cfg = toy(recipe, image_cache)
-    method = state.method
+    method = state.model
     sizes = [view.shape[-1] for view in batches[0][0]]
     assert sizes == [16] * method.num_views + [8] * {"swav": 6, "t-rex": 8, "t-rex-star": 8}.get(recipe.method, 0)
     assert (type(state.optimizer) is optim.LARS) == (cfg.optimizer == "lars")

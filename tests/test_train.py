@@ -244,7 +244,7 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
     streamed = ImageCache(images, config.DataOptions(stream_above_gb=0.0), None, 20, progress=False)
     assert streamed.streamed
     assert not kept.streamed
-    plan = Plan(images.labels, 16, 2, 0, balanced=False)
+    plan = Plan.of_epochs(images.labels, 16, 2, 0)
     batches = [Batches(c, c.rows(images), plan, [Augment("weak", 16)] * 2) for c in (kept, streamed)]
     assert torch.equal(batches[0][5][0][1], batches[1][5][0][1])
     ahead = list(batches[1].iterate(22, workers=2))  # in other processes, from the middle
@@ -259,10 +259,10 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
 
 def test_an_epoch_holds_each_image_once_and_balance_holds_each_class_equally():
     labels = np.repeat([0, 1, 2], [50, 10, 4])
-    plain = Plan(labels, 8, 2, seed=0, balanced=False)
+    plain = Plan.of_epochs(labels, 8, 2, seed=0)
     assert sorted(plain.order(0).tolist()) == list(range(64))
     assert plain.order(0).tolist() != plain.order(1).tolist()
-    balanced = Plan(labels, 8, 2, seed=0, balanced=True)
+    balanced = Plan.of_epochs(labels, 8, 2, seed=0, balanced=True)
     counts = np.bincount(labels[balanced.order(0)])
     assert counts.max() - counts.min() <= 2
     small = balanced.order(0)[labels[balanced.order(0)] == 2]

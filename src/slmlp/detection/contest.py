@@ -19,7 +19,7 @@ from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import bootstrap_weights, match, weighted
-from slmlp.detection.samples import Plan, Samples, image_tensor, size_of
+from slmlp.detection.samples import Samples, image_tensor, order_plan, size_of
 from slmlp.encoders import Encoder
 from slmlp.experiments.contenders import Contender
 from slmlp.results import records
@@ -111,7 +111,7 @@ class Contest:
             return about
         data, cfg = self.parts["train"], self.cfg
         total = cfg.total(len(data.usable()))
-        Plan(data.usable(), cfg.batch_size, total, cfg.seed)  # refuses a batch that is too large: nothing is written
+        order_plan(len(data.usable()), cfg, total)  # rejects a batch that is too large: nothing is written
         widths = stages(encoder).widths
         about = {
             "schema": 1, "identity": identity, "run": contender.run, "name": contender.name, "seed": contender.seed,
@@ -150,15 +150,14 @@ class Contest:
             detector.load_state_dict(saved, strict=True)
             return
         cfg, data = self.cfg, self.parts["train"]
-        plan = Plan(data.usable(), cfg.batch_size, about["resolved"]["steps"], cfg.seed)
+        plan = order_plan(len(data.usable()), cfg, about["resolved"]["steps"])
         samples = Samples(data, plan, cfg, self.with_masks, share(cfg))
-        state = train.start(detector, cfg)
         say(
             f"{contender.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
-            f"{len(plan.indices):,} images, {plan.total:,} steps, peak learning rate {cfg.peak_lr:.4g}, "
+            f"{plan.images:,} images, {plan.total:,} steps, peak learning rate {cfg.peak_lr:.4g}, "
             f"{compute.precision} on {compute.device}"
         )
-        train.record(place, contender.run, state, samples, cfg, compute, progress=True)
+        train.fit(place, contender.run, detector, samples, cfg, compute)
         on_rank0(lambda: _save(detector, place, contender))
         if processes.is_distributed():  # statistics that were not shared are a process's own until now
             detector.load_state_dict(on_rank0(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))

@@ -6,9 +6,6 @@ resizing inside torchvision's detectors does not, and at small sides that would 
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,9 @@ from slmlp import config
 from slmlp.data import decode
 from slmlp.detection.coco import DetectionSet, Picture, learnable
 from slmlp.runtime import seeds
+from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train.batches import Plan, StepDataset
 
 LEAST = 0.01  # pixels: a box thinner than float32 can tell stays a box
 
@@ -92,78 +91,41 @@ def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDAr
     return filled
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which images each update sees: whole permutations one after the other, cut into batches."""
+def order_plan(images: int, cfg: config.Detection, total: int) -> Plan:
+    """Return the order of ``total`` updates over ``images`` usable images: whole permutations, one after the other.
 
-    indices: tuple[int, ...]  # positions of the usable images
-    batch_size: int
-    total: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        """Refuse a batch that would hold an image twice."""
-        if self.batch_size > len(self.indices):
-            raise SlmlpError(
-                f"--batch-size {self.batch_size} is more than the {len(self.indices)} training images with something "
-                "to learn from; choose at most that"
-            )
-
-    def chosen(self, step: int) -> list[int]:
-        """Return the positions of the images of a step."""
-        n, found = len(self.indices), []
-        for place in range(step * self.batch_size, (step + 1) * self.batch_size):
-            epoch, inside = divmod(place, n)
-            found.append(self.indices[self._order(epoch)[inside]])
-        return found
-
-    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
-        held: dict[int, npt.NDArray[np.int64]] = self.__dict__.setdefault("_orders", {})
-        if epoch not in held:
-            for old in [key for key in held if key < epoch - 1]:
-                del held[old]
-            held[epoch] = seeds.numpy_generator(self.seed, "detect-order", epoch).permutation(len(self.indices))
-        return held[epoch]
+    Raises:
+        SlmlpError: a batch larger than the images.
+    """
+    return Plan(images, cfg.batch_size, total, cfg.seed, use="detect-order", drop_last=False)
 
 
-class Samples(torch.utils.data.Dataset[Batch]):
-    """Images and targets of a step, of this process's part of the batch: a function of seed and step alone."""
+class Samples(StepDataset[Batch]):
+    """Images and targets of an update, of this process's part of the batch: a function of seed and step alone."""
+
+    prefetch = 2
 
     def __init__(self, data: DetectionSet, plan: Plan, cfg: config.Detection, with_masks: bool, part: slice) -> None:
-        self.data, self.plan, self.cfg, self.with_masks, self.part = data, plan, cfg, with_masks, part
+        super().__init__(plan, part)
+        self.data, self.cfg, self.with_masks, self.usable = data, cfg, with_masks, data.usable()
         self.labels = {key: number for number, (key, _) in enumerate(data.categories, start=1)}
-
-    def __len__(self) -> int:
-        """Return the number of steps."""
-        return self.plan.total
 
     def __getitem__(self, step: int) -> Batch:
         """Return images and targets."""
         rng = seeds.numpy_generator(self.plan.seed, "detect-augment", step)
         sides = rng.choice(self.cfg.sides, size=self.plan.batch_size).tolist()
         mirrored = (rng.random(self.plan.batch_size) < 0.5).tolist()
+        positions = self.plan.chosen(step).tolist()
         images, targets = [], []
-        for index, side, flip in zip(
-            self.plan.chosen(step)[self.part], sides[self.part], mirrored[self.part], strict=True
-        ):
-            picture = self.data.pictures[index]
+        for position, side, flip in zip(positions[self.part], sides[self.part], mirrored[self.part], strict=True):
+            picture = self.data.pictures[self.usable[position]]
             size = size_of(picture.height, picture.width, side, self.cfg.long_side)
             images.append(image_tensor(self.data, picture, size, flip))
             targets.append(target(picture, self.labels, size, flip, self.with_masks))
         return images, targets
 
-    def iterate(self, start: int) -> Iterator[Batch]:
-        """Yield the batches of steps ``start`` to the end."""
-        steps: Sequence[int] = range(start, len(self))
-        if self.cfg.workers == 0:
-            yield from (self[step] for step in steps)
-            return
-        yield from torch.utils.data.DataLoader(
-            self, batch_size=None, sampler=steps, num_workers=self.cfg.workers, worker_init_fn=_worker
-        )
-
-
-def _worker(_: int) -> None:
-    torch.set_num_threads(1)
-    # a launcher signals whole process groups: training decides when to stop, and ends its workers itself
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def inputs(self, batch: Batch, compute: Compute) -> tuple[list[Tensor], list[Target]]:
+        """Return images and targets on the device."""
+        images, targets = batch
+        on_device = [{k: v.to(compute.device, non_blocking=True) for k, v in row.items()} for row in targets]
+        return [image.to(compute.device, non_blocking=True) for image in images], on_device

@@ -47,8 +47,24 @@ class Facts:
     encoder_dim: int
 
 
-class Method(nn.Module, ABC):
-    """An encoder, what stands behind it in pretraining, and the objective. Knows no device, process or logger."""
+class Objective(nn.Module, ABC):
+    """A module that the training loop can train: its forward pass returns the loss."""
+
+    @abstractmethod
+    def forward(self, *inputs: Any) -> dict[str, Tensor]:
+        """Return {"loss": scalar, and scalars to log}; "embeddings" (N, P) without gradient, where there are any."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Move what no gradient moves (EMA copies, queues)."""
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The loss of guessing, where it is known; training whose loss stays there is stopped."""
+        return None
+
+
+class Method(Objective):
+    """An encoder, the modules behind it in pretraining, and the loss. Independent of device, process and logger."""
 
     num_views = 1
     gradient_views: int | None = None  # views that pass the encoder with a gradient; None is all
@@ -76,19 +92,11 @@ class Method(nn.Module, ABC):
         ``labels`` (N,).
         """
 
-    def after_step(self, progress: Progress) -> None:
-        """Move what no gradient moves (EMA copies, queues)."""
-
     @property
     def passes(self) -> float:
         """Training passes of the encoder over full-size views, of one image; a pass without gradient is a third."""
         with_gradient = self.num_views if self.gradient_views is None else self.gradient_views
         return with_gradient + self.target_views / 3
-
-    @property
-    def chance_loss(self) -> float | None:
-        """The loss of a method that has learnt nothing, where that is known; training that stays there is stopped."""
-        return None
 
 
 def encode(encoder: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:

@@ -1,10 +1,12 @@
-"""Which images stand in which step, and their views: a function of seed and step alone."""
+"""The batches of a run: which images each step sees, and their views, as functions of seed and step alone."""
 
 from __future__ import annotations
 
 import signal
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,76 +17,142 @@ from slmlp.data.augment.draws import Draws
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.runtime import seeds
+from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 
 Batch = tuple[list[Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The order of a run: which of N images each step sees. The rest of an epoch below one batch is left out."""
+    """The order of a run: which of N images each step sees.
 
-    labels: IntArray  # (N,)
+    With ``drop_last`` every epoch is whole batches, and the images left over are not used in that epoch; without it
+    the permutations follow one another and a batch may span two of them.
+    """
+
+    images: int  # N
     batch_size: int
-    epochs: int
+    total: int  # steps
     seed: int
-    balanced: bool
+    use: str = "order"  # names the use of the seed
+    drop_last: bool = True
+    labels: IntArray | None = None  # (N,)
+    balanced: bool = False  # every class equally often in each epoch
+    _orders: dict[int, IntArray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of_epochs(cls, labels: IntArray, batch_size: int, epochs: int, seed: int, balanced: bool = False) -> Plan:
+        """Return the plan of ``epochs`` epochs over images with ``labels`` (N,), in whole batches."""
+        total = len(labels) // batch_size * epochs
+        return cls(len(labels), batch_size, total, seed, labels=labels, balanced=balanced)
 
     def __post_init__(self) -> None:
-        """Refuse a batch that no epoch fills."""
-        if self.batch_size > len(self.labels):
+        """Reject a batch that would hold an image twice."""
+        if self.batch_size > self.images:
             raise SlmlpError(
-                f"--batch-size {self.batch_size} is more than the {len(self.labels)} training images; "
+                f"--batch-size {self.batch_size} is more than the {self.images} training images that can be used; "
                 "choose at most that"
             )
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch."""
-        return len(self.labels) // self.batch_size
+        return self.images // self.batch_size
 
-    @property
-    def total(self) -> int:
-        """Steps of the run."""
-        return self.steps_per_epoch * self.epochs
+    def epoch(self, step: int) -> int:
+        """Return the epoch, from 1, in which step ``step`` (counted from 1) ends."""
+        if self.drop_last:
+            return (step - 1) // self.steps_per_epoch + 1
+        return (step * self.batch_size - 1) // self.images + 1
+
+    def ends_epoch(self, step: int) -> bool:
+        """Return whether an epoch ends with step ``step`` (counted from 1); never where batches span epochs."""
+        return self.drop_last and step % self.steps_per_epoch == 0
+
+    def chosen(self, step: int) -> IntArray:
+        """Return the positions (batch_size,) of the images of a step, counted from 0."""
+        per_epoch = self.steps_per_epoch * self.batch_size if self.drop_last else self.images
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, inside = np.divmod(places, per_epoch)
+        return np.concatenate([self._cached_order(int(e))[inside[epochs == e]] for e in np.unique(epochs)])
 
     def order(self, epoch: int) -> IntArray:
-        """Return the positions (N,) of an epoch's images, in order."""
-        rng = seeds.numpy_generator(self.seed, "order", epoch)
-        n = len(self.labels)
-        if not self.balanced:
-            return rng.permutation(n)
+        """Return the positions (N,) of the images of an epoch (counted from 0), in order."""
+        rng = seeds.numpy_generator(self.seed, self.use, epoch)
+        if not self.balanced or self.labels is None:
+            return rng.permutation(self.images)
         members = [np.flatnonzero(self.labels == c) for c in np.unique(self.labels)]
-        share = -(-n // len(members))
-        drawn = []
+        share = -(-self.images // len(members))
+        of_classes = []
         for group in members:
             # whole permutations, so that an image comes again only when all of its class have been
             rounds = [rng.permutation(group) for _ in range(-(-share // len(group)))]
-            drawn.append(np.concatenate(rounds)[:share])
-        return rng.permutation(np.concatenate(drawn))[:n]
+            of_classes.append(np.concatenate(rounds)[:share])
+        return rng.permutation(np.concatenate(of_classes))[: self.images]
+
+    def _cached_order(self, epoch: int) -> IntArray:
+        if epoch not in self._orders:
+            for old in [key for key in self._orders if key != epoch - 1]:  # an order is as long as the data
+                del self._orders[old]
+            self._orders[epoch] = self.order(epoch)
+        return self._orders[epoch]
 
 
-class Batches(torch.utils.data.Dataset[Batch]):
-    """Views and labels of a step. Reading step 7 twice, here or in another process, gives the same tensors."""
+class StepDataset(torch.utils.data.Dataset[T]):
+    """Batches by step. Reading step 7 twice, in this process or another, gives the same tensors."""
 
-    def __init__(
-        self, image_cache: ImageCache, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
-    ) -> None:
-        """Take the rows of the cache to train on, what makes each view, and this process's part of a batch."""
-        self.image_cache, self.rows, self.plan, self.views, self.part = image_cache, rows, plan, views, part
-        self.side = training_side(max(view.size for view in views))
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+    prefetch = 4  # batches that each worker process loads ahead
+
+    def __init__(self, plan: Plan, part: slice = slice(None)) -> None:
+        """Take the plan, and the part of each batch that belongs to this process."""
+        self.plan, self.part = plan, part
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return self.plan.total
 
+    @abstractmethod
+    def __getitem__(self, step: int) -> T:
+        """Return the batch of a step, counted from 0."""
+
+    @abstractmethod
+    def inputs(self, batch: T, compute: Compute) -> tuple[Any, ...]:
+        """Return the arguments of the model's forward pass, on the device."""
+
+    def iterate(self, start: int, workers: int) -> Iterator[T]:
+        """Yield the batches of steps ``start`` to the end, loaded ahead by ``workers`` processes (0: none)."""
+        steps = range(start, len(self))
+        if workers == 0:
+            yield from (self[step] for step in steps)
+            return
+        yield from torch.utils.data.DataLoader(
+            self,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            prefetch_factor=self.prefetch,
+            worker_init_fn=_start_worker,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class Batches(StepDataset[Batch]):
+    """Views, each float32 (N, 3, size, size), and labels (N,) of a step."""
+
+    def __init__(
+        self, image_cache: ImageCache, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
+    ) -> None:
+        """Take the rows of the cache to train on, and what makes each view."""
+        super().__init__(plan, part)
+        self.image_cache, self.rows, self.views = image_cache, rows, views
+        self.side = training_side(max(view.size for view in views))
+
     def __getitem__(self, step: int) -> Batch:
-        """Return views, each float32 (N, 3, size, size), and labels (N,), of the part."""
-        epoch, inside = divmod(step, self.plan.steps_per_epoch)
-        if epoch != self._epoch:  # an order is as long as the data: keep the current one
-            self._epoch, self._order = epoch, self.plan.order(epoch)
-        chosen = self._order[inside * self.plan.batch_size : (inside + 1) * self.plan.batch_size][self.part]
+        """Return views and labels of this process's part of the batch."""
+        assert self.plan.labels is not None
+        chosen = self.plan.chosen(step)[self.part]
         return self._views(self.rows[chosen], step), torch.from_numpy(self.plan.labels[chosen])
 
     def _views(self, rows: IntArray, step: int) -> list[Tensor]:
@@ -98,24 +166,23 @@ class Batches(torch.utils.data.Dataset[Batch]):
         squares = self.image_cache.squares(rows, self.side)
         return [view(squares, d) for view, d in zip(self.views, draws, strict=True)]
 
+    def inputs(self, batch: Batch, compute: Compute) -> tuple[list[Tensor], Tensor]:
+        """Return views, in the memory layout of the encoder, and labels on the device."""
+        views, labels = batch
+        return [to_device(view, compute) for view in views], labels.to(compute.device, non_blocking=True)
+
     def iterate(self, start: int, workers: int) -> Iterator[Batch]:
-        """Yield the batches of steps ``start`` to the end; decoded ahead by worker processes where streamed."""
-        steps = range(start, len(self))
-        if not self.image_cache.streamed or workers == 0:
-            yield from (self[step] for step in steps)
-            return
-        yield from torch.utils.data.DataLoader(
-            self,
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            prefetch_factor=4,
-            worker_init_fn=_worker,
-            pin_memory=torch.cuda.is_available(),
-        )
+        """Yield the batches of steps ``start`` to the end; only streamed images are decoded by worker processes."""
+        return super().iterate(start, workers if self.image_cache.streamed else 0)
 
 
-def _worker(_: int) -> None:
+def to_device(view: Tensor, compute: Compute) -> Tensor:
+    """Return a view on the device in the memory layout of the encoder."""
+    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
+    return view.to(compute.device, non_blocking=True, memory_format=layout)
+
+
+def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     # a launcher signals whole process groups: training decides when to stop, and ends its workers itself
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

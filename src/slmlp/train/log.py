@@ -1,4 +1,4 @@
-"""What a run logs while it trains: a JSON line every few steps, and TensorBoard where it is installed."""
+"""Training log: a JSON line every few steps, and TensorBoard where it is installed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, TextIO
 from slmlp.runtime import files
 
 
-class MetricsLog:
-    """Means over a few steps, one JSON line each; lines after a checkpoint are dropped when it is resumed."""
+class TrainingLog:
+    """Means over ``every`` steps, one JSON line each; lines after step ``step`` in the file are removed (resuming)."""
 
     def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
         self.every, self.batch_size = every, batch_size
         self.rows: list[dict[str, float]] = []
-        kept = [row for row in files.read_json_lines(path) if row["step"] <= step]
-        files.write_text(path, "".join(files.canonical(row) + "\n" for row in kept))
+        earlier = [row for row in files.read_json_lines(path) if row["step"] <= step]
+        files.write_text(path, "".join(files.canonical(row) + "\n" for row in earlier))
         self.file: TextIO = path.open("a")
         self.board = _tensorboard(path.parent)
 
     def add(self, row: dict[str, float]) -> None:
-        """Take one step's row."""
+        """Add the row of one step."""
         self.rows.append(row)
         if int(row["step"]) % self.every == 0:
             self.flush()
@@ -31,8 +31,8 @@ class MetricsLog:
             return
         last, n = self.rows[-1], len(self.rows)
         keys = dict.fromkeys(key for row in self.rows for key in row if key not in ("step", "epoch", "seconds"))
-        having = {key: [row[key] for row in self.rows if key in row] for key in keys}  # some are not in every row
-        mean = {key: sum(values) / len(values) for key, values in having.items()}
+        columns = {key: [row[key] for row in self.rows if key in row] for key in keys}  # some are not in every row
+        mean = {key: sum(values) / len(values) for key, values in columns.items()}
         seconds = sum(r["seconds"] for r in self.rows)
         line = {
             "step": int(last["step"]),

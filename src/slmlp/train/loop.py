@@ -1,4 +1,4 @@
-"""The loop: the only backward() of pretraining. A generator, so that logging, progress and checkpoints are callers."""
+"""The training loop of pretraining, fine-tuning and detection: a generator, called by what logs and saves."""
 
 from __future__ import annotations
 
@@ -10,133 +10,117 @@ from typing import Any
 
 import torch
 
-from slmlp.config import Training
-from slmlp.methods.base import Method, Progress
+from slmlp.methods.base import Objective, Progress
 from slmlp.runtime import distributed, processes, seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
-from slmlp.train import collapse, optim
-from slmlp.train.batches import Batches
+from slmlp.train import collapse
+from slmlp.train.batches import StepDataset
+from slmlp.train.optim import Schedule
 
 
 @dataclass
 class State:
-    """What moves while a run trains; all of it is in a checkpoint."""
+    """What changes while a run trains; all of it is in a checkpoint."""
 
-    method: Method
+    model: Any  # an Objective; Any, so that callers reach the attributes of theirs
     optimizer: torch.optim.Optimizer
     step: int = 0
-    losses: list[float] = field(default_factory=list)  # of the current epoch
+    losses: list[float] = field(default_factory=list)  # of the current epoch, where the model has a chance loss
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
         return {
-            "method": self.method.state_dict(),
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take up a checkpoint's state; the momentum takes the memory layout of its weights, for speed."""
-        self.method.load_state_dict(saved["method"])
+        """Load a checkpoint's state; the momentum takes the memory layout of its weights, for speed."""
+        self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        for parameter, held in self.optimizer.state.items():
-            for key, value in held.items():
+        for parameter, values in self.optimizer.state.items():
+            for key, value in values.items():
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    held[key] = torch.empty_like(parameter).copy_(value)
+                    values[key] = torch.empty_like(parameter).copy_(value)
         self.step, self.losses = saved["step"], list(saved["losses"])
 
 
 def train(
-    state: State, batches: Batches, cfg: Training, compute: Compute, seed: int, workers: int
+    state: State, batches: StepDataset[Any], schedule: Schedule, compute: Compute, workers: int
 ) -> Iterator[dict[str, float]]:
     """Yield one row of floats after each step, from ``state.step`` to the end.
 
-    Rows have ``step`` (counted from 1), ``epoch`` (the one the step lies in, from 1), ``loss``, ``lr``, ``seconds``
-    (of the step, its batch included) what the method logs,
-    and every 50 steps how far the embeddings are spread (see ``watch``).
+    Rows have ``step`` (counted from 1), ``epoch`` (from 1), ``loss``, ``lr``, ``seconds`` (of the step with its batch),
+    what the model logs, and every 50 steps the spread of the embeddings, where the model returns any (see
+    ``collapse``).
 
-    Of several processes each sees its part of every batch, and all hold the same weights and states after every step
-    (statistics of a BatchNorm that is not shared are a process's own). Loss and what the method logs are means over
-    all, so that all stop together; how far embeddings are spread is looked at on the first process, over its own
-    images where the method gathers none.
+    Of several processes each trains on its part of every batch, and all hold the same weights after every step
+    (statistics of a BatchNorm that is not shared are a process's own). Loss and what the model logs are means over
+    all, so that all stop together; the spread of embeddings is measured by the first process, over its own images
+    where the method gathers none.
 
     Raises:
         SlmlpError: the loss is not finite, or is still that of guessing well after warm-up.
     """
-    method, optimizer, plan = state.method, state.optimizer, batches.plan
-    warmup = optim.warmup_steps(plan.total, plan.steps_per_epoch, cfg)
-    method.train()
-    model = distributed.parallel(method)
+    model: Objective = state.model
+    optimizer, plan = state.optimizer, batches.plan
+    model.train()
+    parallel = distributed.parallel(model)
     own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
-    for views, labels in batches.iterate(state.step, workers):
-        lr = optim.lr_at(state.step, plan.total, warmup, cfg)
+    for batch in batches.iterate(state.step, workers):
+        if plan.ends_epoch(state.step):
+            state.losses = []
+        lr = schedule.rate(state.step)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        views = [to_device(view, compute) for view in views]
-        # dropout and its kin draw from the global generator: seeded by the step, so that a resumed run draws the same,
-        # and by the process, so that no two drop alike
-        with seeds.seeded(seed, "dropout", state.step, *own), compute.autocast():
-            rows = model(views, labels.to(compute.device, non_blocking=True))
-        embeddings = rows.pop("embeddings")
+        inputs = batches.inputs(batch, compute)
+        # dropout and sampled regions draw from the global generator: seeded by the step, so that a resumed run draws
+        # the same numbers, and by the process, so that no two processes do
+        with seeds.seeded(schedule.seed, schedule.use, state.step, *own), compute.autocast():
+            rows = parallel(*inputs)
+        embeddings = rows.pop("embeddings", None)
         logged = distributed.means(rows)
-        loss = logged["loss"]
-        if not math.isfinite(loss):
-            raise SlmlpError(_not_finite(state.step, loss, lr, cfg))
+        if not math.isfinite(logged["loss"]):
+            raise SlmlpError(_not_finite(state.step, logged, lr, schedule))
         optimizer.zero_grad(set_to_none=True)
         rows["loss"].backward()
         optimizer.step()
         state.step += 1
-        method.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
-        state.losses.append(loss)
-        looked_at = state.step % collapse.EVERY == 0 and processes.is_main()
-        seen = collapse.spread(embeddings) if looked_at else {}
-        now = time.perf_counter()
-        epoch = (state.step - 1) // plan.steps_per_epoch + 1
-        yield {
-            "step": state.step,
-            "epoch": epoch,
-            "lr": lr,
-            "seconds": now - began,
-            **logged,
-            **seen,
-        }
+        model.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
+        if model.chance_loss is not None:
+            state.losses.append(logged["loss"])
+        measured = embeddings is not None and state.step % collapse.EVERY == 0 and processes.is_main()
+        spread = collapse.spread(embeddings) if measured else {}
+        seconds = time.perf_counter() - began
+        yield {"step": state.step, "epoch": plan.epoch(state.step), "lr": lr, "seconds": seconds, **logged, **spread}
         began = time.perf_counter()
-        if state.step % plan.steps_per_epoch == 0:
-            _check_learning(state, plan.total, warmup, cfg)
-            state.losses = []
+        if plan.ends_epoch(state.step):
+            _check_learning(state, schedule)
 
 
-def to_device(view: torch.Tensor, compute: Compute) -> torch.Tensor:
-    """Return a view on the device in the memory layout of the encoder."""
-    layout = torch.channels_last if compute.channels_last else torch.contiguous_format
-    return view.to(compute.device, non_blocking=True, memory_format=layout)
-
-
-def _not_finite(step: int, loss: float, lr: float, cfg: Training) -> str:
+def _not_finite(step: int, logged: dict[str, float], lr: float, schedule: Schedule) -> str:
+    others = [name for name, value in logged.items() if name != "loss" and not math.isfinite(value)]
+    loss = f"{logged['loss']}" + (f" ({', '.join(others)})" if others else "")
     return (
         f"the loss is {loss} at step {step + 1} with learning rate {lr:.4g}: training has diverged. Take a smaller "
-        f"--base-lr (now {cfg.base_lr:g}; try {cfg.base_lr / 2:g})"
-        + (" or --precision float32" if cfg.precision != "float32" else "")
-        + "; the last good checkpoint is kept"
+        f"--base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 2:g}){schedule.or_else}; the last good "
+        "checkpoint is kept"
     )
 
 
-def _check_learning(state: State, total: int, warmup: int, cfg: Training) -> None:
-    """Stop a run whose loss over the epoch that just ended is still that of guessing.
-
-    Looked at after three times the warm-up, a fifth of the run and 300 steps: earlier, strong augmentation and many
-    classes are enough of a reason.
-    """
-    chance = state.method.chance_loss
-    if chance is None or state.step < max(3 * warmup, total / 5, 300):
+def _check_learning(state: State, schedule: Schedule) -> None:
+    """Stop a run whose mean loss over the epoch that just ended is still that of guessing."""
+    chance = state.model.chance_loss
+    if chance is None or state.step < schedule.check_from:
         return
     mean = sum(state.losses) / len(state.losses)
     if mean > 0.985 * chance:
         raise SlmlpError(
             f"the loss is still {mean:.3f} after step {state.step}, that of guessing (ln C = {chance:.3f}): nothing is "
             f"learnt, and from here nothing will be. The rate is too high for this projector and encoder most often: "
-            f"take a smaller --base-lr (now {cfg.base_lr:g}; try {cfg.base_lr / 4:g}); or the labels do not belong to "
-            "the images. The last checkpoint is kept"
+            f"take a smaller --base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 4:g}); or the labels do not "
+            "belong to the images. The last checkpoint is kept"
         )

@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slmlp.config import Training
+from slmlp.train.batches import Plan
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What the training loop needs of a run's settings."""
+
+    rate: Callable[[int], float]  # step, counted from 0 -> learning rate
+    seed: int
+    use: str  # names what the model draws from the global generator with the seed
+    base_lr: float  # as the user gave it, for messages
+    or_else: str = ""  # what else helps where the loss is not finite
+    check_from: float = math.inf  # first step after which a loss still that of guessing stops the run
+
+
+def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
+    """Return the schedule of pretraining.
+
+    A loss that is still that of guessing stops the run after three times the warm-up, a fifth of the run and 300
+    steps: earlier, strong augmentation and many classes may explain it.
+    """
+    total, warmup = plan.total, warmup_steps(plan.total, plan.steps_per_epoch, cfg)
+    return Schedule(
+        rate=lambda step: lr_at(step, total, warmup, cfg), seed=seed, use="dropout", base_lr=cfg.base_lr,
+        or_else=" or --precision float32" if cfg.precision != "float32" else "",
+        check_from=max(3 * warmup, total / 5, 300),
+    )  # fmt: skip
 
 
 def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, object]]:
     """Return weights with weight decay, and biases and normalisation parameters (1-d tensors) without, by default.
 
-    ``adapt`` says whether LARS scales a group's steps: what is not decayed is not scaled either (SimCLR and BYOL leave
-    biases and BatchNorm out of both).
+    ``adapt``: whether LARS scales the steps of a group; what is not decayed is not scaled either (SimCLR and BYOL
+    leave biases and BatchNorm out of both).
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
@@ -31,7 +59,7 @@ def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, object]
 
 
 def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
-    """Return the optimizer of the settings; the rate is set before every step by ``lr_at``."""
+    """Return the optimizer of the settings; the training loop sets the rate before every step."""
     groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
     if cfg.optimizer == "lars":
         return LARS(groups, momentum=cfg.momentum, nesterov=nesterov)
@@ -69,7 +97,7 @@ class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rates (You et al. 2017, arXiv 1708.03888), as SimCLR and BYOL use them.
 
     With ``g`` the gradient plus weight decay, each step is ``v <- momentum * v + lr * r * g``, ``w <- w - v``, where
-    ``r = trust * |w| / |g|``; where either norm is 0 there is no adaptation and r is 1. The rate stands inside the
+    ``r = trust * |w| / |g|``; where either norm is 0 there is no adaptation and r is 1. The rate is inside the
     momentum (algorithm 1), so a change of rate acts on new gradients only. The source divides by |grad| + decay * |w|;
     SimCLR and BYOL divide by |g|, which differs by what their weight decay of about 1e-6 contributes.
 

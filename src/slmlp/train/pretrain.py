@@ -21,20 +21,23 @@ from slmlp.data.targets import Labelling, labelling, refuse_several
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.projector_file import save_projector
 from slmlp.methods.base import Facts
-from slmlp.runtime import device, distributed, files, seeds
+from slmlp.runtime import device, distributed, files, processes, seeds, work
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
-from slmlp.train import checkpoint, optim
+from slmlp.train import optim
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
 from slmlp.train.loop import State
 from slmlp.train.record import record
+from slmlp.train.record import resume as resume_state
 from slmlp.train.run import Run, commit, versions
 from slmlp.train.sync_batchnorm import synchronise
 
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
+
+LOGS_PER_EPOCH = 10
 
 
 @dataclass(frozen=True)
@@ -121,25 +124,42 @@ def _run_job(
     if own:
         read = image_cache.images
         on_rank0(lambda: data.write_report(read, out))
-    saved, warnings = on_rank0(lambda: checkpoint.load_last(out / "checkpoints"))
-    for warning in warnings:
-        say(f"warning: {warning}")
-    if saved is not None:
-        state.load_state_dict(saved)
-    plan = Plan(ready.labels.y, job.training.batch_size, job.training.epochs, job.seed, job.training.balanced)
-    batches = Batches(image_cache, image_cache.rows(ready.train), plan, views, part)
+    resume_state(state, out)
+    batches = Batches(image_cache, image_cache.rows(ready.train), _plan(job, ready), views, part)
     distributed.connect(compute.device)
-    if state.method.sync_norms:
-        synchronise(state.method, compute.device)
-    record(run, job, state, batches, compute, progress)
+    if state.model.sync_norms:
+        synchronise(state.model, compute.device)
+    _record(run, job, state, batches, compute, progress)
     on_rank0(lambda: _finish(run, job, state))
     return run
 
 
+def _plan(job: Job, prepared: Prepared) -> Plan:
+    cfg = job.training
+    return Plan.of_epochs(prepared.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
+
+
+def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool) -> None:
+    """Train to the end; encoders are saved every ``save_every`` epochs."""
+    cfg, workers = job.training, job.options.workers
+    if workers < 0:  # the share of the cores that belongs to this process, less one for training
+        workers = max(1, work.cores() // processes.local_size() - 1)
+
+    def save_encoder(epoch: int) -> None:
+        if cfg.save_every and epoch % cfg.save_every == 0:
+            state.model.encoder.save(run.epoch_file(epoch))
+
+    record(
+        run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
+        log_every=max(1, batches.plan.steps_per_epoch // LOGS_PER_EPOCH), checkpoint_minutes=cfg.checkpoint_minutes,
+        workers=workers, progress=progress, on_epoch_end=save_encoder,
+    )  # fmt: skip
+
+
 def _finish(run: Run, job: Job, state: State) -> None:
     """Save the projector, then the encoder, which says that the run is done; checkpoints are not needed any more."""
-    save_projector(run.path, getattr(state.method, "projector", None), state.method.encoder.dim)
-    state.method.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
+    save_projector(run.path, getattr(state.model, "projector", None), state.model.encoder.dim)
+    state.model.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
     for file in (run.path / "checkpoints").glob("step-*.ckpt"):
         file.unlink()
 
@@ -147,7 +167,7 @@ def _finish(run: Run, job: Job, state: State) -> None:
 def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
     """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
     cfg = job.training
-    plan = Plan(ready.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
+    plan = _plan(job, ready)
     stem = choose_stem(cfg.stem, ready.image_size)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
     encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)

@@ -1,77 +1,97 @@
-"""The steps of a run as they are done, and what is kept of them: metrics, encoders, checkpoints."""
+"""Recording of a run: training log, progress, kept encoders and checkpoints."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from slmlp.runtime import device, processes, work
+from slmlp.runtime import processes
+from slmlp.runtime.device import Compute
 from slmlp.runtime.interrupt import Interrupt
 from slmlp.runtime.progress import Steps, duration, say
-from slmlp.runtime.ranks import any_rank, wait_for_all
+from slmlp.runtime.ranks import any_rank, on_rank0, wait_for_all
 from slmlp.train import checkpoint
-from slmlp.train.batches import Batches
-from slmlp.train.collapse import Collapse
-from slmlp.train.job import Job
-from slmlp.train.log import MetricsLog
+from slmlp.train.batches import StepDataset
+from slmlp.train.collapse import CollapseMonitor
+from slmlp.train.log import TrainingLog
 from slmlp.train.loop import State, train
-from slmlp.train.run import Run
-
-LOGS_PER_EPOCH = 10
+from slmlp.train.optim import Schedule
 
 
-def record(run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool) -> None:
-    """Run the steps that are left; write metrics, kept encoders and checkpoints.
+def resume(state: State, folder: Path) -> None:
+    """Load the newest whole checkpoint of the run in ``folder`` into ``state``, where there is one."""
+    saved, warnings = on_rank0(lambda: checkpoint.load_last(folder / "checkpoints"))
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if saved is not None:
+        state.load_state_dict(saved)
 
-    Of several processes the first writes, and by its clock; when any of them is asked to stop, all do after that step.
+
+def record(
+    folder: Path,
+    state: State,
+    batches: StepDataset[Any],
+    schedule: Schedule,
+    compute: Compute,
+    *,
+    name: str,
+    log_every: int,
+    checkpoint_minutes: float,
+    workers: int,
+    progress: bool,
+    on_epoch_end: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train from ``state.step`` to the end; write the training log and checkpoints into ``folder``.
+
+    Of several processes the first writes, and by its clock; when any of them is interrupted, all stop after that step.
+
+    Args:
+        folder: receives metrics.jsonl and checkpoints/.
+        state: the model and its optimizer; changed in place.
+        batches: batches by step.
+        schedule: rates and seed.
+        compute: device and precision.
+        name: the run's name in messages.
+        log_every: steps between two lines of the training log.
+        checkpoint_minutes: most minutes between two checkpoints.
+        workers: processes that load batches ahead.
+        progress: whether to show progress on stderr.
+        on_epoch_end: called by the first process with the number of the epoch that ended.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted; its state is saved.
+        SlmlpError: training fails (see ``train``).
     """
-    cfg, plan = job.training, batches.plan
-    folder = run.path / "checkpoints"
-    every = max(1, plan.steps_per_epoch // LOGS_PER_EPOCH)
-    log = MetricsLog(run.path / "metrics.jsonl", state.step, every, cfg.batch_size) if processes.is_main() else None
-    saved_at, began, workers, collapse = time.monotonic(), time.monotonic(), _workers(job), Collapse()
+    plan, checkpoints = batches.plan, folder / "checkpoints"
+    log = TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size) if processes.is_main() else None
+    began = saved_at = time.monotonic()
+    collapse, last_epoch = CollapseMonitor(), plan.epoch(plan.total)
     try:
-        with Interrupt() as interrupt, Steps(run.name, plan.total, state.step, cfg.batch_size, progress) as shown:
-            for row in train(state, batches, cfg, compute, job.seed, workers):
+        with Interrupt() as interrupt, Steps(name, plan.total, state.step, plan.batch_size, progress) as bar:
+            for row in train(state, batches, schedule, compute, workers):
                 stop = any_rank(interrupt.requested)
-                if log is None:
-                    if stop:
-                        _stop(run, state.step, plan.total)
-                    continue
-                log.add(row)
-                if warning := collapse.look(row):
-                    say(f"warning: {run.name}: {warning}")
-                shown.update(state.step, f"epoch {row['epoch']}/{cfg.epochs}  loss {row['loss']:.3f}")
-                ended, since = state.step % plan.steps_per_epoch == 0, time.monotonic() - saved_at
-                if ended and cfg.save_every and int(row["epoch"]) % cfg.save_every == 0:
-                    state.method.encoder.save(run.epoch_file(int(row["epoch"])))
-                if stop or since > (60 if ended else 60 * cfg.checkpoint_minutes):
-                    log.flush()
-                    checkpoint.save(folder, state.step, _consistent(state, plan.steps_per_epoch))
-                    saved_at = time.monotonic()
+                if log is not None:
+                    log.add(row)
+                    if warning := collapse.update(row):
+                        say(f"warning: {name}: {warning}")
+                    bar.update(state.step, f"epoch {row['epoch']}/{last_epoch}  loss {row['loss']:.3f}")
+                    epoch_ended, since = plan.ends_epoch(state.step), time.monotonic() - saved_at
+                    if epoch_ended:
+                        on_epoch_end(int(row["epoch"]))
+                    if stop or since > (60 if epoch_ended else 60 * checkpoint_minutes):
+                        log.flush()
+                        checkpoint.save(checkpoints, state.step, state.state_dict())
+                        saved_at = time.monotonic()
                 if stop:
-                    _stop(run, state.step, plan.total)
+                    wait_for_all()  # for the first, which saves: a launcher kills the others once one process has ended
+                    say(f"{name}: stopped and saved after step {state.step} of {plan.total}")
+                    raise KeyboardInterrupt
+            if log is not None:
+                log.flush()
     finally:
         if log is not None:
             log.close()
     if progress:
-        say(f"{run.name}: done in {duration(time.monotonic() - began)}")
-
-
-def _stop(run: Run, step: int, total: int) -> None:
-    wait_for_all()  # for the first, which saves: a launcher kills what is left once a process has ended
-    say(f"{run.name}: stopped and saved after step {step} of {total}")
-    raise KeyboardInterrupt
-
-
-def _consistent(state: State, steps_per_epoch: int) -> dict[str, Any]:
-    """Return the state to save; at the end of an epoch its losses are already accounted for."""
-    saved = state.state_dict()
-    if state.step % steps_per_epoch == 0:
-        saved["losses"] = []
-    return saved
-
-
-def _workers(job: Job) -> int:
-    """Return how many processes decode for this one: as asked, else its share of the cores less itself."""
-    return max(1, work.cores() // processes.local_size() - 1) if job.options.workers < 0 else job.options.workers
+        say(f"{name}: done in {duration(time.monotonic() - began)}")

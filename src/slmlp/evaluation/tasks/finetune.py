@@ -35,8 +35,8 @@ from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import Steps, say
 from slmlp.train import optim
-from slmlp.train.batches import Batches, Plan
-from slmlp.train.loop import State, to_device, train
+from slmlp.train.batches import Batches, Plan, to_device
+from slmlp.train.loop import State, train
 
 GRID_SHARE = 5  # a point of the grid is trained for one part in this many of the final run's steps
 BATCH = 256  # images of a forward pass when scored
@@ -184,13 +184,13 @@ class _Session:
         with seeds.seeded(self.cfg.seed, "head"):
             method = methods.build("sl", copy.deepcopy(self.start), len(images.classes), config.METHOD_CONFIGS["sl"])
         device.place(method, self.compute)
-        plan = Plan(images.labels, batch, epochs, self.cfg.seed, balanced=False)
+        plan = Plan.of_epochs(images.labels, batch, epochs, self.cfg.seed)
         views = augment.views(training.augment, self.start.preprocess.size)
         batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views)
         state = State(method, optim.build(method, training))
         workers = max(0, self.image_cache.options.workers)
         with Steps(words, plan.total, 0, batch) as progress:
-            for row in train(state, batches, training, self.compute, self.cfg.seed, workers):
+            for row in train(state, batches, optim.schedule(training, plan, self.cfg.seed), self.compute, workers):
                 progress.update(state.step, f"loss {row['loss']:.3f}")
         return method.eval()
 
