@@ -64,7 +64,7 @@ def losses_of(key: str, optimizer: str) -> list[float]:
     moved, total, each, losses = optim.build(method, cfg), 20, 4, []
     warmup = optim.warmup_steps(total, each, cfg)
     for step in range(total):
-        like, labels = tiny.batch(method.num_views, 2 * method.multi_crop)
+        like, labels = tiny.batch(method.num_views, 2 * method.cfg.multi_crop)
         random = np.random.default_rng(step)
         for group in moved.param_groups:
             group["lr"] = optim.lr_at(step, total, warmup, cfg)
