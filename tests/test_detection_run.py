@@ -122,7 +122,7 @@ def test_the_page_shows_table_differences_and_pictures(straight):
 
 def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
     before = (straight / "results.jsonl").read_bytes()
-    monkeypatch.setattr(train, "train", None)
+    monkeypatch.setattr(train, "fit", None)
     monkeypatch.setattr(predict, "predict", None)
     assert cli.main(both(place, straight)) == 0
     assert (straight / "results.jsonl").read_bytes() == before

@@ -40,8 +40,8 @@ from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 __all__ = [
     "BYOL",
     "DEMO",
-    "METHOD_CONFIGS",
     "METHODS",
+    "METHOD_CONFIGS",
     "OFFERED",
     "SL",
     "TASKS",
