@@ -74,6 +74,7 @@ def test_methods_of_one_seed_start_from_one_encoder(straight, shapes, tmp_path):
 SLOWED = """
 import sys, time
 from slmlp import api, config, train
+import slmlp.train.optim
 original = train.optim.lr_at
 def slow(step, *rest):
     if step >= int(sys.argv[3]):
