@@ -184,8 +184,8 @@ def evaluate(
         encoder: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``,
             or an .npz file of features, which needs no data.
         data_source: the images, as ``pretrain`` takes them.
-        task: one or several tasks by name; default ``unseen`` under a split (5-fold cross-validation on the held-out
-            classes), else ``linear``.
+        task: one or several of ``config.OFFERED``; default ``unseen`` under a split (5-fold cross-validation on the
+            held-out classes), else ``linear``.
         datasets: a folder of data sets, each evaluated.
         split: default: the run's own, for the tasks that need one.
         out: default ``RUN/evaluation``, or ``NAME-evaluation`` here.
