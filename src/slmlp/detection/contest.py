@@ -19,7 +19,7 @@ from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import bootstrap_weights, match, weighted
-from slmlp.detection.samples import Samples, image_tensor, order_plan, size_of
+from slmlp.detection.samples import Samples, order_plan, resized_image
 from slmlp.encoders import Encoder
 from slmlp.experiments.contenders import Contender
 from slmlp.results import records
@@ -136,8 +136,7 @@ class Contest:
         usable = data.usable()[:CALIBRATED]
         for first in range(0, len(usable), 8):
             pictures = [data.pictures[i] for i in usable[first : first + 8]]
-            sizes = [size_of(p.height, p.width, self.cfg.short_side, self.cfg.long_side) for p in pictures]
-            yield [image_tensor(data, p, s).to(compute.device) for p, s in zip(pictures, sizes, strict=True)]
+            yield [resized_image(data, picture, self.cfg).to(compute.device) for picture in pictures]
 
     def _fit(
         self, detector: model.Detector, compute: device.Compute, contender: Contender, about: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Pictures of what was found beside the truth: one PNG an image, a panel for the truth and one for each row."""
+"""Pictures of predictions beside the truth: one PNG per image, with a panel for the truth and one per encoder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.ops import box_convert
+from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from slmlp.data import decode
 from slmlp.detection.coco import DetectionSet, Picture
@@ -19,7 +24,7 @@ from slmlp.runtime import files
 PANEL = 320  # pixels, the long side of a panel
 HEAD = 18  # pixels above a panel for its name
 GAP = 6
-VEIL = 0.4  # opacity of a mask
+MASK_ALPHA = 0.4
 
 
 def draw(folder: Path, data: DetectionSet, found: Mapping[str, Found], count: int) -> list[dict[str, str]]:
@@ -52,47 +57,40 @@ def draw(folder: Path, data: DetectionSet, found: Mapping[str, Found], count: in
 def _sheet(data: DetectionSet, picture: Picture, panels: Sequence[tuple[str, list[dict[str, Any]]]]) -> Image.Image:
     scale = PANEL / max(picture.width, picture.height)
     size = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
-    pixels = Image.fromarray(decode.decode(data.store.read(picture.name))).resize(size[::-1])
+    pixels = pil_to_tensor(Image.fromarray(decode.decode(data.store.read(picture.name))).resize(size[::-1]))
     across = min(len(panels), 3)
     down = -(-len(panels) // across)
     width, height = size[1] + GAP, size[0] + HEAD + GAP
     sheet = Image.new("RGB", (across * width - GAP, down * height - GAP), "white")
     for number, (name, rows) in enumerate(panels):
         left, top = number % across * width, number // across * height
-        ImageDraw.Draw(sheet).text((left, top + 3), name, fill="black", font=_font())
+        ImageDraw.Draw(sheet).text((left, top + 3), name, fill="black", font=ImageFont.load_default(size=11))
         sheet.paste(_panel(pixels, data, picture, rows, size), (left, top + HEAD))
     return sheet
 
 
 def _panel(
-    pixels: Image.Image, data: DetectionSet, picture: Picture, rows: Sequence[dict[str, Any]], size: tuple[int, int]
+    pixels: Tensor, data: DetectionSet, picture: Picture, rows: Sequence[dict[str, Any]], size: tuple[int, int]
 ) -> Image.Image:
+    """Draw masks, boxes and names of annotations or predictions on uint8 pixels (3, H, W)."""
     names = dict(data.categories)
     order = {key: i for i, key in enumerate(names)}
-    drawn = np.array(pixels, dtype=np.float32)
     colours = [_colour(order[row["category_id"]], len(order)) for row in rows]
-    for row, colour in zip(rows, colours, strict=True):
-        if row.get("segmentation"):
-            inside = mask(row["segmentation"], picture, size).astype(bool)
-            drawn[inside] = (1 - VEIL) * drawn[inside] + VEIL * np.array(colour, dtype=np.float32)
-    panel = Image.fromarray(drawn.round().astype(np.uint8))
-    pen = ImageDraw.Draw(panel)
-    scale = size[1] / picture.width
-    for row, colour in zip(rows, colours, strict=True):
-        left, top, width, height = (v * scale for v in row["bbox"])
-        pen.rectangle((left, top, max(left, left + width), max(top, top + height)), outline=colour, width=2)
-        words = names[row["category_id"]] + (f" {row['score']:.2f}" if "score" in row else "")
-        box = pen.textbbox((left + 2, top + 1), words, font=_font())
-        pen.rectangle(box, fill=colour)
-        pen.text((left + 2, top + 1), words, fill="white", font=_font())
-    return panel
+    masks = {i: mask(row["segmentation"], picture, size) for i, row in enumerate(rows) if row.get("segmentation")}
+    if masks:
+        stacked = torch.from_numpy(np.stack(list(masks.values()))).bool()
+        pixels = draw_segmentation_masks(pixels, stacked, MASK_ALPHA, [colours[i] for i in masks])
+    if rows:
+        boxes = box_convert(torch.tensor([row["bbox"] for row in rows]), "xywh", "xyxy") * size[1] / picture.width
+        labels = [names[row["category_id"]] + (f" {row['score']:.2f}" if "score" in row else "") for row in rows]
+        pixels = draw_bounding_boxes(
+            pixels, boxes, labels, colours, width=2, label_colors="white", label_background_colors=colours,
+            fill_labels=True,
+        )  # fmt: skip
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _colour(index: int, count: int) -> tuple[int, int, int]:
     """Return a colour of its own for each class, dark enough for white letters."""
     red, green, blue = colorsys.hsv_to_rgb(index / max(count, 1), 0.85, 0.72)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _font() -> Any:
-    return ImageFont.load_default(size=11)

@@ -14,7 +14,7 @@ import torch
 from slmlp import config
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.model import Detector
-from slmlp.detection.samples import image_tensor, size_of
+from slmlp.detection.samples import resized_image
 from slmlp.runtime import distributed, files, work
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
@@ -41,8 +41,7 @@ def predict(detector: Detector, data: DetectionSet, cfg: config.Detection, compu
 
 def _of_image(detector: Detector, data: DetectionSet, index: int, cfg: config.Detection, compute: Compute) -> Found:
     picture = data.pictures[index]
-    size = size_of(picture.height, picture.width, cfg.short_side, cfg.long_side)
-    image = image_tensor(data, picture, size).to(compute.device)
+    image = resized_image(data, picture, cfg).to(compute.device)
     with compute.autocast():
         (found,) = detector.predict([image], [(picture.height, picture.width)])
     boxes = found["boxes"].cpu().double().numpy()

@@ -1,7 +1,8 @@
-"""From an image and its annotations to what a detector learns from: resized, perhaps mirrored, boxes and masks with it.
+"""Training samples of a detector: resized and mirrored images with their boxes, labels and masks.
 
-Images are resized on their bytes by Pillow's bilinear filter, which smooths when it shrinks, as Detectron2 does; the
-resizing inside torchvision's detectors does not, and at small sides that would be another image.
+Images are resized as Pillow images with the bilinear filter, which smooths when it shrinks, as in Detectron2; the
+resizing inside torchvision's detectors does not smooth. Boxes are scaled in float64, and polygons are scaled before
+they are filled: a filled mask that is resized loses its edges at small sides.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from slmlp import config
 from slmlp.data import decode
@@ -22,7 +25,7 @@ from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.batches import Plan, StepDataset
 
-LEAST = 0.01  # pixels: a box thinner than float32 can tell stays a box
+MIN_EXTENT = 0.01  # pixels: so that thin boxes keep a width and a height in float32
 
 Target = dict[str, Tensor]  # boxes (n, 4) left, top, right, bottom; labels (n,) from 1; masks (n, H, W) uint8
 Batch = tuple[list[Tensor], list[Target]]
@@ -39,40 +42,44 @@ def size_of(height: int, width: int, short_side: int, long_side: int) -> tuple[i
 
 
 def image_tensor(data: DetectionSet, picture: Picture, size: tuple[int, int], mirrored: bool = False) -> Tensor:
-    """Return an image as RGB float32 (3, H, W) in [0, 1]."""
+    """Return an image as RGB float32 (3, H, W) in [0, 1], resized to ``size`` (height, width)."""
     try:
         pixels = decode.decode(data.store.read(picture.name))
     except (OSError, ValueError) as error:
         raise SlmlpError(f"{data.source}: image {picture.name} cannot be read: {error}") from error
     if pixels.shape[:2] != (picture.height, picture.width):
         raise SlmlpError(f"{data.source}: image {picture.name} changed while it was used")
-    resized = np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
-    if mirrored:
-        resized = np.ascontiguousarray(resized[:, ::-1])
-    return torch.from_numpy(resized).permute(2, 0, 1).float() / 255
+    image = F.resize(Image.fromarray(pixels), list(size), F.InterpolationMode.BILINEAR)
+    tensor: Tensor = F.pil_to_tensor(F.horizontal_flip(image) if mirrored else image)
+    return tensor.float() / 255
+
+
+def resized_image(data: DetectionSet, picture: Picture, cfg: config.Detection) -> Tensor:
+    """Return an image as a detector is tested on it: float32 (3, H, W) of the test's short side, not mirrored."""
+    return image_tensor(data, picture, size_of(picture.height, picture.width, cfg.short_side, cfg.long_side))
 
 
 def target(picture: Picture, labels: dict[int, int], size: tuple[int, int], mirrored: bool, with_masks: bool) -> Target:
-    """Return what is to be learnt of an image at ``size``; ``labels`` is category id -> class from 1."""
-    rows = learnable(picture)
-    down, across = size[0] / picture.height, size[1] / picture.width
-    boxes = np.zeros((len(rows), 4), dtype=np.float64)
-    for i, row in enumerate(rows):
-        left, top, width, height = row["bbox"]
-        right, bottom = min(left + width, picture.width), min(top + height, picture.height)
-        boxes[i] = max(left, 0) * across, max(top, 0) * down, right * across, bottom * down
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + LEAST)
+    """Return the training target of an image at ``size`` (height, width); ``labels`` is category id -> class from 1."""
+    annotations = learnable(picture)
+    rows = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float64).reshape(-1, 4)
+    boxes = BoundingBoxes(rows, format="XYWH", canvas_size=(picture.height, picture.width))
+    corners = F.clamp_bounding_boxes(F.convert_bounding_box_format(boxes, new_format=BoundingBoxFormat.XYXY))
+    # not F.resize, which scales by float32 factors
+    scale = torch.tensor([size[1] / picture.width, size[0] / picture.height] * 2, dtype=torch.float64)
+    scaled = corners * scale
+    scaled[:, 2:] = torch.maximum(scaled[:, 2:], scaled[:, :2] + MIN_EXTENT)
     if mirrored:
-        boxes[:, [0, 2]] = size[1] - boxes[:, [2, 0]]
-    made = {
-        "boxes": torch.from_numpy(boxes.astype(np.float32)),
-        "labels": torch.tensor([labels[row["category_id"]] for row in rows], dtype=torch.int64),
+        scaled = F.horizontal_flip_bounding_boxes(scaled, BoundingBoxFormat.XYXY, size)
+    result = {
+        "boxes": scaled.float(),
+        "labels": torch.tensor([labels[a["category_id"]] for a in annotations], dtype=torch.int64),
     }
     if with_masks:
-        masks = [mask(row["segmentation"], picture, size) for row in rows]
-        stacked = np.stack(masks) if masks else np.zeros((0, *size), dtype=np.uint8)
-        made["masks"] = torch.from_numpy(np.ascontiguousarray(stacked[:, :, ::-1] if mirrored else stacked))
-    return made
+        masks = [torch.from_numpy(mask(a["segmentation"], picture, size)) for a in annotations]
+        stacked = torch.stack(masks) if masks else torch.zeros((0, *size), dtype=torch.uint8)
+        result["masks"] = F.horizontal_flip(stacked) if mirrored else stacked
+    return result
 
 
 def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -80,11 +87,10 @@ def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDAr
     from faster_coco_eval.core import mask as coco_mask
 
     if isinstance(segmentation, dict):
-        packed = segmentation
-        if isinstance(packed["counts"], list):
-            packed = coco_mask.frPyObjects(packed, *packed["size"])
-        whole = Image.fromarray(coco_mask.decode(packed))
-        return np.array(whole.resize(size[::-1], Image.Resampling.NEAREST))
+        rle = segmentation
+        if isinstance(rle["counts"], list):
+            rle = coco_mask.frPyObjects(rle, *rle["size"])
+        return np.array(F.resize(Image.fromarray(coco_mask.decode(rle)), list(size), F.InterpolationMode.NEAREST))
     scale = np.array([size[1] / picture.width, size[0] / picture.height])
     rings = [(np.array(ring).reshape(-1, 2) * scale).reshape(-1).tolist() for ring in segmentation if len(ring) >= 6]
     filled: npt.NDArray[np.uint8] = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *size)))
