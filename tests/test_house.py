@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,15 @@ def test_probes_load_no_network():
     code += "print([m for m in ('timm', 'torchvision.models', 'slmlp.encoders') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_function_that_the_architecture_page_names_exists():
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([a-z_0-9/]+\.py):([A-Za-z_.]+)`", page)
+    assert len(named) > 30
+    for file, name in named:
+        nodes = ast.parse((SOURCE / file).read_text()).body
+        for part in name.split("."):
+            node = next((n for n in nodes if getattr(n, "name", None) == part), None)
+            assert node is not None, f"{file} has no {name}"
+            nodes = getattr(node, "body", [])
