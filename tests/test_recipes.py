@@ -275,3 +275,12 @@ def test_the_lists_need_no_torch():
 def test_the_documentation_has_the_table_as_it_is():
     page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
     assert catalogue.markdown() in page
+
+
+def test_a_recipe_says_what_its_settings_are_known_from():
+    known = {name: recipes.get(name).settings_from for name in recipes.RECIPES}
+    assert {name for name, basis in known.items() if basis.startswith("memory")} == {
+        "sl-in1k-100", "sl-in1k-300", "sl-mlp-in1k-100", "sl-mlp-in1k-300",
+    }  # fmt: skip
+    assert known["simclr-in1k"] == "source"
+    assert known["sl-small"] == "source, in part slmlp"

@@ -15,7 +15,7 @@ from slmlp.config.recipes import Recipe
 from slmlp.config.sentences import sentences
 from slmlp.runtime.errors import unknown
 
-COLUMNS = ("recipe", "method", "data", "epochs", "batch", "hardware; hours", "expected", "run by us")
+COLUMNS = ("recipe", "method", "data", "epochs", "batch", "settings from", "hardware; hours", "expected", "run by us")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Methods:
         if self.name is None:
             rows = [(name, entry.title, entry.summary, entry.source) for name, entry in config.METHODS.items()]
             show_table(("method", "name", "what it does", "source"), rows)
-            print("slmlp methods NAME shows a method's settings; slmlp recipes lists published rows.")
+            print("slmlp methods NAME shows a method's settings; slmlp recipes lists settings to run.")
             return 0
         if self.name not in config.METHOD_CONFIGS:
             raise unknown("method", self.name, config.METHOD_CONFIGS)
@@ -50,7 +50,7 @@ class Methods:
 
 @dataclass(frozen=True)
 class Recipes:
-    """List recipes: one per published row, with the number to expect; with a name, its settings and their sources.
+    """List recipes with the number to expect; with a name, its settings and the source of each.
 
     Example: `slmlp recipes simclr-in1k`, then `slmlp pretrain IMAGENET --recipe simclr-in1k --out my-run`
     """
@@ -78,7 +78,7 @@ def overview() -> list[tuple[str, ...]]:
     return [
         (
             r.name, display(r.method), r.data, f"{r.training.epochs:,}", f"{r.training.batch_size:,}",
-            f"{r.hardware}; {r.hours}", r.expected, "yes" if r.run_by_us else "no",
+            r.settings_from, f"{r.hardware}; {r.hours}", r.expected, "yes" if r.run_by_us else "no",
         )
         for r in made
     ]  # fmt: skip
@@ -98,6 +98,7 @@ def show_recipe(recipe: Recipe) -> None:
         ("data", recipe.data),
         ("hardware", recipe.hardware),
         ("hours", recipe.hours),
+        ("settings from", recipe.settings_from),
         ("expected", recipe.expected),
         ("run by us", "yes" if recipe.run_by_us else "no: the number is the source's"),
         *(("differs" if i == 0 else "", text) for i, text in enumerate(recipe.differs)),

@@ -1,4 +1,4 @@
-"""Recipes: one function per published row, with the number to expect. Importable without torch.
+"""Recipes: settings with their sources and the number to expect. Importable without torch.
 
 >>> from slmlp import recipes
 >>> recipes.get("byol-in1k").training.peak_lr  # 0.2 * 4096 / 256

@@ -1,4 +1,4 @@
-"""ImageNet-1K with ResNet-50 and no labels, one function a published row."""
+"""Recipes of ImageNet-1K with ResNet-50, without labels."""
 
 from __future__ import annotations
 

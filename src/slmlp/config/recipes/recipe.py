@@ -1,4 +1,4 @@
-"""What a recipe is: the settings of one published row, with where each comes from and the number to expect."""
+"""A recipe: settings with the source of each, and the number to expect."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from slmlp import config
 from slmlp.config.flags import flags
 
+MEMORY, OURS = "from memory", "slmlp's choice"  # in a citation: no source at hand; chosen by this project
 Given = dict[str, tuple[Any, str]]  # setting -> (value, where in the source it stands)
 
 
@@ -37,6 +38,20 @@ class Recipe:
     """What is not as in the source."""
     run_by_us: bool = False
     """Whether slmlp has reached the number with these settings."""
+
+    @property
+    def settings_from(self) -> str:
+        """What the settings are known from: ``source``, ``memory`` (in whole or in part), or ``slmlp``.
+
+        Memory means that no source at hand states the value; slmlp, that this project chose it.
+        """
+        remembered = [name for name, citation in self.cited.items() if MEMORY in citation]
+        own = [name for name, citation in self.cited.items() if OURS in citation]
+        if remembered and len(remembered) + len(own) == len(self.cited):
+            return "memory"
+        if remembered:
+            return f"memory in part: {', '.join(remembered)}"
+        return "slmlp" if own and len(own) == len(self.cited) else "source, in part slmlp" if own else "source"
 
     def command(self, data: str = "DATA", out: str = "RUN") -> str:
         """Return the command that runs it."""
