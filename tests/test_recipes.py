@@ -101,7 +101,7 @@ def test_lars_resumes_from_a_checkpoint_bit_for_bit(image_cache, tmp_path):
     assert not warnings
     resumed.load_state_dict(saved)
     steps(resumed, batches, cfg, 3)
-    ours, theirs = straight.method.state_dict(), resumed.method.state_dict()
+    ours, theirs = straight.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
