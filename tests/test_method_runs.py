@@ -78,20 +78,20 @@ def test_stopped_and_resumed_equals_straight_and_the_encoder_is_the_trained_one(
     ]
     resumed = api.resume(tmp_path / "stopped", progress=False)
     assert [row["loss"] for row in resumed.metrics()] == [row["loss"] for row in straight.metrics()]
-    first, last = trained[0].method.state_dict(), trained[-1].method.state_dict()
+    first, last = trained[0].model.state_dict(), trained[-1].model.state_dict()
     assert len(trained) == 3
     assert [k for k in first if not torch.equal(first[k], last[k])] == []  # targets, queues and clocks too
 
     files = [load_file(run.path / "encoder.safetensors") for run in (straight, resumed)]
-    own = trained[0].method.encoder.weights()
+    own = trained[0].model.encoder.weights()
     for held in files:
         assert held.keys() == own.keys()
         assert all(torch.equal(held[k], own[k]) for k in own)
     pixels = torch.randint(256, (5, 16, 16, 3), dtype=torch.uint8)
-    ours, loaded = trained[0].method.encoder.features(pixels), straight.encoder().features(pixels)
+    ours, loaded = trained[0].model.encoder.features(pixels), straight.encoder().features(pixels)
     torch.testing.assert_close(torch.from_numpy(loaded), torch.from_numpy(ours))
-    if hasattr(trained[0].method, "target"):  # what is exported is what was trained, not its average
-        average = trained[0].method.target[0].weights()
+    if hasattr(trained[0].model, "target"):  # what is exported is what was trained, not its average
+        average = trained[0].model.target[0].weights()
         assert not torch.equal(average["conv1.weight"], own["conv1.weight"])
 
 
