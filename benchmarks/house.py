@@ -1,25 +1,18 @@
 """The structure of the package in numbers: ``python benchmarks/house.py [CHECKOUT ...]``.
 
 For each checkout: names at the top of src/slmlp, lines, the longest module and function, modules that one other module
-imports, and for each room the modules of slmlp that the first import of its modules loads (the most of any one).
-Imports are counted in a new process per room, so heavy libraries are loaded, not stubbed.
+imports, and for each room how many modules of slmlp the first import of one of its modules loads: the median and the
+most. Followed are the imports at the top of modules, of parent packages too; nothing is run.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import os
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-
-COUNT = """
-import importlib, sys
-importlib.import_module(sys.argv[1])
-print(sum(name == "slmlp" or name.startswith("slmlp.") for name in sys.modules))
-"""
+from statistics import median
 
 
 def main() -> None:
@@ -29,7 +22,7 @@ def main() -> None:
     for checkout in parser.parse_args().checkouts:
         print(f"\n{checkout.resolve().name}")
         for name, value in structure(checkout / "src" / "slmlp"):
-            print(f"  {name:<34}{value}")
+            print(f"  {name:<40}{value}")
 
 
 def structure(package: Path) -> list[tuple[str, str]]:
@@ -55,8 +48,15 @@ def structure(package: Path) -> list[tuple[str, str]]:
         ("longest function", f"{slow}, {functions[slow]} lines"),
         ("modules with one importer", f"{len(once)}"),
     ]
-    rooms = sorted(path for path in top if path.is_dir() and any(path.glob("*.py")))
-    return rows + [(f"slmlp modules loaded by {room.name}", loaded(package, room)) for room in rooms]
+    graph = {name: at_import(name, tree, files) for name, tree in trees.items()}
+    counts = {name: len(closure(name, graph)) for name in files}
+    for room in sorted(path.name for path in top if path.is_dir()):
+        inside = {name: count for name, count in counts.items() if name.split(".")[1:2] == [room]}
+        if inside:
+            most = max(inside, key=inside.__getitem__)
+            value = f"{median(inside.values()):g}; at most {inside[most]} ({most.removeprefix('slmlp.')})"
+            rows.append((f"slmlp modules loaded by {room}", value))
+    return rows
 
 
 def module_name(package: Path, path: Path) -> str:
@@ -65,7 +65,7 @@ def module_name(package: Path, path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(name: str, tree: ast.Module, files: dict[str, Path]) -> set[str]:
+def imported(name: str, tree: ast.Module, files: Mapping[str, Path]) -> set[str]:
     """Return the modules of the package that one module imports, wherever in it."""
     found = set()
     for node in ast.walk(tree):
@@ -76,17 +76,23 @@ def imported(name: str, tree: ast.Module, files: dict[str, Path]) -> set[str]:
     return found - {name}
 
 
-def loaded(package: Path, room: Path) -> str:
-    """Return how many modules of slmlp the package of a room loads, and the most that one of its modules does."""
-    names = [module_name(package, path) for path in sorted(room.glob("*.py"))]
-    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-    counts = {}
-    for name in names:
-        command = [sys.executable, "-c", COUNT, name]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        counts[name] = int(done.stdout) if done.returncode == 0 else -1
-    most = max(counts, key=counts.__getitem__)
-    return f"{counts[names[0]]}; at most {counts[most]} ({most.removeprefix('slmlp.')})"
+def at_import(name: str, tree: ast.Module, files: Mapping[str, Path]) -> set[str]:
+    """Return what importing a module imports first: its parents, and the imports of its body."""
+    body: list[ast.stmt] = [node for node in tree.body if isinstance(node, ast.ImportFrom | ast.Import)]
+    parts = name.split(".")
+    parents = {".".join(parts[:k]) for k in range(1, len(parts))}
+    return imported(name, ast.Module(body, []), files) | parents
+
+
+def closure(name: str, graph: Mapping[str, set[str]]) -> set[str]:
+    """Return all modules that are loaded with one, itself among them."""
+    reached, open_ = set(), [name]
+    while open_:
+        module = open_.pop()
+        if module in graph and module not in reached:
+            reached.add(module)
+            open_ += graph[module]
+    return reached
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main job from one end to the other, through the command line, on real files in real processes."""
+"""A study from one end to the other, through the command line, on real files in real processes."""
 
 from __future__ import annotations
 

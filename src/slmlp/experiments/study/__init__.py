@@ -1,4 +1,4 @@
-"""The main job: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
+"""A study: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
 
 from slmlp.experiments.study.main import study
 

@@ -16,7 +16,7 @@ from slmlp.runtime.progress import duration, say
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
-    """Do the main job on ``source`` into the folder ``out`` and return the page, ``out/report.html``.
+    """Run a study of ``source`` in the folder ``out`` and return the page, ``out/report.html``.
 
     Running it again in the same folder goes on where it stopped; more ``seeds`` and other ``methods`` may be asked for
     than before.
