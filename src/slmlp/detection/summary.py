@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slmlp import report
 from slmlp.config.names import display
 from slmlp.detection import pictures, predict
 from slmlp.detection.contest import Contest, bootstraps
 from slmlp.detection.controls import NAMES
 from slmlp.experiments.contenders import Contender
-from slmlp.report import detection as page
 from slmlp.results import records, verdict
 from slmlp.results.intervals import Bootstrap
 from slmlp.results.records import Result
@@ -42,7 +42,7 @@ def write(contest: Contest, rows: Sequence[Contender], details: Sequence[dict[st
     first = {display(name): next(predictions[r.run] for r in rows if r.name == name) for name in names}
     drawings = pictures.draw(folder / "pictures", data, first, contest.cfg.pictures)
     files.write_json(folder / "detect.json", _about(contest, rows, details, lines, drawings))
-    return page.write(folder)
+    return report.write(folder)
 
 
 def _verdicts(contest: Contest, rows: Sequence[Contender], predictions: dict[str, predict.Found]) -> list[Verdict]:

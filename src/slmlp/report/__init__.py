@@ -1,7 +1,24 @@
 """Results -> table, figures, page. Reads numbers that were already written and computes nothing new."""
 
-from slmlp.report.page import write
-from slmlp.report.suite import write as write_suite
+from __future__ import annotations
+
+from pathlib import Path
+
 from slmlp.report.tables import markdown_table, table_text
 
-__all__ = ["markdown_table", "table_text", "write", "write_suite"]
+__all__ = ["markdown_table", "table_text", "write"]
+
+
+def write(folder: Path) -> Path:
+    """Write ``report.html`` of a study, suite, comparison or detection from the files in its folder; return its path.
+
+    Raises:
+        SlmlpError: the folder holds none of them, or a file that cannot be read.
+    """
+    if (folder / "detect.json").exists():
+        from slmlp.report import detection as page
+    elif (folder / "suite.json").exists():
+        from slmlp.report import suite as page  # type: ignore[no-redef]
+    else:
+        from slmlp.report import page  # type: ignore[no-redef]
+    return page.write(folder)

@@ -98,7 +98,7 @@ def suite(
             engine.run(contender.subject(encoder), source, cfg.tasks)
     command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, everyone, described, facts, missing, started, command)
-    return report.write_suite(folder)
+    return report.write(folder)
 
 
 def data_sets(
