@@ -1,16 +1,18 @@
 """Bytes of an image file -> RGB pixels, by rules that never look at other images, and stretch one only if asked to.
 
-| in the file | becomes |
-|---|---|
-| grey, 1 bit | the same value in R, G and B; 1 bit is 0 or 255 |
-| palette | its colours |
-| alpha, a transparent colour | composited on white |
-| CMYK, YCbCr | RGB by Pillow's conversion |
-| 16-bit grey (and 32-bit integers, clipped to 0..65535) | divided by 257, rounded: 65535 is 255 |
-| 16 bits a colour channel | the high byte |
-| 32-bit float | 0..1 times 255, rounded; below 0, above 1 and NaN are clipped |
-| animation, several pages | the first |
-| EXIF orientation | obeyed |
+====================================================== =============================================================
+in the file                                            becomes
+====================================================== =============================================================
+grey, 1 bit                                            the same value in R, G and B; 1 bit is 0 or 255
+palette                                                its colours
+alpha, a transparent colour                            composited on white
+CMYK, YCbCr                                            RGB by Pillow's conversion
+16-bit grey (and 32-bit integers, clipped to 0..65535) divided by 257, rounded: 65535 is 255
+16 bits a colour channel                               the high byte
+32-bit float                                           0..1 times 255, rounded; below 0, above 1 and NaN are clipped
+animation, several pages                               the first
+EXIF orientation                                       obeyed
+====================================================== =============================================================
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Features from any depth of an encoder: its stages or blocks, its output, and the projector that a run has kept.
 
-| name | what | becomes a vector by |
-|---|---|---|
-| ``stage1`` ... | stages of a convnet or a Swin; of a ResNet its stem and four layers | mean over the map |
-| ``block1`` ... | blocks of a ViT | class token where the network reads its feature from one, else mean over tokens |
-| ``output`` | the encoder's own feature | |
-| ``projector.hidden`` | what the last Linear of the projector reads | |
-| ``projector.output`` | the embedding that the loss saw | |
+- ``stage1`` ...: stages of a convnet or a Swin; of a ResNet its stem and four layers. The vector is the mean over the
+  map.
+- ``block1`` ...: blocks of a ViT. The vector is the class token where the network reads its feature from one, else the
+  mean over tokens.
+- ``output``: the encoder's own feature.
+- ``projector.hidden``: what the last Linear of the projector reads.
+- ``projector.output``: the embedding that the loss saw.
 """
 
 from __future__ import annotations

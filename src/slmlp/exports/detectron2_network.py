@@ -4,12 +4,14 @@ Detectron2 is not on PyPI, so that its own loader cannot prove an export. This i
 knows the file's form and the network as ``detectron2/modeling/backbone/resnet.py`` defines it, and nothing of timm or
 of the encoder.
 
-| name | layer |
-|---|---|
-| ``stem.conv1``, ``stem.conv1.norm`` | 7x7 of stride 2, norm, ReLU, 3x3 max-pool of stride 2 |
-| ``res2`` to ``res5`` | stages; the first block of all but ``res2`` has stride 2 |
-| ``resN.B.conv1`` to ``conv3``, each with ``.norm`` | 1x1, 3x3, 1x1 of a bottleneck; 3x3, 3x3 of a basic block |
-| ``resN.B.shortcut``, with ``.norm`` | 1x1 where the width or the stride changes |
+================================================== ========================================================
+name                                               layer
+================================================== ========================================================
+``stem.conv1``, ``stem.conv1.norm``                7x7 of stride 2, norm, ReLU, 3x3 max-pool of stride 2
+``res2`` to ``res5``                               stages; the first block of all but ``res2`` has stride 2
+``resN.B.conv1`` to ``conv3``, each with ``.norm`` 1x1, 3x3, 1x1 of a bottleneck; 3x3, 3x3 of a basic block
+``resN.B.shortcut``, with ``.norm``                1x1 where the width or the stride changes
+================================================== ========================================================
 
 With ``STRIDE_IN_1X1`` false the stride of a bottleneck stands in its 3x3 convolution, a basic block's in its first.
 """

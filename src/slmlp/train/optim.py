@@ -98,8 +98,9 @@ class LARS(torch.optim.Optimizer):
 
     With ``g`` the gradient plus weight decay, each step is ``v <- momentum * v + lr * r * g``, ``w <- w - v``, where
     ``r = trust * |w| / |g|``; where either norm is 0 there is no adaptation and r is 1. The rate is inside the
-    momentum (algorithm 1), so a change of rate acts on new gradients only. The source divides by |grad| + decay * |w|;
-    SimCLR and BYOL divide by |g|, which differs by what their weight decay of about 1e-6 contributes.
+    momentum (algorithm 1), so a change of rate acts on new gradients only. The source divides by
+    ``|grad| + decay * |w|``; SimCLR and BYOL divide by ``|g|``, which differs by what their weight decay of about 1e-6
+    contributes.
 
     A group with ``adapt`` False is plain SGD: biases and normalisation parameters in the sources.
     """

@@ -20,7 +20,7 @@ class Draws:
         return len(range(self.total)[self.part])
 
     def rand(self, *shape: int) -> Tensor:
-        """Return numbers uniform in 0 to 1, (images of the part, *shape)."""
+        """Return numbers uniform in 0 to 1, ``(images of the part, *shape)``."""
         return torch.rand(self.total, *shape, generator=self.generator)[self.part]
 
     def integers(self, high: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Near-identical images on both sides of a split: the same picture under a source class and under a held-out one.
 
 An image is described by its brightness at 16x16 pixels and its colour at 4x4, since JPEG keeps the first and blurs the
-second. Two images are compared by
+second. Two images are compared by::
 
     d(a, b) = |a - b|^2 / (|a - mean a|^2 + |b - mean b|^2)
 
