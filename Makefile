@@ -1,21 +1,33 @@
-# Two commands do all the set-up themselves: make demo, make test.
+# Each target does its own set-up: make demo, make test and make docs work in an empty clone.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-fast lint docs hooks install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/slmlp demo --out $(DEMO)
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
+
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Strict: a warning is an error (a link without a target, a page that is in no table of contents, a docstring that does not parse).
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+
+hooks: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[hooks]'
+	$(BIN)/pre-commit install
 
 install: $(VENV)/.installed
 
@@ -31,5 +43,9 @@ $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test,tensorboard]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[docs,detection]'
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache docs/reference
