@@ -75,6 +75,7 @@ def logits(model, x):
     return found if isinstance(found, torch.Tensor) else found.logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_found_fed_by_the_projector_and_removed(name):
     make, place = MODELS[name]
@@ -200,6 +201,7 @@ def test_an_ema_copy_follows_and_is_removed_by_itself():
     assert model(batch(2)[0]).shape == (2, 5)  # the model itself keeps its projector
 
 
+@pytest.mark.slow
 def test_it_compiles_as_one_graph_and_comes_out_of_it():
     model, x = tiny().eval(), batch(2)[0]
     compiled = torch.compile(copy.deepcopy(model), backend="aot_eager", fullgraph=True)
@@ -209,6 +211,7 @@ def test_it_compiles_as_one_graph_and_comes_out_of_it():
     assert bare.state_dict().keys() == timm.create_model("test_resnet", num_classes=0).state_dict().keys()
 
 
+@pytest.mark.slow
 def test_two_processes_of_ddp_train_it_as_one_does(tmp_path):
     out = tmp_path / "out.pth"
     for code, _, said in ended(started(2, ROOT / "tests" / "projector_ddp.py", out)):
@@ -233,6 +236,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 EXAMPLES = {"timm": 1, "pytorch_lightning": 2, "transformers": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the three libraries about themselves
 @pytest.mark.parametrize("library", EXAMPLES)
 def test_the_examples_of_the_page_run(library, tmp_path, monkeypatch):

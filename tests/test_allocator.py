@@ -7,6 +7,10 @@ import platform
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 WORK = """
 import resource, sys
 import numpy as np

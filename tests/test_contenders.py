@@ -19,6 +19,7 @@ def runs(shapes, once):
     return trained(shapes, once)
 
 
+@pytest.mark.slow
 def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
     names = ["sl:seeds=2", "sl-mlp", "sl:cosine=true", "sl:training.epochs=9"]
     made = {"sl_seeds=2-seed1": names[0], "sl_cosine=true-seed1": names[2], "sl_training.epochs=9-seed1": names[3]}
@@ -37,6 +38,7 @@ def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
     assert alone.name == "sl"
 
 
+@pytest.mark.slow
 def test_two_runs_in_folders_of_one_name_never_share_their_predictions(runs, tmp_path):
     """Their predictions' files would bear one name: the second would overwrite the first, and pair with itself."""
     for method, run in (("a", runs[0]), ("b", runs[2])):

@@ -168,6 +168,7 @@ def corruptions():
     return pixel_file + [(".json", damage) for damage in (another_key, another_count, no_json, empty)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "damage"), corruptions(), ids=lambda f: getattr(f, "__name__", f))
 def test_a_wrong_cache_file_is_made_anew(images, tmp_path, suffix, damage):
     first, _ = decode_all(images, 8, cache=tmp_path, progress=False)
@@ -315,6 +316,7 @@ def test_a_bar_appears_on_stderr_only_when_it_takes_long(capsys, monkeypatch):
 DATA = os.environ.get("SLMLP_DATA")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="SLMLP_DATA is not set: no folder of image sets for measuring")
 def test_tiny_imagenet():
     images = load(str(Path(DATA) / "tiny-imagenet.tar"))

@@ -17,6 +17,8 @@ from slmlp.config import DataOptions
 from slmlp.data.published import ENTRIES, find, get, known, missing, open_dataset, open_found, opening
 from slmlp.runtime.errors import SlmlpError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def options(tmp_path):

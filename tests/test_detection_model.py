@@ -81,6 +81,7 @@ def test_images_are_seen_by_the_encoders_own_statistics(batch):
     assert seen.tensors.shape[2] % 32 == seen.tensors.shape[3] % 32 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sync", "batch", "frozen", "group"])
 def test_norms_are_as_asked(norm, batch):
     made = model.build(encoder(), 2, True, settings(norm=norm), False)
@@ -160,6 +161,7 @@ def test_settings_that_cannot_work_are_refused(other, said):
         settings(**other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places_of_boxes", ["thin", "usual"])
 def test_boxes_keep_float32_where_the_network_computes_in_bfloat16(batch, places_of_boxes):
     """In bfloat16 a coordinate of 190.1 is 190, and a thin box has no width, of which a logarithm is taken."""

@@ -26,6 +26,8 @@ from slmlp.runtime import device
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import loop
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import os, signal, sys
 from slmlp import cli

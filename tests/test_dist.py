@@ -17,6 +17,8 @@ from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.batches import Batches, Plan
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 EXACT = {"atol": 1e-9, "rtol": 1e-9}
 

@@ -18,6 +18,8 @@ from slmlp.results import records
 from slmlp.train.pretrain import initial_encoder
 from slmlp.train.run import Run
 
+pytestmark = pytest.mark.slow
+
 GENTLE = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 2 --base-lr 0.005 --augment crop --precision float32"
 )

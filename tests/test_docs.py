@@ -75,6 +75,7 @@ def test_flags_and_commands_named_in_the_docs_exist(page):
             assert command in COMMANDS
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     smoke = 'encoder="resnet10", image_size=16, batch_size=24, epochs=1, save_every=0, augment="weak"'
@@ -95,6 +96,7 @@ def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
     assert found["features"].shape == (2, 512)
 
 
+@pytest.mark.slow
 def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
     from slmlp import config
     from slmlp.experiments import study

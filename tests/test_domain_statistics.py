@@ -117,6 +117,7 @@ def resample_slowly(made, scale, times):
     return np.array(offsets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [POINTS, LOG_ODDS], ids=["points", "log-odds"])
 def test_the_resampling_is_that_of_a_slow_loop(scale):
     made, _ = simulate(np.random.default_rng(4), sets=3, seeds=4, n=60, per_group=3, common=0.05)
@@ -173,6 +174,7 @@ def coverage(times, scale=POINTS, **settings):
     return np.mean(fixed), np.mean(random_effects)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"sets": 4}, {"sets": 4, "seeds": 1, "common": 0.0}, {"sets": 3, "seeds": 2, "per_group": 4}], ids=str
 )
@@ -182,6 +184,7 @@ def test_the_intervals_cover_the_truth(settings):
     assert random_effects >= 0.91
 
 
+@pytest.mark.slow
 def test_seeds_drawn_anew_for_each_data_set_would_cover_too_little():
     settings = {"sets": 6, "n": 100, "common": 0.1, "between": 0.0}
     assert coverage(60, **settings)[0] >= 0.9

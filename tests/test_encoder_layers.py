@@ -155,6 +155,7 @@ def test_unknown_layers_offer_the_nearest():
             layers.outputs(encoder, torch.zeros(1, 3, 32, 32), [wanted])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "behind"), [("sl-mlp", 2), ("sl", 0), ("byol", 2)])
 def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, monkeypatch):
     from slmlp.train import pretrain

@@ -190,6 +190,7 @@ def test_weights_of_another_network_are_refused_by_their_keys(tmp_path, theirs):
     refused(f"timm:test_resnet@{tmp_path}/less.pt", "missing 1 (layer1.0.conv1.weight)")
 
 
+@pytest.mark.slow
 def test_files_that_are_no_weights_are_refused(tmp_path):
     class Unsafe:
         def __reduce__(self):

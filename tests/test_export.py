@@ -25,6 +25,7 @@ N = 4
 # ---- round trips, read here once more without slmlp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0"])
 @pytest.mark.parametrize("classes", [None, 5])
 def test_torchvision_takes_its_state_dict_strictly(encoder_file, tmp_path, name, classes):
@@ -43,6 +44,7 @@ def test_torchvision_takes_its_state_dict_strictly(encoder_file, tmp_path, name,
         torch.testing.assert_close(model(x), encoder(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stem"), [("efficientnet_b0", "standard"), ("test_vit", "small")])
 @pytest.mark.parametrize("classes", [None, 5])
 def test_timm_takes_file_and_config(encoder_file, tmp_path, name, stem, classes):
@@ -63,6 +65,7 @@ def test_a_vits_small_stem_is_an_argument_of_timm(encoder_file):
     assert timm_config.arguments(standard) == {"img_size": 32}
 
 
+@pytest.mark.slow
 def test_the_folder_is_one_of_timm_and_of_transformers(encoder_file, tmp_path):
     path = out(tmp_path, "hf")
     done = slmlp.export(encoder_file("resnet18"), "hf", path, images=N)
@@ -76,6 +79,7 @@ def test_the_folder_is_one_of_timm_and_of_transformers(encoder_file, tmp_path):
         torch.testing.assert_close(wrapped(x).pooler_output, encoder(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 96])
 def test_timm_prepares_images_as_the_config_says(encoder_file, tmp_path, size):
     encoder = Encoder.load(encoder_file("resnet18", size))
@@ -101,6 +105,7 @@ def test_safetensors_holds_the_backbones_names(encoder_file, tmp_path, name, ste
     assert Encoder.load(path).hash() == encoder.hash()
 
 
+@pytest.mark.slow
 def test_an_exported_program_takes_any_batch(encoder_file, tmp_path):
     path = out(tmp_path, "exported-program")
     done = slmlp.export(encoder_file("resnet10", 32, "small"), "exported-program", path, images=N)
@@ -111,6 +116,7 @@ def test_an_exported_program_takes_any_batch(encoder_file, tmp_path):
             torch.testing.assert_close(module(images(encoder, n)), encoder(images(encoder, n)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [18, 20])
 def test_onnx_says_its_opset_and_takes_any_batch(encoder_file, tmp_path, opset):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -137,6 +143,7 @@ def test_every_target_has_the_contract(encoder_file):
         assert isinstance(target.TOOL, str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["torchvision", "timm", "safetensors", "onnx", "hf", "exported-program"])
 def test_the_code_on_the_card_runs(encoder_file, tmp_path, monkeypatch, to):
     x = images(Encoder.load(encoder_file("resnet18")))

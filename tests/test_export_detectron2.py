@@ -26,6 +26,7 @@ def exported(request, tmp_path_factory):
     return Encoder.load(run), done
 
 
+@pytest.mark.slow
 def test_all_four_stages_are_equal(exported):
     encoder, done = exported
     assert [d.output for d in done.differences] == ["features", "res2", "res3", "res4", "res5"]
@@ -44,6 +45,7 @@ def test_all_four_stages_are_equal(exported):
             torch.testing.assert_close(found[f"res{i + 1}"], y)
 
 
+@pytest.mark.slow
 def test_names_are_those_of_the_published_converters(exported):
     _, done = exported
     held = pickle.loads(done.path.read_bytes())

@@ -28,6 +28,7 @@ def refused(folder: Path, run: Path, to: str, words: list[str], **options) -> st
 # ---- what a target cannot hold
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stem", "to", "words"),
     [
@@ -92,6 +93,7 @@ def _changed(change):
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [

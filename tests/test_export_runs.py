@@ -22,6 +22,8 @@ from slmlp.exports.card import text
 from slmlp.results import records
 from slmlp.runtime.errors import SlmlpError
 
+pytestmark = pytest.mark.slow
+
 TINY = config.Training(encoder="resnet10", image_size=16, batch_size=24, epochs=2, save_every=1, augment="weak")
 
 

@@ -229,6 +229,7 @@ def test_a_network_without_batchnorm_is_left_alone():
 # ---- the benchmark
 
 
+@pytest.mark.slow
 def test_the_extraction_benchmark_runs():
     words = ["--encoder", "test_resnet", "--images", "8", "--batch-size", "4", "--rounds", "1", "--size", "32"]
     command = [sys.executable, str(BENCHMARKS / "extraction.py"), *words, "--pixels", "48", "--workers", "0"]

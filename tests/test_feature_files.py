@@ -94,6 +94,7 @@ def test_tasks_on_the_disk_give_the_numbers_of_those_in_memory(file, tmp_path, m
     assert {r.hashes["data"] for r in held} == {r.hashes["data"] for r in mapped}
 
 
+@pytest.mark.slow
 def test_the_command_keeps_a_large_file_on_the_disk_and_says_so(tmp_path, capsys):
     x, y = blobs(9000, 2, 3000)
     path = tmp_path / "large.npz"

@@ -18,6 +18,8 @@ from slmlp.results.metrics import calibration_error
 from slmlp.runtime import files, seeds
 from slmlp.runtime.errors import SlmlpError
 
+pytestmark = pytest.mark.slow
+
 SMALL = config.Finetune(steps=60, batch_size=24, rates=(0.03,), weight_decays=(0.0,))
 
 

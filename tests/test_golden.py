@@ -10,6 +10,8 @@ import pytest
 
 import golden
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("part", golden.PARTS)
 def test_numbers_are_those_of_before(part, tmp_path):

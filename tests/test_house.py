@@ -51,6 +51,7 @@ def test_every_name_at_the_top_is_a_room():
     assert names == set(FLOOR)
 
 
+@pytest.mark.slow
 def test_probes_load_no_network():
     code = "import sys, slmlp.probes.linear, slmlp.probes.measures.measures\n"
     code += "print([m for m in ('timm', 'torchvision.models', 'slmlp.encoders') if m in sys.modules])"

@@ -51,6 +51,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("side", [16, 32])
 def test_copies_are_found_and_others_are_not(change, side):

@@ -23,6 +23,8 @@ from slmlp.train.batches import Batches, Plan
 from slmlp.train.collapse import CollapseMonitor, spread
 from slmlp.train.loop import State, train
 
+pytestmark = pytest.mark.slow
+
 RUN = config.Training(
     encoder="resnet10", image_size=16, batch_size=12, epochs=3, base_lr=0.4, augment="crop", local_size=8,
     checkpoint_minutes=0, threads=1,

@@ -52,7 +52,11 @@ def sgd(method, lr=0.05):
     return torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=lr, momentum=0.9)
 
 
-@pytest.fixture(params=[(m, e) for m in sorted(config.METHODS) for e in ("resnet10", "vit_tiny_patch16_224")], ids=str)
+ON = [((name, "resnet10"), []) for name in sorted(config.METHODS)]
+ON += [((name, "vit_tiny_patch16_224"), [pytest.mark.slow]) for name in sorted(config.METHODS)]
+
+
+@pytest.fixture(params=[pytest.param(pair, marks=marks, id=str(pair)) for pair, marks in ON])
 def method(request):
     name, encoder = request.param
     built = made(name, encoder)
@@ -111,6 +115,7 @@ def test_gradient_reaches_every_trainable_parameter_and_no_target(method, batch)
     assert all(p.grad is None and not p.requires_grad for p in targets)
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss(method, batch):
     moves = True
     if method.name in UNLIKE:  # while the queue fills, the task becomes harder: it is filled first, and held
@@ -123,6 +128,7 @@ def test_a_few_steps_lower_the_loss(method, batch):
     assert np.mean(losses[-3:]) < floor * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 def test_labels_matter_only_where_supervised(method, batch):
     views, labels = batch
     step(method, batch, sgd(method))  # a memory of random labels would not know the difference
@@ -139,6 +145,7 @@ def test_the_order_of_a_batch_does_not_matter(method, batch):
     assert same or method.name in UNLIKE
 
 
+@pytest.mark.slow
 def test_the_mlp_is_one_switch_on_every_method(method, real):
     for depth in (0, 1, 2):
         spec = config.method_config(method.name).projector.override(depth=depth)

@@ -66,6 +66,7 @@ def test_the_mean_counts_data_sets_alike_and_pairs_seeds():
     assert found.estimate.standard_error == pytest.approx(100 * np.std([0.1, 0.3], ddof=1) / np.sqrt(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effects_are", ["fixed", "random"])
 def test_intervals_cover_what_they_speak_of(effects_are):
     rng = np.random.default_rng(1)
@@ -102,6 +103,7 @@ def test_images_of_one_group_have_no_interval_and_the_verdict_is_still_written(t
     assert "three missing" in read["sentences"][-1]
 
 
+@pytest.mark.slow
 def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, capsys):
     for name, seed in (("first", 3), ("second", 4)):
         (tmp_path / name).mkdir()

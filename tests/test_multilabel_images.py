@@ -92,6 +92,7 @@ def done(drawn, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
     rows = [r for r in records.read(done / "results.jsonl") if r.metric == "map"]
     assert {r.method for r in rows} >= {"raw", "other"}
@@ -108,6 +109,7 @@ def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
         assert row.n == 50
 
 
+@pytest.mark.slow
 def test_verdict_and_page_compare_the_mean_average_precision(done):
     verdict = files.read_json(done / "verdict.json")
     held = verdict["tasks"]["linear map"]

@@ -237,6 +237,7 @@ def test_running_out_of_iterations_is_reported():
     assert result.unfinished_sweep == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separation", [0.12, 0.3, 1.0])
 def test_the_choice_is_the_best_of_the_whole_path(separation):
     """Early stop, warm starts and float32 choose what exact cold fits at every l2 choose."""

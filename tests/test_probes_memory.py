@@ -128,6 +128,7 @@ def test_streamed_images_give_the_fit_of_held_ones(small_blocks, l2):
     np.testing.assert_allclose(made[0].theta, made[1].theta, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_memory_mapped_float16_file_gives_the_fit_of_its_numbers(tmp_path, small_blocks):
     x, y = blobs(400, 16, 4, separation=0.6)
     np.save(tmp_path / "x.npy", x.astype(np.float16))
@@ -157,6 +158,7 @@ def test_a_file_is_never_read_whole(tmp_path, small_blocks):
     assert 0 < Watched.most <= 64 * 16
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process's memory")
 @pytest.mark.parametrize(("n", "streams"), [(60_000, True), (5_000, False)])
 def test_the_peak_is_under_the_setting(tmp_path, n, streams):

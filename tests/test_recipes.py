@@ -72,6 +72,7 @@ def steps(state, batches, cfg, number):
     return [next(rows) for _ in range(number)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ALL, ids=IDS)
 def test_it_is_built_and_stepped(recipe, image_cache):
     state, batches, cfg = toy(recipe, image_cache)
@@ -160,6 +161,7 @@ def test_its_settings_survive_json_and_do_not_depend_on_its_name(recipe):
         assert config.from_dict(type(part), json.loads(json.dumps(dataclasses.asdict(part)))) == part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ALL, ids=IDS)
 def test_its_two_commands_ask_for_the_same(recipe):
     asked = []
@@ -208,6 +210,7 @@ def test_what_cannot_be_meant_is_one_line(words, said, capsys):
     assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_with_what_is_overridden_and_the_run_remembers_it(shapes, tmp_path):
     smoke = ["--encoder", "resnet10", "--image-size", "16", "--batch-size", "24", "--epochs", "1", "--threads", "1"]
     out = tmp_path / "run"

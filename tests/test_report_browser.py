@@ -101,6 +101,7 @@ def test_the_copy_button_selects_the_command(tab, written):
     assert tab.run("getSelection().toString()").startswith("slmlp pretrain")
 
 
+@pytest.mark.slow
 def test_it_prints(tab, written, tmp_path):
     tab.open(written)
     tab.pdf(tmp_path / "page.pdf")

@@ -87,6 +87,7 @@ def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 9])
 def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, count):
     folder = make(tmp_path)

@@ -26,6 +26,8 @@ from slmlp.encoders.sources import open_encoder
 from slmlp.exports.sklearn import EncoderTransformer
 from slmlp.runtime.errors import SlmlpError
 
+pytestmark = pytest.mark.slow
+
 TINY = "timm:test_resnet@random"
 SIDE = 8
 

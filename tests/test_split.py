@@ -76,6 +76,7 @@ def test_the_papers_split():
     assert made.senses == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("SLMLP_DATA"), reason="SLMLP_DATA, the folder of tiny-imagenet.tar, is unset")
 def test_tiny_imagenet():
     from slmlp import data

@@ -24,6 +24,8 @@ from slmlp.results import records
 from slmlp.runtime import files
 from slmlp.train.run import Run
 
+pytestmark = pytest.mark.slow
+
 PROBE = "--probe.folds 3 --probe.l2 1e-3 1e-2 1e-1"
 FLAGS = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 4 --augment weak --save-every 2 --seeds 2 "

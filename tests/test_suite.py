@@ -25,6 +25,8 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from suite_runs import TRAINING, trained
 
+pytestmark = pytest.mark.slow
+
 QUICK = config.Suite(
     tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise"),
     probe=config.Probe(l2=(1e-3, 1e-1)),

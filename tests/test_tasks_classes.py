@@ -64,6 +64,7 @@ def test_similarity_by_hand():
     assert near == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_wordnet_itself():
     tree = hierarchy()
     assert tree.sizes[wordnet.ROOT] == len(tree.parents) > 80_000

@@ -60,6 +60,7 @@ def test_a_run_leaves_what_it_promises(straight):
     assert not any("projector" in key or "classifier" in key for key in weights(straight))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(straight, shapes, tmp_path):
     assert same(straight, api.pretrain(str(shapes), tmp_path / "again", training=SMALL, progress=False))
     other = api.pretrain(str(shapes), tmp_path / "other", training=SMALL, seed=1, progress=False)
@@ -101,6 +102,7 @@ def slowed(shapes, out, step, seconds, checkpoint_minutes):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 6, 8, 17])
 def test_killed_at_any_step_it_resumes_to_the_same_weights(straight, shapes, tmp_path, step):
     out = tmp_path / "killed"
@@ -116,6 +118,7 @@ def test_killed_at_any_step_it_resumes_to_the_same_weights(straight, shapes, tmp
     assert [row["loss"] for row in run.metrics()] == [row["loss"] for row in straight.metrics()]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_step_and_resumes(straight, shapes, tmp_path):
     out = tmp_path / "stopped"
     process = slowed(shapes, out, 4, 1, 99)
@@ -143,6 +146,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         checkpoint.load_last(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     code = f"""
 import resource, torch
@@ -188,6 +192,7 @@ def test_divergence_is_named_with_step_and_advice(shapes, tmp_path):
         api.pretrain(str(shapes), tmp_path / "run", training=replace(base_lr=1e9, precision="float32"), progress=False)
 
 
+@pytest.mark.slow
 def test_training_that_stays_at_chance_is_stopped(shapes, tmp_path):
     dead = replace(base_lr=1e-12, batch_size=2, epochs=6, warmup_epochs=0.1, image_size=8)
     with pytest.raises(SlmlpError, match=r"guessing \(ln C = 1.792\)"):
@@ -300,6 +305,7 @@ def test_generators_are_apart_and_leave_the_global_state_alone():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
     words = f"pretrain {shapes} --out {tmp_path / 'run'} --encoder resnet10 --image-size 16 --batch-size 24 --epochs 1"
     command = [sys.executable, "-m", "slmlp", *words.split()]
@@ -329,6 +335,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.slow
 def test_every_training_setting_changes_the_weights(shapes, tmp_path):
     assert {f.name for f in dataclasses.fields(config.Training)} == CHANGES.keys() | ELSEWHERE
     base = replace(epochs=4, precision="float32", warmup_epochs=5, weight_decay=0.01)
@@ -340,6 +347,7 @@ def test_every_training_setting_changes_the_weights(shapes, tmp_path):
         assert run.config["identity"]["job"] != before.config["identity"]["job"], name
 
 
+@pytest.mark.slow
 def test_precision_layout_and_kept_epochs_are_obeyed(shapes, tmp_path):
     cfg = replace(epochs=2, save_every=1, precision="bfloat16", channels_last=False)
     run = api.pretrain(str(shapes), tmp_path / "run", training=cfg, progress=False)

@@ -73,6 +73,7 @@ def test_instrumentality_is_the_published_list(imagenet):
     assert hash_names(under) == "220520d50af234d0b13aaa903768e6ea97589f956fab76f5c8aa8c66a9c38ccb"
 
 
+@pytest.mark.slow
 def test_tiny_imagenet(tiny_imagenet):
     source = [i for i in tiny_imagenet if "n03575240" not in wordnet.ancestors(i)]
     assert (len(source), len(tiny_imagenet)) == (124, 200)
