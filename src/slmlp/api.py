@@ -250,10 +250,10 @@ def suite(
     Args:
         encoders: each as ``evaluate`` takes it, or as NAME=ENCODER. Runs of one method are its seeds. The name of the
             first is the baseline of every difference.
-        out: folder of results.jsonl, predictions, verdict.json and report.html.
+        out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
         datasets: folder of data sets: folders or tars, known ones under their protocol.
         sources: data sets beside those, each as ``pretrain`` takes it.
-        split: split file, for the tasks that need one.
+        split: split file, for the tasks that need one; data sets without its classes are refused.
         cfg: tasks and their settings.
 
     Raises:
@@ -299,8 +299,10 @@ def detect(
     Args:
         encoders: runs' folders or encoder files, each also as NAME=ENCODER; encoders of one name are its seeds. The
             first name is the baseline of every difference.
-        data: a folder or tar in COCO's layout; None where ``given`` names the files.
-        out: folder of results.jsonl, predictions, pictures, detectors and report.html.
+        data: a folder or tar in COCO's layout (annotations/instances_train*.json, instances_val*.json and their
+            images); None where ``given`` names the files.
+        out: folder of results.jsonl, predictions, pictures, detectors and report.html; what it holds is not done
+            again.
         given: part (``train``, ``val``, ``test``) -> (annotations file, folder of its images).
         cfg: settings.
 

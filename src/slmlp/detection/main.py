@@ -33,19 +33,7 @@ def detect(
     given: Given | None = None,
     cfg: config.Detection | None = None,
 ) -> Path:
-    """Train a detector on every encoder and its controls, measure AP, compare; return the page's path.
-
-    Args:
-        encoders: runs' folders or encoder files, each as it is or as NAME=ENCODER; encoders of one name are its seeds.
-            The first name is the baseline of every difference.
-        data: a folder or tar in COCO's layout: annotations/instances_train*.json, instances_val*.json and their images.
-        out: folder of results.jsonl, predictions, pictures, detectors and report.html; what it holds is not done again.
-        given: part -> (annotations file, folder of its images), for data kept in another way.
-        cfg: the settings.
-
-    Raises:
-        SlmlpError: bad input, one line; nothing is written then.
-    """
+    """Train and compare detectors; see ``api.detect``. What the folder holds already is not computed again."""
     cfg = cfg or config.Detection()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -37,14 +37,7 @@ class Compared(Context):
 
 
 def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe | None = None) -> Path:
-    """Evaluate the runs on the held-out classes of their split and write table, verdict and page into ``out``.
-
-    Runs of one method are its seeds; methods are compared over the seeds that all of them have, so that every
-    difference is paired. All runs must be of the same data and split.
-
-    Raises:
-        SlmlpError: runs of other data or splits, runs without a split, two runs of one method and seed, no common seed.
-    """
+    """Compare finished runs; see ``api.compare``."""
     processes.alone_only("a comparison")
     folder = Path(out)
     opened = [Run(Path(path)) for path in runs]

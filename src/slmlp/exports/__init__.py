@@ -52,22 +52,7 @@ def export(
     license: str = "unknown",
     opset: int = 18,
 ) -> Exported:
-    """Write an encoder for another tool, and prove it.
-
-    Args:
-        run: a finished run's folder, or an encoder file.
-        to: one of ``TARGETS``.
-        out: the new file, or the new folder for ``hf``.
-        data: the images that features are compared on; what ``slmlp pretrain`` takes as DATA.
-        images: how many of them.
-        with_projector: whether the run's projector travels too.
-        classifier: classes of a fresh, untrained classifier, for targets whose networks have one; None for none.
-        license: of the weights, as the Hugging Face hub names licences.
-        opset: of ONNX.
-
-    Raises:
-        SlmlpError: a target that cannot hold the encoder, a file that exists, a key that is missing or left over, or
-            features that differ; nothing is left behind.
+    """Export an encoder; see ``api.export``.
 
     >>> import tempfile
     >>> from slmlp.encoders import build

@@ -15,10 +15,8 @@ def write(folder: Path) -> Path:
     Raises:
         SlmlpError: the folder holds none of them, or a file that cannot be read.
     """
+    from slmlp.report import detection, page, suite
+
     if (folder / "detect.json").exists():
-        from slmlp.report import detection as page
-    elif (folder / "suite.json").exists():
-        from slmlp.report import suite as page  # type: ignore[no-redef]
-    else:
-        from slmlp.report import page  # type: ignore[no-redef]
-    return page.write(folder)
+        return detection.write(folder)
+    return suite.write(folder) if (folder / "suite.json").exists() else page.write(folder)

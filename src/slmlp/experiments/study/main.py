@@ -16,14 +16,7 @@ from slmlp.runtime.progress import duration, say
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
-    """Run a study of ``source`` in the folder ``out`` and return the page, ``out/report.html``.
-
-    Running it again in the same folder goes on where it stopped; more ``seeds`` and other ``methods`` may be asked for
-    than before.
-
-    Raises:
-        SlmlpError: bad input, or a folder that holds a study of other data or settings.
-    """
+    """Run a study; see ``api.study``. Parts whose files are there are not computed again."""
     processes.alone_only("a study")
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     context = open_study(source, Path(out), cfg or config.Study())

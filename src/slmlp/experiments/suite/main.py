@@ -55,21 +55,7 @@ def suite(
     split: str | Path | None = None,
     cfg: config.Suite | None = None,
 ) -> Path:
-    """Evaluate every encoder, and untrained ones of the same networks, on every data set; return the page's path.
-
-    Args:
-        encoders: a run's folder, ``timm:NAME[@FILE]``, ``torchvision:NAME[@FILE]``, an ONNX file, ``module:function``
-            (``encoders.sources``), each as it is or as NAME=ENCODER. Runs of one method are its seeds. The first one's
-            name is the baseline of every difference.
-        out: folder of results.jsonl, predictions, verdict.json and report.html; what it holds is not done again.
-        datasets: folder of data sets: folders or tars, known ones under their protocol.
-        sources: data sets beside those, each as ``data.load`` takes it.
-        split: file of held-out classes, for the tasks that need one; data sets without its classes are refused.
-        cfg: tasks and their settings.
-
-    Raises:
-        SlmlpError: bad input, one line.
-    """
+    """Run a suite; see ``api.suite``. What the folder holds already is not computed again."""
     processes.alone_only("a suite")
     cfg, folder = cfg or config.Suite(), Path(out)
     check_tasks(cfg.tasks)
