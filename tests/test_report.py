@@ -19,8 +19,9 @@ from rich.console import Console
 import report_folder
 from report_folder import NASTY, make
 from slmlp import report
-from slmlp.report import inputs, maps, tables
+from slmlp.report import inputs, maps, study_table
 from slmlp.results import records
+from slmlp.runtime import files
 
 
 class Page(HTMLParser):
@@ -121,7 +122,7 @@ def test_numbers_on_the_page_are_the_rounded_inputs(folder, dom):
     unseen = verdict["tasks"][verdict["headline"]]
     [c] = unseen["comparisons"]
     for method, label in (("sl", "SL"), ("sl-mlp", "SL-MLP")):
-        [shown] = [r for r in tables.grid(inputs.read(folder)).rows if r.method == method]
+        [shown] = [r for r in study_table.grid(inputs.read(folder)).rows if r.label == label]
         text = row_of(dom, label + ("better" if shown.better else str(shown.cells[0].value)))
         mean = unseen["means"][method]
         expected = [f"{mean['value']:.1f}", f"{mean['low']:.1f}–{mean['high']:.1f}"]
@@ -148,10 +149,10 @@ def test_numbers_on_the_page_are_the_rounded_inputs(folder, dom):
 
 
 def test_terminal_docs_and_page_show_the_same_cells(folder, dom):
-    shown = tables.grid(inputs.read(folder))
+    [shown] = report.tables(folder)
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(report.table_text(folder))
-    terminal, markdown = console.export_text(), report.markdown_table(folder)
+    console.print(shown)
+    terminal, markdown = console.export_text(), shown.markdown()
     for row in shown.rows:
         text = row_of(dom, row.label + (row.note or str(row.cells[0].value)))
         for cell in row.cells:
@@ -253,7 +254,7 @@ def test_large_maps_are_thinned_alike_for_every_method_and_keep_every_class(tmp_
     drawn = maps.maps(inputs.read(folder))
     assert drawn is not None
     assert drawn.sprite is not None
-    assert (drawn.shown, drawn.total) == (maps.MOST, 800)
+    assert (drawn.count, drawn.total) == (maps.MOST, 800)
     assert len(set(drawn.data["of"])) == len(drawn.legend) == len(set(drawn.data["classes"]))
     assert {len(p) for p in drawn.data["places"].values()} == {maps.MOST}
     assert drawn.sprite.side == maps.SHARP
@@ -268,10 +269,10 @@ def test_thumbnails_follow_their_images_when_thinned(tmp_path):
     for i in range(count):
         sheet.paste((i // 30 * 8, i % 30 * 8, 0), (i % 20 * 8, i // 20 * 8, i % 20 * 8 + 8, i // 20 * 8 + 8))
     sheet.save(folder / "thumbnails.webp", lossless=True)
-    read = inputs.read(folder)
-    every = np.unique(np.array(read.tsne["labels"]), return_inverse=True)[1]
+    tsne = files.read_json(folder / "tsne.json")
+    every = np.unique(np.array(tsne["labels"]), return_inverse=True)[1]
     kept = maps._sample(every)
-    sprite = maps._sprite(folder / "thumbnails.webp", read.tsne, kept)
+    sprite = maps._sprite(folder / "thumbnails.webp", tsne, kept)
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite.uri.split(",")[1]))).convert("RGB"), dtype=int)
     for at, i in list(enumerate(kept.tolist()))[::50]:
         x, y, side, _ = map(int, sprite.box(at).split())

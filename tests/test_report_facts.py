@@ -11,8 +11,9 @@ import pytest
 
 import report_folder
 from report_folder import make
+from slmlp import report
 from slmlp.config import names
-from slmlp.report import drawing, inputs, maps, page, words
+from slmlp.report import drawing, inputs, limits, maps, page, study, study_curves, words
 from slmlp.results import records
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
@@ -40,18 +41,17 @@ def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
     ],
 )
 def test_best_is_marked_only_where_the_verdict_supports_it(comparisons, expected):
-    study = {"methods": ["sl", "sl-mlp"]}
-    assert (
-        inputs.Inputs(Path(), study, [], {"headline": "x", "tasks": {"x": {"comparisons": comparisons}}}, None).better()
-        == expected
-    )
+    verdict = {"headline": "x", "tasks": {"x": {"comparisons": comparisons}}}
+    assert inputs.Inputs(Path(), "study", {"methods": ["sl", "sl-mlp"]}, [], verdict).better() == expected
 
 
 def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):
     folder = make(tmp_path)
 
     def starts() -> list[tuple[int, float]]:
-        return [line[0] for line in inputs.read(folder).epochs_of("unseen", "accuracy", "sl").values()][:2]
+        return [
+            line[0] for line in study_curves.along_training(inputs.read(folder), "unseen", "accuracy", "sl").values()
+        ][:2]
 
     assert starts() == [(0, 0.27), (0, 0.28)]
     untrained = next(r for r in report_folder.rows() if (r.method, r.seed) == ("random-init", 0))
@@ -66,7 +66,7 @@ def test_names_at_the_start_of_a_sentence_are_spelt_as_given(tmp_path):
     folder = make(tmp_path)
     held = files.read_json(folder / "verdict.json")
     files.write_json(folder / "verdict.json", held | {"sentences": ["no difference found", "timm:b0 beats SL"]})
-    html = page.render(inputs.read(folder))
+    html = report.render(inputs.read(folder))
     assert ">No difference found<" in html
     assert ">timm:b0 beats SL<" in html
     assert "::first-letter" not in html  # which would spell them otherwise after all
@@ -80,7 +80,7 @@ def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
     folder = make(tmp_path)
     study = files.read_json(folder / "study.json")
     files.write_json(folder / "study.json", study | {"methods": methods})
-    html = page.render(inputs.read(folder))
+    html = report.render(inputs.read(folder))
     keys = re.findall(r'#line-(\d)" style="color: var\(--m(\d)\)"', html)[:15]
     assert keys == [
         (str(drawing.MARKERS.index(one["marker"])), str(drawing.METHOD.index(one["color"]))) for one in looks
@@ -94,7 +94,7 @@ def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, cou
     verdict = files.read_json(folder / "verdict.json")
     sentences = [f"finding {i} of some" for i in range(count)]
     files.write_json(folder / "verdict.json", verdict | {"sentences": sentences})
-    html = page.render(inputs.read(folder))
+    html = report.render(inputs.read(folder))
     shown, picture, rest = html.partition('<figure class="forest">')
     assert picture
     assert len(re.findall(r"Finding \d of some", shown)) == (3 if count == 3 else 1)
@@ -102,8 +102,10 @@ def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, cou
 
 
 def facts(**changes):
-    study = report_folder.study(**changes)
-    return [lead for lead, _ in words.limits(inputs.Inputs(Path(), study, [], {}, None))]
+    about = report_folder.study(**changes)
+    return [
+        lead for lead, _ in limits.of_study(inputs.Inputs(Path(), "study", about, [], {}), study.counts(about["data"]))
+    ]
 
 
 def test_limits_follow_from_the_facts():
@@ -121,7 +123,7 @@ def test_limits_follow_from_the_facts():
     assert "Rate at the edge." in facts(rates=rates)
 
 
-def test_the_loaders_own_summary_is_taken_too(tmp_path):
+def test_the_loaders_own_summary_is_taken_too():
     data = report_folder.study()["data"]
     del data["per_class"], data["duplicates"]
     data |= {
@@ -130,9 +132,9 @@ def test_the_loaders_own_summary_is_taken_too(tmp_path):
         "ignored": {"no image": 3, "hidden": 1},
         "duplicates_across_parts": [["p", "q"]],
     }
-    rows = dict(page._data(inputs.Inputs(tmp_path, report_folder.study(data=data), [], {}, None).data))
+    rows = dict(study.data_rows(study.counts(data)))
     assert rows["classes"] == "2 in 2 superclasses"
-    assert rows["images a class"] == "min 30, median 37, max 44"
+    assert rows["images per class"] == "min 30, median 37, max 44"
     assert (rows["ignored"], rows["duplicates"], rows["unreadable"]) == ("4", "1", "2")
 
 

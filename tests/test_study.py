@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slmlp import cli, config
+from slmlp import cli, config, report
+from slmlp.config.names import display
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.experiments import study
 from slmlp.experiments.study import pool, summary, worker
-from slmlp.report import tables
 from slmlp.report.inputs import read
+from slmlp.report.study_curves import along_training
+from slmlp.report.words import opening
 from slmlp.results import records
 from slmlp.runtime import files
 from slmlp.train.run import Run
@@ -111,7 +113,7 @@ def test_verdict_and_page_say_the_same(done):
     assert comparison["per_seed"] == pytest.approx(by_hand)
     assert comparison["difference"] == pytest.approx(np.mean(by_hand))
     page = (done / "report.html").read_text()
-    assert verdict["sentences"][0][:20] in page
+    assert opening(verdict["sentences"][0])[:20] in page
     assert "slmlp pretrain" in page
 
 
@@ -303,15 +305,15 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     assert "The MLP as a switch" in page
     assert "training compute" in page
     folder = tmp_path / "study"
-    table = tables.grid(read(folder))
-    assert {row.method: row.note for row in table.rows}["simclr:projector.depth=0:seeds=1"].endswith("one seed")
+    [table] = report.tables(folder)
+    assert {row.label: row.note for row in table.rows}[display("simclr:projector.depth=0:seeds=1")].endswith("one seed")
     assert sum("seed" in row.note for row in table.rows) == 1  # the others have all that were asked for
     assert "(where fewer, the row says so)" in table.note
     longer = "sl-mlp:training.epochs=2"
     assert list(files.read_json(folder / "study.json")["epochs"].values()) == [1, 2, 1, 1]
-    held = {r.epoch: r.value for r in read(folder).find("unseen", "accuracy", longer, "curve") if r.seed == 0}
-    (final,) = (r.value for r in read(folder).find("unseen", "accuracy", longer, "final") if r.seed == 0)
-    drawn = dict(read(folder).epochs_of("unseen", "accuracy", longer)[0])
+    held = {r.epoch: r.value for r in read(folder).find("unseen", "accuracy", longer, role="curve") if r.seed == 0}
+    (final,) = (r.value for r in read(folder).find("unseen", "accuracy", longer, role="final") if r.seed == 0)
+    drawn = dict(along_training(read(folder), "unseen", "accuracy", longer)[0])
     assert (drawn[1], drawn[2]) == (held[1], final)  # its end stands at its own last epoch, not at the study's
     assert not (tmp_path / "study" / "runs" / "simclr_projector.depth=0_seeds=1-seed1").exists()
 

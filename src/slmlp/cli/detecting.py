@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
-from slmlp.runtime import files, processes
+from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -56,16 +55,9 @@ class Detect:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and annotations")
-        from slmlp import api
+        from slmlp import api, report
 
         page = api.detect(words, data, self.out, given=given, cfg=self.detection)
         if processes.is_main():
-            verdict = files.read_json(Path(self.out) / "verdict.json")
-            for task in verdict["tasks"].values():
-                for name, mean in task["means"].items():
-                    ends = "" if mean["low"] is None else f" (95 % CI {mean['low']:.1f} to {mean['high']:.1f})"
-                    print(f"{name} {task['metric']}: {mean['value']:.2f} %{ends}")
-            for sentence in verdict["sentences"]:
-                print(sentence)
-            print(f"report: {page}")
+            report.show(page)
         return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from slmlp import config
@@ -33,9 +32,10 @@ class Study:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api
+        from slmlp import api, report
 
-        return show(api.study(self.data, self.out, self.study))
+        report.show(api.study(self.data, self.out, self.study))
+        return 0
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,11 @@ class Demo:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api
+        from slmlp import api, report
 
         cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, parallel=self.parallel)
-        return show(api.study("emoji", self.out, cfg, demo=True))
+        report.show(api.study("emoji", self.out, cfg, demo=True))
+        return 0
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,7 @@ class Compare:
 
     def run(self) -> int:
         """Compare and print where the page is."""
-        from slmlp import api
+        from slmlp import api, report
 
-        return show(api.compare(self.runs, self.out, probe=self.probe))
-
-
-def show(page: Path) -> int:
-    """Print the table, the verdict and the page's name."""
-    from rich.console import Console
-
-    from slmlp import report
-    from slmlp.runtime import files
-
-    console = Console()
-    if not console.is_terminal:  # a file or pipe has no width of its own
-        console = Console(width=140)
-    console.print(report.table_text(page.parent))
-    for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
-        print(sentence)
-    print(f"report: {page}")
-    return 0
+        report.show(api.compare(self.runs, self.out, probe=self.probe))
+        return 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
-from slmlp.runtime import files, processes
+from slmlp.runtime import processes
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,11 @@ class Suite:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api
-        from slmlp.report.suite_tables import print_tables
+        from slmlp import api, report
 
-        page = api.suite(
-            self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite
+        report.show(
+            api.suite(
+                self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite
+            )
         )
-        print_tables(Path(self.out))
-        for sentence in files.read_json(Path(self.out) / "verdict.json")["sentences"]:
-            print(sentence)
-        print(f"report: {page}")
         return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slmlp.report.tables import markdown_table, table_text
+from slmlp.report.grid import Grid
+from slmlp.report.inputs import Inputs, read
+from slmlp.runtime import files
 
-__all__ = ["markdown_table", "table_text", "write"]
+__all__ = ["show", "tables", "write"]
 
 
 def write(folder: Path) -> Path:
@@ -15,8 +17,38 @@ def write(folder: Path) -> Path:
     Raises:
         SlmlpError: the folder holds none of them, or a file that cannot be read.
     """
-    from slmlp.report import detection, page, suite
+    path = folder / "report.html"
+    files.write_text(path, render(read(folder)))
+    return path
 
-    if (folder / "detect.json").exists():
-        return detection.write(folder)
-    return suite.write(folder) if (folder / "suite.json").exists() else page.write(folder)
+
+def render(inputs: Inputs) -> str:
+    """Return the page as HTML."""
+    from slmlp.report import detection, page, study, suite
+
+    pages = {"study": study.page, "suite": suite.page, "detection": detection.page}
+    return page.render(pages[inputs.kind](inputs))
+
+
+def tables(folder: Path) -> list[Grid]:
+    """Return the main tables of a folder: print one with rich, or take its ``markdown()``."""
+    from slmlp.report import detection, study_table, suite
+
+    inputs = read(folder)
+    if inputs.kind == "study":
+        return [study_table.grid(inputs)]
+    return suite.grids(inputs) if inputs.kind == "suite" else detection.grids(inputs)
+
+
+def show(page: Path) -> None:
+    """Print the tables, the verdict and the name of the page that was written."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # a file or pipe has no width of its own
+        console = Console(width=160)
+    for table in tables(page.parent):
+        console.print(table)
+    for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
+        print(sentence)
+    print(f"report: {page}")

@@ -1,4 +1,4 @@
-"""The page of a detection: table, differences, pictures, loss, settings, versions; made from what is in the folder."""
+"""The page of a comparison of detectors: AP, differences, pictures, loss."""
 
 from __future__ import annotations
 
@@ -11,120 +11,154 @@ from markupsafe import Markup
 from PIL import Image
 
 from slmlp.config.names import display
-from slmlp.report import drawing, words
-from slmlp.report.page import fill
-from slmlp.results import records
+from slmlp.report import limits, words
+from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid
+from slmlp.report.inputs import Inputs
+from slmlp.report.page import Page, Section, block, fold, machine, settings
 from slmlp.results.records import Result
 from slmlp.runtime import files
 
-COLUMNS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-HEADINGS = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
+METRICS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+}
 QUALITY = 85  # of the pictures inside the page; the PNG files beside it lose nothing
 
 
-def write(folder: Path) -> Path:
-    """Write ``report.html`` from detect.json, verdict.json, results.jsonl and the pictures; return its path."""
-    about, verdict = files.read_json(folder / "detect.json"), files.read_json(folder / "verdict.json")
-    lines = [row for row in records.read(folder / "results.jsonl") if row.data == about["data"]]
-    path = folder / "report.html"
-    files.write_text(path, fill("detection.html.j2", _content(folder, about, verdict, lines)))
-    return path
+def page(inputs: Inputs) -> Page:
+    """Return the page of a comparison of detectors."""
+    about = inputs.about
+    resolved = {f"resolved {key}": value for key, value in about["resolved"].items()}
+    sections = [
+        _verdict(inputs),
+        _table(inputs),
+        _pictures(inputs),
+        _loss(inputs),
+        Section("data", "Data", [block("facts", _data(about), "The data as it was read")]),
+        settings({**about["settings"], **resolved}),
+        machine(about),
+        Section("limits", "What this can and cannot tell", [block("limits", limits.of_detection(about))]),
+    ]
+    eyebrow = f"slmlp detect · {about['data']} · {words.day(about['finished'])}"
+    return Page(about["title"], eyebrow, about["versions"].get("slmlp"), sections)
 
 
-def _content(folder: Path, about: dict[str, Any], verdict: dict[str, Any], lines: list[Result]) -> dict[str, Any]:
-    kinds = ("box", "mask") if about["masks"] else ("box",)
-    return {
-        "title": about["title"],
-        "version": about["versions"].get("slmlp"),
-        "about": about,
-        "day": words.day(about["finished"]),
-        "sentences": verdict["sentences"],
-        "note": verdict["note"],
-        "kinds": kinds,
-        "tables": {kind: _table(kind, about, verdict, lines) for kind in kinds},
-        "headings": HEADINGS,
-        "comparisons": [
-            {**c, "title": _metric(c["metric"])} for task in verdict["tasks"].values() for c in task["comparisons"]
-        ],
-        "others": _others(about, lines),
-        "loss": _loss(folder, about),
-        "pictures": [{**one, "uri": _uri(folder / "pictures" / one["file"])} for one in about["pictures"]],
-        "settings": list(
-            words.flat({**about["settings"], **{f"resolved {k}": v for k, v in about["resolved"].items()}})
-        ),
-        "data_rows": _data(about),
-        "machine_rows": _machine(about),
-        "limits": _limits(about),
-    }
+def _names(about: dict[str, Any]) -> list[str]:
+    """Return the names of encoders and controls; detectors of one name are its seeds."""
+    return list(dict.fromkeys(row["name"] for row in about["rows"]))
+
+
+def _verdict(inputs: Inputs) -> Section:
+    from slmlp.report import figures
+
+    blocks = [block("verdict", inputs.verdict["sentences"])]
+    if inputs.verdict["note"]:
+        blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
+    comparisons = inputs.comparisons
+    if comparisons:
+        rows = [figures.paired(_names(inputs.about), c) for c in comparisons]
+        caption = f"Diamond and bar: the difference and its 95 % interval; n = {inputs.about['images']:,} images."
+        axis = f"difference in {_metric(comparisons[0]['metric'])}, points"
+        blocks.append(block("forest", *figures.forest(rows, axis, "forest"), caption))
+    return Section("verdict", "Verdict", blocks)
 
 
 def _metric(name: str) -> str:
     kind, _, rest = name.partition("_")
-    return f"{kind} {HEADINGS[COLUMNS.index(rest)]}"
+    return f"{kind} {METRICS[rest]}"
 
 
-def _table(kind: str, about: dict[str, Any], verdict: dict[str, Any], lines: list[Result]) -> list[dict[str, Any]]:
-    """Return a row a name: means over its seeds in percent, the interval under AP and AP50."""
-    rows = []
-    for name in dict.fromkeys(row["name"] for row in about["rows"]):
+def _table(inputs: Inputs) -> Section:
+    """Return AP of boxes and masks, the paired differences, and AP of other parts and before training."""
+    about = inputs.about
+    blocks = []
+    for table in grids(inputs):
+        blocks += [block("heading", table.title), block("grid", table)]
+    seeds = "" if inputs.verdict["note"] else " and seeds"
+    text = (
+        f"COCO's average precision on the {about['main']} part, n = {about['images']:,} images: the mean over "
+        "overlaps of 0.50 to 0.95, at 0.50, at 0.75, and by size of object (under 32 × 32, to 96 × 96, above, in "
+        f"pixels of the original). Beneath AP and AP50 their 95 % interval over images{seeds}. A dash: no such object."
+    )
+    blocks.append(block("text", text, "note"))
+    comparisons = [
+        {**c, "title": _metric(c["metric"])} for task in inputs.verdict["tasks"].values() for c in task["comparisons"]
+    ]
+    if comparisons:
+        note = (
+            f"In points of AP. Intervals are from {about['settings']['resamples']:,} bootstrap replicates of the "
+            "images, the same for every encoder, with AP computed anew from the same matches; Holm's correction is "
+            "for the comparisons of one number."
+        )
+        title = "Paired differences"
+        blocks.append(fold(title, block("grid", comparison_grid(comparisons, title, note)), is_open=True))
+    others = _others(inputs)
+    if others.rows:
+        blocks.append(fold(others.title, block("grid", others)))
+    return Section("table", "Average precision", blocks)
+
+
+def grids(inputs: Inputs) -> list[Grid]:
+    """Return AP of boxes, and of masks where there are any."""
+    kinds = ("box", "mask") if inputs.about["masks"] else ("box",)
+    return [_grid(inputs, kind) for kind in kinds]
+
+
+def _grid(inputs: Inputs, kind: str) -> Grid:
+    """Return a row per name: means over its seeds in percent, the interval under AP and AP50."""
+    about, rows = inputs.about, []
+    lines = [x for x in _lines(inputs) if x.task == "detect" and x.epoch is None]
+    for name in _names(about):
         members = [row for row in about["rows"] if row["name"] == name]
         runs = {row["run"] for row in members}
         cells = []
-        for column in COLUMNS:
-            metric = f"{kind}_{column}"
-            values = [
-                x.value
-                for x in lines
-                if x.task == "detect" and x.epoch is None and x.run in runs and x.metric == metric
-            ]
-            mean = ((verdict["tasks"].get(f"detect {metric}") or {}).get("means") or {}).get(name)
-            shown = words.number(100 * sum(values) / len(values)) if values else words.NOTHING
-            cells.append((shown, words.span(mean["low"], mean["high"]) if mean else ""))
-        note = "seed " + ", ".join(str(row["seed"]) for row in members) if not members[0]["control"] else "control"
-        rows.append({"label": display(name), "note": note, "control": members[0]["control"], "cells": cells})
-    return rows
+        for metric in (f"{kind}_{column}" for column in METRICS):
+            values = [100 * x.value for x in lines if x.run in runs and x.metric == metric]
+            mean = ((inputs.verdict["tasks"].get(f"detect {metric}") or {}).get("means") or {}).get(name)
+            interval = words.span(mean["low"], mean["high"]) if mean else ""
+            cells.append(Cell(words.number(sum(values) / len(values)), interval) if values else NOTHING)
+        control = members[0]["control"]
+        note = "control" if control else "seed " + ", ".join(str(row["seed"]) for row in members)
+        rows.append(Row(display(name), cells, note, baseline=control))
+    return Grid({"box": "Boxes", "mask": "Masks"}[kind], "encoder", [(m, "%") for m in METRICS.values()], rows)
 
 
-def _others(about: dict[str, Any], lines: list[Result]) -> list[tuple[str, ...]]:
-    """Return AP of other parts, and of before training, as (row, part, when, metric, value, images)."""
-    runs = {row["run"] for row in about["rows"]}
-    found = []
-    for x in lines:
+def _lines(inputs: Inputs) -> list[Result]:
+    """Return the lines of this data and these detectors."""
+    runs = {row["run"] for row in inputs.about["rows"]}
+    return [x for x in inputs.rows if x.data == inputs.about["data"] and x.run in runs]
+
+
+def _others(inputs: Inputs) -> Grid:
+    """Return AP of other parts, and of before training."""
+    lines = []
+    for x in _lines(inputs):
         other = x.task != "detect" or x.epoch is not None
-        if other and x.run in runs and x.task.startswith("detect") and x.metric.split("_", 1)[1] in COLUMNS[:2]:
+        if other and x.task.startswith("detect") and x.metric.split("_", 1)[1] in ("ap", "ap50"):
             when = "before training" if x.epoch == 0 else "after"
-            found.append((x.run, x.extra["part"], when, _metric(x.metric), words.number(100 * x.value), f"{x.n:,}"))
-    return sorted(found, key=lambda row: (row[0], row[1], row[3], row[2] == "after"))
+            key = (x.run, x.extra["part"], _metric(x.metric), when == "after")
+            lines.append((key, [x.extra["part"], when, _metric(x.metric), words.number(100 * x.value), f"{x.n:,}"]))
+    rows = [Row(display(key[0]), cells) for key, cells in sorted(lines)]
+    headings = ("part", "when", "number", "%", "images")
+    title = "Other parts, and before training"
+    return Grid(title, "detector", [(heading, "") for heading in headings], rows, main=False)
 
 
-def _loss(folder: Path, about: dict[str, Any]) -> Markup | None:
-    """Return the loss along training, a line a run."""
-    curves = []
-    for row in about["rows"]:
-        points = [(x["step"], x["loss"]) for x in files.read_json_lines(folder / row["metrics"])]
-        if len(points) > 1:
-            curves.append((row, points))
-    if not curves:
-        return None
-    order = list(dict.fromkeys(row["name"] for row in about["rows"]))
-    with drawing.style():
-        figure = drawing.sheet(drawing.WIDE, 300)
-        axes = drawing.axes_in(figure, 1, 1, 8, 48)
-        for row, points in curves:
-            i = order.index(row["name"]) % 6
-            label = display(row["name"]) if row is next(r for r, _ in curves if r["name"] == row["name"]) else None
-            axes.plot(
-                *zip(*points, strict=True),
-                color=drawing.METHOD[i],
-                linestyle=drawing.DASHES[i],
-                linewidth=1.6,
-                label=label,
-            )
-        axes.set_xlabel("update")
-        axes.set_ylim(bottom=0)
-        axes.legend(frameon=False, loc="upper right")
-        told = "; ".join(f"{display(r['name'])} seed {r['seed']}: {p[0][1]:.2f} to {p[-1][1]:.2f}" for r, p in curves)
-        return drawing.to_svg(figure, "loss", f"Loss along training. {told}", "")
+def _pictures(inputs: Inputs) -> Section:
+    """Return the images with their objects and what each detector predicts."""
+    pictures = inputs.about["pictures"]
+    if not pictures:
+        return Section("pictures", "Predictions", [block("text", "No pictures were asked for.", "absent")])
+    blocks = [block("picture", _uri(inputs.folder / "pictures" / one["file"]), one["words"]) for one in pictures]
+    text = (
+        "The annotated objects, then each detector's predictions with their scores: as many predictions as there are "
+        "objects, the highest scores first. Images at even distances through the part, not chosen."
+    )
+    return Section("pictures", "Predictions", [*blocks, block("text", text, "note")])
 
 
 def _uri(path: Path) -> str:
@@ -134,58 +168,29 @@ def _uri(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
+def _loss(inputs: Inputs) -> Section:
+    """Return the loss along training, the mean over the seeds of each name."""
+    from slmlp.report.figures import Curve, panel
+
+    names = _names(inputs.about)
+    curves = []
+    for name in names:
+        logs = [row["metrics"] for row in inputs.about["rows"] if row["name"] == name]
+        seeds = [[(x["step"], x["loss"]) for x in files.read_json_lines(inputs.folder / log)] for log in logs]
+        steps = sorted(set.intersection(*({step for step, _ in seed} for seed in seeds)))
+        if len(steps) > 1:
+            means = [(step, sum(dict(seed)[step] for seed in seeds) / len(seeds)) for step in steps]
+            curves.append(Curve(name, means, seeds=seeds))
+    if curves:
+        drawn: Markup = panel(curves, names, "Loss", "update", "loss", from_zero=True)
+        content = block("panels", [drawn], names, "The sum of the detector's losses, means over a few updates.")
+    else:
+        content = block("text", "Too few updates for a curve.", "absent")
+    return Section("loss", "Along training", [content])
+
+
 def _data(about: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [
-        ("name", about["data"]),
-        *((line.split(":", 1)[0], line.split(":", 1)[1].strip()) for line in about["parts"]),
-    ]
+    rows = [("name", about["data"])]
+    rows += [(part, text.strip()) for part, _, text in (line.partition(":") for line in about["parts"])]
     rows += [(f"annotations, {part}", source) for part, source in about["sources"].items()]
     return rows + [(f"hash, {part}", value) for part, value in about["hashes"].items()]
-
-
-def _machine(about: dict[str, Any]) -> list[tuple[str, str]]:
-    machine = about["machine"]
-    rows = [
-        ("processor", f"{machine.get('cpu', 'unknown')}, {words.plural(machine.get('threads', 1), 'thread')}"),
-        ("processes", str(machine.get("processes", 1))),
-        ("started", words.day(about["started"])),
-        ("finished", words.day(about["finished"])),
-        *about["versions"].items(),
-        ("commit", about["commit"]),
-    ]
-    return [(key, str(value)) for key, value in rows if value]
-
-
-def _limits(about: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the page cannot tell, each as (lead, sentence)."""
-    settings, resolved = about["settings"], about["resolved"]
-    said = []
-    seen = resolved["steps"] * settings["batch_size"]
-    if seen < 1_000_000 or settings["short_side"] < 800:
-        said.append(
-            (
-                "A short training.",
-                f"{resolved['steps']:,} updates of {words.plural(settings['batch_size'], 'image')} at a short side of "
-                f"up to {settings['short_side']} pixels; the published schedule shows 1,440,000 images at 640 to 800. "
-                "Encoders that differ there can look alike here, and the reverse; AP here is no number to set beside "
-                "published ones.",
-            )
-        )
-    if about["images"] < 500:
-        said.append(
-            (
-                "Few images.",
-                f"AP is taken on {words.plural(about['images'], 'image')}; the intervals are wide for that reason"
-                + (", and with so few images they are themselves only rough." if about["images"] < 50 else "."),
-            )
-        )
-    if max(sum(r["name"] == row["name"] for r in about["rows"]) for row in about["rows"]) == 1:
-        said.append(
-            (
-                "One training each.",
-                "Intervals are over images; another seed of pretraining or of the detector moves AP by an amount not "
-                "measured here.",
-            )
-        )
-    said.append(("One detector.", "The answer holds for this data, detector, schedule and size of image."))
-    return said

@@ -103,8 +103,8 @@ def to_svg(figure: Figure, name: str, label: str, classes: str = "", on_top: Mar
 def look(methods: Sequence[str], method: str) -> dict[str, Any]:
     """Return colour, dash and marker of a method: told apart without colour too.
 
-    From the seventh on colours come again with the next dash and marker, so 36 are told apart; the key of
-    ``macros.html.j2`` counts in the same way.
+    From the seventh on colours come again with the next dash and marker, so 36 are told apart; the key in
+    ``blocks.html.j2`` counts in the same way.
     """
     i = methods.index(method)
     colour, line = i % len(METHOD), (i + i // len(METHOD)) % len(METHOD)

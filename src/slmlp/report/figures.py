@@ -1,8 +1,9 @@
-"""The charts: differences, numbers along training, learning rates."""
+"""The two kinds of chart: differences with their intervals, and curves of contenders over some axis."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -11,220 +12,214 @@ from matplotlib.axes import Axes
 from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, look, sheet, style, to_svg
-from slmlp.report.inputs import Inputs
+
+Point = tuple[float, float]
 
 
-def forest(inputs: Inputs, width: int, name: str, comparisons: Sequence[dict[str, Any]]) -> Markup | None:
-    """Return every comparison as dots (one a seed), mean with interval, zero, and the smallest findable difference."""
-    if not comparisons:
-        return None
-    row, below = 74, 48 if width >= WIDE else 62  # a phone has no room for the axis label between the directions
-    with style(**{"font.size": 12 if width >= WIDE else 11}):
-        figure = sheet(width, 2 + row * len(comparisons) + below)
+@dataclass(frozen=True)
+class Difference:
+    """One row of a forest plot, in the unit of its axis."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    color: str = INK
+    per_seed: Sequence[float] = ()
+    detectable: float | None = None  # half width of the band of differences too small to be found reliably
+    mean: bool = True  # a diamond; else a dot
+
+    @property
+    def text(self) -> str:
+        """Return value and interval as text."""
+        interval = words.signed_span(self.low, self.high)
+        return words.signed(self.value) + (f"  ({interval})" if interval else "")
+
+    @property
+    def seeds(self) -> Sequence[float]:
+        """Return the differences of the seeds; one seed is the mean itself."""
+        return self.per_seed if len(self.per_seed) > 1 else ()
+
+
+def paired(
+    methods: Sequence[str], comparison: Mapping[str, Any], label: str | None = None, *, mean: bool = True
+) -> Difference:
+    """Return a comparison, as ``results.verdict`` writes it, as a row."""
+    a, b = comparison["a"], comparison["b"]
+    return Difference(
+        label or f"{display(b)} − {display(a)}",
+        comparison["difference"],
+        comparison.get("low"),
+        comparison.get("high"),
+        look(methods, b)["color"] if b in methods else INK,
+        comparison.get("per_seed") or (),
+        comparison.get("detectable"),
+        mean,
+    )
+
+
+def forest(
+    rows: Sequence[Difference], axis: str, name: str, spoken: str = "", ends: tuple[str, str] | None = None
+) -> tuple[Markup, Markup]:
+    """Return differences around zero, drawn for a wide screen and for a phone.
+
+    Args:
+        rows: top to bottom; at least one.
+        axis: what the differences are of.
+        name: starts the ids inside the drawings.
+        spoken: what the figure says to a screen reader; the rows in words where none is given.
+        ends: who is better left of zero, and right of it.
+    """
+    spoken = spoken or "; ".join(_spoken(row) for row in rows)
+    wide, narrow = (_forest(rows, axis, f"{name}-{width}", spoken, ends, width) for width in (WIDE, NARROW))
+    return wide, narrow
+
+
+def _spoken(row: Difference) -> str:
+    interval = words.signed_span(row.low, row.high)
+    text = f"{row.label.replace('−', 'minus')}: {words.signed(row.value)} points"
+    seeds = ", ".join(words.signed(v) for v in row.per_seed)
+    return text + (f", 95 % interval {interval}" if interval else "") + (f"; by seed {seeds}" if seeds else "")
+
+
+def _forest(
+    rows: Sequence[Difference], axis: str, name: str, spoken: str, ends: tuple[str, str] | None, width: int
+) -> Markup:
+    """Return one drawing of a forest plot; of a row the text stands above, the seeds below its bar."""
+    wide = width >= WIDE
+    height = 74 if any(row.seeds for row in rows) else 56
+    below = 48 if wide else 62  # a phone has no room for the axis label between the two ends
+    with style(**{"font.size": 12 if wide else 11}):
+        figure = sheet(width, 2 + height * len(rows) + below)
         axes = axes_in(figure, 1, 1, 2, below)
-        axes.set_ylim(-len(comparisons), 0)
-        axes.set_xlim(*_limits(comparisons))
+        axes.set_ylim(-len(rows) * height, 0)
+        axes.set_xlim(*_limits(rows))
         axes.set_yticks([])
         axes.grid(visible=True, axis="x")
         axes.axvline(0, color=INK, linewidth=1.2)
-        for i, c in enumerate(comparisons):
-            _forest_row(axes, inputs, c, -i, letters=width // 11)
-        axes.set_xlabel("difference in unseen accuracy, percentage points")
-        if len(comparisons) == 1:
-            axes.xaxis.labelpad = 6 if width >= WIDE else 22
+        for i, row in enumerate(rows):
+            _row(axes, row, -i * height, height, letters=width // 11)
+        axes.set_xlabel(axis)
+        if ends:
+            axes.xaxis.labelpad = 6 if wide else 22
             for x, side, text in ((0, "left", "← {} better"), (1, "right", "{} better →")):
-                said = text.format(display(comparisons[0]["ab"[x]]))
                 axes.annotate(
-                    said,
-                    (x, 0),
-                    (0, -24),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    ha=side,
-                    va="top",
-                    color=SOFT,
-                    annotation_clip=False,
-                    parse_math=False,
-                )
-        return to_svg(figure, name, "; ".join(_told(c) for c in comparisons), "")
+                    text.format(words.short(ends[x], width // 16)), (x, 0), (0, -24), xycoords="axes fraction",
+                    textcoords="offset points", ha=side, va="top", color=SOFT, annotation_clip=False, parse_math=False,
+                )  # fmt: skip
+        return to_svg(figure, name, spoken)
 
 
-def _told(c: dict[str, Any]) -> str:
-    """Return a comparison in words, for those who do not see the figure."""
-    interval = words.signed_span(c.get("low"), c.get("high"))
-    told = f"{display(c['b'])} minus {display(c['a'])}: {words.signed(c['difference'])} points"
-    seeds = ", ".join(words.signed(v) for v in c.get("per_seed") or [])
-    return told + (f", 95 % interval {interval}" if interval else "") + (f"; by seed {seeds}" if seeds else "")
-
-
-def _limits(comparisons: Sequence[dict[str, Any]]) -> tuple[float, float]:
+def _limits(rows: Sequence[Difference]) -> tuple[float, float]:
     """Return the axis: all that is drawn, zero included, and a margin."""
     values = [0.0]
-    for c in comparisons:
-        values += [v for v in (c["difference"], c.get("low"), c.get("high")) if v is not None]
-        values += list(c.get("per_seed") or [])
-        values += [s * c["detectable"] for s in (-1, 1) if c.get("detectable") is not None]
+    for row in rows:
+        values += [v for v in (row.value, row.low, row.high) if v is not None]
+        values += list(row.per_seed)
+        values += [sign * row.detectable for sign in (-1, 1) if row.detectable is not None]
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def _forest_row(axes: Axes, inputs: Inputs, c: dict[str, Any], top: float, letters: int) -> None:
-    """Draw one comparison between ``top`` and ``top - 1``: a line of text, the mean, the seeds below it."""
-    colour = look(inputs.methods, c["b"])["color"] if c["b"] in inputs.methods else INK
-    axes.axhspan(top - 0.3, top, color=PAPER, linewidth=0, zorder=2.2)  # no grid behind the words
-    smallest, low, high = c.get("detectable"), c.get("low"), c.get("high")
-    if smallest is not None:
-        axes.fill_between([-smallest, smallest], top - 0.94, top - 0.34, color=SOFT, alpha=0.16, linewidth=0)
-    if low is not None and high is not None:
-        axes.plot([low, high], [top - 0.55] * 2, color=colour, linewidth=3, solid_capstyle="butt")
-    axes.plot([c["difference"]], [top - 0.55], marker="D", markersize=9, color=colour, markeredgecolor=PAPER)
-    seeds = c.get("per_seed") or []
-    seeds = seeds if len(seeds) > 1 else []  # one seed is the mean itself
+def _row(axes: Axes, row: Difference, top: float, height: float, letters: int) -> None:
+    """Draw one difference below ``top``; distances are CSS pixels."""
+    axes.axhspan(top - 22, top, color=PAPER, linewidth=0, zorder=2.2)  # no grid behind the words
+    middle = top - 40
+    if row.detectable is not None:
+        axes.fill_between(
+            [-row.detectable, row.detectable], top - height + 4, top - 25, color=SOFT, alpha=0.16, linewidth=0
+        )
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [middle] * 2, color=row.color, linewidth=3, solid_capstyle="butt")
+    marker, size = ("D", 9) if row.mean else ("o", 7)
+    axes.plot([row.value], [middle], marker=marker, markersize=size, color=row.color, markeredgecolor=PAPER)
     axes.plot(
-        seeds,
-        [top - 0.8] * len(seeds),
-        linestyle="",
-        marker="o",
-        markersize=6,
-        color=colour,
-        alpha=0.55,
+        row.seeds, [top - 59] * len(row.seeds), linestyle="", marker="o", markersize=6, color=row.color, alpha=0.55,
         markeredgewidth=0,
-    )
-    interval = words.signed_span(low, high)
-    value = words.signed(c["difference"]) + (f"  ({interval})" if interval else "")
-    pair = words.short(f"{display(c['b'])} − {display(c['a'])}", letters)
-    sides = (("left", 0.0, pair, "normal"), ("right", 1.0, value, "bold"))
-    for side, x, text, weight in sides:
+    )  # fmt: skip
+    for side, x, text, weight in (
+        ("left", 0.0, words.short(row.label, letters), "normal"),
+        ("right", 1.0, row.text, "bold"),
+    ):
         axes.text(
-            x,
-            top - 0.06,
-            text,
-            transform=axes.get_yaxis_transform(),
-            ha=side,
-            va="top",
-            weight=weight,
-            parse_math=False,
+            x, top - 4, text, transform=axes.get_yaxis_transform(), ha=side, va="top", weight=weight, parse_math=False
         )
 
 
-PANELS = (
-    ("unseen", "accuracy", "Unseen accuracy, %", 100),
-    ("source", "accuracy", "Source accuracy, %", 100),
-    ("measures", "discriminative_ratio_unseen", "Discriminative ratio, unseen", 1),
-    ("measures", "discriminative_ratio_source", "Discriminative ratio, source", 1),
-    ("measures", "mixtureness", "Mixtureness", 1),
-    ("measures", "redundancy_unseen", "Redundancy, unseen", 1),
-)
+@dataclass(frozen=True)
+class Curve:
+    """The numbers of one contender along an axis, in the unit of the chart."""
+
+    method: str
+    points: Sequence[Point]
+    ranges: Sequence[tuple[float, float] | None] = ()  # of each point: lowest and highest
+    seeds: Sequence[Sequence[Point]] = ()  # thin lines behind
+    ring: float | None = None  # where on the axis a point was chosen
+
+    def text(self, ticks: Sequence[str]) -> str:
+        """Return the curve in words: every point of a few, the ends of many."""
+        few = self.points if len(self.points) <= 6 else [self.points[0], self.points[-1]]
+        where = [ticks[int(x)] if ticks else f"{x:g}" for x, _ in few]
+        values = ", ".join(f"{y:.3g} at {at}" for at, (_, y) in zip(where, few, strict=True))
+        return f"{display(self.method)}: {values or 'no point that all seeds have'}"
 
 
-def epochs(inputs: Inputs) -> list[Markup]:
-    """Return one panel for each number that was taken along training: seeds thin, their mean thick."""
-    panels = []
-    for task, metric, title, scale in PANELS:
-        curves = {m: inputs.epochs_of(task, metric, m) for m in inputs.methods}
-        if not any(len(line) > 1 for lines in curves.values() for line in lines.values()):
-            continue
-        with style():
-            figure = sheet(NARROW, 222)
-            axes = axes_in(figure, 38, 10, 32, 38)
-            axes.set_title(title, x=-28 / (NARROW - 48))
-            axes.set_xlabel("epoch")
-            axes.locator_params(axis="y", nbins=5)
-            axes.locator_params(axis="x", nbins=6, integer=True)
-            told = []
-            for method, lines in curves.items():
-                if lines:
-                    told.append(_curve(axes, inputs, method, list(lines.values()), scale))
-            name = f"epochs-{task}-{metric.replace('_', '-')}"
-            panels.append(to_svg(figure, name, f"{title} by epoch. {'; '.join(told)}"))
-    return panels
+def panel(
+    curves: Sequence[Curve], methods: Sequence[str], title: str, axis: str, name: str, *, log: bool = False,
+    ticks: Sequence[str] = (), from_zero: bool = False,
+) -> Markup:  # fmt: skip
+    """Return one chart of curves.
 
-
-def _curve(axes: Axes, inputs: Inputs, method: str, lines: list[list[tuple[int, float]]], scale: float) -> str:
-    """Draw one method's seeds and their mean at the epochs that all seeds have; return the mean's ends in words."""
-    shown = look(inputs.methods, method)
-    if len(lines) > 1:
-        for line in lines:
-            axes.plot(
-                [e for e, _ in line], [scale * v for _, v in line], color=shown["color"], linewidth=0.8, alpha=0.4
-            )
-    shared = sorted(set.intersection(*({e for e, _ in line} for line in lines)))
-    means = [scale * sum(dict(line)[e] for line in lines) / len(lines) for e in shared]
-    axes.plot(shared, means, linewidth=2.4, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.8, **shown)
-    if not shared:
-        return f"{display(method)}: no epoch that all seeds have"
-    first, last = (f"{means[i]:.3g} at epoch {shared[i]}" for i in (0, -1))
-    return f"{display(method)}: {first}, {last}"
-
-
-def rates(inputs: Inputs) -> list[Markup]:
-    """Return what the grid of learning rates gave: validation accuracy with the choice ringed, and unseen accuracy."""
-    found = inputs.study.get("rates") or {}
-    chosen = found.get("chosen") or {}
-    validation = {
-        m: sorted((float(rate), value) for rate, value in values.items())
-        for m, values in (found.get("validation") or {}).items()
-    }
-    unseen: dict[str, list[tuple[float, float]]] = {}
-    for r in inputs.find("unseen", "accuracy", role="grid"):
-        if r.base_lr is not None:
-            unseen.setdefault(r.method, []).append((r.base_lr, r.value))
-    unseen = {m: sorted(points) for m, points in unseen.items()}
-    panels = []
-    for key, title, lines in (
-        ("validation", "Source validation accuracy, %", validation),
-        ("unseen", "Unseen accuracy at equal rates, %", unseen),
-    ):
-        lines = {m: points for m, points in lines.items() if m in inputs.methods and points}
-        if any(len(points) > 1 for points in lines.values()):
-            panels.append(_rate_panel(inputs, f"rates-{key}", title, lines, chosen))
-    return panels
-
-
-def _rate_panel(
-    inputs: Inputs, name: str, title: str, lines: dict[str, list[tuple[float, float]]], chosen: dict[str, float]
-) -> Markup:
-    """Return one panel over the grid of rates, on a logarithmic axis with the tried rates as its only ticks."""
+    Args:
+        curves: one per contender.
+        methods: all contenders, in the order of their colours.
+        title: what the numbers are, above the chart.
+        axis: what they are over.
+        name: starts the ids inside the drawing.
+        log: a logarithmic axis with the values in use as its only ticks.
+        ticks: names of the places 0, 1, 2 ... on the axis.
+        from_zero: whether the numbers' axis begins at zero.
+    """
+    slanted = len(ticks) > 7
     with style():
-        figure = sheet(NARROW, 222)
-        axes = axes_in(figure, 38, 14, 32, 38)
-        axes.set_title(title, x=-28 / (NARROW - 52))
-        axes.set_xscale("log")
-        axes.set_xlabel("base learning rate, per 256 images")
-        told = []
-        for method, points in lines.items():
-            shown = look(inputs.methods, method)
-            axes.plot(
-                [r for r, _ in points],
-                [100 * v for _, v in points],
-                linewidth=2.2,
-                markersize=6,
-                markeredgecolor=PAPER,
-                markeredgewidth=0.8,
-                **shown,
-            )
-            for rate, value in points:
-                if chosen.get(method) == rate:
-                    axes.plot(
-                        [rate],
-                        [100 * value],
-                        marker="o",
-                        markersize=14,
-                        markerfacecolor="none",
-                        markeredgecolor=shown["color"],
-                        markeredgewidth=1.6,
-                        clip_on=False,
-                    )
-            told.append(f"{display(method)}: " + ", ".join(f"{100 * v:.1f} at {r:g}" for r, v in points))
-        _rate_ticks(axes, sorted({r for points in lines.values() for r, _ in points}))
+        figure = sheet(NARROW, 240 if slanted else 226)
+        axes = axes_in(figure, 38, 14, 32, 56 if slanted else 42)
+        axes.set_title(words.short(title, 44), x=-28 / (NARROW - 52), parse_math=False)
+        axes.set_xlabel(axis)
         axes.locator_params(axis="y", nbins=5)
-        axes.margins(x=0.1, y=0.16)
-        return to_svg(figure, name, f"{title}. {'; '.join(told)}")
+        for curve in curves:
+            _curve(axes, curve, look(methods, curve.method))
+        if log:
+            values = sorted({x for curve in curves for x, _ in curve.points})
+            axes.set_xscale("log")
+            axes.set_xticks(values, [f"{x:g}" for x in values])
+            axes.set_xticks([], minor=True)
+            axes.margins(x=0.1, y=0.16)
+        elif ticks:
+            axes.set_xticks(range(len(ticks)), ticks, rotation=60 if slanted else 0)
+        else:
+            axes.locator_params(axis="x", nbins=6, integer=True)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        return to_svg(figure, name, f"{title}. {'; '.join(curve.text(ticks) for curve in curves)}")
 
 
-def _rate_ticks(axes: Axes, tried: Iterable[float]) -> None:
-    """Put a tick at each tried rate and nowhere else."""
-    ticks = list(tried)
-    axes.set_xticks(ticks, [f"{r:g}" for r in ticks])
-    axes.set_xticks([], minor=True)
+def _curve(axes: Axes, curve: Curve, style: dict[str, Any]) -> None:
+    for seed in curve.seeds if len(curve.seeds) > 1 else ():
+        axes.plot(*zip(*seed, strict=True), color=style["color"], linewidth=0.8, alpha=0.4)
+    for (x, _), ends in zip(curve.points, curve.ranges, strict=False):
+        if ends is not None:
+            axes.plot([x, x], ends, color=style["color"], linewidth=1.2, alpha=0.45)
+    if curve.points:
+        every = max(1, len(curve.points) // 12)  # markers tell lines apart, not points
+        axes.plot(
+            *zip(*curve.points, strict=True), linewidth=2.2, markersize=5.5, markeredgecolor=PAPER,
+            markeredgewidth=0.8, markevery=every, **style,
+        )  # fmt: skip
+    for x, y in curve.points:
+        if x == curve.ring:
+            axes.plot(
+                [x], [y], marker="o", markersize=14, markerfacecolor="none", markeredgecolor=style["color"],
+                markeredgewidth=1.6, clip_on=False,
+            )  # fmt: skip

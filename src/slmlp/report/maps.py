@@ -16,6 +16,7 @@ from PIL import Image
 from slmlp.config.names import display
 from slmlp.report import drawing
 from slmlp.report.inputs import Inputs
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,34 +52,35 @@ class Maps:
     legend: list[tuple[str, int, str | None]]  # class name, its place among colours and shapes, viewBox of an example
     sprite: Sprite | None
     data: dict[str, Any]  # for the pointer: class names, class of every point, places on every map
-    shown: int
+    count: int  # images drawn
     total: int
 
 
 def maps(inputs: Inputs) -> Maps | None:
     """Return a map for each method that has one, with the same images on all."""
-    tsne = inputs.tsne
+    path = inputs.folder / "tsne.json"
+    tsne = files.read_json(path) if path.exists() else None
     if not tsne or not tsne.get("ids") or not tsne.get("methods"):
         return None
     names, every = np.unique(np.array([str(label) for label in tsne["labels"]]), return_inverse=True)
-    kept = _sample(every)
-    classes = every[kept]
-    sprite = _sprite(inputs.folder / "thumbnails.webp", tsne, kept)
+    sample = _sample(every)
+    classes = every[sample]
+    sprite = _sprite(inputs.folder / "thumbnails.webp", tsne, sample)
     panels, places = [], {}
     ordered = dict.fromkeys([*inputs.methods, *tsne["methods"]])
     for i, method in enumerate(m for m in ordered if m in tsne["methods"]):
         xy = np.array(tsne["methods"][method]["xy"], dtype=np.float64)
         if xy.shape != (len(every), 2):
             raise SlmlpError(f"tsne.json: {method} has {len(xy)} points for {len(every)} ids; run the study again")
-        panel, place = _panel(f"map-{i}", display(method), xy[kept], classes, len(names), sprite)
+        panel, place = _panel(f"map-{i}", display(method), xy[sample], classes, len(names), sprite)
         panels.append((display(method), panel))
         places[f"map-{i}"] = place.round(1).tolist()
     firsts = [int(np.flatnonzero(classes == c)[0]) for c in range(len(names))]
     legend = [(str(n), c, sprite.box(firsts[c]) if sprite else None) for c, n in enumerate(names)]
     data = {"classes": names.tolist(), "of": classes.tolist(), "places": places}
     if sprite:
-        data["boxes"] = [sprite.box(i) for i in range(len(kept))]
-    return Maps(panels, legend, sprite, data, len(kept), len(every))
+        data["boxes"] = [sprite.box(i) for i in range(len(sample))]
+    return Maps(panels, legend, sprite, data, len(sample), len(every))
 
 
 def _sample(classes: IntArray) -> IntArray:
@@ -93,8 +95,8 @@ def _sample(classes: IntArray) -> IntArray:
     return np.sort(np.lexsort((chance, turn))[:MOST])
 
 
-def _sprite(path: Path, tsne: dict[str, Any], kept: IntArray) -> Sprite | None:
-    """Return the thumbnails of the kept images, or None where the study wrote none."""
+def _sprite(path: Path, tsne: dict[str, Any], sample: IntArray) -> Sprite | None:
+    """Return the thumbnails of a sample of the images, or None where the study wrote none."""
     if not path.exists() or not tsne.get("side") or not tsne.get("columns"):
         return None
     side, columns = int(tsne["side"]), int(tsne["columns"])
@@ -104,10 +106,10 @@ def _sprite(path: Path, tsne: dict[str, Any], kept: IntArray) -> Sprite | None:
             image = opened.convert("RGB")
     except (OSError, ValueError) as error:
         raise SlmlpError(f"cannot read {path}: {error}; remove it to get the page without thumbnails") from error
-    if len(kept) < len(tsne["ids"]) or side > SHARP:
+    if len(sample) < len(tsne["ids"]) or side > SHARP:
         sharp, across = min(side, SHARP), 25
-        smaller = Image.new("RGB", (across * sharp, -(-len(kept) // across) * sharp))
-        for to, i in enumerate(kept.tolist()):
+        smaller = Image.new("RGB", (across * sharp, -(-len(sample) // across) * sharp))
+        for to, i in enumerate(sample.tolist()):
             x, y = i % columns * side, i // columns * side
             tile = image.crop((x, y, x + side, y + side)).resize((sharp, sharp), Image.Resampling.LANCZOS)
             smaller.paste(tile, (to % across * sharp, to // across * sharp))

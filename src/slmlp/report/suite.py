@@ -1,96 +1,239 @@
-"""The one page of a transfer suite: a single HTML file that loads nothing."""
+"""The page of a transfer suite: one section per task, over all encoders and data sets."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
+from slmlp.config import TASKS
 from slmlp.config.names import display
 from slmlp.report import words
-from slmlp.report.page import fill, machine_rows
-from slmlp.report.suite_inputs import SuiteInputs, read
-from slmlp.report.suite_tables import grid, headline, title
-from slmlp.runtime import files
+from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid, percent
+from slmlp.report.inputs import Inputs, Spread
+from slmlp.report.page import Page, Section, block, fold, machine, settings
 
-CAPTIONS = {
+MAIN_METRICS = ("accuracy", "map")  # where a task has one of these, it is shown first
+OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number
+CURVES = {
     "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
     "labels ask more of the features.",
     "layerwise": "A probe on each stage's pooled output, last the encoder's own. The paper finds that plain supervised "
     "pretraining loses in the last stage what it had before.",
 }
+FOREST = (
+    "Large dots and bars: one data set each, with its 95 % interval over seeds and images; small dots: its seeds; "
+    "shaded: differences too small to find reliably there. Diamonds: the mean over data sets, each counting alike; "
+    "fixed effects are other seeds and images of these data sets, random effects other data sets too."
+)
 
 
-def write(folder: Path) -> Path:
-    """Write ``report.html`` from what the suite left in ``folder``; return its path."""
-    path = folder / "report.html"
-    files.write_text(path, fill("suite.html.j2", content(read(folder))))
-    return path
-
-
-def content(inputs: SuiteInputs) -> dict[str, Any]:
-    """Return everything the template shows."""
-    from slmlp.report import suite_figures as figures
-    from slmlp.report.drawing import NARROW, WIDE
-
-    about, verdict = inputs.about, inputs.verdict
-    first = verdict["tasks"].get(verdict["headline"]) if verdict.get("headline") else None
-    forests = [
-        (
-            f"{title(*verdict['headline'].split(' ', 1))}: {display(c['b'])} against {display(c['a'])}",
-            *(figures.forest(inputs, width, f"forest-{i}-{width}", c) for width in (WIDE, NARROW)),
-        )
-        for i, c in enumerate((first or {}).get("comparisons") or [])
-        if c["b"] not in inputs.untrained  # what an encoder has over random weights is in the words and the tables
+def page(inputs: Inputs) -> Page:
+    """Return the page of a suite."""
+    about, sets = inputs.about, _sets(inputs)
+    encoders = [(contender["run"], contender["described"]) for contender in about["encoders"]]
+    data = [block("facts", [(facts["name"], facts["told"]) for facts in about["data"]], "The images as they were read")]
+    if about["missing"]:
+        data.append(block("text", f"Of the paper's twelve, not there: {', '.join(about['missing'])}.", "gap"))
+    lines = every_number(inputs)
+    sections = [
+        _verdict(inputs),
+        *(_task(inputs, task, i) for i, task in enumerate(about["tasks"], 1)),
+        Section("every", "Every number", [fold(f"{len(lines.rows)} lines", block("grid", lines))]),
+        Section("encoders", "Encoders", [block("facts", encoders, "Each encoder, and how its images are prepared")]),
+        Section("data", "Data", data),
+        settings(about["settings"]),
+        machine(about),
     ]
-    drawn = {"label-efficiency": figures.label_curves, "layerwise": figures.layer_curves}
-    tasks = [
-        {
-            "title": title(task, "accuracy"),
-            "panels": drawn[task](inputs) if task in drawn else [],
-            "caption": CAPTIONS.get(task, ""),
-            "tables": [(title(task, m), grid(inputs, task, m)) for m in headline(inputs, task) if task != "layerwise"],
-            "findings": [
-                sentence
-                for name, held in verdict.get("tasks", {}).items()
-                if name.split(" ", 1)[0] == task
-                for sentence in held["sentences"]
-            ],
-        }
-        for task in inputs.tasks
-    ]  # fmt: skip
-    return {
-        "title": about["title"],
-        "version": about["versions"].get("slmlp"),
-        "day": words.day(about.get("finished")),
-        "sets": inputs.sets,
-        "sentences": verdict.get("sentences") or ["No verdict was written for this suite."],
-        "forests": forests,
-        "how": about["how"],
-        "warnings": about["warnings"],
-        "tasks": tasks,
-        "methods": [(display(m), i) for i, m in enumerate(inputs.methods)],
-        "lines": every_line(inputs),
-        "encoders": [(contender["run"], contender["described"]) for contender in about["encoders"]],
-        "data_rows": [(facts["name"], facts["told"]) for facts in about["data"]],
-        "missing": about["missing"],
-        "settings": list(words.flat(about["settings"])),
-        "machine_rows": machine_rows(about),
-        "command": about["command"],
-    }
+    eyebrow = f"slmlp suite · {words.plural(len(sets), 'data set')} · {words.day(about.get('finished'))}"
+    return Page(about["title"], eyebrow, about["versions"].get("slmlp"), sections)
 
 
-def every_line(inputs: SuiteInputs) -> list[tuple[str, ...]]:
-    """Return every number of the suite, means over seeds, as text."""
-    keys = dict.fromkeys((r.method, r.data, r.task, r.layer, r.metric) for r in inputs.rows)
-    lines: list[tuple[str, ...]] = []
-    for method, data, task, layer, metric in keys:
-        found = inputs.find(task, metric, method, data, layer)
-        spread = inputs.spread(task, metric, method, data, layer)
-        assert spread is not None
-        lines.append(
-            (
-                display(method), data, task, layer, words.metric(metric), str(len(found)), f"{spread.mean:.4f}",
-                words.span(spread.low, spread.high, 4) or words.NOTHING, f"{found[0].n:,}",
+def _sets(inputs: Inputs) -> list[str]:
+    """Return the names of the data sets, in order."""
+    return [facts["name"] for facts in inputs.about["data"]]
+
+
+def _verdict(inputs: Inputs) -> Section:
+    """Return the answer in words, and each encoder against the baseline on the headline's number."""
+    blocks = [block("verdict", inputs.verdict.get("sentences") or ["No verdict was written for this suite."])]
+    compared = [c for c in inputs.comparisons if c["b"] not in inputs.about["untrained"]]  # the tables have the others
+    for i, comparison in enumerate(compared):
+        name = title(*inputs.verdict["headline"].split(" ", 1))
+        heading = f"{name}: {display(comparison['b'])} against {display(comparison['a'])}"
+        caption = FOREST if comparison is compared[-1] else ""
+        blocks.append(block("forest", *forest(inputs.methods, comparison, f"forest-{i}"), caption, heading))
+    blocks += [block("text", inputs.about["how"], "how"), block("warnings", inputs.about["warnings"])]
+    return Section("verdict", "Verdict", blocks)
+
+
+def forest(methods: Sequence[str], comparison: dict[str, Any], name: str) -> tuple[Markup, Markup]:
+    """Return one encoder against the baseline: a row per data set, then the mean with the intervals of both kinds."""
+    from slmlp.report import figures
+
+    rows = [figures.paired(methods, one, one["data"][0], mean=False) for one in comparison["sets"]]
+    if len(rows) > 1:
+        random = {"low": comparison["random_effects"]["low"], "high": comparison["random_effects"]["high"]}
+        rows.append(figures.paired(methods, {**comparison, "detectable": None}, "mean, fixed effects"))
+        rows.append(figures.paired(methods, {**comparison, "detectable": None, **random}, "mean, random effects"))
+    by_set = ", ".join(f"{one['data'][0]} {words.signed(one['difference'])}" for one in comparison["sets"])
+    ends = (display(comparison["a"]), display(comparison["b"]))
+    return figures.forest(rows, "difference, percentage points", name, f"{comparison['sentence']}; {by_set}", ends)
+
+
+def _task(inputs: Inputs, task: str, place: int) -> Section:
+    """Return curves or tables of a task, and every comparison in words."""
+    blocks = []
+    if task in CURVES:
+        drawn = _label_curves(inputs) if task == "label-efficiency" else _layer_curves(inputs)
+        if drawn:
+            blocks.append(block("panels", drawn, inputs.methods, CURVES[task]))
+    grids = _grids(inputs, task)
+    for table in grids:
+        if len(grids) > 1 or table.title != title(task):
+            blocks.append(block("heading", table.title))
+        blocks.append(block("grid", table))
+    verdicts = [v for name, v in inputs.verdict.get("tasks", {}).items() if name.split(" ", 1)[0] == task]
+    compared = [c for v in verdicts for c in v["comparisons"]]
+    if compared:
+        summary = f"Every comparison: {len(compared)}"
+        several = len({c["metric"] for c in compared}) > 1
+        rows = [{**c, "title": words.metric(c["metric"])} if several else c for c in compared]
+        note = "Differences in percentage points, over seeds, images and data sets (fixed effects)."
+        blocks.append(fold(summary, block("grid", comparison_grid(rows, summary, note))))
+        blocks.append(fold("In words", block("findings", [s for v in verdicts for s in v["sentences"]])))
+    return Section(f"task-{place}", title(task), blocks)
+
+
+def title(task: str, metric: str = "accuracy") -> str:
+    """Return what a table or figure is of."""
+    return TASKS[task].title + ("" if metric == "accuracy" else f": {words.metric(metric)}")
+
+
+def grids(inputs: Inputs) -> list[Grid]:
+    """Return a table for every task with one number for each encoder and data set."""
+    return [table for task in inputs.about["tasks"] for table in _grids(inputs, task)]
+
+
+def _grids(inputs: Inputs, task: str) -> list[Grid]:
+    if task == "layerwise":
+        return []  # a curve
+    metrics = list(dict.fromkeys(r.metric for r in inputs.rows if r.task == task))
+    main = [m for m in metrics if m in MAIN_METRICS] or [m for m in metrics if m not in OTHER_METRICS]
+    return [grid(inputs, task, metric) for metric in main]
+
+
+def grid(inputs: Inputs, task: str, metric: str) -> Grid:
+    """Return the table of one number: encoders down, data sets across, the mean at the end."""
+    sets, untrained = _sets(inputs), inputs.about["untrained"]
+    verdict = (inputs.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
+    winners = {c["winner"] for c in verdict.get("comparisons") or [] if c["winner"] == c["b"]}
+    columns = [(name, "%") for name in sets]
+    if len(sets) > 1:
+        columns += [("mean", "%"), ("mean log-odds", "")]
+    rows = []
+    for method in inputs.methods:
+        seeds = _seeds(inputs, method)
+        cells = [percent(inputs.spread(task, metric, method, data=name)) for name in sets]
+        if len(sets) > 1:
+            mean = (verdict.get("means") or {}).get(method)
+            cells += (
+                [Cell(words.number(mean["value"])), Cell(words.number(mean["log_odds"], 2))] if mean else [NOTHING] * 2
             )
-        )  # fmt: skip
-    return lines
+        note = "untrained" if method in untrained else f"{seeds} seeds" if seeds > 1 else ""
+        rows.append(Row(display(method), cells, note, method in winners, method in untrained))
+    return Grid(title(task, metric), "encoder", columns, rows, _note(inputs))
+
+
+def _seeds(inputs: Inputs, method: str) -> int:
+    return len({r.seed for r in inputs.rows if r.method == method})
+
+
+def _note(inputs: Inputs) -> str:
+    several = any(_seeds(inputs, method) > 1 for method in inputs.methods)
+    note = "Ranges: 95 % interval over images"
+    note += "; of several seeds, lowest to highest." if several else ", this encoder only."
+    if len(_sets(inputs)) > 1:
+        note += " Means count every data set alike; log-odds, ln(p / (1 - p)), weigh a point near the top more."
+    if inputs.about["missing"]:
+        note += f" Not in these means, because not there: {', '.join(inputs.about['missing'])}."
+    return note
+
+
+def every_number(inputs: Inputs) -> Grid:
+    """Return every number of the suite, means over seeds."""
+    rows = []
+    for method, data, task, layer, metric in dict.fromkeys(
+        (r.method, r.data, r.task, r.layer, r.metric) for r in inputs.rows
+    ):
+        lines = inputs.find(task, metric, method, data=data, layer=layer)
+        spread = Spread.of(lines)
+        assert spread is not None
+        ends = words.span(spread.low, spread.high, 4) or words.NOTHING
+        cells = [
+            data,
+            task,
+            layer,
+            words.metric(metric),
+            str(len(lines)),
+            f"{spread.mean:.4f}",
+            ends,
+            f"{lines[0].n:,}",
+        ]
+        rows.append(Row(display(method), cells))
+    headings = ("data", "task", "layer", "number", "seeds", "mean", "range", "images")
+    return Grid("Every number", "encoder", [(name, "") for name in headings], rows, main=False)
+
+
+def _label_curves(inputs: Inputs) -> list[Markup]:
+    """Return accuracy over the number of labels, a panel per data set and kind of axis (shares, images per class)."""
+    metrics = {r.metric for r in inputs.rows if r.task == "label-efficiency"}
+    panels = []
+    for kind, pattern, axis in (
+        ("percent", r"accuracy_at_([\d.]+)_percent", "share of the training labels, %"),
+        ("shots", r"accuracy_at_(\d+)_shots?", "labelled images per class"),
+    ):
+        found = [(float(match[1]), metric) for metric in metrics if (match := re.fullmatch(pattern, metric))]
+        places = [(x, metric, "output") for x, metric in sorted(found)]
+        if len(places) > 1:
+            for i, data in enumerate(_sets(inputs)):
+                name = f"labels-{kind}-{i}"
+                panels.append(_panel(inputs, "label-efficiency", data, inputs.methods, places, axis, name, log=True))
+    return panels
+
+
+def _layer_curves(inputs: Inputs) -> list[Markup]:
+    """Return accuracy of a linear probe at every depth, a panel per data set and network."""
+    panels = []
+    for i, data in enumerate(_sets(inputs)):
+        networks: dict[tuple[str, ...], list[str]] = {}
+        for method in inputs.methods:
+            rows = [r for r in inputs.rows if (r.task, r.data, r.method) == ("layerwise", data, method)]
+            layers = tuple(dict.fromkeys(r.layer for r in rows if not r.layer.startswith("projector")))
+            if layers:
+                networks.setdefault(layers, []).append(method)
+        for k, (layers, methods) in enumerate(networks.items()):
+            places = [(float(x), "accuracy", layer) for x, layer in enumerate(layers)]
+            ticks = [layer.removeprefix("stage").removeprefix("block") for layer in layers]
+            panels.append(
+                _panel(inputs, "layerwise", data, methods, places, "depth", f"layerwise-{i}-{k}", ticks=ticks)
+            )
+    return panels
+
+
+def _panel(
+    inputs: Inputs, task: str, data: str, methods: Sequence[str], places: Sequence[tuple[float, str, str]], axis: str,
+    name: str, **more: Any,
+) -> Markup:  # fmt: skip
+    """Return accuracy on one data set; ``places`` are (where on the axis, metric, layer)."""
+    from slmlp.report.figures import Curve, panel
+
+    curves = []
+    for method in methods:
+        spreads = [(x, inputs.spread(task, metric, method, data=data, layer=layer)) for x, metric, layer in places]
+        points = [(x, spread) for x, spread in spreads if spread is not None]
+        ranges = [(100 * s.low, 100 * s.high) if s.low is not None and s.high is not None else None for _, s in points]
+        curves.append(Curve(method, [(x, 100 * s.mean) for x, s in points], ranges))
+    return panel(curves, inputs.methods, f"{data}, accuracy, %", axis, name, **more)

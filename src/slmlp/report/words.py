@@ -1,4 +1,4 @@
-"""How numbers and names are written, and the sentences that say what a study can and cannot tell."""
+"""How numbers, names and sentences are written for readers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
-
-from slmlp.config.names import display
-from slmlp.report.inputs import Inputs
 
 METRICS = {
     "accuracy": "accuracy",
@@ -48,8 +45,8 @@ def signed(value: float | None, digits: int = 1) -> str:
     """
     if value is None:
         return NOTHING
-    shown = f"{value:+,.{digits}f}"
-    return shown[1:] if float(shown.replace(",", "")) == 0 else shown.replace("-", "−")
+    text = f"{value:+,.{digits}f}"
+    return text[1:] if float(text.replace(",", "")) == 0 else text.replace("-", "−")
 
 
 def span(low: float | None, high: float | None, digits: int = 1) -> str:
@@ -132,88 +129,3 @@ def flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def edge_rates(inputs: Inputs) -> list[str]:
-    """Return the methods whose chosen rate is the first or last of the grid."""
-    rates = inputs.study.get("rates") or {}
-    grid, chosen = rates.get("grid") or [], rates.get("chosen") or {}
-    return [m for m in inputs.methods if len(grid) > 1 and chosen.get(m) in (min(grid), max(grid))]
-
-
-def limits(inputs: Inputs) -> list[tuple[str, str]]:
-    """Return what the study can and cannot tell as (lead, sentence), as far as its facts call for it."""
-    study, data, split = inputs.study, inputs.data, inputs.study["split"]
-    said: list[tuple[str, str]] = []
-    if study.get("demo"):
-        said.append(
-            (
-                "A demonstration.",
-                "A small encoder and a short training show how the tool works and what its page looks "
-                "like. The numbers are real, but say nothing about other data, encoders or longer training.",
-            )
-        )
-    if study["seeds"] == 1:
-        said.append(
-            (
-                "One seed.",
-                "Every method was trained once. Another seed moves accuracy by an amount this study did not "
-                "measure, so a difference seen here may be chance; five seeds or more would tell.",
-            )
-        )
-    elif study["seeds"] < 5:
-        said.append(
-            (
-                "Few seeds.",
-                f"With {study['seeds']} seeds a method the spread between seeds is known only roughly, and "
-                "the intervals are wide for that reason.",
-            )
-        )
-    if study["seeds"] > 1 and inputs.comparisons and not inputs.better():
-        smallest = [c["detectable"] for c in inputs.comparisons if c.get("detectable") is not None]
-        could = f" A true difference under {number(max(smallest))} points would likely be missed." if smallest else ""
-        said.append(("No difference found is not the same as no difference.", f"This study could not tell.{could}"))
-    train, least = (data.get("parts") or {}).get("train"), (data.get("per_class") or {}).get("min")
-    if (train is not None and train < 10_000) or (least is not None and least < 20):
-        facts = [plural(train, "training image")] if train is not None else []
-        facts += [f"as few as {plural(least, 'image')} in a class"] if least is not None else []
-        said.append(
-            (
-                "Small data.",
-                f"There are {listed(facts)}: methods that differ at scale can look alike here, and the reverse.",
-            )
-        )
-    if split.get("leaks"):
-        said.append(
-            (
-                "Leaks.",
-                f"{plural(split['leaks'], 'image')} of held-out classes also occur among the source classes; "
-                "unseen accuracy may be too high.",
-            )
-        )
-    if str(split.get("rule", "")).startswith("random"):
-        said.append(
-            (
-                "Held out at random.",
-                "The unseen classes are of the same kind as the source classes. Classes further "
-                "away, or images from elsewhere, can order the methods differently.",
-            )
-        )
-    edges = edge_rates(inputs)
-    if edges:
-        said.append(
-            (
-                "Rate at the edge.",
-                f"The chosen rate of {listed([display(m) for m in edges])} is the lowest or highest "
-                "that was tried; a better one may lie outside the grid.",
-            )
-        )
-    said.append(
-        (
-            "One data set, one split, one budget.",
-            "The answer holds for these images, these held-out classes, this "
-            "encoder and this length of training. The measures go along with the accuracy; they do not prove "
-            "its cause.",
-        )
-    )
-    return said

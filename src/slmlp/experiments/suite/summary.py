@@ -15,7 +15,7 @@ from slmlp.evaluation.engine import settings_hash
 from slmlp.evaluation.sources import ImageData
 from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.contenders import Contender
-from slmlp.report.suite_inputs import current
+from slmlp.report.inputs import suite_rows
 from slmlp.results import verdict
 from slmlp.results.metrics import bootstrap_runs
 from slmlp.results.over_datasets import ByData
@@ -66,7 +66,7 @@ def write(
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    rows = current(folder, about)
+    rows = suite_rows(folder, about)
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
     verdicts = [] if len(names) < 2 else _verdicts(folder, rows, names, missing)
