@@ -74,13 +74,13 @@ class Recipes:
 
 def overview() -> list[tuple[str, ...]]:
     """Return one row of words for each recipe."""
-    made = [make() for make in recipes.RECIPES.values()]
+    entries = [make() for make in recipes.RECIPES.values()]
     return [
         (
             r.name, display(r.method), r.data, f"{r.training.epochs:,}", f"{r.training.batch_size:,}",
             r.settings_from, f"{r.hardware}; {r.hours}", r.expected, "yes" if r.run_by_us else "no",
         )
-        for r in made
+        for r in entries
     ]  # fmt: skip
 
 

@@ -108,28 +108,28 @@ class Data:
         path = Path(text).expanduser()
         if not path.exists():
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
-        found = check(path, self._options(), entry, quick=self.quick)
-        print(json.dumps(found.as_json()) if self.json else words(found))
-        return 0 if found.ok else 1
+        result = check(path, self._options(), entry, quick=self.quick)
+        print(json.dumps(result.as_json()) if self.json else words(result))
+        return 0 if result.ok else 1
 
 
-def words(found: object) -> str:
+def words(result: object) -> str:
     """Return a report of the check for the terminal."""
     from slmlp.data.published.check import SHOWN, ValidationReport
 
-    assert isinstance(found, ValidationReport)
-    train, test = found.parts
+    assert isinstance(result, ValidationReport)
+    train, test = result.parts
     parts = f"{train:,} train, {test:,} test" if test else "no test part"
-    lines = [f"{found.name} in {found.path}: {found.images:,} images of {found.classes:,} classes, {parts}"]
-    for finding in found.findings:
+    lines = [f"{result.name} in {result.path}: {result.images:,} images of {result.classes:,} classes, {parts}"]
+    for finding in result.findings:
         lines.append(f"{finding.level:<6} {finding.check}: {finding.what}")
         lines += [f"         {example}" for example in finding.examples[:SHOWN]]
         if len(finding.examples) > SHOWN:
             lines.append(f"         ... {len(finding.examples):,} in all (--json lists them)")
         lines.append(f"       do: {finding.do}")
-    lines.append(f"checked: {'; '.join(found.checked)}")
-    wrong = sum(finding.level == "wrong" for finding in found.findings)
-    lines.append("nothing is wrong" if found.ok else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    lines.append(f"checked: {'; '.join(result.checked)}")
+    wrong = sum(finding.level == "wrong" for finding in result.findings)
+    lines.append("nothing is wrong" if result.ok else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
     return "\n".join(lines)
 
 

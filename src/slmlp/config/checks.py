@@ -14,8 +14,8 @@ def _check(settings: object, names: tuple[str, ...], what: str, low: float, flag
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not (value > low if strict else value >= low):  # NaN is neither
-            shown = name if flags is None else flags + name.replace("_", "-")
-            raise SlmlpError(f"{shown} must be {what}, found {value!r}")
+            flag = name if flags is None else flags + name.replace("_", "-")
+            raise SlmlpError(f"{flag} must be {what}, found {value!r}")
 
 
 def positive(settings: object, *names: str, flags: str | None = None) -> None:
@@ -46,8 +46,8 @@ def all_above(settings: object, low: float, name: str, flag: str) -> None:
     """Refuse unless the setting named holds a number, and none that is not above ``low``, or is not finite."""
     values = getattr(settings, name)
     if not values or not all(low < value < math.inf for value in values):
-        found = " ".join(map(str, values)) or "nothing"
-        raise SlmlpError(f"{flag} must be one or more numbers above {low:g}, found {found}")
+        values_text = " ".join(map(str, values)) or "nothing"
+        raise SlmlpError(f"{flag} must be one or more numbers above {low:g}, found {values_text}")
 
 
 def share(settings: object, name: str) -> None:

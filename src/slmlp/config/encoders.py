@@ -43,8 +43,8 @@ class PreprocessFlags:
         if self.std is not None and not all(value > 0 for value in self.std):
             raise SlmlpError(f"preprocessing: std must be above 0, found {' '.join(map(str, self.std))}")
         if self.mean is not None and not all(-1 <= value <= 1 for value in self.mean):
-            found = " ".join(map(str, self.mean))
-            raise SlmlpError(f"preprocessing: mean is of values in 0 to 1, found {found}; divide by 255")
+            listed = " ".join(map(str, self.mean))
+            raise SlmlpError(f"preprocessing: mean is of values in 0 to 1, found {listed}; divide by 255")
 
     def given(self) -> dict[str, Any]:
         """Return the settings that were given."""

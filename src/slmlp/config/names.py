@@ -22,6 +22,6 @@ def display(name: str) -> str:
     base, *settings = name.split(":")
     if base not in NAMES:
         return name
-    shown = NAMES[base]
-    told = [setting for setting in settings if not setting.startswith("seeds=")]  # tables count seeds themselves
-    return f"{shown} ({', '.join(told)})" if told else shown
+    title = NAMES[base]
+    listed = [setting for setting in settings if not setting.startswith("seeds=")]  # tables count seeds themselves
+    return f"{title} ({', '.join(listed)})" if listed else title

@@ -60,14 +60,14 @@ class Projector:
         """
         if given.get("depth") == 0 and "out" not in given:
             given["out"] = "none"
-        made = dataclasses.replace(self, **given)
+        replaced = dataclasses.replace(self, **given)
         idle = [name for name in OF_BLOCKS if name in given]
-        if idle and not made.depth:
+        if idle and not replaced.depth:
             raise SlmlpError(
                 f"projector.{idle[0]} is of the projector's blocks, and depth 0 has none: add --projector.depth 1 "
                 "(in --methods projector.depth=1), or leave it out"
             )
-        return made
+        return replaced
 
     def widths(self, encoder_dim: int) -> tuple[int, int | None]:
         """Return (hidden, out) as numbers for an encoder of width ``encoder_dim``; out None means no last Linear."""

@@ -18,7 +18,7 @@ def sentences(kind: Any) -> dict[str, str]:
     >>> sentences(Training)["epochs"]
     'Passes over the training images.'
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         (made,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(made, ast.ClassDef)
@@ -27,5 +27,5 @@ def sentences(kind: Any) -> dict[str, str]:
             if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
                 assert isinstance(field, ast.AnnAssign)
                 assert isinstance(field.target, ast.Name)
-                found[field.target.id] = " ".join(str(below.value.value).split())
-    return found | {f.name: f.metadata["help"] for f in dataclasses.fields(kind) if "help" in f.metadata}
+                texts[field.target.id] = " ".join(str(below.value.value).split())
+    return texts | {f.name: f.metadata["help"] for f in dataclasses.fields(kind) if "help" in f.metadata}

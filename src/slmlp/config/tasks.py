@@ -187,8 +187,8 @@ class Finetune:
         all_above(self, 0, "rates", "--finetune.rates")
         inside(self, "validation_fraction", "--finetune.validation-fraction")
         if not self.weight_decays or min(self.weight_decays) < 0:
-            found = " ".join(map(str, self.weight_decays)) or "nothing"
-            raise SlmlpError(f"--finetune.weight-decays must be one or more numbers, none below 0, found {found}")
+            listed = " ".join(map(str, self.weight_decays)) or "nothing"
+            raise SlmlpError(f"--finetune.weight-decays must be one or more numbers, none below 0, found {listed}")
 
 
 @dataclass(frozen=True)

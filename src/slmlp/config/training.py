@@ -112,8 +112,8 @@ class Training:
             raise SlmlpError(f"--final-lr must be 0 to --base-lr ({self.base_lr:g}), found {self.final_lr:g}")
         inside = all(0 < step < 1 for step in self.milestones)
         if not self.milestones or not inside or list(self.milestones) != sorted(set(self.milestones)):
-            found = " ".join(map(str, self.milestones)) or "none"
-            raise SlmlpError(f"--milestones must be rising shares of training between 0 and 1, found {found}")
+            listed = " ".join(map(str, self.milestones)) or "none"
+            raise SlmlpError(f"--milestones must be rising shares of training between 0 and 1, found {listed}")
         share(self, "momentum")
         not_negative(self, "warmup_epochs", "weight_decay")
 

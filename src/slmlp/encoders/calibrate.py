@@ -33,9 +33,9 @@ def calibrate_norms(
         return
     for norm in norms.values():
         norm.reset_running_stats()
-    seen = encoder.preprocess.square
+    square = encoder.preprocess.square
     parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
-    key = files.hash_json([*parts, *seen.marks])
+    key = files.hash_json([*parts, *square.marks])
     file = cache / f"norms-{key[:32]}.safetensors" if cache else None
     if file is not None and _restored(file, key, norms):
         return
@@ -48,7 +48,7 @@ def calibrate_norms(
         starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
         for start in work.track(starts, len(starts), f"statistics of {images.name}", show=image_cache.progress):
             part = rows[start : start + BATCH]
-            encoder(encoder.preprocess(image_cache.squares(part, seen)))
+            encoder(encoder.preprocess(image_cache.squares(part, square)))
     encoder.eval()
     for name, norm in norms.items():
         norm.momentum = momenta[name]
@@ -63,13 +63,13 @@ def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
 def _restored(file: Path, key: str, norms: Mapping[str, nn.Module]) -> bool:
     """Take the statistics of a file, if it is there, whole, and the one of this key."""
     try:
-        with safe_open(file, framework="pt") as held:
-            if (held.metadata() or {}).get("key") != key:
+        with safe_open(file, framework="pt") as opened:
+            if (opened.metadata() or {}).get("key") != key:
                 return False
             statistics = _statistics(norms)
-            kept = {name: held.get_tensor(name) for name in statistics}
+            saved = {name: opened.get_tensor(name) for name in statistics}
     except (OSError, SafetensorError):
         return False
     for name, value in statistics.items():
-        value.copy_(kept[name])
+        value.copy_(saved[name])
     return True

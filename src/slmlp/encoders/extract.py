@@ -86,12 +86,12 @@ def extract_layers(
     compute = for_features(encoder, device, precision)
     keys = _keys(encoder, projector, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
     caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
-    held: dict[str, FloatArray] = {}
+    cached: dict[str, FloatArray] = {}
     for name, file in caches.items():
         known = _cached(file, keys[name]) if reads and file.exists() else None
         if known is not None:
-            held[name] = known
-    missing = [name for name in wanted if not (ranks.any_rank(name in held) if together else name in held)]
+            cached[name] = known
+    missing = [name for name in wanted if not (ranks.any_rank(name in cached) if together else name in cached)]
     if missing:
         with ranks.raise_on_all_ranks() if together else contextlib.nullcontext():
             encoder.to(compute.device)
@@ -99,17 +99,19 @@ def extract_layers(
                 _check_room(cache, len(images), layers.widths(encoder, missing, projector).values())
             rows = image_cache.rows(images)
             share = rows[distributed.share_of(len(rows))] if together else rows
-            made = forward(encoder, image_cache, share, compute, missing, batch_size, images.name, projector)
-            _check_finite(made, encoder, images)
+            computed = forward(encoder, image_cache, share, compute, missing, batch_size, images.name, projector)
+            _check_finite(computed, encoder, images)
         if together:
-            made = {name: distributed.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in made.items()}
+            computed = {
+                name: distributed.collect(torch.from_numpy(x), len(rows)).numpy() for name, x in computed.items()
+            }
         with ranks.raise_on_all_ranks() if together else contextlib.nullcontext():
             for name in missing if reads else ():
-                held[name] = made[name]
+                cached[name] = computed[name]
                 if name in caches:
                     with files.atomic(caches[name]) as temporary, temporary.open("wb") as opened:
-                        np.savez(opened, x=made[name], key=np.array(keys[name]))
-    return {name: _features(held.get(name), images) for name in wanted}
+                        np.savez(opened, x=computed[name], key=np.array(keys[name]))
+    return {name: _features(cached.get(name), images) for name in wanted}
 
 
 def _keys(
@@ -131,8 +133,8 @@ def _check_room(cache: Path, count: int, widths: Collection[int]) -> None:
     files.check_room(cache, sum(count * width * 4 + OVERHEAD for width in widths), what)
 
 
-def _check_finite(made: Mapping[str, FloatArray], encoder: Encoder, images: ImageSet) -> None:
-    for name, x in made.items():
+def _check_finite(features: Mapping[str, FloatArray], encoder: Encoder, images: ImageSet) -> None:
+    for name, x in features.items():
         bad = int((~np.isfinite(x)).any(axis=1).sum())
         if bad:
             raise SlmlpError(
@@ -144,8 +146,8 @@ def _check_finite(made: Mapping[str, FloatArray], encoder: Encoder, images: Imag
 def _cached(file: Path, key: str) -> FloatArray | None:
     """Return the features of a cache file, or None where it is damaged or another's."""
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as held:
-            return held["x"] if str(held["key"]) == key else None
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            return archive["x"] if str(archive["key"]) == key else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 

@@ -38,17 +38,17 @@ def folded(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None 
         if not pairs:
             return encoder
         try:
-            made = copy.deepcopy(encoder)
+            folded_encoder = copy.deepcopy(encoder)
         except Exception:  # a network of others may hold what cannot be copied
             return encoder
         for conv, norm in pairs:
-            _fold(made.backbone, conv, norm)
+            _fold(folded_encoder.backbone, conv, norm)
         with torch.inference_mode():
-            after = layers.outputs(made, x, wanted, projector)
+            after = layers.outputs(folded_encoder, x, wanted, projector)
     finally:
         encoder.train(training)
     same = all((after[k] - h).abs().max() <= TOLERANCE * h.abs().max() for k, h in before.items())
-    return made if same else encoder
+    return folded_encoder if same else encoder
 
 
 def _watched(
@@ -68,8 +68,10 @@ def _watched(
     finally:
         for handle in handles:
             handle.remove()
-    made = {id(out): name for name, out in produced}  # the lists keep the tensors alive, so that no number comes twice
-    pairs = [(made[id(given)], norm) for norm, given in read if id(given) in made]
+    producers = {
+        id(out): name for name, out in produced
+    }  # the lists keep the tensors alive, so that no number comes twice
+    pairs = [(producers[id(given)], norm) for norm, given in read if id(given) in producers]
     convs, norms = [name for name, _ in produced], [name for name, _ in read]
     return features, [(conv, norm) for conv, norm in pairs if convs.count(conv) == norms.count(norm) == 1]
 

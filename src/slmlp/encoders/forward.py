@@ -40,7 +40,7 @@ def forward(
     if compute.channels_last:
         net.to(memory_format=torch.channels_last)
     sizes = layers.widths(encoder, wanted, projector)
-    made = {name: np.empty((len(rows), width), dtype=np.float32) for name, width in sizes.items()}
+    features = {name: np.empty((len(rows), width), dtype=np.float32) for name, width in sizes.items()}
     training = encoder.training
     net.eval()
     batches = image_cache.batches(rows, encoder.preprocess.square, batch_size)
@@ -53,8 +53,8 @@ def forward(
                 if not compute.channels_last:
                     x = x.contiguous()  # preprocessing leaves channels last, as the pixels were
                 for name, h in layers.outputs(net, x, wanted, projector).items():
-                    made[name][at : at + len(pixels)] = h.float().cpu().numpy()
+                    features[name][at : at + len(pixels)] = h.float().cpu().numpy()
                 at += len(pixels)
     finally:
         encoder.train(training)
-    return made
+    return features

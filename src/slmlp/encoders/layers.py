@@ -88,10 +88,10 @@ def widths(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None 
     encoder.eval()
     try:
         with torch.inference_mode():
-            found = outputs(encoder, torch.zeros(1, 3, size, size, device=first.device), wanted, projector)
+            maps = outputs(encoder, torch.zeros(1, 3, size, size, device=first.device), wanted, projector)
     finally:
         encoder.train(training)
-    return {name: int(h.shape[1]) for name, h in found.items()}
+    return {name: int(h.shape[1]) for name, h in maps.items()}
 
 
 def pooling(encoder: Encoder, name: str) -> str:

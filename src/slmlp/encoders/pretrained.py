@@ -34,5 +34,5 @@ def known(name: str) -> None:
 
 def classifiers(name: str) -> tuple[str, ...]:
     """Return the names of a timm model's classifiers: one, or two of a distilled model."""
-    found = (timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).classifier or "fc"
-    return (found,) if isinstance(found, str) else tuple(found)
+    classifier = (timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()).classifier or "fc"
+    return (classifier,) if isinstance(classifier, str) else tuple(classifier)

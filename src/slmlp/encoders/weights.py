@@ -27,7 +27,7 @@ def read(file: str, source: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise SlmlpError(f"{source}: no file {file}")
     try:
-        held: Any = (
+        content: Any = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
@@ -39,13 +39,15 @@ def read(file: str, source: str) -> dict[str, Tensor]:
         ) from error
     notes = []
     for name in WRAPPERS:
-        if isinstance(held, dict) and isinstance(held.get(name), dict):
-            held = held[name]
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            content = content[name]
             notes.append(f"found below {name!r}")
-    state = dict(held) if isinstance(held, dict) else {}
+    state = dict(content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        found = f"the keys {', '.join(map(str, list(state)[:6]))}" if state else f"a {type(held).__name__}"
-        raise SlmlpError(f"{source}: {file} holds {found}, no tensors by name; save model.state_dict() and give that")
+        described = f"the keys {', '.join(map(str, list(state)[:6]))}" if state else f"a {type(content).__name__}"
+        raise SlmlpError(
+            f"{source}: {file} holds {described}, no tensors by name; save model.state_dict() and give that"
+        )
     if all(k.startswith(PARALLEL) for k in state):
         state = {k.removeprefix(PARALLEL): v for k, v in state.items()}
         notes.append(f"the prefix {PARALLEL!r} of DistributedDataParallel taken off")

@@ -58,8 +58,8 @@ def export(
     >>> from slmlp.encoders import build
     >>> folder = tempfile.mkdtemp()
     >>> build("test_vit", 32, "standard").save(Path(folder, "encoder.safetensors"))
-    >>> made = export(f"{folder}/encoder.safetensors", "timm", f"{folder}/mine.safetensors", images=4)
-    >>> sorted(path.name for path in made.beside), made.differences[0].relative < 1e-4
+    >>> exported = export(f"{folder}/encoder.safetensors", "timm", f"{folder}/mine.safetensors", images=4)
+    >>> sorted(path.name for path in exported.beside), exported.differences[0].relative < 1e-4
     (['mine.safetensors.json', 'mine.safetensors.md'], True)
     """
     from slmlp.exports import atomic, parity
@@ -79,17 +79,17 @@ def export(
     x, name = parity.real_images(bundle.encoder, data, images)
     compared = f"{len(x)} images of {name}"
     with atomic.staged(path) as stage:
-        made = stage / path.name
-        beside = list(target.write(bundle, made))
-        differences = parity.compare(_pairs(target, bundle, made, x, to), to)
+        staged = stage / path.name
+        beside = list(target.write(bundle, staged))
+        differences = parity.compare(_pairs(target, bundle, staged, x, to), to)
         usage = target.usage(bundle, path.name)
         loader = f"{target.LOADER} ({target.TOOL} {importlib.metadata.version(target.TOOL)})"
-        about = made / "README.md" if folder else stage / f"{path.name}.md"
+        about = staged / "README.md" if folder else stage / f"{path.name}.md"
         files.write_text(about, card(bundle, path.name, to, loader, usage, differences, compared, front_matter=folder))
         beside += [] if folder else [about]
-        atomic.place([*beside, made], path.parent)
-    kept = tuple(path.with_name(file.name) for file in beside)
-    return Exported(path, kept, path / "README.md" if folder else kept[-1], usage, compared, tuple(differences))
+        atomic.place([*beside, staged], path.parent)
+    written = tuple(path.with_name(file.name) for file in beside)
+    return Exported(path, written, path / "README.md" if folder else written[-1], usage, compared, tuple(differences))
 
 
 def check_supported(bundle: Bundle, to: str) -> None:

@@ -111,15 +111,17 @@ def find_classifier(model: nn.Module) -> str:
             head = get()
             if isinstance(head, nn.Linear):
                 return str(next(name for name, module in model.named_modules() if module is head))
-    found = []
+    candidates = []
     for child, module in model.named_children():
         linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
         if HEADS.search(child) and linear:
-            found.append(f"{child}.{linear[-1]}" if linear[-1] else child)
-    if len(found) == 1:
-        return found[0]
+            candidates.append(f"{child}.{linear[-1]}" if linear[-1] else child)
+    if len(candidates) == 1:
+        return candidates[0]
     what = (
-        f"several classifiers ({', '.join(found)})" if found else "no classifier that can be told from its other layers"
+        f"several classifiers ({', '.join(candidates)})"
+        if candidates
+        else ("no classifier that can be told from its other layers")
     )
     raise SlmlpError(f"{type(model).__name__} has {what}: {_candidates(model)}")
 
@@ -140,8 +142,8 @@ def _candidates(model: nn.Module) -> str:
     names = [f"{n} ({m.in_features} to {m.out_features})" for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     if not names:
         return "it has no linear layer at all; a model that ends in nn.Linear is needed (in timm, num_classes above 0)"
-    shown = ", ".join(reversed(names[-6:])) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
-    return f"give classifier=NAME, one of {shown}"
+    listed = ", ".join(reversed(names[-6:])) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
+    return f"give classifier=NAME, one of {listed}"
 
 
 def _projected(model: nn.Module) -> dict[str, ProjectedClassifier]:

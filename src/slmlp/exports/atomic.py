@@ -29,9 +29,11 @@ def staged(out: Path) -> Iterator[Path]:
 
 def check_free(paths: Sequence[Path]) -> None:
     """Refuse where one of the paths exists."""
-    held = [str(path) for path in paths if os.path.lexists(path)]
-    if held:
-        raise SlmlpError(f"{', '.join(held)} exists already and is not overwritten; choose another --out, or remove it")
+    existing = [str(path) for path in paths if os.path.lexists(path)]
+    if existing:
+        raise SlmlpError(
+            f"{', '.join(existing)} exists already and is not overwritten; choose another --out, or remove it"
+        )
 
 
 def place(made: Sequence[Path], folder: Path) -> None:

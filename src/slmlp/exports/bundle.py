@@ -35,10 +35,10 @@ class Bundle:
         """Return features (N, D), and the embedding (N, P), of normalised images (N, 3, S, S)."""
         with torch.inference_mode():
             h = self.encoder(x)
-            made = {FEATURES: h}
+            features = {FEATURES: h}
             if self.projector is not None:
-                made[EMBEDDING] = self.projector(h)
-        return made
+                features[EMBEDDING] = self.projector(h)
+        return features
 
     @property
     def network(self) -> nn.Module:
@@ -120,8 +120,10 @@ def _run_of(path: Path) -> tuple[Run | None, int | None]:
     elif place.is_file() and place.name != "encoder.safetensors":
         return None, None
     file = folder / "config.json"
-    held = files.read_json(file) if file.is_file() else {}
-    whole = isinstance(held, dict) and {"job", "resolved", "identity"} <= held.keys()  # and not another tool's config
+    content = files.read_json(file) if file.is_file() else {}
+    whole = (
+        isinstance(content, dict) and {"job", "resolved", "identity"} <= content.keys()
+    )  # and not another tool's config
     return (Run(folder), epoch) if whole else (None, None)
 
 

@@ -178,8 +178,8 @@ def _known(bundle: Bundle) -> list[Result]:
     if bundle.run.path.resolve().parent.name == "runs":
         files.append(bundle.run.path.resolve().parent.parent / "results.jsonl")
     mine = bundle.encoder.hash()
-    found = [row for file in files if file.is_file() for row in records.read(file)]
-    return [row for row in found if row.hashes.get("encoder") == mine and row.task != "measures" and row.role != "grid"]
+    rows = [row for file in files if file.is_file() for row in records.read(file)]
+    return [row for row in rows if row.hashes.get("encoder") == mine and row.task != "measures" and row.role != "grid"]
 
 
 def _number(metric: str, value: float) -> str:

@@ -47,9 +47,9 @@ def unsupported(bundle: Bundle) -> str | None:
 def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the pickle, and the config beside it."""
     model = {renamed(key): value.numpy() for key, value in bundle.encoder.weights().items()}
-    held = {"model": model, "__author__": "slmlp", "matching_heuristics": True}
+    content = {"model": model, "__author__": "slmlp", "matching_heuristics": True}
     with path.open("wb") as file:
-        _Pickler(file, protocol=4).dump(held)
+        _Pickler(file, protocol=4).dump(content)
     config = path.with_name(f"{path.name}.yaml")
     files.write_text(config, yaml(bundle, path.name))
     return [config]
@@ -90,10 +90,10 @@ def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
     depth, state = DEPTHS[bundle.encoder.spec.name], network.read(path)
     network.check(state, depth, path.name)
     with torch.inference_mode():
-        found = network.stages(state, depth, x)
+        rebuilt = network.stages(state, depth, x)
         expected, feature = _maps(bundle.encoder.backbone, x)
-    made = {name: (expected[name], found[name]) for name in network.STAGES}
-    return {FEATURES: (feature, found["res5"].mean(dim=(2, 3))), **made}
+    compared = {name: (expected[name], rebuilt[name]) for name in network.STAGES}
+    return {FEATURES: (feature, rebuilt["res5"].mean(dim=(2, 3))), **compared}
 
 
 def usage(bundle: Bundle, name: str) -> str:
@@ -173,11 +173,11 @@ VERSION: 2
 
 def _maps(backbone: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return the encoder's own maps of its four stages by Detectron2's names, and its feature."""
-    made: dict[str, Tensor] = {}
+    maps: dict[str, Tensor] = {}
 
     def keep(name: str) -> RemovableHandle:
         return backbone.get_submodule(f"layer{int(name[3]) - 1}").register_forward_hook(
-            lambda module, given, out: made.__setitem__(name, out.clone())
+            lambda module, given, out: maps.__setitem__(name, out.clone())
         )
 
     handles = [keep(name) for name in network.STAGES]
@@ -186,6 +186,6 @@ def _maps(backbone: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    if len(made) != len(network.STAGES):
+    if len(maps) != len(network.STAGES):
         raise SlmlpError("detectron2: the encoder has no four stages to compare")
-    return made, feature
+    return maps, feature

@@ -51,16 +51,16 @@ class _Plain(pickle.Unpickler):
 def read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a weights file by Detectron2's names."""
     try:
-        held = _Plain(io.BytesIO(path.read_bytes())).load()
+        content = _Plain(io.BytesIO(path.read_bytes())).load()
     except (OSError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise SlmlpError(f"{path} cannot be read as a weights file of Detectron2 ({error})") from error
     known = {"model", "__author__", "matching_heuristics"}
-    if not isinstance(held, dict) or set(held) != known or held["matching_heuristics"] is not True:
+    if not isinstance(content, dict) or set(content) != known or content["matching_heuristics"] is not True:
         raise SlmlpError(
             f"{path}: expected a dict of {', '.join(sorted(known))}, the last of them true, which makes Detectron2 "
             "match names by their ends"
         )
-    arrays: Mapping[str, Any] = held["model"]
+    arrays: Mapping[str, Any] = content["model"]
     wrong = [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]
     if wrong:
         raise SlmlpError(f"{path}: {', '.join(wrong[:4])} are no numpy arrays")
@@ -94,9 +94,9 @@ def layers(depth: int) -> dict[str, tuple[int, ...]]:
 
 def check(state: Mapping[str, Tensor], depth: int, source: str) -> None:
     """Refuse tensors that are missing, left over, or of another shape than Detectron2's network of that depth has."""
-    wanted = layers(depth)
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shaped = sorted(k for k in wanted if k in state and tuple(state[k].shape) != wanted[k])
+    expected = layers(depth)
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shaped = sorted(k for k in expected if k in state and tuple(state[k].shape) != expected[k])
     for words, names in (("missing", missing), ("unexpected", extra), ("of another shape", shaped)):
         if names:
             raise SlmlpError(
@@ -108,13 +108,13 @@ def stages(state: Mapping[str, Tensor], depth: int, x: Tensor) -> dict[str, Tens
     """Return the maps (N, C, H, W) of ``res2`` to ``res5`` on normalised RGB images, in evaluation mode."""
     x = F.relu(_conv(state, "stem.conv1", x, stride=2, padding=3))
     x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-    made: dict[str, Tensor] = {}
+    maps: dict[str, Tensor] = {}
     for stage, count in zip(STAGES, BLOCKS[depth], strict=True):
         for block in range(count):
             stride = 2 if block == 0 and stage != "res2" else 1
             x = _block(state, f"{stage}.{block}", x, stride, depth >= 50)
-        made[stage] = x
-    return made
+        maps[stage] = x
+    return maps
 
 
 def _block(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int, bottleneck: bool) -> Tensor:

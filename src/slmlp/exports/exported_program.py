@@ -39,16 +39,16 @@ def program(bundle: Bundle) -> torch.export.ExportedProgram:
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Load the program and run it on all images at once, then on one alone."""
     module, expected = torch.export.load(path).module(), bundle.expected(x)
-    made: dict[str, tuple[Tensor, Tensor]] = {}
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
     with torch.inference_mode():
         for words, part in (("", slice(None)), (" of one image", slice(0, 1))):
-            found = module(x[part])
-            for name, value in zip(bundle.outputs, found if isinstance(found, tuple) else (found,), strict=True):
+            output = module(x[part])
+            for name, value in zip(bundle.outputs, output if isinstance(output, tuple) else (output,), strict=True):
                 if not words:
-                    made[name] = (expected[name], value)
+                    pairs[name] = (expected[name], value)
                 else:  # beside the rest, so that the comparison is of several images
-                    made[name + words] = (expected[name], torch.cat([value, made[name][1][1:]]))
-    return made
+                    pairs[name + words] = (expected[name], torch.cat([value, pairs[name][1][1:]]))
+    return pairs
 
 
 def usage(bundle: Bundle, name: str) -> str:

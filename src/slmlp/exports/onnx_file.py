@@ -31,18 +31,21 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program(bundle), (), dynamo=True, opset_version=bundle.opset, input_names=[INPUT],
                 output_names=bundle.outputs, verbose=False,
             )  # fmt: skip
         except Exception as error:  # of the exporter's many parts
             first = " ".join(str(error).split())[:200]
             raise SlmlpError(f"onnx: the network cannot be written at opset {bundle.opset} ({first})") from error
-    assert made is not None
-    model = made.model_proto
-    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if found != bundle.opset:
-        raise SlmlpError(f"onnx: --opset {bundle.opset} was asked for, torch's exporter wrote {found}; ask for {found}")
+    assert exported is not None
+    model = exported.model_proto
+    opset_version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset_version != bundle.opset:
+        raise SlmlpError(
+            f"onnx: --opset {bundle.opset} was asked for, torch's exporter wrote {opset_version}; ask "
+            f"for {opset_version}"
+        )
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
     prepared = bundle.encoder.preprocess
     for key, value in {"slmlp.preprocess": prepared.id, "mean": prepared.mean, "std": prepared.std}.items():
@@ -55,13 +58,16 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Run the file in ONNX Runtime on all images at once, then on one alone."""
     opened, expected = session(path), bundle.expected(x)
-    made: dict[str, tuple[Tensor, Tensor]] = {}
+    exported: dict[str, tuple[Tensor, Tensor]] = {}
     both = [opened.run(bundle.outputs, {INPUT: part.numpy()}) for part in (x, x[:1])]
     for name, many, one in zip(bundle.outputs, *both, strict=True):
-        made[name] = (expected[name], torch.from_numpy(many))
+        exported[name] = (expected[name], torch.from_numpy(many))
         # one image beside the rest, so that the comparison is of several
-        made[f"{name} of one image"] = (expected[name], torch.cat([torch.from_numpy(one), torch.from_numpy(many[1:])]))
-    return made
+        exported[f"{name} of one image"] = (
+            expected[name],
+            torch.cat([torch.from_numpy(one), torch.from_numpy(many[1:])]),
+        )
+    return exported
 
 
 def usage(bundle: Bundle, name: str) -> str:

@@ -43,14 +43,14 @@ def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, T
     network = build(spec.name, spec.image_size, spec.stem).backbone
     network.load_state_dict({k: v for k, v in state.items() if not k.startswith(PREFIX)}, strict=True)
     with torch.inference_mode():
-        found = {FEATURES: network.eval()(x)}
+        features = {FEATURES: network.eval()(x)}
         if bundle.projector is not None:
             behind = _fresh_projector(bundle)
             mine = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
             behind.load_state_dict(mine, strict=True)
-            found[EMBEDDING] = behind.eval()(found[FEATURES])
+            features[EMBEDDING] = behind.eval()(features[FEATURES])
         expected = bundle.expected(x)
-    return {name: (expected[name], value) for name, value in found.items()}
+    return {name: (expected[name], value) for name, value in features.items()}
 
 
 def usage(bundle: Bundle, name: str) -> str:

@@ -37,18 +37,18 @@ def patch_size(encoder: Encoder) -> int | None:
 
 def arguments(encoder: Encoder) -> dict[str, Any]:
     """Return the arguments, beside the name, that make timm build this network."""
-    made: dict[str, Any] = {}
-    held = timm.get_pretrained_cfg(encoder.spec.name)
-    if held is not None and held.fixed_input_size:
-        made["img_size"] = encoder.spec.image_size
+    arguments_of: dict[str, Any] = {}
+    default_cfg = timm.get_pretrained_cfg(encoder.spec.name)
+    if default_cfg is not None and default_cfg.fixed_input_size:
+        arguments_of["img_size"] = encoder.spec.image_size
     if encoder.spec.stem == "small":
-        made["patch_size"] = patch_size(encoder)
-    return made
+        arguments_of["patch_size"] = patch_size(encoder)
+    return arguments_of
 
 
 def config(bundle: Bundle) -> dict[str, Any]:
     """Return what timm's ``config.json`` says: architecture, arguments, and how images are prepared."""
-    encoder, held = bundle.encoder, timm.get_pretrained_cfg(bundle.encoder.spec.name)
+    encoder, default_cfg = bundle.encoder, timm.get_pretrained_cfg(bundle.encoder.spec.name)
     prepared, size = encoder.preprocess, encoder.spec.image_size
     classes = bundle.classes or 0
     return {
@@ -60,15 +60,15 @@ def config(bundle: Bundle) -> dict[str, Any]:
             "tag": "slmlp",
             "custom_load": False,
             "input_size": [3, size, size],
-            "fixed_input_size": bool(held is not None and held.fixed_input_size),
+            "fixed_input_size": bool(default_cfg is not None and default_cfg.fixed_input_size),
             "interpolation": prepared.interpolation,
             "crop_pct": crop_pct(prepared),
             "crop_mode": "squash" if prepared.squash else "center",
             "mean": list(prepared.mean),
             "std": list(prepared.std),
             "num_classes": classes,
-            "first_conv": held.first_conv if held else None,
-            "classifier": held.classifier if held else None,
+            "first_conv": default_cfg.first_conv if default_cfg else None,
+            "classifier": default_cfg.classifier if default_cfg else None,
             "license": bundle.license,
         },
     }

@@ -31,10 +31,10 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Let timm build the network from the JSON file alone and load the weights, strictly."""
-    held: dict[str, Any] = files.read_json(path.with_name(f"{path.name}.json"))
+    content: dict[str, Any] = files.read_json(path.with_name(f"{path.name}.json"))
     network = timm.create_model(
-        held["architecture"], pretrained_cfg=held["pretrained_cfg"], checkpoint_path=str(path),
-        num_classes=held["num_classes"], **held["model_args"],
+        content["architecture"], pretrained_cfg=content["pretrained_cfg"], checkpoint_path=str(path),
+        num_classes=content["num_classes"], **content["model_args"],
     )  # fmt: skip
     return {FEATURES: (bundle.expected(x)[FEATURES], features(network, x))}
 
@@ -53,16 +53,16 @@ def usage(bundle: Bundle, name: str) -> str:
 
 def state(bundle: Bundle) -> dict[str, Tensor]:
     """Return the weights under timm's names, with a fresh classifier where one was asked for."""
-    made = bundle.encoder.weights()
+    weights = bundle.encoder.weights()
     if bundle.classes is None:
-        return made
+        return weights
     with seeds.seeded(0, "classifier"):
         fresh: Any = timm.create_model(
             bundle.encoder.spec.name, num_classes=bundle.classes, **timm_config.arguments(bundle.encoder)
         )
     head = str(fresh.pretrained_cfg["classifier"])
     mine = {k: v.detach().clone() for k, v in fresh.state_dict().items() if k.rpartition(".")[0] == head}
-    return {**made, **mine}
+    return {**weights, **mine}
 
 
 def features(network: nn.Module, x: Tensor) -> Tensor:
@@ -70,5 +70,5 @@ def features(network: nn.Module, x: Tensor) -> Tensor:
     reset: Any = network.reset_classifier  # timm's networks have it
     reset(0)
     with torch.inference_mode():
-        found: Tensor = network.eval()(x)
-    return found
+        features: Tensor = network.eval()(x)
+    return features

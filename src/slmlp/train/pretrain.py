@@ -57,14 +57,14 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
 
         images = concepts.apply(split, images).of_classes(split.source)
     part = images.of_part("train")
-    held = None
+    validation = None
     if job.validation_fraction:
         mask = stratified_holdout(
             np.array(part.classes)[part.labels], part.groups, job.validation_fraction, job.validation_seed, "validation"
         )
-        part, held = part.select(~mask), part.select(mask)
+        part, validation = part.select(~mask), part.select(mask)
     size = job.training.image_size or choose_image_size(part)
-    return Prepared(part, held, labelling(part, job.labels), size)
+    return Prepared(part, validation, labelling(part, job.labels), size)
 
 
 def choose_image_size(images: ImageSet) -> int:

@@ -135,10 +135,10 @@ def _converted(module: nn.Module) -> nn.Module:
             "choose another encoder, or run as one process"
         )
     kind = SyncNormAct if behind else SyncNorm
-    made = kind(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
-    made.weight, made.bias = module.weight, module.bias
-    made.running_mean, made.running_var = module.running_mean, module.running_var
-    made.num_batches_tracked = module.num_batches_tracked
+    converted = kind(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+    converted.weight, converted.bias = module.weight, module.bias
+    converted.running_mean, converted.running_var = module.running_mean, module.running_var
+    converted.num_batches_tracked = module.num_batches_tracked
     if behind:
-        made.drop, made.act = module.drop, module.act
-    return made.train(module.training)
+        converted.drop, converted.act = module.drop, module.act
+    return converted.train(module.training)

@@ -16,18 +16,18 @@ def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, ide
     size = prepared.preprocess.size
     try:
         with torch.inference_mode():
-            found = backbone.eval()(torch.zeros(2, 3, size, size))
+            output = backbone.eval()(torch.zeros(2, 3, size, size))
     except Exception as error:  # whatever a stranger's network raises
         first = " ".join(str(error).split())[:200]
         raise SlmlpError(
             f"{source} cannot take images of {size} pixels ({type(error).__name__}: {first}); override the size "
             "of its preprocessing"
         ) from error
-    if not isinstance(found, Tensor):
-        raise SlmlpError(f"{source} returns a {type(found).__name__}, expected a tensor of features (N, D)")
-    if found.ndim != 2 or len(found) != 2:
-        shape = ", ".join(["N", *map(str, found.shape[1:])]) if len(found) == 2 else tuple(found.shape)
-        hint = "; average it over height and width" if found.ndim == 4 else ""
+    if not isinstance(output, Tensor):
+        raise SlmlpError(f"{source} returns a {type(output).__name__}, expected a tensor of features (N, D)")
+    if output.ndim != 2 or len(output) != 2:
+        shape = ", ".join(["N", *map(str, output.shape[1:])]) if len(output) == 2 else tuple(output.shape)
+        hint = "; average it over height and width" if output.ndim == 4 else ""
         raise SlmlpError(f"{source} returns a tensor of shape ({shape}), expected features (N, D){hint}")
-    spec = EncoderSpec(name=name, stem="own", image_size=size, dim=int(found.shape[1]))
+    spec = EncoderSpec(name=name, stem="own", image_size=size, dim=int(output.shape[1]))
     return Encoder(backbone, spec, prepared.preprocess, Origin(source, prepared.values, identity)).eval()

@@ -83,9 +83,9 @@ def _input_side(session: Any, source: str) -> int | None:
     """Return the side of the images that the session takes, None for any."""
     inputs = session.get_inputs()
     channels = inputs[0].shape[1] if inputs and len(inputs[0].shape) == 4 else 0  # a text where any number goes
-    told = ", ".join(f"{given.name} {_shape(given.shape)} {given.type}" for given in inputs)
+    described = ", ".join(f"{given.name} {_shape(given.shape)} {given.type}" for given in inputs)
     if len(inputs) != 1 or inputs[0].type not in TYPES or not (channels in (3, None) or isinstance(channels, str)):
-        raise SlmlpError(f"{source}: expected one input of images (N, 3, S, S), found {told}; export it so")
+        raise SlmlpError(f"{source}: expected one input of images (N, 3, S, S), found {described}; export it so")
     height, width = (side if isinstance(side, int) else None for side in inputs[0].shape[2:])
     if height is not None and width is not None and height != width:
         raise SlmlpError(f"{source} takes images of {height} x {width} pixels; slmlp feeds squares")
@@ -101,13 +101,13 @@ def _chosen(session: Any, output: str, size: int, source: str) -> str:
     fitting = [name for name, shape in shapes.items() if len(shape) == 2 and shape[0] == 2]
     if len(fitting) == 1:
         return fitting[0]
-    told = ", ".join(f"{name} {_shape(['N', *shape[1:]])}" for name, shape in shapes.items())
+    described = ", ".join(f"{name} {_shape(['N', *shape[1:]])}" for name, shape in shapes.items())
     if fitting:
         file = source.partition("#")[0]
         raise SlmlpError(f"{source} has several outputs (N, D): choose {' or '.join(f'{file}#{n}' for n in fitting)}")
     if output and len(names) > 1:
-        told += f" (others: {', '.join(n for n in names if n != output)})"
-    raise SlmlpError(f"{source}: expected an output of features (N, D), found {told}; export the pooled features")
+        described += f" (others: {', '.join(n for n in names if n != output)})"
+    raise SlmlpError(f"{source}: expected an output of features (N, D), found {described}; export the pooled features")
 
 
 def _found(session: Any, output: str, size: int, source: str) -> tuple[int, ...]:

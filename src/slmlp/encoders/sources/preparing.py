@@ -34,13 +34,13 @@ class Prepared:
         return self._with(given, {})
 
     def _with(self, given: dict[str, Any], notes: dict[str, str]) -> Prepared:
-        made = dataclasses.replace(self.preprocess, **given)
-        if made.side < made.size:
+        replaced = dataclasses.replace(self.preprocess, **given)
+        if replaced.side < replaced.size:
             raise SlmlpError(
-                f"preprocessing: side must be at least the encoder's size ({made.size}), found {made.side}; give size "
-                "too"
+                f"preprocessing: side must be at least the encoder's size ({replaced.size}), found {replaced.side}; "
+                "give size too"
             )
-        return Prepared(made, {**self.values, **dict.fromkeys(given, GIVEN), **notes})
+        return Prepared(replaced, {**self.values, **dict.fromkeys(given, GIVEN), **notes})
 
 
 def plain(size: int | None, who: str) -> Prepared:
@@ -65,25 +65,25 @@ def from_timm(config: Mapping[str, Any], who: str, source: str, flags: Preproces
     if size or test or own:
         values["size"] = GIVEN if size else f"{who}, test size" if test else who
     crop = config.get("test_crop_pct") if testing else None
-    crop, told = (crop, f"{who}, test_crop_pct {crop:g}") if crop else (config.get("crop_pct"), who)
+    crop, crop_source = (crop, f"{who}, test_crop_pct {crop:g}") if crop else (config.get("crop_pct"), who)
     if crop:
-        values["side"] = told
+        values["side"] = crop_source
     mode = config.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise SlmlpError(f"{source}: crop_mode {mode!r} of its config is not known (center, squash); override squash")
-    found: dict[str, Any] = {"squash": mode == "squash"}
+    settings: dict[str, Any] = {"squash": mode == "squash"}
     if config.get("crop_mode"):
         values["squash"] = who
     for key in ("mean", "std", "interpolation"):
         if config.get(key):
-            found[key] = config[key] if key == "interpolation" else _triple(config[key], key, source)
+            settings[key] = config[key] if key == "interpolation" else _triple(config[key], key, source)
             values[key] = who
-    if found.get("interpolation", "bicubic") not in INTERPOLATIONS:
+    if settings.get("interpolation", "bicubic") not in INTERPOLATIONS:
         raise SlmlpError(
-            f"{source}: interpolation {found['interpolation']!r} of its config is not known; override it with "
+            f"{source}: interpolation {settings['interpolation']!r} of its config is not known; override it with "
             + " or ".join(INTERPOLATIONS)
         )
-    prepared = Prepared(Preprocess(chosen, math.floor(chosen / (crop or CROP_PCT)), **found), values)
+    prepared = Prepared(Preprocess(chosen, math.floor(chosen / (crop or CROP_PCT)), **settings), values)
     return prepared.override(dataclasses.replace(flags, size=None))  # the size is in it, with the crop that is its own
 
 
@@ -92,8 +92,8 @@ def _square_side(shape: Any, source: str) -> int | None:
     if not shape:
         return None
     if len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
-        found = ", ".join(map(str, shape))
-        raise SlmlpError(f"{source} takes input of shape ({found}); slmlp feeds squares of three channels, (3, S, S)")
+        sizes = ", ".join(map(str, shape))
+        raise SlmlpError(f"{source} takes input of shape ({sizes}); slmlp feeds squares of three channels, (3, S, S)")
     return int(shape[1])
 
 

@@ -24,11 +24,11 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     """
     name, _, file = source.removeprefix("timm:").partition("@")
     known(name)
-    held = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
-    config = held.to_dict()
+    pretrained_cfg = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    config = pretrained_cfg.to_dict()
     prepared = from_timm(config, "timm's config", source, overrides)
     size, trained = prepared.preprocess.size, int(config["input_size"][1])
-    bound = held.fixed_input_size and size != trained and file != "random"
+    bound = pretrained_cfg.fixed_input_size and size != trained and file != "random"
     with seeds.seeded(seed, "encoder"):
         encoder = build(name, trained if bound else size, "standard")
     if file != "random":

@@ -33,12 +33,12 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     Preprocessing is that of the weights: of the entry of torchvision whose file has the name of the one given, or of
     the newest entry.
     """
-    name, _, asked = source.removeprefix("torchvision:").partition("@")
+    name, _, choice = source.removeprefix("torchvision:").partition("@")
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         raise unknown("torchvision model", name, names)
     entries = list(torchvision.models.get_model_weights(name))
-    entry = _entry(entries, asked)
+    entry = _entry(entries, choice)
     prepared = _prepared(entry, source).override(overrides)
     options = OPTIONS.get(name, {})
     if name.startswith("vit_"):  # its position embedding is made for one size
@@ -49,18 +49,18 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     parent, _, leaf = classifier.rpartition(".")
     setattr(backbone.get_submodule(parent), leaf, nn.Identity())
     encoder = checked(backbone, f"torchvision:{name}", prepared, source)
-    if asked != "random":
-        state = weights.without(_state(source, entry, asked), [classifier])
+    if choice != "random":
+        state = weights.without(_state(source, entry, choice), [classifier])
         if name in OPTIONS:
             state = {key: value for key, value in state.items() if not key.startswith(HALFWAY)}
         encoder.load_weights(state, source)
     return encoder
 
 
-def _entry(entries: list[Any], asked: str) -> Any:
+def _entry(entries: list[Any], choice: str) -> Any:
     """Return torchvision's entry of the weights asked for: by its name, by its file's name, else the newest."""
     for entry in entries:
-        if asked in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == Path(asked).name:
+        if choice in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == Path(choice).name:
             return entry
     return type(entries[0]).DEFAULT if entries else None
 
@@ -74,17 +74,17 @@ def _prepared(entry: Any, source: str) -> Prepared:
     if interpolation is None:
         raise SlmlpError(f"{source}: the interpolation {transform.interpolation} of its weights is not known")
     (size,), (side,) = transform.crop_size, transform.resize_size
-    made = Preprocess(int(size), int(side), tuple(transform.mean), tuple(transform.std), interpolation)
+    preprocess = Preprocess(int(size), int(side), tuple(transform.mean), tuple(transform.std), interpolation)
     who = f"torchvision's transform of {entry.name}"
-    return Prepared(made, dict.fromkeys(("size", "side", "mean", "std", "interpolation", "squash"), who))
+    return Prepared(preprocess, dict.fromkeys(("size", "side", "mean", "std", "interpolation", "squash"), who))
 
 
-def _state(source: str, entry: Any, asked: str) -> dict[str, Tensor]:
-    if asked and entry is not None and asked.rpartition(".")[2] != entry.name and not Path(asked).is_file():
+def _state(source: str, entry: Any, choice: str) -> dict[str, Tensor]:
+    if choice and entry is not None and choice.rpartition(".")[2] != entry.name and not Path(choice).is_file():
         names = ", ".join(e.name for e in type(entry))
-        raise SlmlpError(f"{source}: no file {asked}, and torchvision's weights of it are {names}")
-    if Path(asked).is_file() or entry is None:
-        return weights.read(asked, source)
+        raise SlmlpError(f"{source}: no file {choice}, and torchvision's weights of it are {names}")
+    if Path(choice).is_file() or entry is None:
+        return weights.read(choice, source)
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except Exception as error:  # many kinds, by what is wrong with the network
