@@ -1,4 +1,4 @@
-"""Words to a config, one library call, its answer printed. Nothing heavy is imported until a command runs."""
+"""Command line: words -> settings -> one library call -> printed answer. Imports nothing heavy until a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp methods and slmlp recipes: what there is to run, without loading any of it."""
+"""The commands slmlp methods and slmlp recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp data: list benchmark data sets, download one, check a copy of one."""
+"""The command slmlp data: list benchmark data sets, download one, check a copy of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp detect."""
+"""The command slmlp detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp export."""
+"""The command slmlp export."""
 
 from __future__ import annotations
 

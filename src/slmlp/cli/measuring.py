@@ -1,4 +1,4 @@
-"""slmlp split, features and measure."""
+"""The commands slmlp split, features and measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp pretrain."""
+"""The command slmlp pretrain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slmlp study, demo and compare."""
+"""The commands slmlp study, demo and compare."""
 
 from __future__ import annotations
 

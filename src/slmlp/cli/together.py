@@ -1,4 +1,4 @@
-"""A command on several processes: all of them do it, one of them speaks, all end together."""
+"""Run a command on several processes: rank 0 prints, and all processes end together."""
 
 from __future__ import annotations
 

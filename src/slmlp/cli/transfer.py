@@ -1,4 +1,4 @@
-"""slmlp evaluate, suite."""
+"""The commands slmlp evaluate and suite."""
 
 from __future__ import annotations
 

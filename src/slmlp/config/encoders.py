@@ -1,4 +1,4 @@
-"""How images are prepared for an encoder that came from elsewhere, where its own settings are not wanted."""
+"""Overrides of the preprocessing of an encoder that comes from elsewhere."""
 
 from __future__ import annotations
 

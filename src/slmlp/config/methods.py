@@ -1,4 +1,4 @@
-"""The settings of every method; the constants are the source's, named under each."""
+"""The settings of every method; constants are those of the source named under each."""
 
 from __future__ import annotations
 

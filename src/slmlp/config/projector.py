@@ -1,4 +1,4 @@
-"""The projector spec, one meaning on every method."""
+"""The projector's settings, the same for every method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the proof: probe, measures, split, and the study that runs all of it."""
+"""Settings of a study: probe, measures, split, and the study itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How images are taken in and how an encoder is pretrained: the same for every method of a study."""
+"""Settings of data loading and training, the same for every method of a study."""
 
 from __future__ import annotations
 

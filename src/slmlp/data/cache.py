@@ -1,4 +1,4 @@
-"""A user's images made ready: decoded once into squares where they fit, streamed where they do not."""
+"""The image cache: images decoded once into squares where they fit, streamed where they do not."""
 
 from __future__ import annotations
 

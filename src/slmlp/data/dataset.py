@@ -1,4 +1,4 @@
-"""What every other room knows of a user's images: ids, labels, parts, superclasses, groups, and how to open one."""
+"""``ImageSet``: ids, labels, parts, superclasses and groups of images, and how to open one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of an image file -> RGB pixels, by rules that never look at other images, and stretch one only if asked to.
+"""Decode the bytes of an image file to RGB pixels, by rules that depend on that file alone.
 
 ====================================================== =============================================================
 in the file                                            becomes

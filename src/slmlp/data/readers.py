@@ -1,4 +1,4 @@
-"""Where the images are: files below a folder, members of a tar, an array. All are picklable and safe in threads."""
+"""Readers of image files: from a folder, a tar or an array. All can be pickled and shared between threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user should know of the data before anything is trained on it."""
+"""Report what a user should know of the data before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder for what is kept between runs."""
+"""The folder of files that may be kept between runs."""
 
 from __future__ import annotations
 

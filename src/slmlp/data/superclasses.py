@@ -1,4 +1,4 @@
-"""The superclass of each class, where the data does not say it: from a file, or from WordNet."""
+"""The superclass of each class, from a file or from WordNet, where the data has none."""
 
 from __future__ import annotations
 

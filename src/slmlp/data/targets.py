@@ -1,4 +1,4 @@
-"""What pretraining is told of an image: its class, or the coarser superclass its class belongs to."""
+"""The labels of pretraining: classes, or the superclasses they belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders by name: images (N, 3, H, W) -> features (N, D), and how a finished one is saved, loaded and used."""
+"""Encoders by name: images (N, 3, H, W) -> features (N, D); saving and loading a trained one."""
 
 from slmlp.encoders.backbones import choose_stem
 from slmlp.encoders.encoder import Encoder, EncoderSpec, build

@@ -1,4 +1,4 @@
-"""From a name to a network with random weights, and the stem for small images."""
+"""Build a network by name with random weights, with an optional stem for small images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BatchNorm statistics of encoders that no training gave any: random weights, averaged ones."""
+"""Compute BatchNorm statistics for encoders that have none: random or averaged weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder: the network that is kept after pretraining, without method and projector."""
+"""The encoder: the network that remains after pretraining, without method and projector."""
 
 from __future__ import annotations
 

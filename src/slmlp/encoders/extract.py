@@ -1,4 +1,4 @@
-"""An encoder applied to images, once; features are kept under a hash of weights, data and transform."""
+"""Extract features of images, cached under a hash of weights, data and transform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A convnet for evaluation alone: every BatchNorm right behind a convolution taken into its weights.
+"""Fold each BatchNorm into the convolution before it, for evaluation only.
 
 A tenth to a half of the time of a forward pass goes into reading maps once more to scale and shift them.
 """

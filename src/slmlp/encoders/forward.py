@@ -1,4 +1,4 @@
-"""The forward pass over many images: read ahead, batch by batch, in the device's best layout."""
+"""Forward pass over many images, batch by batch, reading ahead."""
 
 from __future__ import annotations
 

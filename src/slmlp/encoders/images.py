@@ -1,4 +1,4 @@
-"""Images as Python hands them over: paths, PIL images, arrays."""
+"""Images given as Python objects: paths, PIL images, arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features from any depth of an encoder: its stages or blocks, its output, and the projector that a run has kept.
+"""Features from any layer of an encoder: stages or blocks, the output, and the projector's layers.
 
 - ``stage1`` ...: stages of a convnet or a Swin; of a ResNet its stem and four layers. The vector is the mean over the
   map.

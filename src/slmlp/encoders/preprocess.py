@@ -1,4 +1,4 @@
-"""From decoded squares to what an encoder sees: the part of a number that is most easily got wrong in silence."""
+"""Preprocessing for evaluation: resize, crop and normalise as the encoder expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that others trained, by timm's names, from its hub or from a file."""
+"""Pretrained weights by timm's names, from the hub or from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The projector: what stands between encoder and loss in pretraining and is thrown away afterwards.
+"""The projector: an MLP between encoder and loss, discarded after pretraining.
 
 Letters: N images, D encoder width, P projector width.
 """

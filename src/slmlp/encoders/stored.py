@@ -1,4 +1,4 @@
-"""A safetensors file of slmlp's own: tensors, and what they are as JSON beside them."""
+"""Safetensors files with a JSON description in their metadata."""
 
 from __future__ import annotations
 

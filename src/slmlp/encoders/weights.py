@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, or pickles that can hold nothing but tensors; unwrapped, and said so."""
+"""Read weight files: safetensors, or pickles restricted to tensors; wrappers are removed and reported."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Contenders compared: studies, suites, single evaluations, runs side by side."""
+"""Comparisons of contenders: studies, suites, single evaluations, finished runs."""

@@ -1,4 +1,4 @@
-"""Compare finished runs as a study compares its own."""
+"""Compare finished runs as a study does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders that are held against one another, as the user names them: a source each, or NAME=SOURCE."""
+"""Contenders of a comparison, as the user names them: a source each, or NAME=SOURCE."""
 
 from __future__ import annotations
 

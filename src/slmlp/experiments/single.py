@@ -1,4 +1,4 @@
-"""Evaluation of one encoder; several processes share the work of extracting its features."""
+"""Evaluate one encoder; several processes share the extraction of its features."""
 
 from __future__ import annotations
 

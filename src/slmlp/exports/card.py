@@ -1,4 +1,4 @@
-"""The model card: what the weights are, what they were made from, what is known of them, that the export is true."""
+"""The model card: what the weights are, what they were trained on, results, and the parity check."""
 
 from __future__ import annotations
 

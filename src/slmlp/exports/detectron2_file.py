@@ -1,4 +1,4 @@
-"""Detectron2: the weights file that its ResNet backbones read, a config that fits them, and the line that starts it.
+"""Detectron2: the weights file that its ResNet backbones read, a matching config, and the launch line.
 
 The file is what the converters published with MoCo and with Detectron2 write: a pickled dict of ``model`` (numpy arrays
 by Detectron2's names), ``__author__`` and ``matching_heuristics``, which makes Detectron2 find each array's place

@@ -1,4 +1,4 @@
-"""PyTorch's exported program: the network as a graph, any batch, which ``torch.export.load`` opens without slmlp."""
+"""PyTorch's exported program: the network as a graph for any batch size; opens without slmlp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX: the network as a graph of a stated opset, any batch, in one file, proved by ONNX Runtime."""
+"""ONNX: the network as a graph of a given opset, any batch size, in one file, checked with ONNX Runtime."""
 
 from __future__ import annotations
 

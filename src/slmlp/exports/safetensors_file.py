@@ -1,4 +1,4 @@
-"""safetensors: the backbone's weights by its own names, and the projector's below ``projector.`` where asked for."""
+"""safetensors: the backbone's weights by its own names, and optionally the projector's under ``projector.``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What timm needs to build the same network again: its name, its arguments, its ``pretrained_cfg``."""
+"""What timm needs to rebuild the network: its name, arguments and ``pretrained_cfg``."""
 
 from __future__ import annotations
 

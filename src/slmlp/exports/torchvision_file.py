@@ -1,4 +1,4 @@
-"""torchvision: a state dict that its own network of the same kind takes with ``load_state_dict(strict=True)``.
+"""torchvision: a state dict that its own network loads with ``load_state_dict(strict=True)``.
 
 timm's ResNets have torchvision's names. Its EfficientNets b0 to b4 are the networks that torchvision's weights were
 first trained in, with other names but their layers in the same order, so that tensors are renamed by their place.

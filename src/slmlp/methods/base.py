@@ -1,4 +1,4 @@
-"""What a method is, and the parts that methods share.
+"""The base class of methods, and parts that several of them share.
 
 Letters: N images, V views, D encoder width, P embedding width, C classes.
 """

@@ -1,4 +1,4 @@
-"""The images of a fit, read block by block: from an array in memory, or from a file that is larger than memory.
+"""Read the images of a fit block by block, from memory or from a file larger than memory.
 
 Letters: N images, D features, K principal axes. One pass gives mean, standard deviation and, for narrow features, the
 correlations; every further pass hands out blocks of standardised images. Beside the caller's array,

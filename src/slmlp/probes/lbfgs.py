@@ -1,4 +1,4 @@
-"""L-BFGS preconditioned along principal axes, in bounded memory; the next fit starts with the curvature of the last.
+"""L-BFGS preconditioned along principal axes, in bounded memory; curvature is carried from one l2 to the next.
 
 Letters: N images, D features, K principal axes, C' classes that are fitted. On principal axes the Hessian block of
 class k is close to the diagonal ``c_k * variance + l2``, with ``c_k`` the mean of ``p_k (1 - p_k)``; every

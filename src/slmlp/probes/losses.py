@@ -1,4 +1,4 @@
-"""The two losses of a probe, a block of logits at a time: one label an image, or any number of them.
+"""The two losses of a probe, computed a block at a time: one label per image, or several.
 
 Letters: n images of a block, C classes, C' of them that are fitted.
 """

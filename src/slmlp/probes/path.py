@@ -1,4 +1,4 @@
-"""The path of l2 values, largest first: each fit starts near the last two; the path ends when smaller l2 only lose."""
+"""Fit a path of l2 values, largest first: each fit starts near the last two; it ends when smaller l2 only lose."""
 
 from __future__ import annotations
 

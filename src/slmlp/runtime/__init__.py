@@ -1,1 +1,1 @@
-"""What everything stands on: errors, files, seeds, progress, processes and devices. Knows no image and no model."""
+"""Errors, files, seeds, progress, processes and devices. Knows no image and no model."""

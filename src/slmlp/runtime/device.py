@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: device, precision, memory layout, threads."""
+"""Choose device, precision, memory layout and threads."""
 
 from __future__ import annotations
 

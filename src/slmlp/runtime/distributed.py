@@ -1,4 +1,4 @@
-"""Many processes as one: their group, and tensors of all of them, with a gradient. Does nothing when alone.
+"""Process groups, and collectives that carry gradients; no-ops on one process.
 
 The processes are one group twice over. The *control* group (gloo, on the CPU, patient) carries decisions, errors and
 files read by one for all; the *channel* carries the tensors of training: NCCL between CUDA devices, else gloo.

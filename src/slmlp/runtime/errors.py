@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and the sentences that name the nearest right word."""
+"""The exception for a user's mistake, and messages that suggest the nearest valid name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing without losing anything: atomic replacement, locked appending, hashes."""
+"""Write files safely: atomic replacement, locked appending, hashes."""
 
 from __future__ import annotations
 

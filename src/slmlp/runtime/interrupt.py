@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, with its state saved, instead of somewhere inside one."""
+"""On Ctrl-C or SIGTERM, end a run after the current step with its state saved."""
 
 from __future__ import annotations
 

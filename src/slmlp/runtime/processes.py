@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as its launcher says in the environment. Needs no torch.
+"""Rank and world size as the launcher sets them in the environment. Needs no torch.
 
 torchrun sets these variables in every process it starts; other launchers may set the same.
 """

@@ -1,4 +1,4 @@
-"""Errors and decisions that all processes share: what one finds out, all act upon. Nothing to agree on when alone."""
+"""Raise any rank's failure on all ranks, and agree on decisions; no-ops on one process."""
 
 from __future__ import annotations
 

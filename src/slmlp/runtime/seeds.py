@@ -1,4 +1,4 @@
-"""Every random draw comes from a generator of its own, derived from the run's seed and the words that name its use.
+"""Independent random generators, each derived from the run's seed and the words that name its use.
 
 Two methods of one seed therefore start from the same encoder and see the same images in the same order with the same
 augmentation, however many numbers the other parts of the run have drawn; and nothing needs the state of a generator

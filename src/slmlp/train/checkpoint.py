@@ -1,4 +1,4 @@
-"""All of a run's state, written atomically with its checksum; the one before is kept for the day the last is broken."""
+"""Checkpoints: the whole state of a run, written atomically with a checksum; the previous one is kept."""
 
 from __future__ import annotations
 

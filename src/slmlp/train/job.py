@@ -1,4 +1,4 @@
-"""What a pretraining run is asked to do: everything that decides its weights, as one value that a file holds."""
+"""The request of a pretraining run: everything that decides its weights, as one value saved in config.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop of pretraining, fine-tuning and detection: a generator, called by what logs and saves."""
+"""The training loop of pretraining, fine-tuning and detection: a generator over steps."""
 
 from __future__ import annotations
 

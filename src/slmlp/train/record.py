@@ -1,4 +1,4 @@
-"""Recording of a run: training log, progress, kept encoders and checkpoints."""
+"""Record a run: training log, progress, encoders kept along training, checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder: settings saved before step 0, metrics, checkpoints, the finished encoder.
+"""A run's folder: settings (written before step 0), metrics, checkpoints, the finished encoder.
 
 RUN/config.json            every setting resolved, versions, commit, device
 RUN/split.json             the class split it was trained under, where there is one

@@ -1,4 +1,4 @@
-"""BatchNorm over the images of all processes, with their gradient.
+"""BatchNorm over the images of all processes, with gradients, on the CPU.
 
 On CUDA this is PyTorch's SyncBatchNorm. That refuses CPU tensors, so on the CPU it is ``SyncNorm``: the same sums, as
 one gather of means and variances on the way forward and one all-reduce of two sums on the way back. Parameters,

@@ -1,4 +1,4 @@
-"""Images to views: batched on uint8 squares for training, one deterministic square for evaluation."""
+"""Views of images: batched augmentation of uint8 squares for training, one deterministic view for evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour jitter, grey and blur of a whole batch, each image with draws of its own.
+"""Colour jitter, greyscale and blur of a whole batch, with random factors per image.
 
 Images are float (N, 3, H, W) in [0, 1]. Each change equals torchvision's of the same factor (tested); torchvision
 itself takes one factor for a whole batch.

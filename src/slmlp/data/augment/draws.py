@@ -1,4 +1,4 @@
-"""Random numbers of a batch, of which a process may need only its own images' share."""
+"""Random numbers of a batch, for all its images or for one process's share."""
 
 from __future__ import annotations
 

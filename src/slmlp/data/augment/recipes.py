@@ -1,4 +1,4 @@
-"""What is done to an image, as numbers, by name; each with its source."""
+"""Augmentation settings by name, each with its source."""
 
 from __future__ import annotations
 

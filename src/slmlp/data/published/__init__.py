@@ -1,4 +1,4 @@
-"""Data sets under published protocols: entries that say how each lies on disk, and one piece of code that reads them.
+"""Benchmark data sets under their published protocols.
 
 ``open_dataset`` opens one by name or folder, ``find`` lists what a folder of data sets holds.
 """

@@ -1,4 +1,4 @@
-"""What is known of a published data set, as values: where its files lie, what labels them, how it is split."""
+"""The description of a published data set: its files, labels and parts."""
 
 from __future__ import annotations
 

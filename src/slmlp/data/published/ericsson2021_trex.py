@@ -1,4 +1,4 @@
-"""Data sets of Ericsson et al. (CVPR 2021) and of t-ReX (ICLR 2023) that Islam et al. do not have, and Fashion-MNIST.
+"""Data sets of Ericsson et al. (CVPR 2021) and t-ReX (ICLR 2023) that Islam et al. do not use, and Fashion-MNIST.
 
 Sources: [tv] torchvision 0.29's class; [ssl] github.com/linusericsson/ssl-transfer (parts, metrics, 11 sets); [trex]
 the counts that its paper and data cards give.

@@ -1,4 +1,4 @@
-"""Downloads: only what torchvision pins a checksum for and the licence lets one have; whole, or not there."""
+"""Download the data sets that torchvision pins a checksum for and whose licence allows it."""
 
 from __future__ import annotations
 

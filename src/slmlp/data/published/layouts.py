@@ -1,4 +1,4 @@
-"""A layout and the files on disk -> the rows of a data set: the one piece of code behind every entry."""
+"""Read the rows of a data set from its files, by the layout that its entry names."""
 
 from __future__ import annotations
 

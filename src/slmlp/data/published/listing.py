@@ -1,4 +1,4 @@
-"""The files of a folder or of a tar, by name: what a layout is found in."""
+"""List the files of a folder or of a tar by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a data set under its protocol: rows -> parts -> counts asserted -> ImageSet."""
+"""Open a data set under its protocol: rows -> parts -> checked counts -> ``ImageSet``."""
 
 from __future__ import annotations
 

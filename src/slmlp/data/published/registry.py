@@ -1,4 +1,4 @@
-"""The entries by name, and the spellings of their names."""
+"""The published data sets by name, and alternative spellings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of data sets: which are there, which are missing, and how each is opened."""
+"""A folder of data sets: which are present, which are missing, and how each is opened."""
 
 from __future__ import annotations
 

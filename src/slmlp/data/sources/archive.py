@@ -1,4 +1,4 @@
-"""Tar archives, read in place: an index of (name, offset, size). Members' names never meet the file system."""
+"""Tar archives, read in place through an index of (name, offset, size); nothing is extracted."""
 
 from __future__ import annotations
 

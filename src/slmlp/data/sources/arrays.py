@@ -1,4 +1,4 @@
-"""``.npz`` files -> Table: images as one array, kept in memory."""
+"""Read ``.npz`` files of images into a ``Table``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folder, tar, manifest -> Table: names and sizes, nothing decoded."""
+"""Read the names and sizes of a folder, tar or manifest into a ``Table``; nothing is decoded."""
 
 from __future__ import annotations
 

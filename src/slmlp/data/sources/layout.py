@@ -1,4 +1,4 @@
-"""Names of files -> classes and parts: ``[wrapper/][train/]class/.../image.jpg``. Pure functions of names."""
+"""Classes and parts from file names: ``[wrapper/][train/]class/.../image.jpg``. Pure functions of names."""
 
 from __future__ import annotations
 

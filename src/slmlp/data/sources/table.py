@@ -1,4 +1,4 @@
-"""Rows of a data set -> ImageSet: what every source ends in, so that every check is made once, for all of them."""
+"""Turn the rows of any source into an ``ImageSet``, with the checks that all sources share."""
 
 from __future__ import annotations
 

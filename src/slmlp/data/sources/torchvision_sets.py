@@ -1,4 +1,4 @@
-"""``torchvision:NAME`` -> Table: the classification sets whose constructors share one shape, in one table.
+"""Read ``torchvision:NAME`` into a ``Table``, for the classification sets whose constructors agree.
 
 torch and torchvision are imported when such a source is used, and not before.
 """

@@ -1,1 +1,1 @@
-"""Parts and class splits: which images and classes are trained on, which are kept for testing."""
+"""Parts and class splits: which images and classes are trained on, and which are kept for testing."""

@@ -1,4 +1,4 @@
-"""Which classes are pretrained on and which are held out: drawn by a rule, kept in a file, checked against the data.
+"""Choose the classes to pretrain on and to hold out: by a rule, saved in a file, checked against the data.
 
 The paper holds out the classes of ImageNet-1K under WordNet's instrumentality and pretrains on the other 642; that is
 the rule ``wordnet`` with its default node. See docs/split.md for the file.

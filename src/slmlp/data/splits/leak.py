@@ -1,4 +1,4 @@
-"""Near-identical images on both sides of a split: the same picture under a source class and under a held-out one.
+"""Find near-identical images under a source class and a held-out class.
 
 An image is described by its brightness at 16x16 pixels and its colour at 4x4, since JPEG keeps the first and blurs the
 second. Two images are compared by::

@@ -1,4 +1,4 @@
-"""Near-identical images on both sides of a split, found once and recorded in it."""
+"""Find near-identical images across a split once, and record them in it."""
 
 from __future__ import annotations
 

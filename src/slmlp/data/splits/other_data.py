@@ -1,4 +1,4 @@
-"""A split made for some files, used on others."""
+"""Apply a split that was made for other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing parts: by class, whole groups only, from a generator of its own; the order of the images does not matter."""
+"""Assign images to parts: stratified by class, whole groups only, independent of the order of the images."""
 
 from __future__ import annotations
 

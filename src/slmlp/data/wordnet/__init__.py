@@ -1,4 +1,4 @@
-"""The nouns of WordNet 3.0: which synset a class name means, what stands above it, and classes cut into superclasses.
+"""The nouns of WordNet 3.0: the synset of a class name, its hypernyms, and classes grouped into superclasses.
 
 A synset is named by its offset, ``n02012849``, as ImageNet's folders are. The table is made by
 ``scripts/build_wordnet.py`` and read when it is first needed.

@@ -1,4 +1,4 @@
-"""How near two nouns of WordNet are: Lin's similarity with information content from the hierarchy itself.
+"""Lin's similarity of two nouns of WordNet, with information content from the hierarchy itself.
 
     sim(a, b) = 2 IC(s) / (IC(a) + IC(b)),  s the common ancestor with the largest IC   (Lin, ICML 1998)
     IC(s) = 1 - ln(synsets at or under s) / ln(all synsets)                  (Seco, Veale & Hayes, ECAI 2004)

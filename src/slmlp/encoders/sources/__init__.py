@@ -1,4 +1,4 @@
-"""Encoders of any origin, ready to be evaluated: opened, checked, with the preprocessing that belongs to them."""
+"""Open an encoder of any origin, check it, and find its preprocessing."""
 
 from __future__ import annotations
 

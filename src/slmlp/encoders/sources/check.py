@@ -1,4 +1,4 @@
-"""What every network from elsewhere must do: images of its size in, features (N, D) out."""
+"""Check that a network maps images of its size to features (N, D)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing from an encoder's own config, value by value, with who said each."""
+"""Preprocessing read from an encoder's own config, with the origin of each value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transfer suite: any encoders on any data sets, the same tasks for all, one results file, one page."""
+"""The transfer suite: encoders on data sets, the same tasks for all."""
 
 from slmlp.experiments.suite.main import suite
 

@@ -1,4 +1,4 @@
-"""The suite: every encoder on every data set, resumed where it was stopped, then verdict and page."""
+"""Run a suite: every encoder on every data set, resumable, then verdict and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The untrained encoders that every suite holds its contenders against."""
+"""The untrained encoders of a suite, one per network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that was freed is kept for the next step, where the C library would hand it back."""
+"""Keep freed memory for the next step instead of returning it to the system."""
 
 from __future__ import annotations
 
