@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def attempt(words: list[str], debug: bool) -> tuple[int, str]:
-    """Run one command; return the exit code, and what is to be said where it failed."""
+    """Run one command; return the exit code and an error line, empty if it succeeded."""
     if not words or words[0] in ("-h", "--help", "help"):
         width = max(map(len, COMMANDS)) + 2
         print(HELP.format(commands="\n".join(f"  {name:<{width}}{text}" for name, (_, _, text) in COMMANDS.items())))

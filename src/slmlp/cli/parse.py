@@ -45,7 +45,7 @@ class Option:
         return not self.flag.startswith("--")
 
     def value(self, words: Sequence[str]) -> Any:
-        """Return the value that its words stand for; raise SlmlpError where they stand for none."""
+        """Parse the words as the option's value; raise SlmlpError where they are not one."""
         with contextlib.suppress(ValueError):
             return _value(self.hint, words)
         kinds = [kind for kind in _alternatives(self.hint) if kind is not types.NoneType]
@@ -224,7 +224,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _value(hint: Any, words: Sequence[str]) -> Any:
-    """Return the value of a type that words stand for, or raise ValueError.
+    """Parse words as a value of a type, or raise ValueError.
 
     >>> _value(int | Literal["auto"], ["auto"]), _value(tuple[float, ...], ["0.1", "1"]), _value(int | None, ["None"])
     ('auto', (0.1, 1.0), None)
@@ -250,7 +250,7 @@ def _value(hint: Any, words: Sequence[str]) -> Any:
 
 
 def _expected(kind: Any) -> list[str]:
-    """Return in words what a type takes: ``a whole number``, ``3 numbers``, ``lars``, ``sgd``."""
+    """Return the values that a type accepts, in words: ``a whole number``, ``3 numbers``, ``lars``, ``sgd``."""
     inner = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         return sorted(map(str, inner))

@@ -21,7 +21,7 @@ LOST = (
 
 
 def together(words: list[str], debug: bool) -> int:
-    """Run one command as one of several processes; only the first prints, only one says why where it failed."""
+    """Run one command as one of several processes; only rank 0 prints, and only one process reports a failure."""
     with contextlib.ExitStack() as quiet:
         if not processes.is_main():
             nowhere = quiet.enter_context(Path(os.devnull).open("w"))

@@ -19,7 +19,7 @@ def _check(settings: object, names: tuple[str, ...], what: str, low: float, flag
 
 
 def positive(settings: object, *names: str, flags: str | None = None) -> None:
-    """Refuse unless every setting named is above 0; ``auto`` is always taken.
+    """Raise SlmlpError unless every named setting is above 0 or ``auto``.
 
     ``flags`` is what stands before the name where a user types it, as ``--probe.``; without it the bare name is said.
     """
@@ -27,17 +27,17 @@ def positive(settings: object, *names: str, flags: str | None = None) -> None:
 
 
 def not_negative(settings: object, *names: str, flags: str | None = None) -> None:
-    """Refuse unless every setting named is 0 or more; ``auto`` is always taken."""
+    """Raise SlmlpError unless every named setting is 0 or more, or ``auto``."""
     _check(settings, names, "0 or more", 0, flags, strict=False)
 
 
 def at_least(settings: object, least: int, *names: str, flags: str | None = None) -> None:
-    """Refuse unless every setting named is ``least`` or more; ``auto`` is always taken."""
+    """Raise SlmlpError unless every named setting is ``least`` or more, or ``auto``."""
     _check(settings, names, f"at least {least}", least, flags, strict=False)
 
 
 def inside(settings: object, name: str, flag: str) -> None:
-    """Refuse unless the setting named, a share, is above 0 and below 1; ``flag`` is what the user types."""
+    """Raise SlmlpError unless the named share is above 0 and below 1; ``flag`` is what the user types."""
     if not 0 < getattr(settings, name) < 1:
         raise SlmlpError(f"{flag} must be above 0 and below 1, found {getattr(settings, name)}")
 
@@ -51,6 +51,6 @@ def all_above(settings: object, low: float, name: str, flag: str) -> None:
 
 
 def share(settings: object, name: str) -> None:
-    """Refuse unless the setting named is at least 0 and below 1; ``auto`` is always taken."""
+    """Raise SlmlpError unless the named setting is at least 0 and below 1, or ``auto``."""
     if not 0 <= getattr(settings, name) < 1:
         raise SlmlpError(f"{name} must be 0 to below 1, found {getattr(settings, name)}")

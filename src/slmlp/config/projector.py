@@ -15,7 +15,7 @@ OF_BLOCKS = ("hidden", "norm", "act", "bias")
 
 @dataclass(frozen=True)
 class Projector:
-    """What stands between encoder and loss in pretraining and is thrown away afterwards.
+    """The MLP between encoder and loss, discarded after pretraining.
 
     ``depth`` blocks of [Linear - norm - act], then a last Linear of width ``out``. ``sl`` is depth 0, ``sl-mlp`` is
     depth 1: Linear(D, D) - BatchNorm - ReLU - Linear(D, D), with D the encoder's width (the paper's Figure of SL-MLP).

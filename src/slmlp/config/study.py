@@ -41,7 +41,7 @@ class Probe:
         positive(self, "tolerance", "memory_limit_gb", flags="--probe.")
 
     def deciding(self) -> dict[str, Any]:
-        """Return what decides the probe's numbers; the memory it may use does not."""
+        """Return the settings that decide the probe's numbers; the memory limit does not."""
         values = dataclasses.asdict(self)
         values.pop("memory_limit_gb")
         return {**values, "version": PROBE_VERSION}
@@ -121,7 +121,7 @@ class Study:
     """The paper's measures."""
 
     def __post_init__(self) -> None:
-        """Refuse what would only come out when everything has been trained."""
+        """Raise SlmlpError for settings that would fail only after training."""
         at_least(self, 1, "seeds", flags="--")
         at_least(self, 0, "curve_seeds", flags="--")
         all_above(self, 0, "rates", "--rates")

@@ -15,7 +15,7 @@ SOURCE_PARTS = ("source train", "source test")
 
 @dataclass(frozen=True)
 class Task:
-    """What a task is called, reads and depends on; its code is ``slmlp.evaluation.tasks.NAME``."""
+    """A task's title, inputs and settings; its code is ``slmlp.evaluation.tasks.NAME``."""
 
     title: str  # heading of its tables
     help: str  # on the command line, behind the name
@@ -104,7 +104,7 @@ class Knn:
 
 @dataclass(frozen=True)
 class Centroid:
-    """Nearest class mean: what the features say before anything is fitted."""
+    """Nearest class mean, a classifier without a fit."""
 
     distance: Literal["cosine", "euclidean"] = "cosine"
     """Distance to the mean of a class; `cosine` normalises images before they are averaged."""

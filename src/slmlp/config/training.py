@@ -13,7 +13,7 @@ from slmlp.runtime.errors import SlmlpError
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How the images are taken in."""
+    """How images are read."""
 
     superclasses: str | None = None
     """Where the superclass of each class comes from when the data does not say: a file (class<tab>superclass), or

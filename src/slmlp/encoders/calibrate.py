@@ -61,7 +61,7 @@ def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
 
 
 def _restored(file: Path, key: str, norms: Mapping[str, nn.Module]) -> bool:
-    """Take the statistics of a file, if it is there, whole, and the one of this key."""
+    """Load the statistics from a cache file; return whether it exists, is intact and has this key."""
     try:
         with safe_open(file, framework="pt") as opened:
             if (opened.metadata() or {}).get("key") != key:

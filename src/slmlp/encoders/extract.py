@@ -24,12 +24,12 @@ OVERHEAD = 4096  # bytes of a cache file beside its numbers
 
 
 def transform_id(encoder: Encoder, precision: str = "float32") -> str:
-    """Return the name of the encoder's evaluation transform: what is written beside every number."""
+    """Return the name of the encoder's evaluation transform, recorded with every number."""
     return f"{encoder.preprocess.id}-{precision}"
 
 
 def precision_of(encoder: Encoder, device: str, precision: str) -> str:
-    """Return ``float32`` or ``bfloat16``: what features are computed in where ``precision`` may be ``auto``."""
+    """Return the precision that features are computed in, ``float32`` or ``bfloat16``; resolves ``auto``."""
     return "bfloat16" if for_features(encoder, device, precision).bfloat16 else "float32"
 
 
@@ -117,7 +117,7 @@ def extract_layers(
 def _keys(
     encoder: Encoder, projector: nn.Module | None, images: ImageSet, wanted: Sequence[str], precision: str
 ) -> dict[str, str]:
-    """Return what the features of each layer depend on, hashed; the output in float32 has the key it always had."""
+    """Return the cache key of each layer's features: a hash of all that they depend on."""
     parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder, precision)]
     return {
         name: files.hash_json(
@@ -128,7 +128,7 @@ def _keys(
 
 
 def _check_room(cache: Path, count: int, widths: Collection[int]) -> None:
-    """Refuse to compute what the disk of the cache has no room for."""
+    """Raise SlmlpError if the cache's disk has no room for the features."""
     what = f"the features of {count:,} images ({len(widths)} layers of {', '.join(map(str, widths))} numbers)"
     files.check_room(cache, sum(count * width * 4 + OVERHEAD for width in widths), what)
 

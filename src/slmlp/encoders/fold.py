@@ -78,7 +78,7 @@ def _watched(
 
 @torch.no_grad()
 def _fold(backbone: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Scale a convolution's weights and shift its bias as its BatchNorm would its output, and take that away."""
+    """Move a BatchNorm's scale and shift into the convolution before it, and replace it by the identity."""
     conv, norm = backbone.get_submodule(conv_name), backbone.get_submodule(norm_name)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)

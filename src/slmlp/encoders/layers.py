@@ -36,7 +36,7 @@ class Tap:
 
 
 def names(encoder: Encoder, projector: nn.Module | None = None) -> tuple[str, ...]:
-    """Return the layers that features can be taken from, first to last."""
+    """Return the names of the layers whose features are available, first to last."""
     behind: tuple[str, ...] = ()
     if isinstance(projector, nn.Sequential):
         behind = PROJECTOR if _last_linear(projector) else (EMBEDDING,)
@@ -115,7 +115,7 @@ def projector_marks(projector: nn.Module | None, name: str) -> list[str]:
 
 
 def _taps(backbone: nn.Module) -> dict[str, Tap]:
-    """Return the places by name, first to last; nothing for a network whose parts cannot be told."""
+    """Return the modules of the layers by name, first to last; empty for a network of unknown structure."""
     info = getattr(backbone, "feature_info", None)
     modules = dict(backbone.named_modules())
     entries = [entry for entry in info if entry.get("module") in modules] if isinstance(info, list) else []
@@ -146,7 +146,7 @@ def _class_token(backbone: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _hook(backbone: nn.Module, tap: Tap, name: str, taken: dict[str, Tensor]) -> Iterator[None]:
-    """Pool a submodule's output as soon as it is there, before a later layer can write over it."""
+    """Pool a submodule's output in a forward hook, before a later in-place operation changes it."""
 
     def keep(module: nn.Module, given: object, found: object) -> None:
         out = found[0] if isinstance(found, tuple) else found

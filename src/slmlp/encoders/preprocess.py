@@ -37,7 +37,7 @@ class Preprocess:
 
     @property
     def id(self) -> str:
-        """Return the name that stands beside every number and in the key of every cache."""
+        """Return the name recorded with every number and used in cache keys."""
         resize = ("squash" if self.squash else "square") + str(self.side)
         resize += "" if self.interpolation == "bicubic" else f"-{self.interpolation}"
         imagenet = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)

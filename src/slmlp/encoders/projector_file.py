@@ -34,7 +34,7 @@ def save_projector(run: Path, projector: nn.Module | None, dim: int) -> None:
 
 
 def load_projector(run: Path, dim: int) -> nn.Sequential | None:
-    """Return a run's projector on features of width ``dim``, in evaluation mode; None for all else than such a run."""
+    """Return a run's projector on features of width ``dim``, in evaluation mode; None if the folder has none."""
     path = run / FILE
     if not path.is_file() or not (run / "config.json").is_file():
         return None

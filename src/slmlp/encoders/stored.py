@@ -13,7 +13,7 @@ from slmlp.runtime.errors import SlmlpError
 
 
 def read(file: Path, fix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what stands beside the tensors (empty in a file that is not slmlp's), and the tensors on the CPU.
+    """Return the JSON description (empty in a file not written by slmlp) and the tensors on the CPU.
 
     Raises SlmlpError, with ``fix`` as the way out, for a file that is damaged or no safetensors.
     """

@@ -18,7 +18,7 @@ PARALLEL = "module."  # what DistributedDataParallel puts before every name
 
 
 def read(file: str, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file by name; ``source`` is what the user typed, for the errors.
+    """Return the tensors of a weights file by name; ``source`` is what the user typed, for error messages.
 
     Safetensors, or pickles read with ``weights_only=True``. Weights below ``state_dict`` or ``model``, and names that
     begin with ``module.``, are understood, in one printed line.
@@ -57,7 +57,7 @@ def read(file: str, source: str) -> dict[str, Tensor]:
 
 
 def without(state: dict[str, Tensor], classifiers: Iterable[str]) -> dict[str, Tensor]:
-    """Return the weights less the two tensors of each classifier, the only keys that may be left over."""
+    """Return the weights without those of the classifiers, the only keys that may be unused."""
     heads = set(classifiers)
     return {k: v for k, v in state.items() if k.rpartition(".")[0] not in heads}
 

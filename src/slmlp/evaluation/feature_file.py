@@ -100,7 +100,7 @@ def _several_labels(path: Path, folder: Path, limit: float) -> FileSource:
 def _source(
     path: Path, images: SetOfImages, parts: npt.NDArray[np.str_], labels: Sequence[Any], folder: Path
 ) -> FileSource:
-    """Return the source of training and test images; features that lie on the disk stay there."""
+    """Return the source of training and test features; memory-mapped features stay on the disk."""
     sets = []
     for part in ("train", "test"):
         keep = parts == part

@@ -125,7 +125,7 @@ class ImageSource(Source):
 
 
 class EncoderSource(ImageSource):
-    """Features of an encoder, and of the projector behind it where the run has kept one."""
+    """Features of an encoder, and of its run's projector where it was saved."""
 
     def __init__(
         self, data: ImageData, encoder: Encoder, extraction: config.Extraction, projector: nn.Module | None = None
@@ -151,7 +151,7 @@ class EncoderSource(ImageSource):
         )  # fmt: skip
 
     def extract_together(self, tasks: Sequence[str]) -> None:
-        """Extract all that the tasks read as one of several processes that share the work."""
+        """Extract all features that the tasks read, as one of several processes that share the work."""
         for task in (config.TASKS[name] for name in tasks):
             for name in task.reads:
                 self.extract(task, self.data.of(name), together=True)

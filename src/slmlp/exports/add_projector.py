@@ -80,7 +80,7 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
 
 
 def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
-    """Take projector and classifier out, in place, and return the bare encoder, unwrapped from DDP and compile.
+    """Remove projector and classifier in place and return the bare encoder, without DDP or compile wrappers.
 
     What is left has its original key names and gives features (N, D). The classifier goes too, since it was trained on
     the projector's output; with ``num_classes`` a fresh one takes its place, under its original name.

@@ -28,7 +28,7 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def check_free(paths: Sequence[Path]) -> None:
-    """Refuse where one of the paths exists."""
+    """Raise SlmlpError if one of the paths exists."""
     existing = [str(path) for path in paths if os.path.lexists(path)]
     if existing:
         raise SlmlpError(

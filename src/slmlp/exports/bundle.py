@@ -21,7 +21,7 @@ FEATURES, EMBEDDING = "features", "embedding"
 
 @dataclass(frozen=True)
 class Bundle:
-    """An encoder to be exported, and what goes with it."""
+    """An encoder to export, with its run, projector and classifier."""
 
     encoder: Encoder  # on the CPU, in evaluation mode
     run: Run | None  # that the encoder came from, where its folder is there
@@ -133,7 +133,7 @@ def described(encoder: Encoder) -> str:
 
 
 def no_room_for(bundle: Bundle, tool: str, *, projector: bool = False, classifier: bool = False) -> str | None:
-    """Return why a target without a place for a projector, or for a classifier, cannot hold what was asked for."""
+    """Return why a target without projector or classifier cannot hold this bundle, or None."""
     if bundle.projector is not None and not projector:
         return f"{tool}'s networks have no place for a projector; leave --with-projector away"
     if bundle.classes is not None and not classifier:

@@ -34,7 +34,7 @@ def card(
     bundle: Bundle, name: str, target: str, loader: str, usage: str, differences: Sequence[Difference], images: str, *,
     front_matter: bool,
 ) -> str:  # fmt: skip
-    """Return the card of an export called ``name``; ``images`` says what the features were compared on."""
+    """Return the card of an export called ``name``; ``images`` describes the images of the parity check."""
     spec, prepared = bundle.encoder.spec, bundle.encoder.preprocess
     lines = _front_matter(bundle) if front_matter else []
     lines += [
@@ -114,7 +114,7 @@ def _preparing(bundle: Bundle) -> str:
 
 
 def _origin(bundle: Bundle) -> list[str]:
-    """Return what the run's ``config.json`` says: data, split, method, settings, seeds, versions."""
+    """Return data, split, method, settings, seeds and versions from the run's ``config.json``."""
     if bundle.run is None:
         return ["An encoder file without its run's folder, so that its data, settings and seed are not known here.", ""]
     about = bundle.run.config

@@ -16,7 +16,7 @@ SUFFIXES = (".pt2",)
 
 
 def unsupported(bundle: Bundle) -> str | None:
-    """Return why a graph cannot hold what was asked for, or None."""
+    """Return why a graph cannot hold this bundle, or None."""
     return no_room_for(bundle, "PyTorch", projector=True)
 
 

@@ -32,7 +32,7 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
 
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
-    """Let timm read the folder as it reads one of the hub, strictly."""
+    """Load the folder with timm as it loads one from the hub, strictly."""
     network = timm.create_model(f"local-dir:{path}", pretrained=True)
     return {FEATURES: (bundle.expected(x)[FEATURES], features(network, x))}
 

@@ -22,7 +22,7 @@ PREFIX = "projector."
 
 
 def unsupported(bundle: Bundle) -> str | None:
-    """Return why a file of tensors cannot hold what was asked for, or None."""
+    """Return why a file of tensors cannot hold this bundle, or None."""
     return no_room_for(bundle, "safetensors", projector=True)
 
 
@@ -38,7 +38,7 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
 
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
-    """Read the file with safetensors and load it, strictly, into a network built anew."""
+    """Load the file with safetensors, strictly, into a newly built network."""
     state, spec = load_file(path), bundle.encoder.spec
     network = build(spec.name, spec.image_size, spec.stem).backbone
     network.load_state_dict({k: v for k, v in state.items() if not k.startswith(PREFIX)}, strict=True)

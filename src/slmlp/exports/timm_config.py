@@ -47,7 +47,7 @@ def arguments(encoder: Encoder) -> dict[str, Any]:
 
 
 def config(bundle: Bundle) -> dict[str, Any]:
-    """Return what timm's ``config.json`` says: architecture, arguments, and how images are prepared."""
+    """Return timm's ``config.json``: architecture, arguments and preprocessing."""
     encoder, default_cfg = bundle.encoder, timm.get_pretrained_cfg(bundle.encoder.spec.name)
     prepared, size = encoder.preprocess, encoder.spec.image_size
     classes = bundle.classes or 0

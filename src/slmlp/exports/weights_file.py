@@ -27,7 +27,7 @@ def write(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read tensors; a pickle may hold nothing else."""
+    """Read tensors by name; pickles are restricted to tensors."""
     if path.suffix == SAFE:
         return dict(load_file(path))
     return dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -21,7 +21,7 @@ SMALL_ENCODER = 1024  # channels; below, the sources' settings for small images 
 
 
 class Progress(NamedTuple):
-    """Where training stands after a step."""
+    """The state of training after a step."""
 
     step: int
     total: int
@@ -59,7 +59,7 @@ class Objective(nn.Module, ABC):
 
     @property
     def chance_loss(self) -> float | None:
-        """The loss of guessing, where it is known; training whose loss stays there is stopped."""
+        """The loss of guessing, if known; training that stays at this loss is stopped."""
         return None
 
 

@@ -56,7 +56,7 @@ class LinearFit:
         device: torch.device | str = "cpu",
         classes: slice = slice(None),
     ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block of images stands and its logits (n, C) of these classes, float64."""
+        """Yield (slice of images, their logits (n, C) in float64), block by block."""
         images = Rows(x, rows, torch.device(device))
         mean, std, weight, bias = (
             torch.as_tensor(a, device=images.device)
@@ -84,7 +84,7 @@ def linear_fit(design: Design, solution: Solution, l2: float) -> LinearFit:
 
 
 def expressed(design: Design, start: LinearFit) -> Tensor:
-    """Express a fit made with other training statistics in the parameters (C', D+1) of ``design``."""
+    """Convert a fit that used other training statistics to the parameters (C', D+1) of ``design``."""
     present = design.present.cpu().numpy()
     raw = start.weight[present] / start.std  # (C', D) on features as they came
     bias = start.bias[present] + raw @ (design.moments.mean.cpu().numpy() - start.mean)

@@ -153,7 +153,7 @@ class Axes:
         return complete or self.rest is not None
 
     def on_axes(self, theta: Tensor) -> Tensor:
-        """Take from parameters (C, D + 1) what no image sees: the penalty would, but no step leads there."""
+        """Project parameters (C, D + 1) onto the span of the images; the penalty removes the rest anyway."""
         if self.rest is not None:
             return theta
         return torch.cat([theta[:, :-1] @ self.axes @ self.axes.T, theta[:, -1:]], dim=1)
@@ -188,7 +188,7 @@ class Images:
     """Standardised images in one precision: standardised once and kept, or read and standardised at every pass."""
 
     def __init__(self, rows: Rows, moments: Moments, dtype: torch.dtype, *, hold: bool) -> None:
-        """Standardise the images now if they are to be held."""
+        """Standardise the images now if they are kept in memory."""
         self.rows, self.moments, self.dtype = rows, moments, dtype
         self.standardised: Tensor | None = None
         if hold:
@@ -202,7 +202,7 @@ class Images:
         return len(self.rows)
 
     def blocks(self, classes: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block stands and its images (n, D)."""
+        """Yield (slice, images (n, D)), block by block."""
         for at in self.rows.slices(classes):
             yield (
                 at,
@@ -212,7 +212,7 @@ class Images:
             )
 
     def logits(self, theta: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where a block stands and its logits (n, C) under parameters (C, D + 1), the last column the bias."""
+        """Yield (slice, logits (n, C)) under parameters (C, D + 1), the last column the bias."""
         theta = theta.to(self.dtype)
         for at, block in self.blocks(len(theta)):
             yield at, torch.addmm(theta[:, -1], block, theta[:, :-1].T)

@@ -49,7 +49,7 @@ def evaluate(images: Images, loss: Loss, theta: Tensor, penalty: Tensor, *, spre
 
 
 class Preconditioner:
-    """The inverse of what stands for the Hessian where the mean of p (1 - p) is ``spread`` (C',)."""
+    """The inverse of an approximate Hessian; ``spread`` (C',) is the mean of p (1 - p) per class."""
 
     def __init__(self, axes: Axes, spread: Tensor, l2: float) -> None:
         """Keep the scale of every class on every axis."""
@@ -79,7 +79,7 @@ class Pair:
 
 
 class Curvature:
-    """The last steps and what the gradient did along them, of this fit and of fits at other l2 before it.
+    """The last steps and gradient differences, of this fit and of earlier fits at other l2.
 
     Only the penalty's part of a gradient difference depends on the l2, and it is known exactly, so that pairs
     serve at every l2. The step from the end of the last fit to the start of this one is one of them.
@@ -92,7 +92,7 @@ class Curvature:
         self.last: tuple[Tensor, Tensor] | None = None  # parameters and gradient where the last fit ended
 
     def begin(self, theta: Tensor, gradient: Tensor, penalty: Tensor) -> None:
-        """Take up a fit under ``penalty`` (D+1,) that starts at ``theta`` with ``gradient`` (C', D+1)."""
+        """Begin a fit under ``penalty`` (D+1,) at ``theta`` with ``gradient`` (C', D+1)."""
         more = penalty - self.penalty.to(penalty.dtype)
         known = [(pair.change.to(theta.dtype), pair.bend.to(theta.dtype)) for pair in self.pairs]
         self.pairs.clear()
@@ -127,7 +127,7 @@ class Curvature:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two matrices as vectors, (), without making one of its terms."""
+    """Return the dot product of two matrices as a scalar tensor, without a temporary."""
     return torch.dot(a.reshape(-1), b.reshape(-1))
 
 

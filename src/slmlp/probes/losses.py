@@ -74,7 +74,7 @@ class Multinomial:
 
 @dataclass(frozen=True)
 class Binary:
-    """Every class on its own: the sum of -log sigmoid where a label is set and -log (1 - sigmoid) where it is not."""
+    """Binary cross-entropy summed over classes, each on its own."""
 
     present: Tensor  # (C',)
     missing_bias: Tensor  # (C,)

@@ -162,7 +162,7 @@ Paired = PairedAccuracy | PairedBootstrap
 
 
 def pair(data: str, pairs: Pairs) -> Paired:
-    """Return the runs of two contenders on a data set in the form that comparisons are made of.
+    """Pair the runs of two contenders on a data set by seed and image.
 
     Raises:
         SlmlpError: predictions of other images, labels or groups, or of one group only.
@@ -225,7 +225,7 @@ def corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 
 def _right(pairs: Sequence[tuple[Predictions, Predictions]]) -> tuple[Array, npt.NDArray[np.str_]]:
-    """Return who was right (S, R, N, 2) and the groups (N,)."""
+    """Return correctness (S, R, N, 2) and the groups (N,)."""
     images = _same_images([rows for pair in pairs for rows in pair])
     draws = _draws(images)
     right = np.stack(

@@ -22,7 +22,7 @@ SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
 
 @dataclass(frozen=True)
 class Result:
-    """One number of one run on one task, with what is needed to trust it and to pair it with another."""
+    """One number of one run on one task, with the fields needed to reproduce it and pair it with another."""
 
     run: str  # folder name of the run; "raw-pixels", "random-init" ... for baselines; "timm:NAME" ... for others'
     method: str  # sl, sl-mlp, ..., or the baseline's or foreign encoder's name

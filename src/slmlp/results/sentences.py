@@ -51,7 +51,7 @@ def short(c: Comparison) -> str:
 
 
 def by_data_set(c: Comparison) -> str:
-    """Return on which data sets b is better, worse, or not to be told from a, and by how much."""
+    """Return on which data sets b is better, worse or not different, and by how much."""
     kinds: dict[str | None, list[str]] = defaultdict(list)
     for one in c.sets:
         least = f", {FEWEST} {points(one.estimate.detectable)}" if one.winner is None and _finite(one.estimate) else ""
@@ -125,7 +125,7 @@ def left_out(
 
 
 def missing_data_sets(data: Sequence[str], missing: Sequence[str]) -> list[str]:
-    """Return the sentence on data sets of the suite of which there is nothing."""
+    """Return the sentence that names the suite's missing data sets."""
     if not missing:
         return []
     return [f"{len(data)} of {len(data) + len(missing)} data sets: {', '.join(missing)} missing, and in no mean"]

@@ -39,7 +39,7 @@ def slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class Key:
-    """Which numbers: those of a subject on a task, data set and layer, computed from what the hashes name."""
+    """The identity of numbers: subject, task, data set, layer, and hashes of what they are computed from."""
 
     subject: Subject
     task: str
@@ -50,7 +50,7 @@ class Key:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """What a line must have in common with the key, whatever its role and epoch."""
+        """The fields of a key that a line must share, whatever its role and epoch."""
         return (self.subject.run, self.subject.method, self.data, self.task, self.layer)
 
 

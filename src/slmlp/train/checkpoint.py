@@ -34,7 +34,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def load_last(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest whole checkpoint (None where there is none yet) and a warning for each that is broken."""
+    """Return the newest intact checkpoint (None if there is none) and a warning for each damaged one."""
     warnings: list[str] = []
     for path in reversed(_found(folder)):
         try:

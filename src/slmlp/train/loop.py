@@ -112,7 +112,7 @@ def _not_finite(step: int, logged: dict[str, float], lr: float, schedule: Schedu
 
 
 def _check_learning(state: State, schedule: Schedule) -> None:
-    """Stop a run whose mean loss over the epoch that just ended is still that of guessing."""
+    """Stop a run whose mean loss over the last epoch is still that of guessing."""
     chance = state.model.chance_loss
     if chance is None or state.step < schedule.check_from:
         return

@@ -16,7 +16,7 @@ from slmlp.train.batches import Plan
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the training loop needs of a run's settings."""
+    """The settings that the training loop reads."""
 
     rate: Callable[[int], float]  # step, counted from 0 -> learning rate
     seed: int
@@ -114,7 +114,7 @@ class LARS(torch.optim.Optimizer):
         nesterov: bool = False,
         trust: float = 0.001,
     ) -> None:
-        """Take parameters, or groups of them that may set anything here and ``adapt`` for themselves.
+        """Take parameters, or parameter groups, which may override any argument and ``adapt``.
 
         ``trust`` 0.001 is the source's (section 5, there called eta) and that of SimCLR, BYOL and SwAV.
         """

@@ -42,7 +42,7 @@ LOGS_PER_EPOCH = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job's images: the ones trained on, the ones held back, what their labels are, and the size they are seen at."""
+    """A job's training and validation images, their labels, and the image size."""
 
     train: ImageSet
     validation: ImageSet | None
@@ -68,7 +68,7 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
 
 
 def choose_image_size(images: ImageSet) -> int:
-    """Return the side for a set of images: their own median short side up to 96 pixels, else 224."""
+    """Return the image size: the median short side of the images up to 96 pixels, else 224."""
     median = data.short_side(images)
     if median is None:
         raise SlmlpError(f"none of {min(len(images), 64)} images drawn from {images.source} can be read")
@@ -84,7 +84,7 @@ def run_job(
     resume: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Pretrain as ``job`` says into the folder ``out``; with ``resume``, go on where a killed run stood.
+    """Run a pretraining job into the folder ``out``; with ``resume``, continue from the last checkpoint.
 
     ``image_cache`` may hold the data already decoded, to be shared by the runs of a study.
 
@@ -98,7 +98,7 @@ def run_job(
 def _run_job(
     job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, resume: bool, progress: bool
 ) -> Run:
-    """Pretrain as one of the processes that share the run; the first of them writes."""
+    """Run a pretraining job as one of its processes; rank 0 writes."""
     out, part = run.path, distributed.batch_part(job.training.batch_size)
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
@@ -157,7 +157,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
 
 
 def _finish(run: Run, job: Job, state: State) -> None:
-    """Save the projector, then the encoder, which says that the run is done; checkpoints are not needed any more."""
+    """Save the projector, then the encoder, which marks the run as finished; remove the checkpoints."""
     save_projector(run.path, getattr(state.model, "projector", None), state.model.encoder.dim)
     state.model.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
     for file in (run.path / "checkpoints").glob("step-*.ckpt"):
@@ -165,7 +165,7 @@ def _finish(run: Run, job: Job, state: State) -> None:
 
 
 def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
-    """Return the state before step 0, what makes its views, where it computes, and what the settings came to."""
+    """Return the state before step 0, the batches, the device, and the resolved settings."""
     cfg = job.training
     plan = _plan(job, ready)
     stem = choose_stem(cfg.stem, ready.image_size)

@@ -21,7 +21,7 @@ from slmlp.train.optim import Schedule
 
 
 def resume(state: State, folder: Path) -> None:
-    """Load the newest whole checkpoint of the run in ``folder`` into ``state``, where there is one."""
+    """Load the newest intact checkpoint of the run in ``folder`` into ``state``, if there is one."""
     saved, warnings = on_rank0(lambda: checkpoint.load_last(folder / "checkpoints"))
     for warning in warnings:
         say(f"warning: {warning}")

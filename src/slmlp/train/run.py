@@ -69,7 +69,7 @@ class Run:
         return Encoder.load(self.epoch_file(epoch))
 
     def epoch_file(self, epoch: int) -> Path:
-        """Return where the encoder after ``epoch`` is kept."""
+        """Return the path of the encoder saved after ``epoch``."""
         return self.path / "epochs" / f"{epoch:04d}.safetensors"
 
     @property
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def hours(self) -> float:
-        """Hours of training, by the logged speeds: what the clock of a run in several sittings cannot know.
+        """Hours of training, from the logged speeds, so that interruptions do not count.
 
         Where a run stood still (stopped with Ctrl-Z, a machine asleep), steps count as long as they usually took.
         """

@@ -103,7 +103,7 @@ def kind(source: str) -> str:
 
 
 def describe(encoder: Encoder) -> str:
-    """Return one line: name, width, parameters, and each value of the preprocessing with who says so."""
+    """Return one line: name, width, parameters, and each value of the preprocessing with its origin."""
     count = sum(parameter.numel() for parameter in encoder.backbone.parameters())
     size = f", {count / 1e6:.3g} M parameters" if count else ""
     words = preparing.line(encoder.preprocess, encoder.origin.values)

@@ -76,7 +76,7 @@ def _function(source: str) -> Any:
 
 
 def _text(function: Any) -> str:
-    """Return the text of the file that holds a function, or of nothing where there is none."""
+    """Return the source of the file that defines a function, or an empty string."""
     try:
         file = inspect.getsourcefile(inspect.unwrap(function))
     except TypeError:

@@ -26,7 +26,7 @@ class Prepared:
     values: Mapping[str, str]
 
     def override(self, flags: PreprocessFlags | None) -> Prepared:
-        """Return it with the values given; ``side`` keeps its ratio to ``size`` unless it is given too."""
+        """Return a copy with the given values; ``side`` keeps its ratio to ``size`` unless it is given too."""
         given = (flags or PreprocessFlags()).given()
         if "size" in given and "side" not in given:
             ratio = self.preprocess.size / self.preprocess.side
@@ -44,14 +44,14 @@ class Prepared:
 
 
 def plain(size: int | None, who: str) -> Prepared:
-    """Return the usual preprocessing of ImageNet encoders at ``size``, which ``who`` tells, or at 224 pixels."""
+    """Return the usual ImageNet preprocessing at ``size`` (from ``who``), or at 224 pixels."""
     side = math.floor((size or SIZE) / CROP_PCT)
     values = {field.name: DEFAULT for field in dataclasses.fields(Preprocess)}
     return Prepared(Preprocess(size or SIZE, side), values | ({"size": who} if size else {}))
 
 
 def from_timm(config: Mapping[str, Any], who: str, source: str, flags: PreprocessFlags | None) -> Prepared:
-    """Return what a ``pretrained_cfg`` asks for, less what is overridden.
+    """Return the preprocessing of a ``pretrained_cfg``, with overrides applied.
 
     ``test_input_size`` and ``test_crop_pct`` belong together, and are what published accuracies were measured with:
     they are taken where they are there, ``test_crop_pct`` at any size from ``test_input_size`` up. Missing entries get

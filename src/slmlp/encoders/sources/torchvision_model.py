@@ -58,7 +58,7 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
 
 
 def _entry(entries: list[Any], choice: str) -> Any:
-    """Return torchvision's entry of the weights asked for: by its name, by its file's name, else the newest."""
+    """Return torchvision's weights entry by its name or its file's name, or else the newest."""
     for entry in entries:
         if choice in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == Path(choice).name:
             return entry
@@ -66,7 +66,7 @@ def _entry(entries: list[Any], choice: str) -> Any:
 
 
 def _prepared(entry: Any, source: str) -> Prepared:
-    """Return what the transform of an entry does, with its name."""
+    """Return the preprocessing of a weights entry, with the entry's name."""
     if entry is None:
         return plain(None, "default")
     transform = entry.transforms()

@@ -64,7 +64,7 @@ def joined(sets: Sequence[Features]) -> Features:
 def predictions(
     images: Features, predicted: npt.NDArray[np.int64], confidence: npt.NDArray[np.float64] | None = None
 ) -> Predictions:
-    """Return the rows of images whose class index was predicted (N,)."""
+    """Return prediction rows from predicted class indices (N,)."""
     names = np.array(images.classes, dtype=np.str_)
     folds = np.zeros(len(images), dtype=np.int64)
     return Predictions(images.ids, images.groups, names[images.y], names[predicted], folds, confidence)
