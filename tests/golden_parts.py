@@ -19,7 +19,7 @@ import suite_runs
 import tiny
 from conftest import CLASSES, draw
 from slmlp import api, cli, config, detection
-from slmlp.detection.contest import bootstraps
+from slmlp.detection.detectors import bootstraps
 from slmlp.detection.evaluate import average_precision
 from slmlp.experiments import suite as suites
 from slmlp.methods.base import Progress

@@ -14,7 +14,7 @@ from PIL import Image
 
 from detection_data import data_set, packed, settings
 from slmlp.detection.coco import learnable, load, same_categories
-from slmlp.detection.layout import places
+from slmlp.detection.layout import find_parts
 from slmlp.detection.main import _with_masks
 from slmlp.detection.samples import Samples, image_tensor, mask, order_plan, size_of, target
 from slmlp.runtime.errors import SlmlpError
@@ -36,16 +36,16 @@ def edited(folder, tmp_path):
         content = json.loads(file.read_text())
         how(content)
         file.write_text(json.dumps(content))
-        return load(places(str(copy), {})["train"])
+        return load(find_parts(str(copy), {})["train"])
 
     return change
 
 
 def test_a_folder_a_tar_and_named_files_are_the_same_data(folder, tmp_path):
-    by_folder = load(places(str(folder), {})["train"])
-    by_tar = load(places(str(packed(folder, tmp_path / "x.tar")), {})["train"])
+    by_folder = load(find_parts(str(folder), {})["train"])
+    by_tar = load(find_parts(str(packed(folder, tmp_path / "x.tar")), {})["train"])
     file = folder / "annotations" / "instances_train.json"
-    by_name = load(places(None, {"train": (str(file), str(folder / "images" / "train"))})["train"])
+    by_name = load(find_parts(None, {"train": (str(file), str(folder / "images" / "train"))})["train"])
     assert by_folder.hash() == by_tar.hash() == by_name.hash()
     picture = by_folder.pictures[1]
     for other in (by_tar, by_name):
@@ -58,7 +58,7 @@ def test_a_folder_a_part_is_found_too(folder, tmp_path):
     for part, name in (("train", "train"), ("val", "valid")):
         shutil.copytree(folder / "images" / part, tmp_path / name)
         shutil.copy(folder / "annotations" / f"instances_{part}.json", tmp_path / name / "_annotations.coco.json")
-    found = places(str(tmp_path), {})
+    found = find_parts(str(tmp_path), {})
     assert sorted(found) == ["train", "val"]
     assert load(found["val"]).pictures[0].name == "valid/000.png"
 
@@ -67,7 +67,7 @@ def test_a_folder_a_part_is_found_too(folder, tmp_path):
 def test_real_data_passes_the_checks(name, counts, masks):
     if "SLMLP_DATA" not in os.environ:
         pytest.skip("SLMLP_DATA names no folder of real data")
-    found = places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / f"{name}.tar"), {})
+    found = find_parts(str(Path(os.environ["SLMLP_DATA"]) / "detection" / f"{name}.tar"), {})
     parts = [load(place) for place in found.values()]
     assert tuple(len(part) for part in parts) == counts
     assert all(part.masks == masks for part in parts)
@@ -130,27 +130,27 @@ def test_missing_and_unreadable_files_are_named(folder, tmp_path):
     shutil.copytree(folder, copy)
     (copy / "images" / "train" / "003.png").write_bytes(b"no image")
     with pytest.raises(SlmlpError, match=r"1 image files do not fit .*003.png \(cannot be read"):
-        load(places(str(copy), {})["train"])
+        load(find_parts(str(copy), {})["train"])
     (copy / "annotations" / "instances_train.json").write_text("{")
     with pytest.raises(SlmlpError, match="no valid JSON"):
-        places(str(copy), {})
+        find_parts(str(copy), {})
     with pytest.raises(SlmlpError, match="expected a folder or a tar"):
-        places(str(tmp_path / "nowhere"), {})
+        find_parts(str(tmp_path / "nowhere"), {})
     with pytest.raises(SlmlpError, match="--train-json"):
-        places(str(folder / "images"), {})
+        find_parts(str(folder / "images"), {})
     with pytest.raises(SlmlpError, match="no such file"):
-        places(None, {"train": (str(tmp_path / "x.json"), None)})
+        find_parts(None, {"train": (str(tmp_path / "x.json"), None)})
 
 
 def test_other_categories_in_another_part_are_refused(folder, edited):
-    train = load(places(str(folder), {})["train"])
+    train = load(find_parts(str(folder), {})["train"])
     other = edited(_set("categories", 1, "name", "disc"))
     with pytest.raises(SlmlpError, match=r"1 differ, first id 7 \('disc' there, 'ball' in training\)"):
         same_categories(train, other)
 
 
 def test_boxes_and_masks_move_with_the_image(folder):
-    part = load(places(str(folder), {})["train"])
+    part = load(find_parts(str(folder), {})["train"])
     labels = {3: 1, 7: 2}
     for picture in part.pictures:
         for mirrored in (False, True):
@@ -172,7 +172,7 @@ def test_boxes_and_masks_move_with_the_image(folder):
 def test_a_packed_mask_is_the_polygon_it_came_from(folder):
     from faster_coco_eval.core import mask as coco_mask
 
-    part = load(places(str(folder), {})["train"])
+    part = load(find_parts(str(folder), {})["train"])
     picture = part.pictures[0]
     ring = learnable(picture)[0]["segmentation"]
     size = picture.height, picture.width
@@ -183,7 +183,7 @@ def test_a_packed_mask_is_the_polygon_it_came_from(folder):
 
 
 def test_every_image_is_seen_once_an_epoch_and_a_step_is_the_same_again(folder):
-    part = load(places(str(folder), {})["train"])
+    part = load(find_parts(str(folder), {})["train"])
     plan = order_plan(len(part.usable()), settings(batch_size=4), 9)
     seen = [part.usable()[i] for step in range(9) for i in plan.chosen(step)]
     for epoch in range(6):
@@ -213,8 +213,8 @@ def test_objects_without_masks_are_boxes_alone_or_one_line(edited, folder):
     def some(content):
         del content["annotations"][0]["segmentation"]
 
-    val = load(places(str(folder), {})["val"])
-    whole = load(places(str(folder), {})["train"])
+    val = load(find_parts(str(folder), {})["val"])
+    whole = load(find_parts(str(folder), {})["train"])
     part = edited(some)
     assert _with_masks({"train": whole, "val": val}, settings())
     assert not _with_masks({"train": part, "val": val}, settings(boxes_only=True))
@@ -223,7 +223,7 @@ def test_objects_without_masks_are_boxes_alone_or_one_line(edited, folder):
 
 
 def test_worker_processes_give_the_same_batches_from_a_tar(folder, tmp_path):
-    part = load(places(str(packed(folder, tmp_path / "x.tar")), {})["train"])
+    part = load(find_parts(str(packed(folder, tmp_path / "x.tar")), {})["train"])
     plan = order_plan(len(part.usable()), settings(batch_size=2), 3)
     here, there = (
         list(Samples(part, plan, settings(workers=n), True, slice(None)).iterate(1, n)) for n in (0, 1)

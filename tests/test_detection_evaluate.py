@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from detection_data import data_set, noisy
 from slmlp.detection.coco import load
 from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
-from slmlp.detection.layout import places
+from slmlp.detection.layout import find_parts
 from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.sentences import sentence
@@ -27,7 +27,7 @@ KINDS = ("box", "mask")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    truth = load(places(str(data_set(tmp_path_factory.mktemp("coco"))), {})["val"]).truth()
+    truth = load(find_parts(str(data_set(tmp_path_factory.mktemp("coco"))), {})["val"]).truth()
     return truth, noisy(truth, 0, masks=True)
 
 
@@ -61,7 +61,7 @@ def test_ap_is_that_of_pycocotools(made, kind):
 def test_ap_on_real_annotations_is_that_of_pycocotools(data):
     if "SLMLP_DATA" not in os.environ:
         pytest.skip("SLMLP_DATA names no folder of real data")
-    part = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / f"{data}.tar"), {})["val"])
+    part = load(find_parts(str(Path(os.environ["SLMLP_DATA"]) / "detection" / f"{data}.tar"), {})["val"])
     truth = part.truth()
     found = noisy(truth, 1, masks=part.masks)
     for kind in KINDS if part.masks else KINDS[:1]:

@@ -12,7 +12,7 @@ from slmlp import config
 from slmlp.detection import model
 from slmlp.detection.backbone import ResNetStages, TimmStages, stages
 from slmlp.detection.coco import load
-from slmlp.detection.layout import places
+from slmlp.detection.layout import find_parts
 from slmlp.detection.samples import Samples, order_plan
 from slmlp.detection.schedule import lr_at
 from slmlp.runtime.errors import SlmlpError
@@ -20,7 +20,7 @@ from slmlp.runtime.errors import SlmlpError
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
-    part = load(places(str(data_set(tmp_path_factory.mktemp("coco"))), {})["train"])
+    part = load(find_parts(str(data_set(tmp_path_factory.mktemp("coco"))), {})["train"])
     return Samples(part, order_plan(len(part.usable()), settings(batch_size=2), 3), settings(), True, slice(None))[0]
 
 

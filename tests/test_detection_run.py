@@ -19,7 +19,7 @@ from slmlp import cli
 from slmlp.detection import detect, model, predict, train
 from slmlp.detection.coco import load
 from slmlp.detection.evaluate import average_precision
-from slmlp.detection.layout import places
+from slmlp.detection.layout import find_parts
 from slmlp.detection.samples import Samples, order_plan
 from slmlp.results import records
 from slmlp.runtime import device
@@ -83,7 +83,7 @@ def test_every_row_has_its_numbers_predictions_and_detector(place, straight):
     names = {"a", "b", "random-init", "random-frozen"}
     assert {row.method for row in rows} == names
     assert {row.task for row in rows} == {"detect", "detect-train"}
-    truth = load(places(str(place / "coco"), {})["val"]).truth()
+    truth = load(find_parts(str(place / "coco"), {})["val"]).truth()
     for name in names:
         mine = {row.metric: row for row in rows if row.method == name and row.task == "detect"}
         assert {"box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50"} <= set(mine)
@@ -206,7 +206,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, encod
 def test_the_loss_falls_on_four_real_images():
     if "SLMLP_DATA" not in os.environ:
         pytest.skip("SLMLP_DATA names no folder of real data")
-    data = load(places(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
+    data = load(find_parts(str(Path(os.environ["SLMLP_DATA"]) / "detection" / "tinycoco.tar"), {})["train"])
     cfg = settings(batch_size=4, steps=24, roi_batch_size=16, warmup=4, base_lr=0.04)
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
     samples = Samples(data, order_plan(4, cfg, 24), cfg, True, slice(None))

@@ -12,7 +12,7 @@ from slmlp.runtime.errors import SlmlpError
 
 @dataclass(frozen=True)
 class Detect:
-    """Transfer encoders to detection: Mask R-CNN on each (Faster R-CNN on boxes alone), COCO's AP, one page.
+    """Train a detector on each encoder (Mask R-CNN, or Faster R-CNN on boxes), compare COCO's AP and write a page.
 
     Example: `slmlp detect sl-run sl-mlp-run COCO --schedule 1x --out my-detection`;
     on a CPU: `slmlp detect my-run tinycoco.tar --schedule short --batch-size 4 --short-side 192 --norm group
@@ -21,12 +21,12 @@ class Detect:
     """
 
     words: tuple[str, ...] = field(metadata=argument("ENCODER... DATA"))
-    """Runs' folders or encoder files, each also as NAME=ENCODER; then a folder or tar in COCO's layout (left away where
+    """Run folders or encoder files, optionally as NAME=ENCODER; then a folder or tar in COCO's layout (omitted where
     --train-json names the data)."""
     out: str
-    """Folder of results, predictions, pictures and page; results that it holds are not computed again."""
+    """Folder of results, predictions, pictures and page; results already in it are not computed again."""
     train_json: str | None = None
-    """Annotations of the training part, for data kept in another way."""
+    """Annotations of the training part, for data in another layout."""
     train_images: str | None = None
     """Folder of their images; default: the folder of the annotations."""
     val_json: str | None = None
@@ -41,7 +41,7 @@ class Detect:
     """Settings."""
 
     def run(self) -> int:
-        """Train, evaluate and print table, verdict and the page's name."""
+        """Train, evaluate and print table, verdict and the page's path."""
         given = {
             "train": (self.train_json, self.train_images),
             "val": (self.val_json, self.val_images),

@@ -9,29 +9,29 @@ from typing import Any, Literal
 from slmlp.config.checks import at_least, not_negative, positive, share
 from slmlp.runtime.errors import SlmlpError
 
-VERSION = 2  # raised when equal settings give other detectors; 2: boxes in float32 under bfloat16
-REFERENCE_BATCH = 16  # images an update, of Detectron2's schedules
+VERSION = 2  # increased when the same settings give different detectors; 2: boxes in float32 under bfloat16
+REFERENCE_BATCH = 16  # images per update in Detectron2's schedules
 EPOCHS = {"short": 12}  # 1x sees COCO's 117,266 annotated training images 12.3 times
 UPDATES = {"1x": 90_000, "2x": 180_000}  # of 16 images
-UNDECIDING = ("workers", "device", "threads", "checkpoint_minutes", "evaluate", "resamples", "pictures", "controls")
+WITHOUT_EFFECT = ("workers", "device", "threads", "checkpoint_minutes", "evaluate", "resamples", "pictures", "controls")
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How a detector is trained on an encoder, and how it is judged."""
+    """Settings of training a detector on an encoder, and of its evaluation."""
 
     schedule: Literal["1x", "2x", "short"] = "1x"
     """`1x`: 90,000 updates of 16 images, rate a tenth at 60,000 and 80,000; `2x`: twice that; `short`: 12 passes over
     the training images, which is what 1x is on COCO."""
     steps: int | None = None
-    """Updates, instead of those of the schedule; the rate falls at two thirds and eight ninths of them."""
+    """Number of updates, instead of the schedule's; the rate drops at two thirds and eight ninths of them."""
     batch_size: int = REFERENCE_BATCH
-    """Images in an update, of all processes together; rate and number of updates are scaled by it."""
+    """Images per update, of all processes together; rate and number of updates are scaled by it."""
     base_lr: float = 0.02
     """Learning rate per 16 images."""
     warmup: int | None = None
-    """Updates in which the rate rises to its peak; default: 1,000 of 16 images (1x, 2x), a tenth of all (short,
-    --steps), at most 1,000."""
+    """Updates of linear warm-up; default: 1,000 of 16 images (1x, 2x), a tenth of all (short, --steps), at most
+    1,000."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 1e-4
@@ -40,42 +40,42 @@ class Detection:
     """Largest short side in pixels: images are trained at six sizes from 0.8 of it (640 to 800) and tested at it; the
     long side is at most 1333/800 of it."""
     norm: Literal["sync", "batch", "frozen", "group"] = "sync"
-    """`sync`: BatchNorm over all processes in backbone, FPN and mask head; `batch`: each process for itself; `frozen`:
-    the backbone's as it was pretrained, none elsewhere (Detectron2's own 1x); `group`: the backbone's as it was
-    pretrained, GroupNorm elsewhere, for small batches."""
+    """`sync`: BatchNorm over all processes in backbone, FPN and mask head; `batch`: per process; `frozen`: the
+    backbone's BatchNorm fixed as pretrained, none elsewhere (Detectron2's own 1x); `group`: the backbone's BatchNorm
+    fixed as pretrained, GroupNorm elsewhere, for small batches."""
     freeze: bool = False
-    """Leave all of the backbone as it was pretrained: only FPN and heads learn."""
+    """Freeze the whole backbone: train FPN and heads only."""
     boxes_only: bool = False
     """Faster R-CNN even where the data has masks."""
     roi_batch_size: int = 512
-    """Regions of an image that the heads learn from in an update; fewer are quicker on a CPU."""
+    """Regions sampled per image for the heads' losses; fewer are quicker on a CPU."""
     detections: int = 100
-    """Most predictions kept of an image; COCO counts 100. Fewer are quicker where masks are drawn for each."""
+    """Most predictions per image; COCO counts 100. Fewer are quicker with masks."""
     seed: int = 0
-    """Seed of the new layers, of order, flips, sizes and of the regions drawn."""
+    """Seed of the new layers, the order, flips, sizes and sampled regions."""
     controls: tuple[Literal["random", "random-frozen"], ...] = ("random",)
-    """Rows beside the encoders: the same network with random weights, trained alike, or with its backbone left so."""
+    """Controls trained beside the encoders: the same network with random weights, or with those frozen."""
     evaluate: tuple[Literal["train", "val", "test"], ...] = ()
     """Parts that AP is measured on; default: `test` where it has annotations, else `val`."""
     evaluate_start: bool = False
     """Measure AP before the first update too."""
     resamples: int = 1000
-    """Draws of the images behind every interval."""
+    """Bootstrap replicates of the images behind every interval."""
     pictures: int = 6
     """Images shown on the page, truth and predictions side by side."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """`auto` takes bfloat16 autocast where the hardware computes in it."""
+    """`auto` uses bfloat16 autocast where the hardware supports it."""
     workers: int = 0
-    """Processes that read and resize images ahead of training; 0 does it in between."""
+    """Worker processes that load images; 0 loads them in the main process."""
     device: str = "auto"
     """`auto` (CUDA, then the CPU), `cpu`, `cuda`, `cuda:N`."""
     threads: int | None = None
     """CPU threads of torch; default: torch's own choice."""
     checkpoint_minutes: float = 5.0
-    """Minutes between two checkpoints."""
+    """Minutes between checkpoints."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, before anything is loaded."""
+        """Check the settings' ranges."""
         at_least(self, 1, "batch_size", "roi_batch_size", "detections")
         at_least(self, 32, "short_side")
         at_least(self, 100, "resamples")
@@ -98,12 +98,12 @@ class Detection:
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """Short sides that training draws from, rising: 640, 672, ... 800 for 800."""
+        """Short sides in pixels that training samples from: 640, 672, ... 800 for 800."""
         return tuple(round(self.short_side * share) for share in (0.8, 0.84, 0.88, 0.92, 0.96, 1.0))
 
     @property
     def long_side(self) -> int:
-        """Most pixels of the long side."""
+        """Maximum length of the long side in pixels."""
         return round(self.short_side * 1333 / 800)
 
     def total(self, images: int) -> int:
@@ -121,13 +121,13 @@ class Detection:
         return max(1, round(EPOCHS[self.schedule] * images / self.batch_size))
 
     def warmup_steps(self, total: int) -> int:
-        """Return the updates of warm-up."""
+        """Return the number of warm-up updates."""
         if self.warmup is not None:
             return min(self.warmup, total)
         whole = round(1000 * REFERENCE_BATCH / self.batch_size)
         return whole if self.steps is None and self.schedule in UPDATES else min(1000, total // 10)
 
     def deciding(self) -> dict[str, Any]:
-        """Return the settings that decide a detector's weights."""
-        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in UNDECIDING}
+        """Return the settings that affect a detector's weights."""
+        values = {k: v for k, v in dataclasses.asdict(self).items() if k not in WITHOUT_EFFECT}
         return {**values, "version": VERSION}

@@ -1,4 +1,4 @@
-"""Detection: torchvision's Mask R-CNN or Faster R-CNN with an FPN on an encoder, trained and judged on COCO data."""
+"""Train and evaluate torchvision's Mask R-CNN or Faster R-CNN with FPN, on an encoder, on COCO data."""
 
 from slmlp.detection.main import detect
 

@@ -1,4 +1,4 @@
-"""Where a COCO data set keeps the annotations and the images of its parts: a folder or a tar, in COCO's own layout."""
+"""Locate the annotations and images of each part of a COCO data set, in a folder or a tar."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from slmlp.data.sources import archive
 from slmlp.runtime.errors import SlmlpError
 
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-PROBES = 50  # images of a part by which its folder is found
+PROBES = 50  # images of a part used to find their folder
 
 
 class Store(Protocol):
-    """Files by name."""
+    """A collection of files, read by name."""
 
     source: str
 
@@ -48,7 +48,7 @@ class FolderStore:
 
 
 class TarStore:
-    """The files in a tar, read in place; opened for every read, so that workers may share it."""
+    """The files in a tar, read in place. Every read opens the tar, so workers can share the store."""
 
     def __init__(self, path: Path) -> None:
         self.source = str(path)
@@ -71,11 +71,11 @@ class TarStore:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one part is."""
+class PartFiles:
+    """The annotations and the image files of one part."""
 
     part: str
-    annotations: str  # as a person finds it
+    annotations: str  # name of the annotations file, for messages
     content: dict[str, Any]  # the annotations file, parsed
     store: Store
     folder: str  # of the images, in the store; "" is its root
@@ -95,31 +95,31 @@ def open_store(source: str) -> Store:
     )
 
 
-def places(source: str | None, given: Mapping[str, tuple[str | None, str | None]]) -> dict[str, Place]:
-    """Return the parts that a data set has; ``given`` may name (annotations, folder of images) of a part on disk."""
-    found: dict[str, Place] = {}
+def find_parts(source: str | None, given: Mapping[str, tuple[str | None, str | None]]) -> dict[str, PartFiles]:
+    """Return the parts that a data set has, by name; ``given`` maps a part to (annotations file, image folder)."""
+    parts: dict[str, PartFiles] = {}
     if source is not None:
         store = open_store(source)
         names = store.names()
         for part in PARTS:
             if given.get(part, (None, None))[0] is None:
-                place = _found(part, store, names)
-                if place is not None:
-                    found[part] = place
+                part_files = _find_part(part, store, names)
+                if part_files is not None:
+                    parts[part] = part_files
     for part, (file, folder) in given.items():
         if file is not None:
-            found[part] = _given(part, Path(file).expanduser(), folder)
+            parts[part] = _given_part(part, Path(file).expanduser(), folder)
         elif folder is not None:
             raise SlmlpError(f"--{part}-images {folder} needs --{part}-json: the annotations of those images")
-    if "train" not in found:
+    if "train" not in parts:
         raise SlmlpError(
             f"{source or 'no DATA'} has no training annotations: expected a JSON file named instances_train*.json (or "
             "one in a folder named train); name another with --train-json FILE --train-images FOLDER"
         )
-    return found
+    return parts
 
 
-def _given(part: str, annotations: Path, folder: str | None) -> Place:
+def _given_part(part: str, annotations: Path, folder: str | None) -> PartFiles:
     if not annotations.is_file():
         raise SlmlpError(f"--{part}-json {annotations}: no such file")
     root = Path(folder).expanduser() if folder else annotations.parent
@@ -128,16 +128,16 @@ def _given(part: str, annotations: Path, folder: str | None) -> Place:
     store = FolderStore(root)
     names = store.names()
     content = _parsed(annotations.read_bytes(), str(annotations))
-    return Place(part, str(annotations), content, store, _image_folder(content, names, part), frozenset(names))
+    return PartFiles(part, str(annotations), content, store, _image_folder(content, names, part), frozenset(names))
 
 
-def _found(part: str, store: Store, names: Sequence[str]) -> Place | None:
-    """Return the part of a data set in COCO's layout, or of one with a folder a part; None where it has none."""
+def _find_part(part: str, store: Store, names: Sequence[str]) -> PartFiles | None:
+    """Find a part in COCO's layout, or in a layout of one folder per part; None if the data set lacks it."""
     files = [name for name in names if name.endswith(".json") and part in _parts_of(name)]
     instances = [name for name in files if posixpath.basename(name).startswith("instances")]
     files = instances or files
-    opened = [(name, _parsed(store.read(name), f"{store.source}: {name}")) for name in files]
-    annotated = [(name, content) for name, content in opened if "annotations" in content]  # COCO's test has none
+    contents = [(name, _parsed(store.read(name), f"{store.source}: {name}")) for name in files]
+    annotated = [(name, content) for name, content in contents if "annotations" in content]  # COCO's test has none
     if not annotated:
         return None
     if len(annotated) > 1:
@@ -146,24 +146,26 @@ def _found(part: str, store: Store, names: Sequence[str]) -> Place | None:
             f"({', '.join(name for name, _ in annotated[:4])}): name one with --{part}-json FILE --{part}-images FOLDER"
         )
     name, content = annotated[0]
-    return Place(part, f"{store.source}: {name}", content, store, _image_folder(content, names, part), frozenset(names))
+    return PartFiles(
+        part, f"{store.source}: {name}", content, store, _image_folder(content, names, part), frozenset(names)
+    )
 
 
 def _parts_of(name: str) -> set[str]:
-    """Return the parts that an annotations file is of by its own name, or where that says none by its folder's."""
+    """Return the parts that an annotations file's name mentions, or, if it mentions none, its folder's name."""
     folder, base = posixpath.split(name)
     for text in (posixpath.splitext(base)[0], posixpath.basename(folder)):
         tokens = {re.sub(r"\d+$", "", token) for token in re.split(r"[^a-z0-9]+", text.lower())}
-        found = {part for part, words in PARTS.items() if tokens & set(words)}
-        if found:
-            return found
+        parts = {part for part, words in PARTS.items() if tokens & set(words)}
+        if parts:
+            return parts
     return set()
 
 
 def _image_folder(content: dict[str, Any], names: Sequence[str], part: str) -> str:
-    """Return the folder that holds most of the first images; of several alike, the one named like the part."""
+    """Return the folder that holds most of the first images; on a tie, the one named like the part."""
     rows = content.get("images")
-    wanted = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)] if rows else []
+    file_names = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)] if rows else []
     known = set(names)
     folders = {""}
     for name in names:
@@ -173,17 +175,17 @@ def _image_folder(content: dict[str, Any], names: Sequence[str], part: str) -> s
             folder = posixpath.dirname(folder)
 
     def score(folder: str) -> tuple[int, bool, int]:
-        hits = sum(posixpath.join(folder, name) in known for name in wanted)
+        hits = sum(posixpath.join(folder, name) in known for name in file_names)
         return hits, part in _parts_of(folder + "/x"), -len(folder)
 
     return max(sorted(folders), key=score)
 
 
-def _parsed(content: bytes, shown: str) -> dict[str, Any]:
+def _parsed(content: bytes, name: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
     except ValueError as error:
-        raise SlmlpError(f"{shown} is no valid JSON ({error}): download or write it again") from error
+        raise SlmlpError(f"{name} is no valid JSON ({error}): download or write it again") from error
     if not isinstance(parsed, dict):
-        raise SlmlpError(f"{shown} is no COCO file: expected an object with images, annotations and categories")
+        raise SlmlpError(f"{name} is no COCO file: expected an object with images, annotations and categories")
     return parsed

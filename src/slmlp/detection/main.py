@@ -1,4 +1,4 @@
-"""slmlp detect: every encoder in a detector of its own on the same data, then the comparison and the page."""
+"""Train a detector on each encoder with the same data, compare their AP and write the page: ``slmlp detect``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from slmlp import config
 from slmlp.detection import summary
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet, load, same_categories
-from slmlp.detection.contest import Contest, share
 from slmlp.detection.controls import controls_of
-from slmlp.detection.layout import PARTS, places
+from slmlp.detection.detectors import Detectors, batch_part
+from slmlp.detection.layout import PARTS, find_parts
 from slmlp.experiments.contenders import contenders
 from slmlp.runtime import distributed
 from slmlp.runtime.errors import SlmlpError
@@ -33,7 +33,7 @@ def detect(
     given: Given | None = None,
     cfg: config.Detection | None = None,
 ) -> Path:
-    """Train and compare detectors; see ``api.detect``. What the folder holds already is not computed again."""
+    """Train and compare detectors; see ``api.detect``. Results already in the folder are not computed again."""
     cfg = cfg or config.Detection()
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -41,64 +41,64 @@ def detect(
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     with distributed.joined():
-        share(cfg)  # refuses a batch that cannot be shared
+        batch_part(cfg)  # rejects a batch that the ranks cannot share
         with raise_on_all_ranks():
             if not encoders:
                 raise SlmlpError(
                     "slmlp detect needs an encoder (a run's folder, timm:NAME, torchvision:NAME ...), then DATA"
                 )
-            found = contenders(encoders)
-            rows = (*found, *controls_of(found, cfg.controls))
-            for row in rows:
-                if not row.untrained:
-                    stages(row.open())  # refuses what has none, before another encoder is trained for hours
+            trained = contenders(encoders)
+            everyone = (*trained, *controls_of(trained, cfg.controls))
+            for contender in everyone:
+                if not contender.untrained:
+                    stages(contender.open())  # reject unsupported encoders before hours of training
         parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
         for part in parts.values():
             say(part.describe())
         folder = Path(out)
-        contest = Contest(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
-        told = [contest.enter(row) for row in rows]
-        return on_rank0(lambda: summary.write(contest, rows, told))
+        detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
+        configs = [detectors.run(contender) for contender in everyone]
+        return on_rank0(lambda: summary.write(detectors, everyone, configs))
 
 
 def _parts(data: str | None, given: Given, cfg: config.Detection) -> dict[str, DetectionSet]:
-    """Return the parts that are needed, checked: training, and those that AP is measured on."""
-    found = places(data, given)
-    wanted: tuple[str, ...] = cfg.evaluate or (("test",) if "test" in found else ("val",))
-    for part in wanted:
-        if part not in found:
-            there = ", ".join(part for part in PARTS if part in found)
+    """Load and check the training part and the evaluated parts."""
+    available = find_parts(data, given)
+    evaluated: tuple[str, ...] = cfg.evaluate or (("test",) if "test" in available else ("val",))
+    for part in evaluated:
+        if part not in available:
+            names = ", ".join(part for part in PARTS if part in available)
             raise SlmlpError(
-                f"no annotations of the {part} part (there are: {there}): name them with --{part}-json FILE "
+                f"no annotations of the {part} part (available: {names}): name them with --{part}-json FILE "
                 f"--{part}-images FOLDER, or choose other parts with --evaluate"
             )
-    parts = {part: load(found[part]) for part in ("train", *wanted)}
-    for part in wanted:
+    parts = {part: load(available[part]) for part in ("train", *evaluated)}
+    for part in evaluated:
         same_categories(parts["train"], parts[part])
     if not parts["train"].usable():
-        raise SlmlpError(f"{parts['train'].source}: no image has anything to learn from")
+        raise SlmlpError(f"{parts['train'].source}: no image has an annotation to train on")
     return parts
 
 
 def _main(parts: Mapping[str, DetectionSet], cfg: config.Detection) -> str:
-    """Return the part of the page's comparison: the last that is not trained on, where there is one."""
-    judged: tuple[str, ...] = cfg.evaluate or tuple(part for part in parts if part != "train")
-    return next((part for part in judged if part != "train"), "train")
+    """Return the part that the page compares: the first evaluated one other than "train", if any."""
+    evaluated: tuple[str, ...] = cfg.evaluate or tuple(part for part in parts if part != "train")
+    return next((part for part in evaluated if part != "train"), "train")
 
 
 def _with_masks(parts: Mapping[str, DetectionSet], cfg: config.Detection) -> bool:
     if cfg.boxes_only:
         return False
-    lacking = {part: data.without_masks() for part, data in parts.items()}
+    without_masks = {part: data.without_masks() for part, data in parts.items()}
     total = {part: sum(len(p.annotations) for p in data.pictures) for part, data in parts.items()}
-    if not any(lacking.values()):
+    if not any(without_masks.values()):
         return True
-    if lacking["train"] >= total["train"] * 0.999:
+    if without_masks["train"] >= total["train"] * 0.999:
         return False
-    part = next(part for part, count in lacking.items() if count)
+    part = next(part for part, count in without_masks.items() if count)
     raise SlmlpError(
-        f"{parts[part].source}: {lacking[part]:,} of {total[part]:,} objects have no mask; add them, or train on boxes "
-        "with --boxes-only"
+        f"{parts[part].source}: {without_masks[part]:,} of {total[part]:,} objects have no mask; add them, or train on "
+        "boxes with --boxes-only"
     )
 
 

@@ -1,6 +1,6 @@
 """The detector: torchvision's Mask R-CNN or Faster R-CNN, built as Detectron2's R50-FPN config says.
 
-Where torchvision differs and cannot be told otherwise stands in docs/detection.md, item by item.
+docs/detection.md lists each difference that torchvision's options cannot remove.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEVELS = ["0", "1", "2", "3"]
 
 
 class Pyramid(nn.Module):
-    """C2 to C5 to P2 to P6, each of ``WIDTH`` channels."""
+    """FPN: computes P2 to P6, each of ``WIDTH`` channels, from C2 to C5."""
 
     def __init__(self, body: Stages, norm: Callable[..., nn.Module] | None) -> None:
         super().__init__()
@@ -40,19 +40,19 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(body.widths), WIDTH, LastLevelMaxPool(), norm)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the levels by name, the largest first."""
+        """Return the maps P2 to P6 by name, the largest first."""
         x = x.contiguous(memory_format=torch.channels_last)
         levels: dict[str, Tensor] = self.fpn(OrderedDict(zip(LEVELS, self.body(x), strict=True)))
         return levels
 
 
-def _as_they_are(image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
-    """Stand for torchvision's resize: images come in the size that they are looked at."""
+def _no_resize(image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
+    """Replace torchvision's resize: ``Samples`` and ``predict`` have resized the images already."""
     return image, target
 
 
 class Detector(nn.Module):
-    """Losses of images and targets while it trains; ``predict`` otherwise."""
+    """A torchvision detector: ``forward`` returns training losses, ``predict`` detections."""
 
     def __init__(self, network: FasterRCNN, with_masks: bool) -> None:
         super().__init__()
@@ -61,9 +61,9 @@ class Detector(nn.Module):
     @property
     def body(self) -> Stages:
         """The encoder's stages."""
-        found = self.network.backbone.body
-        assert isinstance(found, Stages)
-        return found
+        body = self.network.backbone.body
+        assert isinstance(body, Stages)
+        return body
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Return the losses by name, scalars."""
@@ -76,20 +76,20 @@ class Detector(nn.Module):
         batch, _ = network.transform(images)
         features = network.backbone(batch.tensors)
         proposals, _ = network.rpn(batch, features)
-        found, _ = network.roi_heads(features, proposals, batch.image_sizes)
-        found = [{k: v.float() if v.is_floating_point() else v for k, v in one.items()} for one in found]
-        made: list[dict[str, Tensor]] = network.transform.postprocess(found, batch.image_sizes, originals)
-        return made
+        outputs, _ = network.roi_heads(features, proposals, batch.image_sizes)
+        outputs = [{k: v.float() if v.is_floating_point() else v for k, v in one.items()} for one in outputs]
+        detections: list[dict[str, Tensor]] = network.transform.postprocess(outputs, batch.image_sizes, originals)
+        return detections
 
 
 def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detection, freeze: bool) -> Detector:
-    """Return a detector of ``classes`` classes on the encoder; new layers are drawn from ``cfg.seed``."""
+    """Return a detector of ``classes`` classes on the encoder; ``cfg.seed`` initialises the new layers."""
     body = stages(encoder)
-    norm = {"group": partial(nn.GroupNorm, 32), "frozen": None}.get(cfg.norm, nn.BatchNorm2d)
+    norm_layer = {"group": partial(nn.GroupNorm, 32), "frozen": None}.get(cfg.norm, nn.BatchNorm2d)
     prepare = encoder.preprocess
     with seeds.seeded(cfg.seed, "detector"):
         shared: dict[str, Any] = {
-            "backbone": Pyramid(body, norm),
+            "backbone": Pyramid(body, norm_layer),
             "rpn_post_nms_top_n_train": 1000,
             "box_roi_pool": MultiScaleRoIAlign(LEVELS, 7, sampling_ratio=0),
             "box_head": TwoMLPHead(WIDTH * 7 * 7, HIDDEN),
@@ -101,7 +101,7 @@ def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detectio
             network: FasterRCNN = MaskRCNN(
                 **shared,
                 mask_roi_pool=MultiScaleRoIAlign(LEVELS, 14, sampling_ratio=0),
-                mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1, norm_layer=norm),
+                mask_head=MaskRCNNHeads(WIDTH, [WIDTH] * 4, 1, norm_layer=norm_layer),
                 mask_predictor=MaskRCNNPredictor(WIDTH, WIDTH, classes + 1),
             )
         else:
@@ -112,31 +112,31 @@ def build(encoder: Encoder, classes: int, with_masks: bool, cfg: config.Detectio
             head.register_forward_hook(_to_float32)
     network.rpn.anchor_generator.register_forward_pre_hook(_as_float32)
     network.transform = GeneralizedRCNNTransform(cfg.short_side, cfg.long_side, list(prepare.mean), list(prepare.std))
-    network.transform.resize = _as_they_are
+    network.transform.resize = _no_resize
     detector = Detector(network, with_masks)
     body.fix(norms=cfg.norm in ("frozen", "group"), everything=freeze)
     return detector.train()
 
 
-def _to_float32(_: nn.Module, __: Any, found: Any) -> Any:
-    """Give what a head says in float32, whatever it was computed in.
+def _to_float32(_: nn.Module, __: Any, output: Any) -> Any:
+    """Cast a head's output to float32 (a forward hook).
 
-    torchvision computes boxes in the number type of the offsets that are added to them, the true ones too: in bfloat16
-    a coordinate of 190 pixels is rounded to whole pixels, one of 1,300 to eight, and a thin box has no width left.
+    torchvision computes boxes, ground truth included, in the dtype of the predicted offsets. In bfloat16 a coordinate
+    of 190 is rounded to whole pixels, one of 1,300 to multiples of eight, and a thin box loses its width.
     """
-    if isinstance(found, Tensor):
-        return found.float()
-    return type(found)(_to_float32(_, __, part) for part in found)
+    if isinstance(output, Tensor):
+        return output.float()
+    return type(output)(_to_float32(_, __, part) for part in output)
 
 
 def _as_float32(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Show the anchors' maker float32 maps of the same shapes: it takes sizes from them, and the number type."""
+    """Give the anchor generator float32 maps of the same shapes: it reads only their sizes and dtype (a pre-hook)."""
     images, maps = given
-    return images, [one.new_zeros((), dtype=torch.float32).expand(one.shape) for one in maps]
+    return images, [m.new_zeros((), dtype=torch.float32).expand(m.shape) for m in maps]
 
 
 def _initialise(network: FasterRCNN) -> None:
-    """Draw the heads as Detectron2 does: its fully connected layers, and the last layer of each head."""
+    """Initialise the fully connected layers and the last layer of each head as Detectron2 does."""
     heads = network.roi_heads
     for layer in (heads.box_head.fc6, heads.box_head.fc7):
         nn.init.kaiming_uniform_(layer.weight, a=1)
@@ -153,26 +153,26 @@ def _initialise(network: FasterRCNN) -> None:
 def parameter_groups(detector: nn.Module, cfg: config.Detection) -> list[dict[str, Any]]:
     """Return weights and biases with weight decay, and normalisation parameters without."""
     norms = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
-    free = {id(p) for m in detector.modules() if isinstance(m, norms) for p in m.parameters(recurse=False)}
-    moving = [p for p in detector.parameters() if p.requires_grad]
+    no_decay = {id(p) for m in detector.modules() if isinstance(m, norms) for p in m.parameters(recurse=False)}
+    trainable = [p for p in detector.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in moving if id(p) not in free], "weight_decay": cfg.weight_decay},
-        {"params": [p for p in moving if id(p) in free], "weight_decay": 0.0},
+        {"params": [p for p in trainable if id(p) not in no_decay], "weight_decay": cfg.weight_decay},
+        {"params": [p for p in trainable if id(p) in no_decay], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
 @torch.no_grad()
 def calibrate(detector: Detector, batches: Iterable[list[Tensor]]) -> None:
-    """Give the BatchNorms of random stages the statistics of images, which they need where they stay as they are.
+    """Set the BatchNorm statistics of a random backbone, needed where they are not trained, from images.
 
-    ``batches`` are of images (3, H, W) in [0, 1]. Means are over the batches, each weighing alike.
+    ``batches`` are lists of images (3, H, W) in [0, 1]. Statistics are unweighted means over the batches.
     """
     norms = [m for m in detector.body.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over what it sees
+        norm.momentum = None  # cumulative mean
         norm.train()
     for images in batches:
         batch, _ = detector.network.transform(list(images))

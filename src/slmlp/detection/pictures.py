@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth: one PNG per image, with a panel for the truth and one per encoder."""
+"""Draw predictions beside the truth: one PNG per image, with a panel for the truth and one per encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 from slmlp.data import decode
 from slmlp.detection.coco import DetectionSet, Picture
-from slmlp.detection.predict import Found
+from slmlp.detection.predict import Predictions
 from slmlp.detection.samples import mask
 from slmlp.runtime import files
 
@@ -27,29 +27,29 @@ GAP = 6
 MASK_ALPHA = 0.4
 
 
-def draw(folder: Path, data: DetectionSet, found: Mapping[str, Found], count: int) -> list[dict[str, str]]:
-    """Write up to ``count`` pictures; return each one's file name and words that say what it shows.
+def draw(folder: Path, data: DetectionSet, predictions: Mapping[str, Predictions], count: int) -> list[dict[str, str]]:
+    """Write up to ``count`` pictures of evenly spaced images; return each one's file name and caption.
 
-    Images are taken at even distances through the part. Of each row's predictions as many are drawn as the image has
-    objects, the surest first: a short training gives low scores, so a fixed threshold would show nothing.
+    For each encoder, the predictions of highest score are drawn, as many as the image has objects: after a short
+    training scores are low, and a fixed threshold would draw nothing.
     """
     number = min(count, len(data))
-    chosen = sorted({round(i * (len(data) - 1) / max(1, number - 1)) for i in range(number)})
+    indices = sorted({round(i * (len(data) - 1) / max(1, number - 1)) for i in range(number)})
     written = []
-    for index in chosen:
+    for index in indices:
         picture = data.pictures[index]
         objects = sum(not a["iscrowd"] for a in picture.annotations)
         panels = [("truth", [dict(a) for a in picture.annotations if not a["iscrowd"]])]
-        for name, rows in found.items():
-            mine = sorted((row for row in rows if row["image_id"] == picture.id), key=lambda row: -row["score"])
-            panels.append((name, mine[:objects]))
+        for name, rows in predictions.items():
+            by_score = sorted((row for row in rows if row["image_id"] == picture.id), key=lambda row: -row["score"])
+            panels.append((name, by_score[:objects]))
         name = f"{Path(picture.name).stem}.png"
         folder.mkdir(parents=True, exist_ok=True)
         with files.atomic(folder / name) as temporary:
             _sheet(data, picture, panels).save(temporary, format="PNG")
-        shown = ", ".join(f"{len(rows)} of {row_name}" for row_name, rows in panels[1:])
+        counts = ", ".join(f"{len(rows)} of {row_name}" for row_name, rows in panels[1:])
         written.append(
-            {"file": name, "words": f"{Path(picture.name).name}: {objects} objects; predictions shown: {shown}"}
+            {"file": name, "words": f"{Path(picture.name).name}: {objects} objects; predictions shown: {counts}"}
         )
     return written
 
@@ -91,6 +91,6 @@ def _panel(
 
 
 def _colour(index: int, count: int) -> tuple[int, int, int]:
-    """Return a colour of its own for each class, dark enough for white letters."""
+    """Return class ``index``'s colour of ``count`` distinct ones, dark enough for white letters."""
     red, green, blue = colorsys.hsv_to_rgb(index / max(count, 1), 0.85, 0.72)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,8 +1,8 @@
 """Training samples of a detector: resized and mirrored images with their boxes, labels and masks.
 
-Images are resized as Pillow images with the bilinear filter, which smooths when it shrinks, as in Detectron2; the
-resizing inside torchvision's detectors does not smooth. Boxes are scaled in float64, and polygons are scaled before
-they are filled: a filled mask that is resized loses its edges at small sides.
+As in Detectron2, Pillow's bilinear filter resizes the images: it antialiases when it shrinks, the resize inside
+torchvision's detectors does not. Boxes are scaled in float64. Polygons are scaled before they are filled, because
+resizing a filled mask loses its edges at small sizes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Batch = tuple[list[Tensor], list[Target]]
 
 
 def size_of(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Return height and width with the short side as asked, smaller where the long side would be too long.
+    """Return height and width for this short side, reduced where the long side would exceed ``long_side``.
 
     >>> size_of(480, 640, 800, 1333), size_of(200, 1000, 800, 1333)
     ((800, 1067), (267, 1333))
@@ -48,24 +48,24 @@ def image_tensor(data: DetectionSet, picture: Picture, size: tuple[int, int], mi
     except (OSError, ValueError) as error:
         raise SlmlpError(f"{data.source}: image {picture.name} cannot be read: {error}") from error
     if pixels.shape[:2] != (picture.height, picture.width):
-        raise SlmlpError(f"{data.source}: image {picture.name} changed while it was used")
+        raise SlmlpError(f"{data.source}: image {picture.name} changed since its annotations were checked")
     image = F.resize(Image.fromarray(pixels), list(size), F.InterpolationMode.BILINEAR)
     tensor: Tensor = F.pil_to_tensor(F.horizontal_flip(image) if mirrored else image)
     return tensor.float() / 255
 
 
 def resized_image(data: DetectionSet, picture: Picture, cfg: config.Detection) -> Tensor:
-    """Return an image as a detector is tested on it: float32 (3, H, W) of the test's short side, not mirrored."""
+    """Return an image at test size: float32 (3, H, W) in [0, 1], not mirrored."""
     return image_tensor(data, picture, size_of(picture.height, picture.width, cfg.short_side, cfg.long_side))
 
 
 def target(picture: Picture, labels: dict[int, int], size: tuple[int, int], mirrored: bool, with_masks: bool) -> Target:
-    """Return the training target of an image at ``size`` (height, width); ``labels`` is category id -> class from 1."""
+    """Return an image's training target at ``size`` (height, width); ``labels`` maps category id to class from 1."""
     annotations = learnable(picture)
     rows = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float64).reshape(-1, 4)
     boxes = BoundingBoxes(rows, format="XYWH", canvas_size=(picture.height, picture.width))
     corners = F.clamp_bounding_boxes(F.convert_bounding_box_format(boxes, new_format=BoundingBoxFormat.XYXY))
-    # not F.resize, which scales by float32 factors
+    # F.resize would scale by float32 factors
     scale = torch.tensor([size[1] / picture.width, size[0] / picture.height] * 2, dtype=torch.float64)
     scaled = corners * scale
     scaled[:, 2:] = torch.maximum(scaled[:, 2:], scaled[:, :2] + MIN_EXTENT)
@@ -83,7 +83,7 @@ def target(picture: Picture, labels: dict[int, int], size: tuple[int, int], mirr
 
 
 def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Return polygons or a run-length mask as uint8 (H, W) of ``size``: polygons are scaled before they are filled."""
+    """Return polygons or a run-length mask as uint8 (H, W) of ``size``."""
     from faster_coco_eval.core import mask as coco_mask
 
     if isinstance(segmentation, dict):
@@ -98,16 +98,16 @@ def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDAr
 
 
 def order_plan(images: int, cfg: config.Detection, total: int) -> Plan:
-    """Return the order of ``total`` updates over ``images`` usable images: whole permutations, one after the other.
+    """Return the order of ``total`` updates over ``images`` usable images, in consecutive whole permutations.
 
     Raises:
-        SlmlpError: a batch larger than the images.
+        SlmlpError: the batch is larger than the number of images.
     """
     return Plan(images, cfg.batch_size, total, cfg.seed, use="detect-order", drop_last=False)
 
 
 class Samples(StepDataset[Batch]):
-    """Images and targets of an update, of this process's part of the batch: a function of seed and step alone."""
+    """Images and targets of this rank's part of each batch; they depend on seed and step alone."""
 
     prefetch = 2
 

@@ -1,4 +1,4 @@
-"""Training of a detector: its losses as an objective of the training loop, and its schedule."""
+"""Train a detector with the training loop: its objective, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from slmlp.train.optim import Schedule
 
 
 class DetectionLoss(Objective):
-    """The sum of a detector's losses. Each process weighs its own regions, as in Detectron2."""
+    """The sum of a detector's losses. Each rank averages over its own regions, as in Detectron2."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         self.detector = detector
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Return the sum as "loss", and each loss under torchvision's name."""
+        """Return the sum as ``loss``, and each loss under torchvision's name."""
         losses: dict[str, Any] = self.detector(images, targets)
         return {"loss": torch.stack([value.float() for value in losses.values()]).sum(), **losses}
 
@@ -47,10 +47,10 @@ def schedule(cfg: config.Detection, total: int) -> Schedule:
 
 
 def fit(folder: Path, name: str, detector: Detector, samples: Samples, cfg: config.Detection, compute: Compute) -> None:
-    """Train the detector, from the newest checkpoint in ``folder`` on; write log and checkpoints there.
+    """Train the detector, resuming from the newest checkpoint in ``folder``; write log and checkpoints there.
 
     Raises:
-        KeyboardInterrupt: training was interrupted; its state is saved.
+        KeyboardInterrupt: training was interrupted, after its state was saved.
         SlmlpError: the loss is not finite.
     """
     state, total = start(detector, cfg), samples.plan.total

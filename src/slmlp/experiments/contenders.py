@@ -26,7 +26,7 @@ NAMED = re.compile(r"([\w. +-]+)=(.+)")  # NAME=ENCODER
 
 @dataclass(frozen=True)
 class Contender:
-    """One encoder of a suite or of a detection contest."""
+    """One encoder of a suite or of a detection comparison."""
 
     name: str  # its method in tables; encoders of one name are its seeds
     run: str  # its name in the results file, and in those of its predictions

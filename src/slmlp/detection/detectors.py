@@ -1,10 +1,10 @@
-"""One contender after the other: its detector trained where that is not done, and its numbers added to the results."""
+"""Train and evaluate one detector per contender, and add its AP to the results."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file
+from torch import Tensor
 
 from slmlp import config
 from slmlp.detection import model, predict, train
@@ -33,55 +34,59 @@ from slmlp.runtime.ranks import on_rank0
 from slmlp.train.run import commit, versions
 from slmlp.train.sync_batchnorm import synchronise
 
-CALIBRATED = 64  # training images that give a random backbone its BatchNorm statistics, in batches of 8
+CALIBRATION_IMAGES = 64  # training images for the BatchNorm statistics of a random backbone, in batches of 8
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What all contenders share."""
+class Detectors:
+    """The data, settings and output folder shared by all contenders' detectors."""
 
     name: str  # of the data
-    parts: Mapping[str, DetectionSet]  # the training part, and those that AP is measured on
-    main: str  # the part of the task "detect"; others are "detect-train" ...
+    parts: Mapping[str, DetectionSet]  # the training part and the evaluated parts
+    main: str  # the part reported as task "detect"; others are "detect-train" ...
     cfg: config.Detection
     folder: Path
     with_masks: bool
 
     @property
-    def judged(self) -> list[str]:
+    def evaluated_parts(self) -> list[str]:
         """Parts that AP is measured on, the main one first."""
         return [self.main, *(part for part in self.cfg.evaluate if part != self.main)]
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What is judged."""
+        """The kinds of prediction evaluated."""
         return ("box", "mask") if self.with_masks else ("box",)
 
     def task(self, part: str) -> str:
-        """Return the task's name in the results file."""
+        """Return the name of a part's task in the results file."""
         return "detect" if part == self.main else f"detect-{part}"
 
-    def place(self, contender: Contender) -> Path:
-        """Return the folder of an contender's detector."""
+    def detector_folder(self, contender: Contender) -> Path:
+        """Return the folder of a contender's detector."""
         return self.folder / "detectors" / slug(contender.run)
 
-    def enter(self, contender: Contender) -> dict[str, Any]:
-        """Train and judge one contender, as far as that is not done; return what is to be told of it."""
+    def run(self, contender: Contender) -> dict[str, Any]:
+        """Train and evaluate a contender's detector, skipping finished steps; return its config.json."""
         encoder = contender.open()
-        cfg, data, place = self.cfg, self.parts["train"], self.place(contender)
+        cfg, data, folder = self.cfg, self.parts["train"], self.detector_folder(contender)
         identity = {
             "encoder": encoder.hash(),
             "data": data.hash(),
             "settings": files.hash_json([cfg.deciding(), contender.freeze, self.with_masks]),
         }
-        about = on_rank0(lambda: self._open(place, contender, encoder, identity))
-        wanted: list[tuple[str, int | None]] = [(part, None) for part in self.judged]
+        detector_config = on_rank0(lambda: self._read_or_write_config(folder, contender, encoder, identity))
+        evaluations: list[tuple[str, int | None]] = [(part, None) for part in self.evaluated_parts]
         if cfg.evaluate_start:
-            wanted += [(part, 0) for part in self.judged]
-        left = [(part, epoch) for part, epoch in wanted if not self._known(contender, encoder, identity, part, epoch)]
-        if not left:
-            say(f"{contender.run} is done already")
-            return about
+            evaluations += [(part, 0) for part in self.evaluated_parts]
+        pending = [
+            (part, epoch)
+            for part, epoch in evaluations
+            if not self._has_results(contender, encoder, identity, part, epoch)
+        ]
+        if not pending:
+            say(f"{contender.run} is already complete")
+            return detector_config
         compute = device.choose(encoder, cfg.device, cfg.precision)
         detector = model.build(encoder, len(data.categories), self.with_masks, cfg, cfg.freeze or contender.freeze)
         device.place(detector, compute)
@@ -89,31 +94,38 @@ class Contest:
         if cfg.norm == "sync":
             synchronise(detector, compute.device)
         if contender.untrained and (cfg.freeze or contender.freeze or cfg.norm in ("frozen", "group")):
-            model.calibrate(detector, self._some(compute))
-        for part, _ in [one for one in left if one[1] == 0]:
-            self._judge(detector, compute, contender.subject(encoder, 0), identity, part)
-        if any(epoch is None for _, epoch in left):
-            self._fit(detector, compute, contender, about)
-        for part, _ in [one for one in left if one[1] is None]:
-            self._judge(detector, compute, contender.subject(encoder), identity, part)
-        return about
+            model.calibrate(detector, self._calibration_batches(compute))
+        for part in [part for part, epoch in pending if epoch == 0]:
+            self._evaluate(detector, compute, contender.subject(encoder, 0), identity, part)
+        if any(epoch is None for _, epoch in pending):
+            self._train_or_load(detector, compute, contender, detector_config)
+        for part in [part for part, epoch in pending if epoch is None]:
+            self._evaluate(detector, compute, contender.subject(encoder), identity, part)
+        return detector_config
 
-    def _open(self, place: Path, contender: Contender, encoder: Encoder, identity: dict[str, str]) -> dict[str, Any]:
-        file = place / "config.json"
+    def _read_or_write_config(
+        self, folder: Path, contender: Contender, encoder: Encoder, identity: dict[str, str]
+    ) -> dict[str, Any]:
+        """Return the detector's config.json, written now unless the folder has it.
+
+        Raises:
+            SlmlpError: the folder has a detector of another encoder, data or settings, or the batch is too large.
+        """
+        file = folder / "config.json"
         if file.exists():
-            about: dict[str, Any] = files.read_json(file)
-            differing = [key for key, value in identity.items() if about["identity"].get(key) != value]
+            detector_config: dict[str, Any] = files.read_json(file)
+            differing = [key for key, value in identity.items() if detector_config["identity"].get(key) != value]
             if differing:
                 raise SlmlpError(
-                    f"{place} holds another detector (it differs in {', '.join(differing)}); choose another --out, or "
+                    f"{folder} holds another detector (it differs in {', '.join(differing)}); choose another --out, or "
                     "remove it"
                 )
-            return about
+            return detector_config
         data, cfg = self.parts["train"], self.cfg
         total = cfg.total(len(data.usable()))
-        order_plan(len(data.usable()), cfg, total)  # rejects a batch that is too large: nothing is written
+        order_plan(len(data.usable()), cfg, total)  # rejects a batch that is too large before anything is written
         widths = stages(encoder).widths
-        about = {
+        detector_config = {
             "schema": 1, "identity": identity, "run": contender.run, "name": contender.name, "seed": contender.seed,
             "role": contender.role, "source": contender.source, "encoder": encoder.spec.name,
             "random": contender.untrained,
@@ -127,41 +139,41 @@ class Contest:
             "versions": versions(), "commit": commit(), "machine": device.describe(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
-        files.write_json(file, about)
-        return about
+        files.write_json(file, detector_config)
+        return detector_config
 
-    def _some(self, compute: device.Compute) -> Any:
-        """Yield images of the training part, as they are tested on, in batches of 8."""
+    def _calibration_batches(self, compute: device.Compute) -> Iterator[list[Tensor]]:
+        """Yield training images at test size, not mirrored, in batches of 8."""
         data = self.parts["train"]
-        usable = data.usable()[:CALIBRATED]
+        usable = data.usable()[:CALIBRATION_IMAGES]
         for first in range(0, len(usable), 8):
             pictures = [data.pictures[i] for i in usable[first : first + 8]]
             yield [resized_image(data, picture, self.cfg).to(compute.device) for picture in pictures]
 
-    def _fit(
-        self, detector: model.Detector, compute: device.Compute, contender: Contender, about: dict[str, Any]
+    def _train_or_load(
+        self, detector: model.Detector, compute: device.Compute, contender: Contender, detector_config: dict[str, Any]
     ) -> None:
-        """Train the detector, or load what a finished training left."""
-        place = self.place(contender)
-        weights = place / "detector.safetensors"
+        """Train the detector, or load its weights if training has finished."""
+        folder = self.detector_folder(contender)
+        weights = folder / "detector.safetensors"
         saved = on_rank0(lambda: load_file(weights) if weights.exists() else None)
         if saved is not None:
             detector.load_state_dict(saved, strict=True)
             return
         cfg, data = self.cfg, self.parts["train"]
-        plan = order_plan(len(data.usable()), cfg, about["resolved"]["steps"])
-        samples = Samples(data, plan, cfg, self.with_masks, share(cfg))
+        plan = order_plan(len(data.usable()), cfg, detector_config["resolved"]["steps"])
+        samples = Samples(data, plan, cfg, self.with_masks, batch_part(cfg))
         say(
-            f"{contender.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {about['encoder']}, "
+            f"{contender.run}: {'Mask' if self.with_masks else 'Faster'} R-CNN, {detector_config['encoder']}, "
             f"{plan.images:,} images, {plan.total:,} steps, peak learning rate {cfg.peak_lr:.4g}, "
             f"{compute.precision} on {compute.device}"
         )
-        train.fit(place, contender.run, detector, samples, cfg, compute)
-        on_rank0(lambda: _save(detector, place, contender))
-        if processes.is_distributed():  # statistics that were not shared are a process's own until now
+        train.fit(folder, contender.run, detector, samples, cfg, compute)
+        on_rank0(lambda: _save(detector, folder, contender))
+        if processes.is_distributed():  # BatchNorm statistics differ between ranks unless norm is "sync"
             detector.load_state_dict(on_rank0(lambda: {k: v.cpu() for k, v in detector.state_dict().items()}))
 
-    def _known(
+    def _has_results(
         self, contender: Contender, encoder: Encoder, identity: dict[str, str], part: str, epoch: int | None
     ) -> bool:
         subject, hashes = contender.subject(encoder, epoch), self._hashes(identity, part)
@@ -174,22 +186,24 @@ class Contest:
     def _settings_hash(self, part: str) -> str:
         return files.hash_json([self.task(part), self.cfg.deciding(), self.cfg.resamples])[:16]
 
-    def _judge(
+    def _evaluate(
         self, detector: model.Detector, compute: device.Compute, subject: Subject, identity: dict[str, str], part: str
     ) -> None:
-        """Predict on a part together, then let the first process keep predictions and numbers."""
+        """Predict on a part on all ranks; rank 0 writes predictions and results."""
         data = self.parts[part]
-        found = predict.predict(detector, data, self.cfg, compute, subject.run)
-        on_rank0(lambda: self._keep(found, subject, identity, part))
+        predictions = predict.predict(detector, data, self.cfg, compute, subject.run)
+        on_rank0(lambda: self._write_results(predictions, subject, identity, part))
 
-    def _keep(self, found: predict.Found, subject: Subject, identity: dict[str, str], part: str) -> None:
+    def _write_results(
+        self, predictions: predict.Predictions, subject: Subject, identity: dict[str, str], part: str
+    ) -> None:
         data = self.parts[part]
         file = subject.file(self.task(part), self.name).removesuffix(".csv") + ".json.gz"
-        predict.write(self.folder / file, found)
+        predict.write(self.folder / file, predictions)
         truth, rows = data.truth(), []
         for kind in self.kinds:
-            values = average_precision(truth, found, kind)
-            intervals = bootstraps(truth, found, kind, self.cfg.resamples)
+            values = average_precision(truth, predictions, kind)
+            intervals = bootstraps(truth, predictions, kind, self.cfg.resamples)
             for metric, value in values.items():
                 bootstrap = intervals.get(metric)
                 rows.append(
@@ -201,19 +215,21 @@ class Contest:
                         hashes=self._hashes(identity, part), predictions=file,
                         extra={
                             "settings": self._settings_hash(part), "part": part, "detect_seed": self.cfg.seed,
-                            "predictions": len(found),
+                            "predictions": len(predictions),
                         },
                     )
                 )  # fmt: skip
         if not rows:
-            raise SlmlpError(f"{data.source}: no object to be found in any image, so AP is not defined on it")
+            raise SlmlpError(f"{data.source}: no image has an annotated object, so AP is undefined")
         records.append(ResultsStore(self.folder).file, *rows)
         say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
 
 
-def bootstraps(truth: dict[str, Any], found: predict.Found, kind: Any, replicates: int) -> dict[str, Bootstrap]:
+def bootstraps(
+    truth: dict[str, Any], predictions: predict.Predictions, kind: Kind, replicates: int
+) -> dict[str, Bootstrap]:
     """Return AP and AP50 of a kind with their values on bootstrap replicates of the images."""
-    matches, images = match(truth, found, kind), len(truth["images"])
+    matches, images = match(truth, predictions, kind), len(truth["images"])
     weights = np.concatenate([np.ones((1, images)), bootstrap_weights(images, replicates)])
     return {
         f"{kind}_{name}": Bootstrap(float(values[0]), values[1:], images, images)
@@ -221,8 +237,12 @@ def bootstraps(truth: dict[str, Any], found: predict.Found, kind: Any, replicate
     }
 
 
-def share(cfg: config.Detection) -> slice:
-    """Return the part of every batch that is this process's."""
+def batch_part(cfg: config.Detection) -> slice:
+    """Return this rank's part of every batch.
+
+    Raises:
+        SlmlpError: the batch cannot be divided evenly between the ranks.
+    """
     return distributed.batch_part(cfg.batch_size) if processes.is_distributed() else slice(None)
 
 
@@ -231,9 +251,9 @@ def _interval(bootstrap: Bootstrap) -> tuple[float, float] | None:
     return mean.share_interval if mean.variance < float("inf") else None
 
 
-def _save(detector: model.Detector, place: Path, contender: Contender) -> None:
+def _save(detector: model.Detector, folder: Path, contender: Contender) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    about = json.dumps({"format": "slmlp-detector-1", "run": contender.run})
-    files.write_tensors(place / "detector.safetensors", state, {"slmlp": about})
-    for file in (place / "checkpoints").glob("step-*.ckpt"):
+    metadata = json.dumps({"format": "slmlp-detector-1", "run": contender.run})
+    files.write_tensors(folder / "detector.safetensors", state, {"slmlp": metadata})
+    for file in (folder / "checkpoints").glob("step-*.ckpt"):
         file.unlink()
