@@ -123,9 +123,8 @@ def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, mo
     def never(*_: object) -> None:
         raise AssertionError("there was nothing left to do")
 
-    monkeypatch.setattr(pool, "_start", never)  # no process
-    monkeypatch.setattr(worker, "perform", never)  # no run in this one
-    monkeypatch.setattr(pool, "perform", never)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", never)
+    monkeypatch.setattr(worker, "perform", never)  # no run in this process
     monkeypatch.setattr(summary, "embed", never)  # no t-SNE
     assert here("study", shapes, FLAGS, "--out", again) == 0
     for name in ("results.jsonl", "verdict.json", "tsne.json", "thumbnails.webp"):

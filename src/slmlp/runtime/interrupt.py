@@ -23,10 +23,11 @@ class Interrupt:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupt:
-        """Take the signals over (only the main thread of a process may)."""
+        """Take the signals over, unless they are ignored (only the main thread of a process may)."""
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

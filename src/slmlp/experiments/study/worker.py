@@ -1,72 +1,80 @@
-"""Runs of a study in a process of its own: tasks as lines of JSON on stdin, answers on stdout.
-
-Small encoders leave most of a machine idle when one run is spread over all cores, so a study trains several runs side
-by side, each on its share of the threads. A run's result does not depend on what runs beside it.
-"""
+"""Runs of a study: what one task does, in this process or in a process of the pool."""
 
 from __future__ import annotations
 
 import functools
-import json
-import sys
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
 from slmlp import config
+from slmlp.experiments.study import grid
+from slmlp.experiments.study.context import Context, open_study
+from slmlp.experiments.study.specs import parse
 from slmlp.experiments.study.task import Task
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime import processes
 
-if TYPE_CHECKING:
-    from slmlp.experiments.study.context import Context
+BUSY = threading.Lock()  # held while this process of the pool performs a task
 
 
-def perform(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
+def perform(context: Context, task: Task) -> None:
     """Train and evaluate one run; its numbers are in the study's results file afterwards."""
-    from slmlp.experiments.study import grid
-    from slmlp.experiments.study.specs import parse
-
-    opened = _open(source, folder, cfg)
     if task.kind == "grid":
-        grid.train_and_score(opened, parse(task.spec), task.rate)
+        grid.train_and_score(context, parse(task.spec), task.rate)
     else:
-        opened.finish(parse(task.spec), task.rate, task.seed)
+        context.finish(parse(task.spec), task.rate, task.seed)
 
 
-def done(context: Context, task: Task) -> bool:
-    """Whether the run of a task is trained and all its numbers are there: ``perform`` would do nothing."""
-    from slmlp.experiments.study import grid
-    from slmlp.experiments.study.specs import parse
-
+def is_done(context: Context, task: Task) -> bool:
+    """Whether ``perform`` would do nothing: the run is trained and all its numbers are there."""
     if task.kind == "grid":
         return grid.done(context, parse(task.spec), task.rate)
     return context.done(parse(task.spec), task.rate, task.seed)
 
 
-@functools.lru_cache(maxsize=1)
-def _open(source: str, folder: Path, cfg: config.Study) -> Context:
-    """Return the study, loaded once for all the tasks of this process."""
-    import torch
+def start(stop: Connection) -> None:
+    """Prepare a process of the pool: it saves its run and ends when the other end of ``stop`` closes.
 
-    from slmlp.experiments.study.context import open_study
+    Ctrl-C in a terminal reaches the whole group of processes; here it is ignored, since the study's own process asks
+    for the stop, and a second signal would end a run before it is saved.
+    """
+    for name in os.environ.keys() - processes.alone_environment().keys():
+        del os.environ[name]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_watch, args=(stop,), daemon=True).start()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _watch(stop: Connection) -> None:
+    parent = os.getppid()
+    stop.poll(None)
+    if BUSY.locked():
+        os.kill(os.getpid(), signal.SIGTERM)
+    while os.getppid() == parent:  # which ends this process when all have saved their runs
+        time.sleep(0.5)
+    with BUSY:
+        os._exit(130)  # nobody is left to do so
+
+
+def run(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
+    """Perform a task in a process of the pool."""
+    with BUSY:
+        perform(_opened(source, folder, cfg), task)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(source: str, folder: Path, cfg: config.Study) -> Context:
+    """Open the study once for all tasks of this process."""
+    import torch
 
     if cfg.training.threads:
         torch.set_num_threads(cfg.training.threads)
     return open_study(source, folder, cfg, quiet=True)
-
-
-def main() -> int:
-    """Do the tasks on stdin, a line of JSON each, and answer each with a line of JSON on stdout."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not be taken for an answer
-    try:
-        for line in sys.stdin:
-            asked: dict[str, Any] = json.loads(line)
-            error = None
-            try:
-                cfg = config.from_dict(config.Study, asked["study"])
-                perform(asked["source"], Path(asked["folder"]), cfg, Task(**asked["task"]))
-            except SlmlpError as problem:
-                error = str(problem)
-            print(json.dumps({"error": error}), file=answers, flush=True)
-    except KeyboardInterrupt:
-        return 130
-    return 0
