@@ -67,8 +67,8 @@ class Option:
         if self.default is MISSING:
             text += " (required)"
         elif self.default not in (None, ()) and not self.positional:
-            shown = " ".join(map(str, self.default)) if isinstance(self.default, tuple) else self.default
-            text += f" (default: {shown})"
+            default = " ".join(map(str, self.default)) if isinstance(self.default, tuple) else self.default
+            text += f" (default: {default})"
         text = text.replace("%", "%%")
         if self.positional:
             group.add_argument(self.path, metavar=self.flag, help=text)

@@ -58,35 +58,35 @@ def contenders(words: Sequence[str]) -> tuple[Contender, ...]:
 
     Raises SlmlpError for two encoders of one name and seed, and for two whose predictions would bear one file name.
     """
-    found = [_contender_of_word(word) for word in words]
+    opened = [_contender_of_word(word) for word in words]
     seen: dict[tuple[str, int], Contender] = {}
     files: dict[str, Contender] = {}
-    for one in found:
-        same = seen.setdefault((one.name, one.seed), one)
-        what = f"are both {one.name} with seed {one.seed}"
-        if same is one:
-            same, what = files.setdefault(slug(one.run), one), f"are both called {one.run}"
-        if same is not one:
+    for contender in opened:
+        earlier = seen.setdefault((contender.name, contender.seed), contender)
+        what = f"are both {contender.name} with seed {contender.seed}"
+        if earlier is contender:
+            earlier, what = files.setdefault(slug(contender.run), contender), f"are both called {contender.run}"
+        if earlier is not contender:
             raise SlmlpError(
-                f"{same.source} and {one.source} {what}: give them names of their own, as first={same.source} "
-                f"second={one.source}"
+                f"{earlier.source} and {contender.source} {what}: give them names of their own, as "
+                f"first={earlier.source} second={contender.source}"
             )
-    return tuple(found)
+    return tuple(opened)
 
 
 def _contender_of_word(word: str) -> Contender:
     match = NAMED.fullmatch(word)
     name, source = (match[1], match[2]) if match and not Path(word).exists() else (None, word)
     if kind(source) != "run":
-        shown = name or _without_folders(source)
-        return Contender(shown, shown, source)
+        title = name or _without_folders(source)
+        return Contender(title, title, source)
     path = Path(source)
     if not (path / "config.json").exists():  # an encoder file
         return Contender(name or path.stem, name or path.stem, source)
     job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
-    shown = name or _contender(path.resolve()) or job.method
-    run = f"{shown}-seed{job.seed}" if name else path.resolve().name
-    return Contender(shown, run, source, job.seed, "final", job.labels, job.training.base_lr)
+    title = name or _contender(path.resolve()) or job.method
+    run = f"{title}-seed{job.seed}" if name else path.resolve().name
+    return Contender(title, run, source, job.seed, "final", job.labels, job.training.base_lr)
 
 
 def _contender(run: Path) -> str | None:

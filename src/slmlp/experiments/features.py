@@ -28,12 +28,12 @@ from slmlp.train.run import Run
 def split(data_source: str, out: Path, rule: config.Split, options: config.DataOptions) -> ConceptSplit:
     """Make and save a split; see ``api.split``."""
     images = data.load(data_source, options, seed=rule.seed)
-    made = concepts.make(images, rule)
+    class_split = concepts.make(images, rule)
     with tempfile.TemporaryDirectory() as folder:
         image_cache = ImageCache(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
-        made = leaks.check(made, image_cache, concepts.apply(made, image_cache.images))
-    made.save(out)
-    return made
+        class_split = leaks.check(class_split, image_cache, concepts.apply(class_split, image_cache.images))
+    class_split.save(out)
+    return class_split
 
 
 def features(

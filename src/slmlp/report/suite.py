@@ -34,7 +34,13 @@ def page(inputs: Inputs) -> Page:
     """Return the page of a suite."""
     about, sets = inputs.about, _sets(inputs)
     encoders = [(contender["run"], contender["described"]) for contender in about["encoders"]]
-    data = [block("facts", [(facts["name"], facts["told"]) for facts in about["data"]], "The images as they were read")]
+    data = [
+        block(
+            "facts",
+            [(facts["name"], facts["description"]) for facts in about["data"]],
+            ("The images as they were read"),
+        )
+    ]
     if about["missing"]:
         data.append(block("text", f"Of the paper's twelve, not there: {', '.join(about['missing'])}.", "gap"))
     lines = every_number(inputs)

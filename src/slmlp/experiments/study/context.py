@@ -93,8 +93,8 @@ class Context:
         """Whether a run has ended and is the one of ``job`` under this split (its data are the study's own)."""
         if not run.finished:
             return False
-        held = run.config.get("identity", {})
-        return (held.get("job"), held.get("split")) == (job.hash(), self.split.hash())
+        identity = run.config.get("identity", {})
+        return (identity.get("job"), identity.get("split")) == (job.hash(), self.split.hash())
 
     def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
         """Yield the encoder of a final run and those it kept, and whose numbers theirs are."""
@@ -136,15 +136,15 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
 def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:
     """Write who owns the folder, or refuse it: other data or settings would mix two studies' numbers."""
     file = folder / "owner.json"
-    mine = files.as_json(
+    owner = files.as_json(
         {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}
     )
     if file.exists():
-        held: dict[str, Any] = files.read_json(file)
-        if held != mine:
+        saved_owner: dict[str, Any] = files.read_json(file)
+        if saved_owner != owner:
             differing = sorted(
-                {key for key in mine["settings"] if held.get("settings", {}).get(key) != mine["settings"][key]}
-                | {key for key in ("data", "source_hash") if held.get(key) != mine[key]}
+                {key for key in owner["settings"] if saved_owner.get("settings", {}).get(key) != owner["settings"][key]}
+                | {key for key in ("data", "source_hash") if saved_owner.get(key) != owner[key]}
             )
             raise SlmlpError(
                 f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
@@ -152,7 +152,7 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
         return
     if folder.exists() and any(folder.iterdir()):
         raise SlmlpError(f"{folder} is not empty and holds no study of slmlp; choose another --out")
-    files.write_json(file, mine)
+    files.write_json(file, owner)
 
 
 def identity(cfg: config.Study) -> dict[str, Any]:

@@ -51,14 +51,14 @@ def choose(context: Context) -> Rates:
         rates.failed.setdefault(task.spec, {})[task.rate] = error
         say(f"{task.words} cannot be trained and is left out: {error}")
     for spec in context.specs:
-        found = {rate: scores[spec.name, rate] for rate in grid if rate not in rates.failed.get(spec.name, {})}
-        if not found:
+        validation = {rate: scores[spec.name, rate] for rate in grid if rate not in rates.failed.get(spec.name, {})}
+        if not validation:
             raise SlmlpError(
                 f"{spec.name} could not be trained at any of the rates {', '.join(f'{r:g}' for r in grid)}"
             )
-        rates.validation[spec.name] = found
-        best = max(found.values())
-        rates.chosen[spec.name] = min(rate for rate, score in found.items() if score == best)
-        shown = ", ".join(f"{rate:g}: {100 * score:.1f} %" for rate, score in found.items())
-        say(f"{spec.name}: base rate {rates.chosen[spec.name]:g} chosen by source validation ({shown})")
+        rates.validation[spec.name] = validation
+        best = max(validation.values())
+        rates.chosen[spec.name] = min(rate for rate, score in validation.items() if score == best)
+        listed = ", ".join(f"{rate:g}: {100 * score:.1f} %" for rate, score in validation.items())
+        say(f"{spec.name}: base rate {rates.chosen[spec.name]:g} chosen by source validation ({listed})")
     return rates

@@ -79,13 +79,13 @@ def parse(text: str) -> Spec:
         _known(text, values, [f.name for f in dataclasses.fields(config.Projector)], f"{room} setting")
         settings[room] = getattr(preset, room).override(**values)
     try:
-        made = dataclasses.replace(preset, **settings)
+        replaced = dataclasses.replace(preset, **settings)
         dataclasses.replace(config.Training(), **training)
     except SlmlpError as error:
         raise SlmlpError(f"--methods {text}: {error}") from error
     except TypeError as error:
         raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
-    return Spec(text.strip(), method, made, training, seeds)
+    return Spec(text.strip(), method, replaced, training, seeds)
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:

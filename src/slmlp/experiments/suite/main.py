@@ -63,27 +63,27 @@ def suite(
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
     sets, missing = data_sets(datasets, sources, cfg.data)
     _check_split(cfg.tasks, split)
-    held = ConceptSplit.load(Path(split)) if split else None
-    found = contenders(encoders)
-    everyone = (*found, *untrained(found, cfg.preprocess))
+    class_split = ConceptSplit.load(Path(split)) if split else None
+    trained = contenders(encoders)
+    encoders_and_untrained = (*trained, *untrained(trained, cfg.preprocess))
     described: dict[str, str] = {}
     engine = Engine(folder, cfg)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts = []
-    for one in sets:
-        opened = open_data(one, folder, cfg, everyone[0], held)
-        facts.append(summary.data_facts(opened))
-        for contender in everyone:
+    for data_set in sets:
+        images = open_data(data_set, folder, cfg, encoders_and_untrained[0], class_split)
+        facts.append(summary.data_facts(images))
+        for contender in encoders_and_untrained:
             encoder = contender.open(cfg.preprocess)
             if contender.run not in described:
                 described[contender.run] = describe(encoder)
                 say(f"{contender.run}: {described[contender.run]}")
             if contender.untrained:  # BatchNorm statistics of this data set's training images
-                calibrate_norms(encoder, opened.image_cache, opened.of("train"), opened.features_cache)
-            source = EncoderSource(opened, encoder, cfg.extraction, contender.projector(encoder))
+                calibrate_norms(encoder, images.image_cache, images.of("train"), images.features_cache)
+            source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
             engine.run(contender.subject(encoder), source, cfg.tasks)
     command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
-    summary.write(folder, cfg, everyone, described, facts, missing, started, command)
+    summary.write(folder, cfg, encoders_and_untrained, described, facts, missing, started, command)
     return report.write(folder)
 
 
@@ -91,7 +91,7 @@ def data_sets(
     folder: str | None, sources: Sequence[str], options: config.DataOptions
 ) -> tuple[list[DataSet], tuple[str, ...]]:
     """Return the data sets asked for, each under its own name, and the names of Islam et al. 2021 that are missing."""
-    found: list[DataSet] = []
+    sets: list[DataSet] = []
     missing: tuple[str, ...] = ()
     if folder is not None:
         listed = published.find(folder, options)
@@ -99,23 +99,25 @@ def data_sets(
             if dataset.problem is not None:
                 say(f"warning: {dataset.name} is left out: {dataset.problem}")
             else:
-                found.append(DataSet(dataset.name, str(dataset.path), dataset))
+                sets.append(DataSet(dataset.name, str(dataset.path), dataset))
         known = any(dataset.entry is not None for dataset in listed)
         missing = published.missing(listed) if known else ()
-    found += [DataSet(_short(source), source) for source in sources]
-    if not found:
+    sets += [DataSet(_short(source), source) for source in sources]
+    if not sets:
         raise SlmlpError("no data set to evaluate on: give DATA, or --datasets and a folder of data sets")
-    names = [one.name for one in found]
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        same = [one.source for one in found if one.name == double[0]]
-        raise SlmlpError(f"{' and '.join(same)} are both named {double[0]}: rename one of them")
-    return found, missing
+    names = [data_set.name for data_set in sets]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        same = [data_set.source for data_set in sets if data_set.name == repeated[0]]
+        raise SlmlpError(f"{' and '.join(same)} are both named {repeated[0]}: rename one of them")
+    return sets, missing
 
 
-def open_data(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None) -> ImageData:
+def open_data(
+    data_set: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None
+) -> ImageData:
     """Open and decode a data set for the first encoder; images for others are resized when they are read."""
-    images = one.open(cfg.data)
+    images = data_set.open(cfg.data)
     if split is not None:
         images = concepts.apply(split, images)
     square = first.open(cfg.preprocess).preprocess.square
@@ -123,7 +125,7 @@ def open_data(one: DataSet, folder: Path, cfg: config.Suite, first: Contender, s
     image_cache = ImageCache.of_small(images, cfg.data, cache, square, progress=True)
     say(data.describe(image_cache.images))
     return ImageData(
-        one.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
+        data_set.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
     )
 
 

@@ -33,11 +33,11 @@ def data_facts(data: ImageData) -> dict[str, Any]:
     """Return what the page says of a data set."""
     images = data.images
     parts = {part: int((images.parts == part).sum()) for part in ("train", "test")}
-    told = (
+    description = (
         f"{len(images):,} images of {len(images.classes):,} classes, {parts['train']:,} train, {parts['test']:,} test"
         f"{'' if images.has_test_part else ' (drawn here)'}; {images.source}; hash {images.hash()[:12]}"
     )
-    return {"name": data.name, "source": images.source, "hash": images.hash(), "told": told,
+    return {"name": data.name, "source": images.source, "hash": images.hash(), "description": description,
             "unreadable": len(images.unreadable), "parts": parts, "classes": len(images.classes)}  # fmt: skip
 
 
