@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from slmlp import config
 from slmlp.cli import main
 from slmlp.evaluation import feature_file
-from slmlp.probes.feature_files import read_arrays, rows_of
+from slmlp.probes.feature_files import beside, chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.results import records
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -21,13 +24,19 @@ def blobs(n: int, classes: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return x.astype(np.float16), y
 
 
+def write(path: Path, x: np.ndarray, **rest: np.ndarray) -> None:
+    """Write a features file whose x can be mapped."""
+    np.savez(path, **rest)
+    np.save(beside(path), x)
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """240 images of float16 features whose training and test images are mixed, and the arrays in it."""
     x, y = blobs(240, 6, 20)
     arrays = {"note": np.arange(3), "x": x, "y": y, "parts": np.where(np.arange(240) // 6 % 3 == 0, "test", "train")}
     path = tmp_path_factory.mktemp("features") / "f.npz"
-    np.savez(path, **arrays)
+    write(path, **arrays)
     return path, arrays
 
 
@@ -41,15 +50,63 @@ def test_what_is_larger_than_the_limit_stays_on_the_disk(file, tmp_path):
             np.testing.assert_array_equal(found[key], value)
     assert Features.load(path, 0.0).x.dtype == np.float16
     assert Features.load(path).x.dtype == np.float32
-    np.savez(tmp_path / "column.npz", **{**arrays, "x": np.asfortranarray(arrays["x"])})
+    rest = {key: value for key, value in arrays.items() if key != "x"}
+    write(tmp_path / "column.npz", np.asfortranarray(arrays["x"]), **rest)
     by_column = read_arrays(tmp_path / "column.npz", 0.0)["x"]
     assert isinstance(by_column, np.memmap)
     np.testing.assert_array_equal(by_column, arrays["x"])
-    np.savez_compressed(tmp_path / "small.npz", **arrays)
-    assert not isinstance(read_arrays(tmp_path / "small.npz", 0.0)["x"], np.memmap)
-    np.savez(tmp_path / "names.npz", **{**arrays, "x": arrays["x"].astype(str)})
+    write(tmp_path / "names.npz", arrays["x"].astype(str), **rest)
     with pytest.raises(SlmlpError, match="x must be numbers"):
         read_arrays(tmp_path / "names.npz", 0.0)
+
+
+def test_x_in_the_npz_is_read_whatever_lies_beside_it(file, tmp_path):
+    path, arrays = file
+    alone = tmp_path / "alone.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(alone, **arrays)
+        before = files.sha256(chunks(alone))
+        np.save(beside(alone), arrays["x"] + 1)
+        found = read_arrays(alone, 0.0)["x"]
+        assert not isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, arrays["x"])
+        assert files.sha256(chunks(alone)) == before
+    assert files.sha256(chunks(path)) == files.sha256(path.read_bytes() + beside(path).read_bytes())
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", None, "objects"])
+def test_an_x_that_cannot_be_mapped_is_one_line(file, tmp_path, content):
+    path, arrays = file
+    rest = {key: value for key, value in arrays.items() if key != "x"}
+    write(tmp_path / "f.npz", arrays["x"].astype(object) if content == "objects" else arrays["x"], **rest)
+    if content != "objects":
+        whole = beside(path).read_bytes()
+        beside(tmp_path / "f.npz").write_bytes(whole[:-100] if content is None else content)
+    for limit in (None, 0.0):
+        with pytest.raises(SlmlpError, match=r"f\.npz cannot be read as a features file \(.npz with x and y\): .+"):
+            read_arrays(tmp_path / "f.npz", limit)
+    beside(tmp_path / "f.npz").unlink()
+    with pytest.raises(SlmlpError, match=r"f\.npz holds note, parts, y; a features file has x"):
+        read_arrays(tmp_path / "f.npz")
+
+
+def test_saved_features_are_mapped_or_nothing_is_written(file, tmp_path, monkeypatch):
+    made = Features.load(file[0])
+    made.save(tmp_path / "f.npz")
+    again = Features.load(tmp_path / "f.npz", 0.0)
+    assert isinstance(again.x, np.memmap)
+    np.testing.assert_array_equal(again.x, made.x)
+    assert (again.classes, again.parts.tolist()) == (made.classes, made.parts.tolist())
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for name in ("save", "savez"):
+        with monkeypatch.context() as patch:
+            patch.setattr(np, name, full)
+            with pytest.raises(SlmlpError, match="No space left"):
+                made.save(tmp_path / "g.npz")
+    assert {path.name for path in tmp_path.iterdir()} == {"f.npz", "f.npy"}
 
 
 def test_rows_of_a_map_are_maps_and_leave_nothing_behind(file, tmp_path):
@@ -76,7 +133,7 @@ def test_tasks_on_the_disk_give_the_numbers_of_those_in_memory(file, tmp_path, m
     path, arrays = file
     if several:
         path = tmp_path / "several.npz"
-        np.savez(path, **{**arrays, "y": np.eye(6, dtype=np.int64)[arrays["y"]]})
+        write(path, **{**arrays, "y": np.eye(6, dtype=np.int64)[arrays["y"]]})
     tasks = ["linear"] if several else ["linear", "knn", "centroid"]
     cfg = config.TaskSettings(probe=config.Probe(l2=(1e-2, 1e-1)), knn=config.Knn(neighbours=5))
     held = feature_file.evaluate_file(path, tasks, tmp_path / "memory", cfg)
@@ -98,7 +155,7 @@ def test_tasks_on_the_disk_give_the_numbers_of_those_in_memory(file, tmp_path, m
 def test_the_command_keeps_a_large_file_on_the_disk_and_says_so(tmp_path, capsys):
     x, y = blobs(9000, 2, 3000)
     path = tmp_path / "large.npz"
-    np.savez(path, x=x, y=y, parts=np.where(np.arange(9000) < 6000, "train", "test"))
+    write(path, x, y=y, parts=np.where(np.arange(9000) < 6000, "train", "test"))
     words = ["evaluate", str(path), "--out", str(tmp_path / "o"), "--probe.memory-limit-gb", "0.105"]
     assert main([*words, "--task", "linear", "fewshot"]) == 2
     assert "--task fewshot holds all features in memory" in capsys.readouterr().err

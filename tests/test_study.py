@@ -262,9 +262,10 @@ def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
     assert alone.value == within.value
     for side in ("source", "unseen"):
         assert here("features", runs / "sl-seed0", shapes, f"--classes {side} --out", tmp_path / f"{side}.npz") == 0
-    held = np.load(tmp_path / "unseen.npz")
-    assert held["x"].shape == (102, 256)
-    assert held["x"].dtype == np.float32
+    held = np.load(tmp_path / "unseen.npy")
+    assert held.shape == (102, 256)
+    assert held.dtype == np.float32
+    assert np.load(tmp_path / "unseen.npz")["y"].shape == (102,)
     capsys.readouterr()
     assert here("measure", tmp_path / "source.npz", "--against", tmp_path / "unseen.npz", "--json") == 0
     assert json.loads(capsys.readouterr().out)["discriminative_ratio_unseen"] > 0

@@ -43,7 +43,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Features:
-    """Write an encoder's features to .npz: x (N, D) float32, y (N,), classes, ids, groups, parts.
+    """Write an encoder's features: y (N,), classes, ids, groups, parts to .npz, x (N, D) float32 to .npy beside it.
 
     Example: `slmlp features my-run MY_IMAGES --classes unseen --out features.npz`;
     `slmlp features timm:resnet50 MY_IMAGES --layer stage4 --out stage4.npz`
@@ -54,7 +54,7 @@ class Features:
     data: str = field(metadata=argument("DATA"))
     """The images."""
     out: str
-    """The .npz file; must be new."""
+    """The .npz file; it and the .npy must be new."""
     classes: Literal["source", "unseen", "all"] = "all"
     """Side of the split."""
     part: Literal["train", "test", "all"] = "all"
@@ -74,15 +74,18 @@ class Features:
     def run(self) -> int:
         """Extract and save."""
         from slmlp import api
+        from slmlp.probes.feature_files import beside
 
-        if Path(self.out).exists():
-            raise SlmlpError(f"{self.out} exists already; choose another --out")
+        out = Path(self.out)
+        for path in (out, beside(out)):
+            if path.exists():
+                raise SlmlpError(f"{path} exists already; choose another --out")
         cfg = config.TaskSettings(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
         features = api.features(
             self.encoder, self.data, classes=self.classes, part=self.part, split=self.split, layer=self.layer, cfg=cfg
         )
         if processes.is_main():  # the other processes have no features
-            features.save(Path(self.out))
+            features.save(out)
             images, dim = features.x.shape
             print(f"{self.out}: {images} images, {dim} features, {len(features.classes)} classes")
         return 0
@@ -96,9 +99,9 @@ class Measure:
     """
 
     features: str = field(metadata=argument("FEATURES"))
-    """An .npz file with x (N, D) and y (N,): the classes pretrained on."""
+    """A features file, .npz with x (N, D) and y (N,): the classes pretrained on."""
     against: str | None = None
-    """An .npz file of the held-out classes, for mixtureness and their own measures."""
+    """A features file of the held-out classes, for mixtureness and their own measures."""
     json: bool = False
     """Print JSON."""
     measures: config.Measures = field(default_factory=config.Measures, metadata=FLAT)

@@ -51,7 +51,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     """Do the tasks on an .npz file of x (N, D) and y (N,) or (N, C), and return the lines, which ``folder`` keeps.
 
     ``parts`` (N,) of "train" and "test" in the file are used; without them 30 % of each class are drawn as test part.
-    Features that take more than ``cfg.probe.memory_limit_gb`` stay on the disk.
+    An ``x`` beside the file that takes more than ``cfg.probe.memory_limit_gb`` stays on the disk.
     """
     for task in tasks:
         if task not in FROM_FILES:
@@ -68,7 +68,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
             raise SlmlpError(
                 f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear"
             )
-        source = _several_labels(path, folder, limit)
+        source = _several_labels(path, arrays.get("parts"), folder, limit)
     else:
         source = _one_label(path, folder, limit)
     subject = Subject(path.stem, path.stem, "features", 0, "final")
@@ -89,9 +89,9 @@ def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
     return _source(path, features, parts, labels, folder)
 
 
-def _several_labels(path: Path, folder: Path, limit: float) -> FileSource:
+def _several_labels(path: Path, parts: npt.NDArray[Any] | None, folder: Path, limit: float) -> FileSource:
     """Return the source of a file whose ``y`` is a matrix (N, C) of 0 and 1."""
-    features, parts = MultiLabel.load(path, limit), read_arrays(path, limit).get("parts")
+    features = MultiLabel.load(path, limit)
     if parts is None:
         raise SlmlpError(f'{path}: images of several labels need parts (N,) of "train" and "test" in the file')
     return _source(path, features, np.asarray(parts).astype(np.str_), features.y.tolist(), folder)

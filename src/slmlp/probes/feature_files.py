@@ -1,18 +1,12 @@
-"""Files of features: .npz of ``x`` (N, D) and ``y``, their checks, and defaults for what a file leaves out.
-
-A file that is larger than memory stays on the disk: the arrays of an .npz that was not compressed lie in it as they
-would in memory, so ``x`` is mapped from there and read block by block.
-"""
+"""Read features files: ``y`` and more in an .npz, ``x`` (N, D) there too or, to be mapped, in an .npy beside it."""
 
 from __future__ import annotations
 
-import os
-import struct
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,23 +15,28 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 Arrays = dict[str, npt.NDArray[Any]]
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip member: signature, ..., lengths of its name and of an extra field
 CHUNK = 1 << 24  # bytes that are read at a time
+Y_FORMS = {1: "y (N,)", 2: "y a 0/1 matrix (N, C)"}  # by number of axes
+
+
+def beside(path: Path) -> Path:
+    """Return where the ``x`` of a features file lies that does not hold it: NAME.npy beside NAME.npz."""
+    return path.with_name(path.name.removesuffix(".npz") + ".npy")
 
 
 def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     """Return the arrays of a features file, ``x`` of numbers and ``y`` among them.
 
-    With a limit (10^9 bytes) an ``x`` that takes more in float32 is a read-only map of the file, in the type it has
-    there; where the file is compressed, which cannot be mapped, it is read.
+    With a limit (10^9 bytes) an ``x`` beside the .npz that takes more in float32 is a read-only map of its file, in the
+    type it has there. What the .npz holds is read.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            mapped = None if memory_limit_gb is None else _mapped(path, 1e9 * memory_limit_gb)
-            arrays = {key: archive[key] for key in archive.files if key != "x" or mapped is None}
-            if mapped is not None:
-                arrays["x"] = mapped
-    except (OSError, ValueError, EOFError, TypeError, struct.error, zipfile.BadZipFile) as error:
+            arrays = {key: archive[key] for key in archive.files}
+        if "x" not in arrays and beside(path).exists():
+            x = np.lib.format.open_memmap(beside(path), mode="r")
+            arrays["x"] = np.array(x) if memory_limit_gb is None or 4e-9 * x.size <= memory_limit_gb else x
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
         raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
     if not {"x", "y"} <= arrays.keys():
         raise SlmlpError(
@@ -48,27 +47,20 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     return arrays
 
 
-def _mapped(path: Path, most: float) -> npt.NDArray[Any] | None:
-    """Return ``x`` as a map of the file where it would take more than ``most`` bytes as float32, or None."""
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        member = next((entry for entry in archive.infolist() if entry.filename == "x.npy"), None)
-        if member is None or member.compress_type != zipfile.ZIP_STORED:
-            return None
-        file.seek(member.header_offset)
-        _, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-        file.seek(name + extra, os.SEEK_CUR)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, by_column, dtype = read(file)
-        if dtype.kind not in "biuf" or 4 * np.prod(shape, dtype=float) <= most:
-            return None
-        order: Literal["F", "C"] = "F" if by_column else "C"
-        return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+def read_complete(path: Path, memory_limit_gb: float | None, y_axes: int) -> Arrays:
+    """Return the arrays of a features file whose ``y`` has 1 axis or 2, with ``ids`` and ``groups`` (N,) filled in.
 
-
-def in_memory(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return features (N, D) as float32, or as they are where they lie on the disk."""
-    return x if isinstance(x, np.memmap) else x.astype(np.float32)
+    By default ids are positions, and each image is its own group. ``x`` is float32, or as it is where it is mapped.
+    """
+    arrays = read_arrays(path, memory_limit_gb)
+    x, y = arrays["x"], arrays["y"]
+    if x.ndim != 2 or y.ndim != y_axes or len(x) != len(y):
+        raise SlmlpError(f"{path}: x must be (N, D) and {Y_FORMS[y_axes]}, found {x.shape} and {y.shape}")
+    ids = arrays.get("ids", np.arange(len(y))).astype(np.str_)
+    groups = arrays.get("groups", ids).astype(np.str_)
+    if ids.shape != (len(y),) or groups.shape != ids.shape:
+        raise SlmlpError(f"{path}: ids and groups must be ({len(y)},) as y is, found {ids.shape} and {groups.shape}")
+    return {**arrays, "x": x if isinstance(x, np.memmap) else x.astype(np.float32), "ids": ids, "groups": groups}
 
 
 def rows_of(x: npt.NDArray[Any], keep: npt.NDArray[np.bool_], folder: Path) -> npt.NDArray[Any]:
@@ -96,20 +88,13 @@ def rows_of(x: npt.NDArray[Any], keep: npt.NDArray[np.bool_], folder: Path) -> n
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file, some at a time."""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-def filled(path: Path, arrays: Arrays) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]:
-    """Return ids and groups (N,) of a features file: by default positions, and each image its own group."""
-    n = len(arrays["y"])
-    ids = arrays.get("ids", np.arange(n)).astype(np.str_)
-    groups = arrays.get("groups", ids).astype(np.str_)
-    if ids.shape != (n,) or groups.shape != (n,):
-        raise SlmlpError(f"{path}: ids and groups must be ({n},) as y is, found {ids.shape} and {groups.shape}")
-    return ids, groups
+    """Yield the bytes of a features file, some at a time; those of ``x`` beside it follow where it holds none."""
+    with np.load(path, allow_pickle=False) as archive:
+        paths = [path] if "x" in archive.files else [path, beside(path)]
+    for each in paths:
+        with each.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
 
 
 def labels(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmlp.probes.feature_files import filled, in_memory, labels, read_arrays
+from slmlp.probes.feature_files import beside, labels, read_complete
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
@@ -35,15 +35,19 @@ class Features:
         return replace(self, x=self.x[keep], y=self.y[keep], ids=self.ids[keep], groups=self.groups[keep], parts=parts)
 
     def save(self, path: Path) -> None:
-        """Write ``x``, ``y``, ``classes``, ``ids``, ``groups`` and, where known, ``parts`` as .npz, atomically."""
+        """Write ``x`` as .npy and, beside it, the rest as .npz: both files, or none on an error.
+
+        The .npz holds ``y``, ``classes``, ``ids``, ``groups`` and, where known, ``parts``.
+        """
         names = np.array(self.classes, dtype=np.str_)
-        arrays: dict[str, Any] = {
-            "x": self.x, "y": self.y, "classes": names, "ids": self.ids, "groups": self.groups
-        }  # fmt: skip
+        arrays: dict[str, Any] = {"y": self.y, "classes": names, "ids": self.ids, "groups": self.groups}
         if self.parts is not None:
             arrays["parts"] = self.parts
-        with files.atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)
+        with files.atomic(path) as labels_file, files.atomic(beside(path)) as x_file:
+            with x_file.open("wb") as file:
+                np.save(file, self.x)
+            with labels_file.open("wb") as file:
+                np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: Path, memory_limit_gb: float | None = None) -> Features:
@@ -51,14 +55,11 @@ class Features:
 
         With a limit, an ``x`` that is larger stays on the disk; see ``feature_files.read_arrays``.
         """
-        arrays = read_arrays(path, memory_limit_gb)
-        x, y = arrays["x"], arrays["y"]
-        if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
-            raise SlmlpError(f"{path}: x must be (N, D) and y (N,), found {x.shape} and {y.shape}")
-        y, names = labels(path, y, arrays.get("classes"))
-        ids, groups = filled(path, arrays)
+        arrays = read_complete(path, memory_limit_gb, y_axes=1)
+        y, names = labels(path, arrays["y"], arrays.get("classes"))
         parts = arrays.get("parts")
         if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
             values = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
             raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {values}')
-        return cls(in_memory(x), y, names, ids, groups, None if parts is None else parts.astype(np.str_))
+        parts = None if parts is None else parts.astype(np.str_)
+        return cls(arrays["x"], y, names, arrays["ids"], arrays["groups"], parts)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slmlp import config
-from slmlp.probes.feature_files import filled, in_memory, read_arrays
+from slmlp.probes.feature_files import read_complete
 from slmlp.probes.features import Features
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
@@ -63,17 +63,14 @@ class MultiLabel:
 
         With a limit, an ``x`` that is larger stays on the disk; see ``feature_files.read_arrays``.
         """
-        arrays = read_arrays(path, memory_limit_gb)
-        x, y = arrays["x"], arrays["y"]
-        if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-            raise SlmlpError(f"{path}: x must be (N, D) and y a 0/1 matrix (N, C), found {x.shape} and {y.shape}")
+        arrays = read_complete(path, memory_limit_gb, y_axes=2)
+        y = arrays["y"]
         if y.dtype.kind not in "biuf" or not np.isin(y, (0, 1)).all():
             raise SlmlpError(f"{path}: y must be a matrix of 0 and 1, one column per class; it holds other values")
         names = arrays.get("classes", np.arange(y.shape[1]))
         if len(names) != y.shape[1]:
             raise SlmlpError(f"{path}: {len(names)} classes are named and y has {y.shape[1]} columns")
-        ids, groups = filled(path, arrays)
-        return cls(in_memory(x), y.astype(np.bool_), tuple(map(str, names)), ids, groups)
+        return cls(arrays["x"], y.astype(np.bool_), tuple(map(str, names)), arrays["ids"], arrays["groups"])
 
 
 @dataclass(frozen=True)
