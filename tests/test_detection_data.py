@@ -132,7 +132,7 @@ def test_missing_and_unreadable_files_are_named(folder, tmp_path):
     with pytest.raises(SlmlpError, match=r"1 image files do not fit .*003.png \(cannot be read"):
         load(find_parts(str(copy), {})["train"])
     (copy / "annotations" / "instances_train.json").write_text("{")
-    with pytest.raises(SlmlpError, match="no valid JSON"):
+    with pytest.raises(SlmlpError, match="not valid JSON"):
         find_parts(str(copy), {})
     with pytest.raises(SlmlpError, match="expected a folder or a tar"):
         find_parts(str(tmp_path / "nowhere"), {})

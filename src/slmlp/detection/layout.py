@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from slmlp.config import DataOptions
 from slmlp.data.sources import archive
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.files import parse_json_object
 
 PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 PROBES = 50  # images of a part used to find their folder
@@ -182,10 +182,5 @@ def _image_folder(content: dict[str, Any], names: Sequence[str], part: str) -> s
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise SlmlpError(f"{name} is no valid JSON ({error}): download or write it again") from error
-    if not isinstance(parsed, dict):
-        raise SlmlpError(f"{name} is no COCO file: expected an object with images, annotations and categories")
-    return parsed
+    expected = "a COCO file, an object with images, annotations and categories"
+    return parse_json_object(content, name, "download or write it again", expected)

@@ -69,14 +69,29 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def parse_json(content: str | bytes, name: str, fix: str) -> Any:
+    """Return the value of JSON text; broken text is one clear line that ends with ``fix``, what to do about it."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise SlmlpError(f"{name} is not valid JSON ({error}); {fix}") from error
+
+
+def parse_json_object(content: str | bytes, name: str, fix: str, expected: str) -> dict[str, Any]:
+    """Return the object of JSON text; any other value is one clear line that says what was ``expected``."""
+    parsed = parse_json(content, name, fix)
+    if not isinstance(parsed, dict):
+        raise SlmlpError(f"{name}: expected {expected}, found {parsed!r:.60}")
+    return parsed
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; a file that is missing or broken is one clear line."""
     try:
-        return json.loads(path.read_text())
+        content = path.read_bytes()
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SlmlpError(f"{path} is not valid JSON ({error}); restore it or remove it and run again") from error
+    return parse_json(content, str(path), "restore it or remove it and run again")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from slmlp.data.sources.layout import PARTS, UNLABELLED, settle_parts
 from slmlp.data.sources.table import Row
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.files import parse_json_object
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 REQUIRED = ("path", "label")
@@ -109,15 +109,9 @@ def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[in
 
 def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise SlmlpError(f"{name}, line {number} is not valid JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise SlmlpError(f'{name}, line {number}: expected {{"path": ..., "label": ...}}, found {line:.60}')
-        yield number, record
+        if line.strip():
+            place, expected = f"{name}, line {number}", 'an object {"path": ..., "label": ...}'
+            yield number, parse_json_object(line, place, "mend that line", expected)
 
 
 def _value(record: dict[str, Any], column: str) -> str | None:
