@@ -64,6 +64,11 @@ class Recipe:
         return shlex.join(["slmlp", "pretrain", data, "--method", self.method, *words, "--out", out])
 
 
+def cited(citation: str, **values: Any) -> Given:
+    """Return settings that are all found in the same place of the source."""
+    return {name: (value, citation) for name, value in values.items()}
+
+
 def make(name: str, method: str, *, training: Given, settings: Given | None = None, **about: Any) -> Recipe:
     """Return a recipe from settings that each carry their citation, over the method's and training's defaults."""
     settings = settings or {}

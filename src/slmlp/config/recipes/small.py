@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from slmlp.config.recipes.imagenet_supervised import SL_SOURCE, TREX_SOURCE
-from slmlp.config.recipes.recipe import Given, Recipe, make
+from slmlp.config.recipes.recipe import OURS, Given, Recipe, cited, make
 
-OURS = "slmlp's choice"
 UNKNOWN = "not known for these settings"
 
 
@@ -40,12 +39,9 @@ def _sl(name: str, method: str, expected: str) -> Recipe:
         name,
         method,
         {
+            **cited(he, batch_size=128, momentum=0.9, nesterov=False, weight_decay=1e-4),
             "epochs": (100, OURS),
-            "batch_size": (128, he),
             "base_lr": (0.2, f"{he}: 0.1 at 128 images"),
-            "momentum": (0.9, he),
-            "nesterov": (False, he),
-            "weight_decay": (1e-4, he),
             "augment": ("weak", f"{he}: shift by an eighth and flip; the same for SL and SL-MLP"),
         },
         f"{SL_SOURCE}. Small-image settings: He et al. 2016 (arXiv 1512.03385), CIFAR-10",
@@ -75,10 +71,7 @@ def supcon_small() -> Recipe:
             "epochs": (200, f"{OURS}; the source's 1,000 gain more"),
             "batch_size": (256, f"{OURS}; 1,024 in the source"),
             "base_lr": (0.125, f"{code}: 0.5 at 1,024 images"),
-            "warmup_epochs": (10.0, code),
-            "momentum": (0.9, code),
-            "nesterov": (False, code),
-            "weight_decay": (1e-4, code),
+            **cited(code, warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-4),
             "decay_norms_and_biases": (True, f"{code}: every parameter"),
             "augment": ("moco-v2", f"{code}: crops of 0.2 to 1, colour strength 0.5; no blur at this size"),
         },
@@ -99,12 +92,8 @@ def simclr_small() -> Recipe:
         {
             "epochs": (200, f"{OURS}; 1,000 in the source"),
             "batch_size": (256, f"{OURS}; 512 in the source"),
-            "optimizer": ("lars", code),
-            "nesterov": (False, code),
             "base_lr": (1.0, f"appendix B.9; {code}"),
-            "warmup_epochs": (10.0, code),
-            "momentum": (0.9, code),
-            "weight_decay": (1e-6, code),
+            **cited(code, optimizer="lars", warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-6),
             "augment": ("simclr-small", "appendix B.9: colour strength 0.5, no blur"),
         },
         "Chen et al. 2020 (arXiv 2002.05709), appendix B.9; public configuration google-research/simclr, README.md",
@@ -120,25 +109,16 @@ def _moco(name: str, method: str, differs: tuple[str, ...]) -> Recipe:
         name,
         method,
         {
-            "epochs": (200, demo),
+            **cited(demo, epochs=200, warmup_epochs=0.0, momentum=0.9, nesterov=False, weight_decay=5e-4),
             "batch_size": (256, f"{OURS}; 512 in the source"),
             "base_lr": (0.03, f"{demo}: 0.06 at 512 images"),
-            "warmup_epochs": (0.0, demo),
-            "momentum": (0.9, demo),
-            "nesterov": (False, demo),
-            "weight_decay": (5e-4, demo),
             "decay_norms_and_biases": (True, f"{demo}: every parameter"),
             "augment": ("simclr-small", f"{demo}: any crop, colour strength 0.5, no blur"),
         },
         "He et al. 2020 (arXiv 1911.05722); public configuration facebookresearch/moco, its CIFAR-10 demo",
         f"{UNKNOWN}; 82.6 % of a nearest-neighbour classifier on CIFAR-10 in the demo (linear head, 200 epochs)",
         labels=False,
-        settings={
-            "temperature": (0.1, demo),
-            "ema_momentum": (0.99, demo),
-            "queue_size": (4096, demo),
-            "bn_groups": (8, demo),
-        },
+        settings=cited(demo, temperature=0.1, ema_momentum=0.99, queue_size=4096, bn_groups=8),
         differs=("queries see BatchNorm over the whole batch, in the demo in 8 parts as the keys do", *differs),
     )
 
@@ -160,13 +140,9 @@ def byol_small() -> Recipe:
         "byol-small",
         "byol",
         {
-            "epochs": (200, code),
+            **cited(code, epochs=200, warmup_epochs=0.0, momentum=0.9, nesterov=False, weight_decay=5e-4),
             "batch_size": (256, f"{OURS}; 128 and 512 in the source"),
             "base_lr": (0.12, f"{code}: 0.06 at 128 images"),
-            "warmup_epochs": (0.0, code),
-            "momentum": (0.9, code),
-            "nesterov": (False, code),
-            "weight_decay": (5e-4, code),
             "decay_norms_and_biases": (True, f"{code}: every parameter"),
             "augment": ("simclr-small", f"{code}: SimCLR's without blur"),
         },
@@ -184,15 +160,10 @@ def swav_small() -> Recipe:
         "swav-small",
         "swav",
         {
-            "epochs": (200, script),
-            "batch_size": (256, script),
-            "optimizer": ("lars", "appendix A.1"),
-            "nesterov": (False, "main_swav.py"),
-            "base_lr": (0.6, script),
-            "final_lr": (0.0006, script),
-            "warmup_epochs": (0.0, script),
-            "momentum": (0.9, "main_swav.py"),
+            **cited(script, epochs=200, batch_size=256, warmup_epochs=0.0, base_lr=0.6, final_lr=0.0006),
             "weight_decay": (1e-6, script),
+            "optimizer": ("lars", "appendix A.1"),
+            **cited("main_swav.py", momentum=0.9, nesterov=False),
             "decay_norms_and_biases": (True, "main_swav.py decays and adapts every parameter"),
             "augment": ("moco-v2", f"{OURS}: colour strength 0.5, as SimCLR's B.9 has on small images; no blur"),
             "local_crops": (6, f"{script}; 16 px beside 32"),
@@ -201,7 +172,7 @@ def swav_small() -> Recipe:
         "no small-image runs)",
         UNKNOWN,
         labels=False,
-        settings={"temperature": (0.1, script), "epsilon": (0.05, script), "freeze_epochs": (1.0, script)},
+        settings=cited(script, temperature=0.1, epsilon=0.05, freeze_epochs=1.0),
         differs=("the settings are those of ImageNet-1K; prototypes and queue shrink with the data",),
     )
 
@@ -212,21 +183,15 @@ def _trex(name: str, method: str) -> Recipe:
         name,
         method,
         {
-            "epochs": (100, public),
+            **cited(public, epochs=100, base_lr=0.1, final_lr=1e-6, warmup_epochs=10.0, momentum=0.9, nesterov=False),
+            **cited(public, weight_decay=1e-4, augment=method),
             "batch_size": (128, OURS),
-            "base_lr": (0.1, public),
-            "final_lr": (1e-6, public),
-            "warmup_epochs": (10.0, public),
-            "momentum": (0.9, public),
-            "nesterov": (False, public),
-            "weight_decay": (1e-4, public),
-            "augment": (method, public),
             "local_crops": (8, f"{public}; 16 px beside 32"),
         },
         f"{TREX_SOURCE}; it has no small-image runs",
         UNKNOWN,
         labels=True,
-        settings={"temperature": (0.1, public), "ema_momentum": (0.999, public)},
+        settings=cited(public, temperature=0.1, ema_momentum=0.999),
         differs=("the settings are those of ImageNet-1K; a memory shrinks with the data",),
     )
 
