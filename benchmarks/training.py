@@ -111,7 +111,7 @@ def _take_turns(name: str, cfg: config.Training) -> None:
         compute = device.choose(build(cfg.encoder, SIZE, "small"), cfg.device, cfg.precision)
         says += f", {compute.precision}"
         if name == "loop":
-            turns.take(says, {"run": _loop(load_images(), cfg, compute)})
+            turns.take(says, {"run": loop(load_images(), cfg, compute)})
         elif name == "ready":
             turns.take(says, {"run": _ready(cfg, compute)})
         else:
@@ -135,7 +135,8 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
     return method
 
 
-def _loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
+def loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
+    """Return slmlp's training loop from the images on."""
     image_cache = ImageCache(images, config.DataOptions(), None, training_side(SIZE), progress=False)
     plan = Plan.of_epochs(images.labels, cfg.batch_size, cfg.epochs, 0)
     batches = Batches(image_cache, image_cache.rows(images), plan, [Augment(cfg.augment, SIZE)])

@@ -37,13 +37,14 @@ class Side:
 
     def run(self, what: str, *arguments: Any) -> float:
         """Let a contender run; return what it returns, images a second."""
-        return float(self._ask([what, *arguments]))
+        return float(self.ask([what, *arguments]))
 
     def peak(self, what: str, *arguments: Any) -> float:
         """Let a contender run; return the most memory in MB that its process and workers hold meanwhile."""
-        return float(self._ask(["peak", what, *arguments]))
+        return float(self.ask(["peak", what, *arguments]))
 
-    def _ask(self, words: list[Any]) -> Any:
+    def ask(self, words: list[Any]) -> Any:
+        """Let a contender, the first of ``words``, run with the other words; return its answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(words) + "\n")
         return self._line()
@@ -56,7 +57,7 @@ class Side:
         return json.loads(line)
 
 
-def take(says: Any, runs: Mapping[str, Callable[..., float]]) -> None:
+def take(says: Any, runs: Mapping[str, Callable[..., Any]]) -> None:
     """Be a side: say something, then run what each line of the input asks for, until it ends."""
     print(json.dumps(says), flush=True)
     for line in sys.stdin:
