@@ -40,7 +40,7 @@ def main() -> None:
             for way, make in WAYS.items():
                 with tempfile.TemporaryDirectory(dir=folder) as cache:
                     began = time.perf_counter()
-                    image_cache = make(images, options, Path(cache), encoder.preprocess.square, False)
+                    image_cache = make(images, options, Path(cache), encoder.preprocess.resize, False)
                     seen[way] = extract(encoder, image_cache, image_cache.images, None, "auto", precision="auto").x
                     first = time.perf_counter() - began
                     extract(encoder, image_cache, image_cache.images, None, "auto", precision="auto")

@@ -133,10 +133,10 @@ def write_images(folder: Path, given: argparse.Namespace) -> Path:
 def contenders(given: argparse.Namespace, folder: Path) -> dict[str, Callable[[], Contender]]:
     """Return what makes each of those that take turns, by name."""
     encoder = opened(given)
-    square = encoder.preprocess.square
+    resize = encoder.preprocess.resize
 
     def read() -> ImageCache:
-        return ImageCache(data.load(str(folder)), config.DataOptions(), None, square, progress=False)
+        return ImageCache(data.load(str(folder)), config.DataOptions(), None, resize, progress=False)
 
     def ours(precision: str, held: ImageCache | None) -> Contender:
         def run() -> float:
@@ -196,7 +196,7 @@ def _timm_memory(encoder: Encoder, image_cache: ImageCache, given: argparse.Name
     """Return the plain loop over normalised float tensors."""
     model = _timm(encoder, given)
     rows = image_cache.rows(image_cache.images)
-    x: Tensor = encoder.preprocess(image_cache.squares(rows, encoder.preprocess.square)).contiguous()
+    x: Tensor = encoder.preprocess(image_cache.squares(rows, encoder.preprocess.resize)).contiguous()
 
     def run() -> float:
         began = time.perf_counter()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_images import encoded, photo
 from slmlp.data import decode as room
-from slmlp.data.decode import decode, decode_square, resize_square, signature_problem, to_rgb
+from slmlp.data.decode import decode, decode_resized, resize_image, signature_problem, to_rgb
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -182,30 +182,28 @@ def test_a_hint_of_the_size_makes_a_large_jpeg_smaller_but_not_too_small():
     for side in (20, 37, 100, 299, 301):
         height, width, _ = decode(content, side).shape
         assert min(height, width) >= min(600, 2 * side)
-    exact, quick = (resize_square(decode(content, hint), 40).astype(int) for hint in (None, 40))
+    exact, quick = (resize_image(decode(content, hint), 40).astype(int) for hint in (None, 40))
     assert np.abs(exact - quick).mean() < 1.5
-    np.testing.assert_array_equal(decode_square(content, 40), resize_square(decode(content, 40), 40))
+    np.testing.assert_array_equal(decode_resized(content, 40), resize_image(decode(content, 40), 40))
     png = encoded(image, "PNG")
-    np.testing.assert_array_equal(decode_square(png, 37), resize_square(image, 37))
+    np.testing.assert_array_equal(decode_resized(png, 37), resize_image(image, 37))
     assert decode(png, 40).shape == (600, 900, 3)
 
 
-def test_resize_square_takes_the_centre_and_filters():
+def test_resize_image_takes_the_centre_and_filters():
     image = photo(7, 100, 40)
     whole = np.asarray(Image.fromarray(image).resize((50, 20), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(resize_square(image, 20), whole[:, 15:35])
+    np.testing.assert_array_equal(resize_image(image, 20), whole[:, 15:35])
     stripes = np.zeros((64, 64, 3), dtype=np.uint8)
     stripes[:, ::2] = 254
-    small = resize_square(stripes, 8)
+    small = resize_image(stripes, 8)
     assert np.abs(small.astype(int) - 127).max() < 12, "without antialiasing stripes alias to black or white"
     same = photo(7, 32, 32)
-    np.testing.assert_array_equal(resize_square(same, 32), same)
-    assert resize_square(photo(8, 3, 5), 16).shape == (16, 16, 3)
-    assert resize_square(photo(8, 1, 900), 16).shape == (16, 16, 3)
-    tall = resize_square(photo(9, 20, 50), 10)
-    np.testing.assert_array_equal(
-        tall.transpose(1, 0, 2), resize_square(photo(9, 20, 50).transpose(1, 0, 2).copy(), 10)
-    )
+    np.testing.assert_array_equal(resize_image(same, 32), same)
+    assert resize_image(photo(8, 3, 5), 16).shape == (16, 16, 3)
+    assert resize_image(photo(8, 1, 900), 16).shape == (16, 16, 3)
+    tall = resize_image(photo(9, 20, 50), 10)
+    np.testing.assert_array_equal(tall.transpose(1, 0, 2), resize_image(photo(9, 20, 50).transpose(1, 0, 2).copy(), 10))
 
 
 def test_to_rgb_takes_arrays_and_pil_images():

@@ -17,8 +17,8 @@ import pytest
 
 from data_images import encoded, jpeg, pack, photo, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import decode_all, load, pixels, read_square
-from slmlp.data.decode import resize_square
+from slmlp.data import decode_all, load, pixels, read_resized
+from slmlp.data.decode import resize_image
 from slmlp.runtime import work
 from slmlp.runtime.errors import SlmlpError
 
@@ -56,15 +56,15 @@ def test_pixels_are_the_centre_squares_of_the_images(images, tmp_path, options, 
     assert len(found) == 241
     assert isinstance(found.data, np.memmap) == (options is MAPPED)
     for i in (0, 7, 240):
-        np.testing.assert_array_equal(found.data[i], read_square(images, i, 16))
-    np.testing.assert_array_equal(found.data[7], resize_square(images.read(7), 16))
+        np.testing.assert_array_equal(found.data[i], read_resized(images, i, 16))
+    np.testing.assert_array_equal(found.data[7], resize_image(images.read(7), 16))
     names = [cached(cache, suffix).name for suffix in (".json", ".npy")] if keep else []
     assert not keep or sorted(path.name for path in cache.iterdir()) == names
 
 
 def test_a_second_run_reads_the_cache_however_it_was_written(images, tmp_path, monkeypatch):
     first, _ = decode_all(images, 12, cache=tmp_path, progress=False)
-    monkeypatch.setattr(pixels, "read_square", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(pixels, "read_resized", lambda *_: pytest.fail("decoded again"))
     for options in (DataOptions(), MAPPED):
         again, _ = decode_all(images, 12, options=options, cache=tmp_path, progress=False)
         np.testing.assert_array_equal(again.data, first.data)
@@ -82,14 +82,14 @@ def test_what_cannot_be_decoded_is_left_out_and_listed(damaged, tmp_path):
             assert all("truncated" in reason for _, reason in kept.unreadable)
             assert not set(kept.ids) & {"cat/0.jpg", "dog/5.jpg"}
             for i in (0, 118, 123, 124, 237):
-                np.testing.assert_array_equal(found.data[i], read_square(kept, i, 16), err_msg=kept.ids[i])
+                np.testing.assert_array_equal(found.data[i], read_resized(kept, i, 16), err_msg=kept.ids[i])
 
 
 def test_rows_find_the_images_of_a_subset(damaged):
     found, kept = decode_all(damaged, 16, progress=False)
     dogs = kept.of_classes(["dog"]).select(np.array([5, 2, 0]))
     for row, i in zip(found.rows(dogs), range(3), strict=True):
-        np.testing.assert_array_equal(found.data[row], read_square(dogs, i, 16))
+        np.testing.assert_array_equal(found.data[row], read_resized(dogs, i, 16))
     with pytest.raises(KeyError, match="not decoded"):
         found.rows(damaged)
     cats, only = decode_all(kept.of_classes(["cat"]), 16, progress=False)
@@ -123,7 +123,7 @@ def test_streamed_data_is_checked_once_and_not_kept(damaged, tmp_path, monkeypat
     assert nothing is None
     assert len(kept) == 238
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".json"]
-    monkeypatch.setattr(pixels, "read_square", lambda *_: pytest.fail("checked again"))
+    monkeypatch.setattr(pixels, "read_resized", lambda *_: pytest.fail("checked again"))
     _, again = decode_all(damaged, 16, options=STREAMED, cache=tmp_path / "cache", progress=False)
     assert again.unreadable == kept.unreadable
     assert again.ids == kept.ids
@@ -200,7 +200,7 @@ def test_a_cache_of_other_data_is_not_taken(tmp_path):
     cache = tmp_path / "cache"
     decode_all(of(x), 8, cache=cache, progress=False)
     other, _ = decode_all(of(255 - x), 8, cache=cache, progress=False)
-    np.testing.assert_array_equal(other.data[0], resize_square(255 - x[0], 8))
+    np.testing.assert_array_equal(other.data[0], resize_image(255 - x[0], 8))
     assert len(list(cache.glob("*.npy"))) == 2
     decode_all(of(x, ("a", "c") * 3), 8, cache=cache, progress=False)
     decode_all(of(x), 9, cache=cache, progress=False)
@@ -210,12 +210,12 @@ def test_a_cache_of_other_data_is_not_taken(tmp_path):
     (folder / "cat" / "0.jpg").write_bytes(encoded(photo(2), "BMP"))
     images = load(str(folder))
     swapped, _ = decode_all(images, 8, cache=cache, progress=False)
-    np.testing.assert_array_equal(swapped.data[0], resize_square(photo(2), 8))
+    np.testing.assert_array_equal(swapped.data[0], resize_image(photo(2), 8))
 
 
 @pytest.mark.parametrize("place", ["memory", "file"])
 def test_an_interrupted_run_leaves_nothing_behind(images, tmp_path, monkeypatch, place):
-    real = read_square
+    real = read_resized
 
     def interrupt(images_, index, side):
         if index == 100:
@@ -223,7 +223,7 @@ def test_an_interrupted_run_leaves_nothing_behind(images, tmp_path, monkeypatch,
         return real(images_, index, side)
 
     options = DataOptions() if place == "memory" else MAPPED
-    monkeypatch.setattr(pixels, "read_square", interrupt)
+    monkeypatch.setattr(pixels, "read_resized", interrupt)
     with pytest.raises(KeyboardInterrupt):
         decode_all(images, 8, options=options, cache=tmp_path / "cache", progress=False)
     assert not list((tmp_path / "cache").iterdir())
@@ -236,7 +236,7 @@ def test_a_killed_run_leaves_no_cache_and_its_remains_go_in_time(images, tmp_pat
         from pathlib import Path
         from slmlp.config import DataOptions
         from slmlp.data import decode_all, load, pixels
-        pixels.read_square = lambda *_: time.sleep(60)
+        pixels.read_resized = lambda *_: time.sleep(60)
         decode_all(load({images.source!r}), 8, options=DataOptions(memory_limit_gb=0.0), cache=Path({str(cache)!r}))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
@@ -248,7 +248,7 @@ def test_a_killed_run_leaves_no_cache_and_its_remains_go_in_time(images, tmp_pat
     (remains,) = cache.iterdir()
     assert remains.name.endswith(".tmp")
     found, _ = decode_all(images, 8, cache=cache, progress=False)
-    np.testing.assert_array_equal(found.data[3], read_square(images, 3, 8))
+    np.testing.assert_array_equal(found.data[3], read_resized(images, 3, 8))
     assert remains.exists(), "another run may still be writing it"
     os.utime(remains, (0, 0))
     decode_all(images, 9, cache=cache, progress=False)
@@ -271,7 +271,7 @@ def test_a_full_disk_is_one_line(images, tmp_path, monkeypatch):
 def test_a_disk_too_small_is_said_before_anything_is_decoded(images, tmp_path, monkeypatch, options, kept):
     free = shutil.disk_usage(tmp_path)._replace(free=len(images) * 8 * 8 * 3 - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    monkeypatch.setattr(pixels, "read_square", lambda *_: pytest.fail("it decodes"))
+    monkeypatch.setattr(pixels, "read_resized", lambda *_: pytest.fail("it decodes"))
     options = dataclasses.replace(options, cache_dir=str(tmp_path / "scratch"))
     with pytest.raises(SlmlpError, match=r"decoded images of pets at 8 px need .* GB are free there; .*--cache-dir"):
         decode_all(images, 8, options=options, cache=tmp_path / "cache" if kept else None, progress=False)

@@ -75,7 +75,7 @@ def test_the_report_is_written_and_renewed(images, tmp_path):
 def test_the_description_is_short_and_says_what_matters(images):
     text = describe(images)
     for words in [
-        "pets: 122 images of 2 classes (images a class: least 60, median 61, most 62)",
+        "pets: 122 images of 2 classes (images per class: min 60, median 61, max 62)",
         "parts: 80 train, 42 test",
         "unreadable, left out: 1: train/dog/page.jpg: no image",
         "ignored: 1 unknown suffix .heic (train/cat/a.heic)",
@@ -94,9 +94,9 @@ def test_the_description_is_short_and_says_what_matters(images):
         ignored=(),
     )
     assert describe(alone).splitlines() == [
-        "pets: 80 images of 2 classes (images a class: least 40, median 40, most 40)",
+        "pets: 80 images of 2 classes (images per class: min 40, median 40, max 40)",
         "  parts: 80 train, 0 test (the data has no test part of its own)",
-        "  superclasses: 2 (classes a superclass: least 1, most 1)",
+        "  superclasses: 2 (classes per superclass: min 1, max 1)",
         "  groups: 80",
     ]
 

@@ -55,7 +55,7 @@ def test_counts_and_class_names(tmp_path, options):
     assert not found.ok
     assert "images: expected 30, found 29" in by_check["counts"].examples
     assert "images of class 'Forest': expected 10, found 9" in by_check["counts"].examples
-    assert "'Rivers' is no published class: 'River' is meant?" in by_check["class names"].examples
+    assert "'Rivers' is no published class; did you mean 'River'?" in by_check["class names"].examples
     assert "'River' is missing" in by_check["class names"].examples
 
 
@@ -106,7 +106,7 @@ def test_parts_that_overlap(tmp_path, options):
 def test_parts_made_by_somebody_else(tmp_path, options):
     write(tmp_path / "x", {**two_classes("train/"), **two_classes("test/", start=9)})
     by_check, found = findings(tmp_path / "x", options, "EuroSAT")
-    assert "parts made by somebody else" in by_check["layout"].what
+    assert "part folders" in by_check["layout"].what
     assert not found.ok
 
 
@@ -170,7 +170,7 @@ def test_one_image_in_a_class(tmp_path, options):
 
 def test_the_command_says_what_to_do_and_how_it_went(tmp_path, capsys, monkeypatch):
     folder = miniatures.make("EuroSAT", tmp_path / "x")
-    monkeypatch.setitem(check.__dict__, "SHOWN", 2)
+    monkeypatch.setitem(check.__dict__, "EXAMPLES", 2)
     assert main(["data", "check", "EuroSAT", str(folder), "--cache-dir", str(tmp_path / "c")]) == 1
     shown = capsys.readouterr().out
     assert "wrong  counts: " in shown

@@ -34,7 +34,7 @@ WRONG = {
     "ChestX": ({"images/1.png": jpeg(0)}, "no Data_Entry_2017.csv"),
     "CropDisease": (two_classes(), "no folders train and test but cat, dog"),
     "DeepWeeds": ({"labels.csv": b"file,label\na.jpg,1\n", "a.jpg": jpeg(0)}, "labels.csv without column Filename"),
-    "EuroSAT": (two_classes("train/") | two_classes("test/"), "parts made by somebody else"),
+    "EuroSAT": (two_classes("train/") | two_classes("test/"), "part folders"),
     "ISIC": (two_classes(), "no ISIC2018_Task3_Training_GroundTruth.csv"),
     "Kaokore": ({"labels.csv": b"image,gender,status,set\n1.jpg,0,0,train\n"}, "none of the images that it lists"),
     "Omniglot": ({"a.png": jpeg(0)}, "images but no class folders"),

@@ -183,7 +183,7 @@ def test_a_finished_run_keeps_its_projector(shapes, tmp_path, method, behind, mo
     torch.testing.assert_close(found["projector.output"], z, atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(found["projector.hidden"], hidden, atol=1e-5, rtol=1e-3)
     image_cache = ImageCache(
-        data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False
+        data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.resize, progress=False
     )
     made = extract_layers(
         encoder,

@@ -113,9 +113,9 @@ def test_preprocessing_is_that_of_timms_own_evaluation(name):
     transform = timm.data.create_transform(**theirs, is_training=False)
     image = Image.fromarray(photo(5, 700, 500))
     wanted = transform(image).numpy()
-    from slmlp.data.decode import resize_square
+    from slmlp.data.decode import resize_image
 
-    found = made(torch.from_numpy(resize_square(np.asarray(image), made.square)[None]))[0].numpy()
+    found = made(torch.from_numpy(resize_image(np.asarray(image), made.resize)[None]))[0].numpy()
     assert made.side == theirs_side(theirs)
     assert found.shape == wanted.shape
     # timm rounds the crop to whole pixels and to bytes between its two passes

@@ -208,9 +208,9 @@ def test_converted_lite0_is_the_packages_own_network_on_real_images(tmp_path, sh
 
     images = load("emoji")
     squares = [images.read(i) for i in range(0, len(images), len(images) // 6)][:6]
-    from slmlp.data.decode import resize_square
+    from slmlp.data.decode import resize_image
 
-    pixels = torch.from_numpy(np.stack([resize_square(s, encoder.preprocess.square) for s in squares]))
+    pixels = torch.from_numpy(np.stack([resize_image(s, encoder.preprocess.resize) for s in squares]))
     x = encoder.preprocess(pixels)
     with torch.inference_mode():
         wanted = theirs.extract_features(x).mean(dim=(2, 3))

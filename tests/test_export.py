@@ -89,9 +89,9 @@ def test_timm_prepares_images_as_the_config_says(encoder_file, tmp_path, size):
     picture = Image.fromarray(photo(120, 120))
     theirs = transform(picture)
     pixels = torch.from_numpy(__import__("numpy").array(picture))
-    from slmlp.data.decode import resize_square
+    from slmlp.data.decode import resize_image
 
-    ours = encoder.preprocess(torch.from_numpy(resize_square(pixels.numpy(), encoder.preprocess.square))[None])[0]
+    ours = encoder.preprocess(torch.from_numpy(resize_image(pixels.numpy(), encoder.preprocess.resize))[None])[0]
     assert theirs.shape == (3, size, size)
     torch.testing.assert_close(theirs, ours, atol=0.02, rtol=0)  # one level of 255 is 0.018
 

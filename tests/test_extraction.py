@@ -55,7 +55,7 @@ def _trained(module):
 
 def plainly(encoder, image_cache, names):
     """Return features by the simplest loop there is."""
-    x = encoder.preprocess(image_cache.squares(image_cache.rows(image_cache.images), encoder.preprocess.square))
+    x = encoder.preprocess(image_cache.squares(image_cache.rows(image_cache.images), encoder.preprocess.resize))
     with torch.inference_mode():
         return {k: h.numpy() for k, h in layers.outputs(encoder, x, names).items()}
 
@@ -116,7 +116,7 @@ def test_streamed_images_give_the_same_features(encoder, image_cache, shapes):
 def test_any_square_of_an_encoder_is_made(image_cache, shapes):
     flags = config.PreprocessFlags(size=32, side=40, interpolation="bilinear", squash=True)
     encoder = open_encoder("timm:test_resnet@random", overrides=flags)
-    own = ImageCache(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.square, progress=False)
+    own = ImageCache(data.load(str(shapes)), config.DataOptions(), None, encoder.preprocess.resize, progress=False)
     np.testing.assert_array_equal(
         extract(encoder, own, own.images).x, extract(encoder, image_cache, image_cache.images).x
     )

@@ -76,9 +76,9 @@ def test_calibrated_norms_are_of_the_squares_that_the_encoder_sees(shapes, tmp_p
     for how in ("bicubic", "bilinear"):
         encoder = encoder_of(0)
         encoder.preprocess = dataclasses.replace(Preprocess.ours(16), interpolation=how)
-        own = ImageCache(images, config.DataOptions(), None, encoder.preprocess.square, progress=False)
+        own = ImageCache(images, config.DataOptions(), None, encoder.preprocess.resize, progress=False)
         calibrate_norms(encoder, own, images, tmp_path)
-        x = encoder.preprocess(own.squares(own.rows(images), encoder.preprocess.square))
+        x = encoder.preprocess(own.squares(own.rows(images), encoder.preprocess.resize))
         with torch.no_grad():
             maps = encoder.backbone.conv1(x)
         mean = maps.mean((0, 2, 3))

@@ -70,7 +70,7 @@ def test_a_table_and_a_list_of_labels_are_the_same_images(drawn):
 def test_lists_without_a_separator_and_labels_that_hold_it_are_refused(drawn, tmp_path):
     with pytest.raises(SlmlpError, match=r"several.jsonl, line 1: label is a list, .* pass --label-separator '\|'"):
         data.load(str(drawn / "several.jsonl"))
-    with pytest.raises(SlmlpError, match="--label-separator must be a sign"):
+    with pytest.raises(SlmlpError, match="--label-separator must be the character"):
         data.load(str(drawn / "several.csv"), config.DataOptions(label_separator=""))
     (tmp_path / "m.jsonl").write_text('{"path": "a.png", "label": ["x|y", "z"]}\n')
     with pytest.raises(SlmlpError, match=r"label 'x\|y' holds the separator '\|'"):
@@ -134,8 +134,8 @@ def test_verdict_and_page_compare_the_mean_average_precision(done):
     ("words", "said"),
     [
         (["evaluate", "timm:test_resnet@random", "DATA", "--task", "knn", "--out", "OUT"], "have several labels each"),
-        (["pretrain", "DATA", "--method", "sl", "--out", "OUT"], "pretraining takes one label an image"),
-        (["study", "DATA", "--out", "OUT"], "pretraining takes one label an image"),
+        (["pretrain", "DATA", "--method", "sl", "--out", "OUT"], "pretraining takes one label per image"),
+        (["study", "DATA", "--out", "OUT"], "pretraining takes one label per image"),
     ],
 )
 def test_what_needs_one_label_is_refused(drawn, tmp_path, capsys, words, said):

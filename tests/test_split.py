@@ -161,7 +161,7 @@ def test_file_of_another_split_keeps_its_test_part(tmp_path):
     made.save(tmp_path / "split.json")
     again = concepts.make(toy, config.Split(by="file", file=str(tmp_path / "split.json"), seed=2))
     assert again.hash() == made.hash()
-    with pytest.raises(SlmlpError, match=r"which side class 'zebra' is"):
+    with pytest.raises(SlmlpError, match=r"does not have class 'zebra' on either side"):
         concepts.make(images((*NOUNS, "zebra")), config.Split(file=str(tmp_path / "split.json")))
 
 
@@ -226,7 +226,7 @@ def test_a_test_part_of_the_datas_own_stays(toy):
     made = concepts.make(toy, config.Split(by="random"))
     assert made.test_ids is None
     assert (concepts.apply(made, toy).parts == toy.parts).all()
-    with pytest.raises(SlmlpError, match="counts on a test part"):
+    with pytest.raises(SlmlpError, match="needs a test part"):
         concepts.apply(made, dataclasses.replace(toy, has_test_part=False))
 
 

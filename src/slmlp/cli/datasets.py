@@ -115,7 +115,7 @@ class Data:
 
 def words(result: object) -> str:
     """Return a report of the check for the terminal."""
-    from slmlp.data.published.check import SHOWN, ValidationReport
+    from slmlp.data.published.check import EXAMPLES, ValidationReport
 
     assert isinstance(result, ValidationReport)
     train, test = result.parts
@@ -123,8 +123,8 @@ def words(result: object) -> str:
     lines = [f"{result.name} in {result.path}: {result.images:,} images of {result.classes:,} classes, {parts}"]
     for finding in result.findings:
         lines.append(f"{finding.level:<6} {finding.check}: {finding.what}")
-        lines += [f"         {example}" for example in finding.examples[:SHOWN]]
-        if len(finding.examples) > SHOWN:
+        lines += [f"         {example}" for example in finding.examples[:EXAMPLES]]
+        if len(finding.examples) > EXAMPLES:
             lines.append(f"         ... {len(finding.examples):,} in all (--json lists them)")
         lines.append(f"       do: {finding.do}")
     lines.append(f"checked: {'; '.join(result.checked)}")

@@ -1,4 +1,4 @@
-"""Images and their labels: what a user names on the command line -> ``ImageSet`` -> decoded pixels."""
+"""Load images and labels: a source named by the user -> ``ImageSet`` -> decoded pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from slmlp.config import DataOptions
 from slmlp.data.dataset import ImageSet
 from slmlp.data.pixels import Pixels, decode_all, short_side
-from slmlp.data.readers import read_square
+from slmlp.data.readers import read_resized
 from slmlp.data.report import describe, duplicates_across_parts, summary, write_report
 from slmlp.data.sources import arrays, folder, manifest, torchvision_sets
 from slmlp.data.sources.table import Table, build
@@ -27,7 +27,7 @@ __all__ = [
     "ensure_test_part",
     "limit_per_class",
     "load",
-    "read_square",
+    "read_resized",
     "short_side",
     "stratified_folds",
     "stratified_holdout",
@@ -40,17 +40,19 @@ _DEFAULT = DataOptions()
 
 
 def load(source: str, options: DataOptions = _DEFAULT, *, seed: int = 0, senses: Sequence[str] = ()) -> ImageSet:
-    """Return the images that ``source`` names; nothing is decoded, only the first bytes of each file are looked at.
+    """Return the images that ``source`` names; only the first bytes of each file are read, nothing is decoded.
 
     ``source`` is a folder or tar of class folders, a manifest (.csv, .tsv, .jsonl), an .npz file, ``torchvision:NAME``
-    or ``emoji``; see docs/data.md. ``options.images_per_class`` limits training images by a draw with ``seed``; where
-    the data has no test part, all images are training images here. ``senses`` goes to the WordNet superclasses of
-    ``options.superclasses``. Raises SlmlpError, one line, for everything that is wrong with the data.
+    or ``emoji``; see docs/data.md. ``options.images_per_class`` samples training images with ``seed``. Without a test
+    part all images are training images. ``senses`` choose WordNet senses for ``options.superclasses``.
+
+    Raises:
+        SlmlpError: anything is wrong with the data; one line.
     """
     if options.images_per_class is not None and options.images_per_class < 1:
         raise SlmlpError(f"--images-per-class must be at least 1, found {options.images_per_class}")
     if options.label_separator == "":
-        raise SlmlpError("--label-separator must be a sign that stands between labels, as '|'; found nothing")
+        raise SlmlpError("--label-separator must be the character between labels, as '|'; found nothing")
     try:
         images = build(_table(source, options), options)
     except OSError as error:

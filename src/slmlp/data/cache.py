@@ -1,4 +1,4 @@
-"""The image cache: images decoded once into squares where they fit, streamed where they do not."""
+"""Cache images decoded and resized, in memory or in a file; stream the sets that are too large."""
 
 from __future__ import annotations
 
@@ -15,121 +15,121 @@ from torch import Tensor
 
 from slmlp.config import DataOptions
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
-from slmlp.data.decode import Square
+from slmlp.data.decode import Resize
 from slmlp.data.pixels import Pixels, decode_all, short_side
-from slmlp.data.readers import read_square
+from slmlp.data.readers import read_resized
 from slmlp.runtime import processes, work
 from slmlp.runtime.errors import SlmlpError
 
-AHEAD = 2  # batches that are read while another is in use
-# a square of more than so many times an image's short side takes a millisecond to make, and to keep it would take the
-# disk four times and more of the pixels there are: 14 GB for 70,000 images of 28 pixels under an encoder of 224
+PREFETCH = 2  # batches read while another is in use
+# Enlarging an image by more than this factor takes a millisecond, and caching the result takes over four times the
+# pixels of the originals: 14 GB for 70,000 images of 28 pixels and an encoder of 224. So it is repeated at every read.
 ENLARGED = 2
 
 
 def shared_memory(options: DataOptions) -> DataOptions:
-    """Return the options for one of several processes: the processes of a machine share its memory.
+    """Return the options for one of several processes, which share a machine's memory equally.
 
-    What is then too large for the memory of each is one memory-mapped file, whose pages they all use.
+    Pixels above this limit go to one memory-mapped file, whose pages the processes share.
     """
     return replace(options, memory_limit_gb=options.memory_limit_gb / processes.local_size())
 
 
 class ImageCache:
-    """Images and their squares, of each kind that was asked for; rows count from 0 in the order of ``images``.
+    """Images and their resized copies, decoded when first needed; row i is ``images[i]``.
 
-    A number for a square is the side of the usual one: the centre, by bicubic filtering. What turns out unreadable
-    while it is decoded is left out and listed in ``images.unreadable``. The square that an image cache is opened with
-    is kept; another that only enlarges the images is made whenever it is read, to the very same pixels.
+    ``resize`` is a ``Resize``, or a side in pixels: the centre square, by bicubic filtering. Unreadable images are left
+    out and listed in ``images.unreadable``. Sizes that only enlarge the images are computed at every read, to the same
+    pixels, except the one that the cache is opened with.
     """
 
     def __init__(
-        self, images: ImageSet, options: DataOptions, cache: Path | None, square: int | Square, progress: bool
+        self, images: ImageSet, options: DataOptions, cache: Path | None, resize: int | Resize, progress: bool
     ) -> None:
         self.options, self.cache, self.progress = options, cache, progress
-        self._squares: dict[Square, Pixels] = {}
-        pixels, self.images = decode_all(images, square, options=options, cache=cache, progress=progress)
+        self._pixels: dict[Resize, Pixels] = {}
+        pixels, self.images = decode_all(images, resize, options=options, cache=cache, progress=progress)
         self.streamed = pixels is None
         if pixels is not None:
-            self._squares[Square.of(square)] = pixels
+            self._pixels[Resize.of(resize)] = pixels
         self._row = {name: row for row, name in enumerate(self.images.ids)}
 
     @classmethod
     def of_small(
-        cls, images: ImageSet, options: DataOptions, cache: Path | None, square: int | Square, progress: bool
+        cls, images: ImageSet, options: DataOptions, cache: Path | None, resize: int | Resize, progress: bool
     ) -> ImageCache:
-        """Return a cache for evaluation: images that the encoder would enlarge are kept at their own size.
+        """Return a cache for evaluation: images that the encoder would enlarge are cached at their own size.
 
-        Training reads its square in every epoch, and opens its image_cache with it.
+        Training reads its size in every epoch, so it opens the cache with that size.
         """
-        square, short = Square.of(square), short_side(images)
-        kept = square if short is None or square.side <= ENLARGED * short else Square(int(short))
-        return cls(images, options, cache, kept, progress)
+        resize, short = Resize.of(resize), short_side(images)
+        cached = resize if short is None or resize.side <= ENLARGED * short else Resize(int(short))
+        return cls(images, options, cache, cached, progress)
 
     def rows(self, subset: ImageSet) -> IntArray:
         """Return the rows of a subset's images."""
         return np.array([self._row[name] for name in subset.ids], dtype=np.int64)
 
-    def squares(self, rows: IntArray, square: int | Square) -> Tensor:
-        """Return uint8 squares (len(rows), side, side, 3)."""
-        square = Square.of(square)
-        if self.streamed:  # by worker processes, where there is much to read
-            return torch.from_numpy(np.stack([self._read(int(row), square) for row in rows]))
-        if self._made_when_read(square):
+    def squares(self, rows: IntArray, resize: int | Resize) -> Tensor:
+        """Return resized images, uint8 (len(rows), side, side, 3)."""
+        resize = Resize.of(resize)
+        if self.streamed:  # without threads: worker processes call this
+            return torch.from_numpy(np.stack([self._read(int(row), resize) for row in rows]))
+        if self._resized_when_read(resize):
             with ThreadPoolExecutor(work.cores()) as pool:
-                return self._begin(pool, rows, square)()
-        if square not in self._squares:
-            pixels, kept = decode_all(
-                self.images, square, options=self.options, cache=self.cache, progress=self.progress
+                return self._submit(pool, rows, resize)()
+        if resize not in self._pixels:
+            pixels, images = decode_all(
+                self.images, resize, options=self.options, cache=self.cache, progress=self.progress
             )
-            if pixels is None or kept.ids != self.images.ids:
+            if pixels is None or images.ids != self.images.ids:
                 raise SlmlpError(f"files of {self.images.source} changed while they were read; run again")
-            self._squares[square] = pixels
-        return torch.from_numpy(self._squares[square].data[rows])
+            self._pixels[resize] = pixels
+        return torch.from_numpy(self._pixels[resize].data[rows])
 
-    def batches(self, rows: IntArray, square: int | Square, size: int) -> Iterator[Tensor]:
-        """Yield ``squares`` of ``size`` rows at a time, the next ones read by threads while the caller uses one."""
-        square = Square.of(square)
-        kept = not self._made_when_read(square)
-        if len(rows) and kept:
-            self.squares(rows[:1], square)  # what is decoded as a whole has threads of its own
-        # each core decodes what is not kept; else one thread copies from memory, or pages a file in
-        pool = ThreadPoolExecutor(1 if kept else work.cores())
-        ahead: deque[Callable[[], Tensor]] = deque()
+    def batches(self, rows: IntArray, resize: int | Resize, size: int) -> Iterator[Tensor]:
+        """Yield ``squares`` of ``size`` rows at a time; threads read ahead."""
+        resize = Resize.of(resize)
+        cached = not self._resized_when_read(resize)
+        if len(rows) and cached:
+            self.squares(rows[:1], resize)  # decode the whole set now, which starts threads of its own
+        # one thread copies from memory or a file; without a cache each core decodes
+        pool = ThreadPoolExecutor(1 if cached else work.cores())
+        pending: deque[Callable[[], Tensor]] = deque()
         try:
             for start in range(0, len(rows), size):
-                ahead.append(self._begin(pool, rows[start : start + size], square))
-                if len(ahead) > AHEAD:
-                    yield ahead.popleft()()
-            while ahead:
-                yield ahead.popleft()()
+                pending.append(self._submit(pool, rows[start : start + size], resize))
+                if len(pending) > PREFETCH:
+                    yield pending.popleft()()
+            while pending:
+                yield pending.popleft()()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _made_when_read(self, square: Square) -> bool:
-        """Return whether nothing is kept of a square."""
-        if self.streamed or square in self._squares:
+    def _resized_when_read(self, resize: Resize) -> bool:
+        """Return whether images of this size are computed at every read instead of cached."""
+        if self.streamed or resize in self._pixels:
             return self.streamed
-        return self._short is not None and square.side > ENLARGED * self._short
+        return self._short is not None and resize.side > ENLARGED * self._short
 
     @cached_property
     def _short(self) -> float | None:
         return short_side(self.images)
 
-    def _begin(self, pool: ThreadPoolExecutor, rows: IntArray, square: Square) -> Callable[[], Tensor]:
-        """Start reading a batch; return what waits for it."""
-        if not self._made_when_read(square):
-            return pool.submit(self.squares, rows, square).result
-        images: list[Future[ByteArray]] = [pool.submit(self._read, int(row), square) for row in rows]
+    def _submit(self, pool: ThreadPoolExecutor, rows: IntArray, resize: Resize) -> Callable[[], Tensor]:
+        """Start reading a batch; return a function that waits for it."""
+        if not self._resized_when_read(resize):
+            return pool.submit(self.squares, rows, resize).result
+        images: list[Future[ByteArray]] = [pool.submit(self._read, int(row), resize) for row in rows]
         return lambda: torch.from_numpy(np.stack([image.result() for image in images]))
 
     def originals(self, rows: IntArray) -> list[ByteArray]:
-        """Return images (H, W, 3) at their own size, decoded now."""
+        """Decode images (H, W, 3) at their own size."""
         return [self._read(int(row), None) for row in rows]
 
-    def _read(self, row: int, square: Square | None) -> ByteArray:
+    def _read(self, row: int, resize: Resize | None) -> ByteArray:
         try:
-            return self.images.read(row) if square is None else read_square(self.images, row, square)
+            return self.images.read(row) if resize is None else read_resized(self.images, row, resize)
         except (OSError, ValueError) as error:
             raise SlmlpError(
                 f"cannot read {self.images.ids[row]}: {error}; restore the file, then run the same command again"

@@ -1,7 +1,7 @@
-"""Decode the bytes of an image file to RGB pixels, by rules that depend on that file alone.
+"""Decode the bytes of an image file to RGB pixels, by these rules.
 
 ====================================================== =============================================================
-in the file                                            becomes
+file                                                   pixels
 ====================================================== =============================================================
 grey, 1 bit                                            the same value in R, G and B; 1 bit is 0 or 255
 palette                                                its colours
@@ -11,7 +11,7 @@ CMYK, YCbCr                                            RGB by Pillow's conversio
 16 bits a colour channel                               the high byte
 32-bit float                                           0..1 times 255, rounded; below 0, above 1 and NaN are clipped
 animation, several pages                               the first
-EXIF orientation                                       obeyed
+EXIF orientation                                       applied
 ====================================================== =============================================================
 """
 
@@ -26,49 +26,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# the plugins register themselves; imported here, since Pillow would import them late, from many threads at once
+# plugins register on import; done here because Pillow would import them lazily, from many threads at once
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from slmlp.data.dataset import ByteArray
 
-VERSION = 1  # part of the key of every cache of pixels; raised when a rule above changes a single pixel
+VERSION = 1  # part of every cache key; increased when a rule above changes any pixel
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
-SIGNATURE = 16  # bytes that ``signature_problem`` wants to see
+SIGNATURE = 16  # bytes that ``signature_problem`` needs
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF87a", b"GIF89a")
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 Image.preinit()
 
-# Pillow says so once per odd image, which buries everything else; what cannot be decoded raises anyway
+# one warning per unusual image would bury everything else; images that cannot be decoded raise anyway
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
-class Square:
-    """How an image becomes a square of pixels."""
+class Resize:
+    """How an image is resized to a square."""
 
     side: int  # pixels
     interpolation: str = "bicubic"  # or "bilinear", both with antialiasing
-    squash: bool = False  # the whole image is stretched to the square; else its centre square is taken
+    squash: bool = False  # resize the whole image, ignoring its aspect ratio; else its centre square
 
     @classmethod
-    def of(cls, square: int | Square) -> Square:
-        """Return a square as it is; a number is the side of the usual one, the centre by bicubic filtering."""
-        return square if isinstance(square, Square) else cls(square)
+    def of(cls, resize: int | Resize) -> Resize:
+        """Return the argument; a number is a side in pixels, for the centre square by bicubic filtering."""
+        return resize if isinstance(resize, Resize) else cls(resize)
 
     @property
     def marks(self) -> list[str]:
-        """Return what tells it from the usual square of its side: for keys of caches, nothing for the usual one."""
-        return [] if self == Square(self.side) else [self.interpolation, "squash" if self.squash else "centre"]
+        """Return the settings that differ from the default, for cache keys; an empty list for the default."""
+        return [] if self == Resize(self.side) else [self.interpolation, "squash" if self.squash else "centre"]
 
 
 def signature_problem(head: bytes) -> str | None:
-    """Return why the first ``SIGNATURE`` bytes of a file start none of the known formats, or None if they do."""
+    """Return why ``head``, the first ``SIGNATURE`` bytes of a file, is not that of a known format, or None."""
     if not head:
         return "empty file"
     if head.startswith(_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
@@ -81,17 +81,19 @@ def signature_problem(head: bytes) -> str | None:
 def decode(content: bytes, short_side: int | None = None) -> ByteArray:
     """Decode an image file to RGB, uint8, (H, W, 3), by the rules at the top of this module.
 
-    With ``short_side`` a JPEG may come out smaller than it is (scaled by 1/2, 1/4 or 1/8 while it is decoded, which is
-    several times faster), but never with a short side under twice that many pixels. Raises ValueError with the reason
-    for a file that is truncated, damaged, of another format, or larger than Pillow's limit against decompression bombs.
+    With ``short_side`` a JPEG may be scaled by 1/2, 1/4 or 1/8 while it is decoded, which is several times faster; its
+    short side stays at least twice that many pixels.
+
+    Raises:
+        ValueError: the file is truncated, damaged, of another format, or above Pillow's decompression-bomb limit.
     """
-    return np.array(_opened(content, short_side))  # a copy: asarray would be read-only, which torch warns of
+    return np.array(_opened(content, short_side))  # a copy: asarray would be read-only, and torch warns of that
 
 
-def decode_square(content: bytes, square: int | Square) -> ByteArray:
-    """Return ``resize_square(decode(content, side), square)``, a fifth faster for small images."""
-    square = Square.of(square)
-    return np.array(_square(_opened(content, square.side), square))
+def decode_resized(content: bytes, resize: int | Resize) -> ByteArray:
+    """Return ``resize_image(decode(content, side), resize)``, a fifth faster for small images."""
+    resize = Resize.of(resize)
+    return np.array(_resize(_opened(content, resize.side), resize))
 
 
 def _opened(content: bytes, short_side: int | None) -> Image.Image:
@@ -105,27 +107,26 @@ def _opened(content: bytes, short_side: int | None) -> Image.Image:
             return _rgb(image)
     except MemoryError:
         raise
-    except UnidentifiedImageError as error:  # its own text names the address of our buffer
+    except UnidentifiedImageError as error:  # its message only has the buffer's address
         raise ValueError(signature_problem(content[:SIGNATURE]) or "damaged header") from error
-    except Exception as error:  # Pillow's plugins raise nearly everything on damaged files
+    except Exception as error:  # Pillow's plugins raise many types on damaged files
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def resize_square(image: ByteArray, square: int | Square) -> ByteArray:
-    """Return the centre square of an image (H, W, 3) at ``side`` x ``side`` pixels, by antialiased bicubic filtering.
+def resize_image(image: ByteArray, resize: int | Resize) -> ByteArray:
+    """Return the image (H, W, 3) resized to ``side`` x ``side``; by default the centre square, antialiased bicubic.
 
     The same as resizing the short side to ``side`` and cropping the centre, without rounding the crop to whole pixels.
-    A ``Square`` may ask for bilinear filtering, or for the whole image stretched to the square.
     """
-    return np.array(_square(Image.fromarray(image), Square.of(square)))
+    return np.array(_resize(Image.fromarray(image), Resize.of(resize)))
 
 
-def _square(image: Image.Image, square: Square) -> Image.Image:
+def _resize(image: Image.Image, resize: Resize) -> Image.Image:
     short = min(image.size)
     left, top = (image.width - short) / 2, (image.height - short) / 2
-    box = (0, 0, image.width, image.height) if square.squash else (left, top, left + short, top + short)
-    how = RESAMPLING[square.interpolation]
-    return image.resize((square.side, square.side), how, box=box, reducing_gap=3.0)
+    box = (0, 0, image.width, image.height) if resize.squash else (left, top, left + short, top + short)
+    how = RESAMPLING[resize.interpolation]
+    return image.resize((resize.side, resize.side), how, box=box, reducing_gap=3.0)
 
 
 def to_rgb(image: Image.Image | npt.NDArray[Any]) -> ByteArray:
@@ -144,7 +145,7 @@ def to_rgb(image: Image.Image | npt.NDArray[Any]) -> ByteArray:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # a damaged EXIF block says nothing against the pixels
+    with contextlib.suppress(Exception):  # ignore a damaged EXIF block: the pixels are intact
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
@@ -157,7 +158,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: npt.NDArray[np.generic]) -> ByteArray:
-    """Return grey values as bytes, by their type alone: integers as of 16 bits, floats as of 0 to 1."""
+    """Convert grey values to bytes: integers from the range of 16 bits, floats from 0 to 1."""
     if values.dtype.kind == "f":
         return np.asarray(np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * 255), dtype=np.uint8)
     return np.asarray((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257, dtype=np.uint8)

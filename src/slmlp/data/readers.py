@@ -1,4 +1,4 @@
-"""Readers of image files: from a folder, a tar or an array. All can be pickled and shared between threads."""
+"""Read images by index from a folder, a tar or an array. Readers are picklable and thread-safe."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from slmlp.data import decode
 from slmlp.data.dataset import ByteArray, ImageSet, IntArray
-from slmlp.data.decode import Square
+from slmlp.data.decode import Resize
 from slmlp.runtime import files
 
 
 class BytesReader(ABC):
-    """Images that are encoded files: they have bytes of their own."""
+    """Reader of encoded image files."""
 
     @abstractmethod
     def raw(self, index: int, size: int | None = None) -> bytes:
@@ -45,7 +45,7 @@ class FileReader(BytesReader):
 
 
 class TarReader(BytesReader):
-    """Members of a plain tar, by offset: nothing is ever extracted, and no member's name meets the file system."""
+    """Members of an uncompressed tar, read by offset; nothing is extracted."""
 
     def __init__(self, path: Path, offsets: npt.ArrayLike, sizes: npt.ArrayLike) -> None:
         self.path = path
@@ -61,14 +61,14 @@ class TarReader(BytesReader):
 
     def raw(self, index: int, size: int | None = None) -> bytes:
         """Return the member's content or its first ``size`` bytes."""
-        wanted = int(self.sizes[index]) if size is None else min(size, int(self.sizes[index]))
-        content = os.pread(self._file, wanted, int(self.offsets[index]))
-        if len(content) < wanted:
+        length = int(self.sizes[index]) if size is None else min(size, int(self.sizes[index]))
+        content = os.pread(self._file, length, int(self.offsets[index]))
+        if len(content) < length:
             raise OSError(f"{self.path} ends inside this image")
         return content
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind: another process opens its own."""
+        """Leave out the open file: another process opens its own."""
         return {k: v for k, v in vars(self).items() if k != "_file"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -99,24 +99,25 @@ class ArrayReader:
 
 
 def stamp(path: Path) -> str:
-    """Return what changes when a file is replaced: its size and its modification time in nanoseconds."""
-    about = path.stat()
-    return f"{about.st_size}.{about.st_mtime_ns}"
+    """Return a file's size and modification time in nanoseconds, to detect that it was replaced."""
+    status = path.stat()
+    return f"{status.st_size}.{status.st_mtime_ns}"
 
 
-def read_square(images: ImageSet, index: int, square: int | Square) -> ByteArray:
-    """Return image ``index`` as the cache of pixels holds it: its square, (side, side, 3).
+def read_resized(images: ImageSet, index: int, resize: int | Resize) -> ByteArray:
+    """Read image ``index`` resized to (side, side, 3); the same pixels as in the cache.
 
-    Raises OSError or ValueError when the image cannot be read.
+    Raises:
+        OSError, ValueError: the image cannot be read.
     """
     position, reader = int(images.positions[index]), images.reader
     if isinstance(reader, BytesReader):
-        return decode.decode_square(reader.raw(position), square)
-    return decode.resize_square(reader(position), square)
+        return decode.decode_resized(reader.raw(position), resize)
+    return decode.resize_image(reader(position), resize)
 
 
 def content(images: ImageSet, index: int) -> bytes:
-    """Return the bytes of image ``index`` as stored: of its file, or of its pixels where the data is an array."""
+    """Return the bytes of image ``index``'s file, or of its pixels where the data is an array."""
     position, reader = int(images.positions[index]), images.reader
     if isinstance(reader, BytesReader):
         return reader.raw(position)

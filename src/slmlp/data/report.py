@@ -1,4 +1,4 @@
-"""Report what a user should know of the data before training."""
+"""Summarise a data set: counts per class and part, unreadable files, duplicates between parts."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ Pairs = Sequence[tuple[str, str]]
 
 
 def duplicates_across_parts(images: ImageSet) -> list[tuple[str, str]]:
-    """Return (train id, test id) for each test image whose very bytes are also a training image (the first such one).
+    """Return (train id, test id) of each test image that equals a training image (the first one), byte for byte.
 
-    Compared are files, or pixels where the data is an array; only files whose size occurs in both parts are read.
+    Compares files, or pixels where the data is an array; reads only files whose size occurs in both parts.
     """
     train = np.flatnonzero(images.parts == "train")
     test = np.flatnonzero(images.parts == "test")
     shared = set(images.sizes[train].tolist()) & set(images.sizes[test].tolist())
-    known: dict[bytes, str] = {}
+    train_ids: dict[bytes, str] = {}  # by digest
     for i in train.tolist():
         if int(images.sizes[i]) in shared:
-            known.setdefault(_digest(images, i), images.ids[i])
+            train_ids.setdefault(_digest(images, i), images.ids[i])
     candidates = [i for i in test.tolist() if int(images.sizes[i]) in shared]
-    pairs = [(known.get(_digest(images, i)), images.ids[i]) for i in candidates]
+    pairs = [(train_ids.get(_digest(images, i)), images.ids[i]) for i in candidates]
     return [(first, second) for first, second in pairs if first is not None]
 
 
 def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]:
-    """Return, as plain JSON values, the counts per class and part and what was left out.
+    """Return counts per class and part, and of ignored and unreadable files, as JSON values.
 
-    ``duplicates`` are those of ``duplicates_across_parts``, which is asked where they are not given.
+    ``duplicates``: the result of ``duplicates_across_parts``; computed if None.
     """
     pairs = duplicates_across_parts(images) if duplicates is None else duplicates
     train, test = (np.bincount(images.labels[images.parts == p], minlength=len(images.classes)) for p in _PARTS)
@@ -75,18 +75,18 @@ def write_report(images: ImageSet, folder: Path) -> None:
 
 
 def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
-    """Return the summary in a few lines for the terminal."""
+    """Return the summary as a few lines of text."""
     facts = summary(images, duplicates)
     counts = np.bincount(images.labels, minlength=len(images.classes))
     lines = [
-        f"{images.name}: {len(images):,} images of {len(images.classes):,} classes (images a class: least "
-        f"{counts.min():,}, median {np.median(counts):,.0f}, most {counts.max():,})",
+        f"{images.name}: {len(images):,} images of {len(images.classes):,} classes (images per class: min "
+        f"{counts.min():,}, median {np.median(counts):,.0f}, max {counts.max():,})",
         f"  parts: {facts['parts']['train']:,} train, {facts['parts']['test']:,} test"
         + ("" if images.has_test_part else " (the data has no test part of its own)"),
     ]
     if facts["superclasses"] is not None:
         sizes = facts["superclasses"].values()
-        lines.append(f"  superclasses: {len(sizes)} (classes a superclass: least {min(sizes)}, most {max(sizes)})")
+        lines.append(f"  superclasses: {len(sizes)} (classes per superclass: min {min(sizes)}, max {max(sizes)})")
     if facts["groups"] is not None:
         lines.append(f"  groups: {facts['groups']:,}")
     for part in _PARTS if facts["parts"]["test"] else ():
@@ -118,6 +118,6 @@ def _digest(images: ImageSet, index: int) -> bytes:
         raise SlmlpError(f"cannot read {images.ids[index]} of {images.source}: {error.strerror or error}") from error
 
 
-def _some(names: list[str], shown: int = 3) -> str:
-    more = f", ... ({len(names):,} in all)" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+def _some(names: list[str], limit: int = 3) -> str:
+    more = f", ... ({len(names):,} in all)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

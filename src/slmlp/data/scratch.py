@@ -1,4 +1,4 @@
-"""The folder of files that may be kept between runs."""
+"""Choose the folder for files shared between runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from slmlp.config import DataOptions
 
 
 def scratch(options: DataOptions) -> Path:
-    """Return the folder for what is kept between runs: ``cache_dir``, else a private one in the temporary folder."""
+    """Return ``cache_dir``, or else a private folder in the system's temporary folder."""
     if options.cache_dir is not None:
         return Path(options.cache_dir).expanduser()
     folder = Path(tempfile.gettempdir()) / f"slmlp-{os.getuid()}"
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
-        about = folder.lstat()
-        # in a shared /tmp somebody else may have made the folder first, to read or to swap what we put there
-        if folder.is_dir() and not folder.is_symlink() and about.st_uid == os.getuid() and not about.st_mode & 0o077:
+        status = folder.lstat()
+        # in a shared /tmp another user may have created the folder, to read or replace our files
+        if folder.is_dir() and not folder.is_symlink() and status.st_uid == os.getuid() and not status.st_mode & 0o077:
             return folder
     return Path(tempfile.mkdtemp(prefix="slmlp-"))

@@ -1,4 +1,4 @@
-"""The superclass of each class, from a file or from WordNet, where the data has none."""
+"""Read the superclass of each class from a file or from WordNet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ _HEADERS = (["class", "superclass"], ["class", "superclass"])
 
 
 def apply_superclasses(images: ImageSet, spec: str, senses: Sequence[str] = ()) -> ImageSet:
-    """Return the images with the superclass of each class taken from ``spec``: a file, or ``wordnet:N`` for N of them.
+    """Return the images with superclasses from ``spec``: a file, or ``wordnet:N`` for N superclasses.
 
-    The file has one class a line, ``class <tab> superclass`` or ``class,superclass``; classes that the data does not
-    have are passed over. ``senses`` (``class=n02012849``) choose the WordNet sense of a class name. Raises SlmlpError
-    naming the first class without a superclass.
+    The file has one class per line, ``class <tab> superclass`` or ``class,superclass``; classes not in the data are
+    ignored. ``senses`` (``class=n02012849``) choose the WordNet sense of a class name.
+
+    Raises:
+        SlmlpError: names the first class without a superclass.
     """
     if spec.startswith("wordnet:"):
         number = spec.removeprefix("wordnet:")
@@ -40,7 +42,7 @@ def apply_superclasses(images: ImageSet, spec: str, senses: Sequence[str] = ()) 
 
 
 def read_superclasses(path: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Return class -> superclass as a file says; a header, blank lines and lines from ``#`` are skipped."""
+    """Read class -> superclass from a file; a header, blank lines and lines that start with ``#`` are skipped."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -50,7 +52,7 @@ def read_superclasses(path: Path, classes: Sequence[str]) -> dict[str, str]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        # with a tab in the line commas belong to the names
+        # in a line with a tab, commas are part of the names
         pair = line.split("\t") if "\t" in line else next(csv.reader([line]))
         if number == 1 and [word.strip() for word in pair] in _HEADERS and "class" not in classes:
             continue

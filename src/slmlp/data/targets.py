@@ -1,4 +1,4 @@
-"""The labels of pretraining: classes, or the superclasses they belong to."""
+"""Choose the labels of pretraining: classes or superclasses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Labelling:
 
 
 def refuse_several(options: DataOptions) -> None:
-    """Refuse images of several labels: a classifier with cross-entropy has one right answer an image."""
+    """Raise SlmlpError for multilabel data: cross-entropy needs one label per image."""
     if options.label_separator is not None:
         raise SlmlpError(
-            "--label-separator is for evaluation (task linear): pretraining takes one label an image; leave it away, "
+            "--label-separator is for evaluation (task linear): pretraining takes one label per image; leave it out, "
             "or pass --unlabelled with a method that uses no labels"
         )
 

@@ -33,9 +33,9 @@ def calibrate_norms(
         return
     for norm in norms.values():
         norm.reset_running_stats()
-    square = encoder.preprocess.square
+    resize = encoder.preprocess.resize
     parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
-    key = files.hash_json([*parts, *square.marks])
+    key = files.hash_json([*parts, *resize.marks])
     file = cache / f"norms-{key[:32]}.safetensors" if cache else None
     if file is not None and _restored(file, key, norms):
         return
@@ -48,7 +48,7 @@ def calibrate_norms(
         starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
         for start in work.track(starts, len(starts), f"statistics of {images.name}", show=image_cache.progress):
             part = rows[start : start + BATCH]
-            encoder(encoder.preprocess(image_cache.squares(part, square)))
+            encoder(encoder.preprocess(image_cache.squares(part, resize)))
     encoder.eval()
     for name, norm in norms.items():
         norm.momentum = momenta[name]

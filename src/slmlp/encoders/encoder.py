@@ -148,13 +148,13 @@ class Encoder(nn.Module):
         Each is decoded as training decoded it, and prepared as ``preprocess`` says.
         The encoder is used in evaluation mode and left in the mode it was in.
         """
-        from slmlp.data.decode import resize_square
+        from slmlp.data.decode import resize_image
         from slmlp.encoders.images import as_rgb
 
-        square = self.preprocess.square
+        resize = self.preprocess.resize
         parts = []
         for start in range(0, len(images), batch_size):
-            squares = [resize_square(as_rgb(image), square) for image in images[start : start + batch_size]]
+            squares = [resize_image(as_rgb(image), resize) for image in images[start : start + batch_size]]
             parts.append(self.features(torch.from_numpy(np.stack(squares))))
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
 

@@ -43,7 +43,7 @@ def forward(
     features = {name: np.empty((len(rows), width), dtype=np.float32) for name, width in sizes.items()}
     training = encoder.training
     net.eval()
-    batches = image_cache.batches(rows, encoder.preprocess.square, batch_size)
+    batches = image_cache.batches(rows, encoder.preprocess.resize, batch_size)
     count = -(-len(rows) // batch_size)
     try:
         with torch.inference_mode(), compute.autocast():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
-from slmlp.data.decode import Square
+from slmlp.data.decode import Resize
 
 Triple = tuple[float, float, float]
 
@@ -31,18 +31,18 @@ class Preprocess:
         return cls(size, evaluation_side(size))
 
     @property
-    def square(self) -> Square:
-        """Return how an image becomes the square that the centre is cut from."""
-        return Square(self.side, self.interpolation, self.squash)
+    def resize(self) -> Resize:
+        """How an image is resized before the centre crop."""
+        return Resize(self.side, self.interpolation, self.squash)
 
     @property
     def id(self) -> str:
         """Return the name recorded with every number and used in cache keys."""
-        resize = ("squash" if self.squash else "square") + str(self.side)
-        resize += "" if self.interpolation == "bicubic" else f"-{self.interpolation}"
+        name = ("squash" if self.squash else "square") + str(self.side)
+        name += "" if self.interpolation == "bicubic" else f"-{self.interpolation}"
         imagenet = (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
         norm = "imagenet" if imagenet else f"mean{_join(self.mean)}-std{_join(self.std)}"
-        return f"{resize}-centre{self.size}-{norm}"
+        return f"{name}-centre{self.size}-{norm}"
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return float32 (N, 3, size, size) of uint8 squares (N, side, side, 3)."""

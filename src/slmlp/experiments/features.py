@@ -46,7 +46,7 @@ def features(
         assert_same({"encoder": encoder.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read
         cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
-        memory, side = shared_memory(cfg.data), encoder.preprocess.square
+        memory, side = shared_memory(cfg.data), encoder.preprocess.resize
         image_cache = rank_by_rank(lambda: ImageCache.of_small(images, memory, cache, side, True))
         extraction = cfg.extraction
         return extract(

@@ -83,7 +83,7 @@ def _images(
         warn_of_other_data(split, images)
         images = concepts.apply(split, images)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.square, progress=True)
+    image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.resize, progress=True)
     images = image_cache.images
     return ImageData(
         images.name if split else data_set.name, images, image_cache, folder / "cache" / "features", split,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slmlp import config, data
-from slmlp.data.readers import read_square
+from slmlp.data.readers import read_resized
 from slmlp.encoders import Encoder
 from slmlp.runtime.errors import SlmlpError
 
@@ -37,7 +37,7 @@ def real_images(encoder: Encoder, source: str, count: int) -> tuple[Tensor, str]
         raise SlmlpError(f"--data {source} has {len(images)} images; at least 2 are needed to compare features on")
     rows = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(int))
     try:
-        squares = np.stack([read_square(images, int(row), encoder.preprocess.square) for row in rows])
+        squares = np.stack([read_resized(images, int(row), encoder.preprocess.resize) for row in rows])
     except (OSError, ValueError) as error:
         raise SlmlpError(f"--data {source}: an image cannot be read ({error}); choose other images") from error
     return encoder.preprocess(torch.from_numpy(squares)).contiguous(), images.name

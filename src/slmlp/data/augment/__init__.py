@@ -1,4 +1,4 @@
-"""Views of images: batched augmentation of uint8 squares for training, one deterministic view for evaluation."""
+"""Augment batches of images for training, and normalise them; sizes of training and evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def views(
     name: str, size: int, num_views: int = 1, local_crops: int = 0, local_size: int | None = None
 ) -> list[Augment]:
-    """Return what makes each view of an image: ``num_views`` at ``size``, then ``local_crops`` at ``local_size``.
+    """Return the augmentation of each view: ``num_views`` at ``size``, then ``local_crops`` at ``local_size``.
 
     See ``local_side`` for the default of ``local_size``.
     """
@@ -43,10 +43,10 @@ def local_side(size: int, local_size: int | None = None) -> int:
 
 
 class Augment:
-    """One recipe at one image size: uint8 squares (N, S, S, 3) in, one float view (N, 3, size, size) out.
+    """One recipe at one image size: uint8 images (N, S, S, 3) to float views (N, 3, size, size).
 
-    All draws come from the generator that is handed in, whole batch at a time, and the same number of them whatever
-    they decide, so a batch is reproduced from its seed alone.
+    All random numbers come from ``draws``, for a whole batch at a time and always equally many, so a batch can be
+    reproduced from its seed.
     """
 
     def __init__(self, name: str, size: int, recipe: Recipe | None = None) -> None:
@@ -92,7 +92,7 @@ class Augment:
         if recipe.grey_p:
             x = colour.grey(x, draws.rand() < recipe.grey_p)
         low, high = (s * self.size / 224 for s in recipe.blur_sigma)
-        # below half a pixel a blur changes nothing that the crop's own interpolation has not
+        # a blur below half a pixel is negligible beside the crop's interpolation
         if recipe.blur_p and high >= 0.5:
             x = colour.blur(x, (low, high), recipe.blur_p, draws)
         if recipe.solarise_p:
@@ -100,7 +100,7 @@ class Augment:
         return x
 
     def _per_sample(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Apply a user's torchvision transform to each image, its global draws seeded from ours and put back."""
+        """Apply a user's torchvision transform to each image, with torch's global seed set from ``draws``."""
         assert self.custom is not None
         views = []
         with torch.random.fork_rng(devices=[]):
@@ -132,10 +132,10 @@ def evaluation_side(size: int) -> int:
 
 
 def training_side(size: int) -> int:
-    """Return the side at which images are kept for training: a quarter more than the view.
+    """Return the side at which images are cached for training: a quarter more than the view.
 
-    A random resized crop of scale 0.2 to 1 then reads about one stored pixel for one of its own, so bilinear sampling
-    neither aliases nor blurs much.
+    A random resized crop of scale 0.2 to 1 then maps about one cached pixel to one of its own, so bilinear sampling
+    hardly aliases or blurs.
     """
     return round(size * 1.25)
 

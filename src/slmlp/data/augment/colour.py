@@ -1,7 +1,7 @@
-"""Colour jitter, greyscale and blur of a whole batch, with random factors per image.
+"""Apply colour jitter, greyscale, solarisation and blur to a batch, with random factors per image.
 
-Images are float (N, 3, H, W) in [0, 1]. Each change equals torchvision's of the same factor (tested); torchvision
-itself takes one factor for a whole batch.
+Images are float (N, 3, H, W) in [0, 1]. Each change equals torchvision's of the same factor (tested), which takes one
+factor for a whole batch.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def blended(x: Tensor, which: Tensor, factor: Tensor) -> Tensor:
-    """Return images (N, 3, H, W) with a change of their own: brightness (``which`` 0), contrast (1), saturation (2)."""
+    """Return images (N, 3, H, W) with one change each: brightness (``which`` 0), contrast (1), saturation (2)."""
     return _blend(x, _weights(which, factor).to(x.device), torch.empty_like(x))
 
 
@@ -70,7 +70,7 @@ def _blend(x: Tensor, weights: Tensor, out: Tensor) -> Tensor:
 
 
 def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, draws: Draws) -> Tensor:
-    """Return the batch with brightness, contrast, saturation and hue changed, each image in an order of its own.
+    """Return the batch with brightness, contrast, saturation and hue changed, in a random order per image.
 
     Images are sorted by how many blends come before their hue is turned, so that one turn of all hues stands between
     the blends before it, each of a run of images, and those after it.
@@ -97,18 +97,18 @@ def jitter(x: Tensor, strength: tuple[float, float, float, float], p: float, dra
 
 
 def grey(x: Tensor, chosen: Tensor) -> Tensor:
-    """Return the batch with the chosen images (N,) made grey."""
+    """Return the batch with the selected images (N,) in grey."""
     at = chosen.nonzero().squeeze(1).to(x.device)
     return x.index_copy(0, at, luminance(x[at]).expand(-1, x.shape[1], -1, -1))
 
 
 def solarise(x: Tensor, chosen: Tensor) -> Tensor:
-    """Return the batch with values of one half and more inverted in the chosen images (N,)."""
+    """Return the batch with values of one half and more inverted in the selected images (N,)."""
     return torch.where(chosen.to(x.device).view(-1, 1, 1, 1) & (x >= 0.5), 1 - x, x)
 
 
 def blur(x: Tensor, sigma: tuple[float, float], p: float, draws: Draws) -> Tensor:
-    """Return the batch with a Gaussian blur of its own sigma (pixels) on each chosen image, mirrored at the border."""
+    """Blur each selected image with a random sigma (pixels), mirrored at the border."""
     _, channels, height, width = x.shape
     chosen = draws.rand() < p
     sigmas = sigma[0] + (sigma[1] - sigma[0]) * draws.rand()

@@ -1,4 +1,4 @@
-"""Random numbers of a batch, for all its images or for one process's share."""
+"""Draw random numbers per image that do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class Draws:
-    """Draws for ``total`` images, one row each, of which the rows ``part`` are returned.
+    """Random numbers for ``total`` images, one row each, of which the rows ``part`` are returned.
 
-    The numbers of an image are the same however many processes share the batch.
+    An image gets the same numbers for any number of processes that share the batch.
     """
 
     def __init__(self, generator: torch.Generator, total: int, part: slice = slice(None)) -> None:
@@ -28,5 +28,5 @@ class Draws:
         return torch.randint(high, (self.total,), generator=self.generator)[self.part]
 
     def orders(self, n: int) -> Tensor:
-        """Return an order of ``n`` things for each image, (images of the part, n); all orders are equally likely."""
+        """Return a random permutation of ``n`` for each image, (images of the part, n)."""
         return torch.rand(self.total, n, generator=self.generator)[self.part].argsort(dim=1)

@@ -1,4 +1,4 @@
-"""Random crops, shifts and flips of a whole batch at once, as one resampling.
+"""Crop, shift and flip a batch at random, in one resampling.
 
 Letters: N images, S stored side, H = W the view's side. A box is (top, left, height, width) in shares of the image.
 """
@@ -25,7 +25,7 @@ TRIES = 10
 
 
 def draw_boxes(recipe: Recipe, draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
-    """Return crop boxes (N, 4) of images whose width over height is ``aspect``; the draws do not depend on it."""
+    """Return crop boxes (N, 4) of images of aspect ratio ``aspect`` (width / height), which no draw depends on."""
     if recipe.scale is not None:
         return resized_crops(recipe.scale, draws, aspect)
     offsets = (draws.rand(2) * 2 - 1) * recipe.shift
@@ -33,10 +33,10 @@ def draw_boxes(recipe: Recipe, draws: Draws, aspect: Tensor | float = 1.0) -> Te
 
 
 def resized_crops(scale: tuple[float, float], draws: Draws, aspect: Tensor | float = 1.0) -> Tensor:
-    """Return boxes (N, 4) by the rule of Inception's random resized crop.
+    """Return boxes (N, 4) of Inception's random resized crop.
 
-    Area uniform in ``scale``, the crop's own aspect ratio log-uniform in 3/4 to 4/3; the first of ten draws that fits
-    is taken, else the whole image. ``aspect`` is the images' width over height, (N,) or one number.
+    Area uniform in ``scale``, aspect ratio log-uniform in 3/4 to 4/3; the first of ten draws that fits, else the whole
+    image. ``aspect`` is the images' width / height, (N,) or one number.
     """
     shape = torch.as_tensor(aspect, dtype=torch.float32).expand(len(draws)).unsqueeze(1)  # (N, 1)
     u = draws.rand(TRIES, 2)
@@ -47,17 +47,17 @@ def resized_crops(scale: tuple[float, float], draws: Draws, aspect: Tensor | flo
     width, height = torch.sqrt(area * ratio / shape), torch.sqrt(area / ratio * shape)  # (N, TRIES), shares
     fits = (width <= 1) & (height <= 1)
     first = fits.float().argmax(dim=1, keepdim=True)
-    found = fits.any(dim=1)
-    width = torch.where(found, width.gather(1, first).squeeze(1), 1.0)
-    height = torch.where(found, height.gather(1, first).squeeze(1), 1.0)
+    any_fits = fits.any(dim=1)
+    width = torch.where(any_fits, width.gather(1, first).squeeze(1), 1.0)
+    height = torch.where(any_fits, height.gather(1, first).squeeze(1), 1.0)
     top, left = place[:, 0] * (1 - height), place[:, 1] * (1 - width)
     return torch.stack([top, left, height, width], dim=1)
 
 
 def crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
-    """Return float images in [0, 1], (N, 3, size, size): the boxes of uint8 (N, S, S, 3), bilinear, flipped or not.
+    """Crop the boxes from uint8 images (N, S, S, 3), bilinear; return float (N, 3, size, size) in [0, 1].
 
-    What a box reads beyond the border is the mirror image of the inside.
+    ``flips`` (N,) selects the images to mirror. Beyond the border an image is reflected.
     """
     x = pixels.permute(0, 3, 1, 2) / 255
     top, left, height, width = boxes.to(x.device).unsqueeze(2).unbind(1)  # (N, 1) each

@@ -1,4 +1,4 @@
-"""Augmentation settings by name, each with its source."""
+"""Define augmentations by name, each with its source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slmlp.runtime.errors import unknown
 
 @dataclass(frozen=True)
 class Recipe:
-    """The changes of one view; probabilities are per image."""
+    """The transforms of one view; probabilities are per image."""
 
     scale: tuple[float, float] | None = None  # random resized crop: share of the area
     shift: float = 0.0  # or a shift by up to this share of the side, the border filled with the edge's mirror image
@@ -25,7 +25,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Views:
-    """The recipes of an image's views, in turn where there are more views than recipes, and of small local crops."""
+    """The recipes of an image's views (repeated for more views than recipes), and of local crops."""
 
     recipes: tuple[Recipe, ...]
     local: Recipe | None = None
@@ -36,7 +36,7 @@ class Views:
 
     @property
     def crop(self) -> Recipe:
-        """The recipe of local crops; where the source has none, that of the view at smaller shares of the area."""
+        """The recipe of local crops; if the source has none, that of the first view at a smaller scale."""
         if self.local is not None:
             return self.local
         first = self.recipes[0]

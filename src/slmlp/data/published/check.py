@@ -1,4 +1,4 @@
-"""Check a copy of a data set: counts, files that cannot be read, and duplicates. Reads every file once."""
+"""Check a copy of a data set for wrong counts, unreadable files and duplicates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from slmlp.data.sources.table import Row, build
 from slmlp.runtime import work
 from slmlp.runtime.errors import SlmlpError
 
-SHOWN = 5  # examples of a finding that are printed; JSON has all
+EXAMPLES = 5  # of a finding that are printed; JSON has all
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found, and what to do."""
+    """A problem or note, with what to do about it."""
 
     check: str
     level: Literal["wrong", "note"]
@@ -40,30 +40,30 @@ class Finding:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """All that was found in one data set."""
+    """The findings on one data set."""
 
     name: str
     path: str
     images: int
     classes: int
-    parts: tuple[int, int]  # training and test images; the whole of it is "train" where there is no test part
+    parts: tuple[int, int]  # training and test images; all are "train" where there is no test part
     checked: tuple[str, ...]
     findings: tuple[Finding, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong; notes do not count."""
+        """Whether no finding is of level "wrong"."""
         return not any(finding.level == "wrong" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the report as JSON values."""
         return {**dataclasses.asdict(self), "ok": self.ok}
 
 
 def check(path: Path, options: DataOptions, entry: Entry | None = None, *, quick: bool = False) -> ValidationReport:
-    """Check the data in ``path`` against an entry, or by itself.
+    """Check the data in ``path``, against an entry if given. Reads every file once.
 
-    ``quick`` reads the first bytes of each file only: damage further on and duplicates are then not found.
+    ``quick`` reads the first bytes of each file only, so it misses later damage and duplicates.
     """
     options = dataclasses.replace(
         options, allow_unreadable=True, images_per_class=None, superclasses=None, unlabelled=False
@@ -97,7 +97,7 @@ def check(path: Path, options: DataOptions, entry: Entry | None = None, *, quick
 
 
 def _contents(images: ImageSet) -> list[Finding]:
-    """Read every file to its end; return those that cannot be decoded, and the duplicates."""
+    """Decode every file; return findings on unreadable files and duplicates."""
 
     def digest(index: int) -> tuple[bytes, str]:
         try:
@@ -107,18 +107,18 @@ def _contents(images: ImageSet) -> list[Finding]:
             return b"", str(error) or type(error).__name__
 
     unreadable: list[str] = []
-    same: defaultdict[bytes, list[int]] = defaultdict(list)
+    by_digest: defaultdict[bytes, list[int]] = defaultdict(list)
     for i, (hashed, problem) in work.in_threads(digest, len(images), f"reading {images.name}"):
         if problem:
             unreadable.append(f"{images.ids[i]}: {problem}")
         else:
-            same[hashed].append(i)
+            by_digest[hashed].append(i)
     overlap: list[str] = []
     other_class: list[str] = []
     repeated: list[str] = []
-    for copies in (copies for copies in same.values() if len(copies) > 1):
+    for copies in (copies for copies in by_digest.values() if len(copies) > 1):
         train = next((i for i in copies if images.parts[i] == "train"), None)
-        first: dict[tuple[int, str], int] = {}  # (class, part) -> the first copy there
+        first: dict[tuple[int, str], int] = {}  # (class, part) -> the first copy in it
         for i in copies:
             label = int(images.labels[i])
             if train is not None and images.parts[i] == "test":
@@ -131,7 +131,7 @@ def _contents(images: ImageSet) -> list[Finding]:
                 repeated.append(f"{images.ids[i]} = {images.ids[earlier]}")
     share = 100 * len(overlap) / max(1, int((images.parts == "test").sum()))
     table: tuple[tuple[str, Literal["wrong", "note"], list[str], str, str], ...] = (
-        ("unreadable", "wrong", unreadable, "images cannot be read to their end",
+        ("unreadable", "wrong", unreadable, "images cannot be decoded",
          "unpack or download these again (they are left out of runs; more than 1 % stops a run)"),
         ("overlap", "wrong", overlap, f"test images ({share:.1f} %) are also training images, byte for byte",
          "remove them from one part; if many, unpack the published parts again"),
@@ -156,53 +156,53 @@ def _counts(entry: Entry, rows: Sequence[Row]) -> list[Finding]:
 
 
 def _files(entry: Entry | None, images: ImageSet, extra: Sequence[tuple[str, str]]) -> list[Finding]:
-    found = []
+    findings = []
     missing = [name for name, reason in images.unreadable if reason.startswith("missing")]
     damaged = [f"{name}: {reason}" for name, reason in images.unreadable if not reason.startswith("missing")]
     if missing:
         known = entry is not None and entry.incomplete
         do = (
-            "nothing more can be had: runs need --allow-unreadable where more than 1 % are missing"
+            "they are no longer available: runs need --allow-unreadable where more than 1 % are missing"
             if known
-            else "fetch the missing files; the parts of the others stay as they are"
+            else "fetch the missing files; the parts of the other images do not change"
         )
-        what = f"{len(missing):,} images are listed but not there" + (" (some are known to be gone)" if known else "")
-        found.append(Finding("missing", "note" if known else "wrong", what, do, tuple(missing)))
+        what = f"{len(missing):,} listed images are missing" + (" (some are no longer available)" if known else "")
+        findings.append(Finding("missing", "note" if known else "wrong", what, do, tuple(missing)))
     if damaged:
         what = f"{len(damaged):,} files are no images"
-        found.append(Finding("unreadable", "wrong", what, "unpack or download these again", tuple(damaged)))
-    aside = tuple(f"{name}: {reason}" for name, reason in (extra if entry is not None else images.ignored))
-    if aside:
-        what = f"{len(aside):,} files are no part of the data set and are passed over"
-        found.append(Finding("extra", "note", what, "remove them, or move them to their class if they belong", aside))
-    return found
+        findings.append(Finding("unreadable", "wrong", what, "unpack or download these again", tuple(damaged)))
+    unused = tuple(f"{name}: {reason}" for name, reason in (extra if entry is not None else images.ignored))
+    if unused:
+        what = f"{len(unused):,} files are not part of the data set and are ignored"
+        findings.append(Finding("extra", "note", what, "remove them, or move them to their class", unused))
+    return findings
 
 
 def _classes(entry: Entry | None, images: ImageSet) -> list[Finding]:
-    found = []
+    findings = []
     if entry is not None and entry.per_class is not None and set(images.classes) != set(entry.per_class):
         lines = [_nearest(name, entry.per_class) for name in images.classes if name not in entry.per_class]
         lines += [f"{name!r} is missing" for name in entry.per_class if name not in images.classes]
         what = "class names are not the published ones"
-        found.append(Finding("class names", "wrong", what, "rename the folders as published", tuple(lines)))
+        findings.append(Finding("class names", "wrong", what, "rename the folders as published", tuple(lines)))
     if not images.has_test_part:
         counts = np.bincount(images.labels, minlength=len(images.classes))
         single = tuple(images.classes[y] for y in np.flatnonzero(counts == 1))
         if single:
-            what = f"{len(single):,} classes have one image, which cannot be both trained and tested on"
-            found.append(Finding("classes", "wrong", what, "add images, or remove these classes", single))
-        return found
+            what = f"{len(single):,} classes have one image, too few to train and test on"
+            findings.append(Finding("classes", "wrong", what, "add images, or remove these classes", single))
+        return findings
     by_part = {p: np.bincount(images.labels[images.parts == p], minlength=len(images.classes)) for p in _PARTS}
     for part, other in (_PARTS, _PARTS[::-1]):
         alone = [images.classes[y] for y in np.flatnonzero((by_part[part] > 0) & (by_part[other] == 0))]
         if alone:
-            there = [images.classes[y] for y in np.flatnonzero(by_part[other] > 0)]
-            names = tuple(_spelled_alike(name, there) for name in alone)
+            others = [images.classes[y] for y in np.flatnonzero(by_part[other] > 0)]
+            names = tuple(_spelled_alike(name, others) for name in alone)
             what = f"{len(alone):,} classes have {part} images and no {other} images"
-            found.append(
-                Finding("parts", "wrong", what, f"add {other} images, or mend the names of the folders", names)
+            findings.append(
+                Finding("parts", "wrong", what, f"add {other} images, or correct the names of the folders", names)
             )
-    return found
+    return findings
 
 
 _PARTS = ("train", "test")
@@ -210,7 +210,7 @@ _PARTS = ("train", "test")
 
 def _nearest(name: str, known: Sequence[str] | dict[str, int] | Any) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"{name!r} is no published class" + (f": {near[0]!r} is meant?" if near else "")
+    return f"{name!r} is no published class" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _spelled_alike(name: str, others: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The description of a published data set: its files, labels and parts."""
+"""Describe a published data set: its files, labels and parts."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ class Folders:
     """Class folders, as ``<class>/<image>`` or ``train/<class>/<image>``."""
 
     inside: str = ""
-    """Folder of the archive that holds the classes; where it is not found, the root of the data does."""
+    """Folder of the archive that contains the classes; the root of the data if there is none of this name."""
     depth: int = 1
-    """Folders that name a class together: 2 is ``alphabet/character``."""
+    """Number of nested folders that name a class: 2 is ``alphabet/character``."""
     parts: bool = False
-    """Whether folders `train` and `test` stand above the classes."""
+    """Whether the classes are in folders `train` and `test`."""
     skip: tuple[str, ...] = ()
-    """Folders beside the classes that are no class."""
+    """Folders beside the classes that are not classes."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A table with one line an image; its images are found by name, in whatever folder they lie."""
+    """A table with one line per image; images are found by file name, in any folder."""
 
     files: tuple[str, ...]
-    """Names that the table goes by."""
+    """Possible names of the table."""
     image: str
     """Column that names the image file."""
     label: tuple[str, ...]
     """Columns that label it."""
     kind: Literal["name", "one-hot", "joined"] = "name"
-    """One column that holds the class; a column a class, 1 in the right one; columns whose words make the class."""
+    """`name`: one column with the class; `one-hot`: a column per class; `joined`: columns whose words form the name."""
     keep: tuple[str, ...] = ()
-    """Labels that are classes here: lines with any other one are left out; empty keeps all."""
+    """Labels that are used as classes; lines with other labels are left out. Empty: all."""
     words: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """(column, value) -> word of the class, for `joined`."""
     part: str | None = None
     """Column that names the part; lines that are neither `train` nor `test` are left out."""
     suffix: str = ""
-    """What a name in the table lacks to be a file name."""
+    """Suffix to add to a name in the table to get a file name."""
     folders: tuple[str, ...] = ()
-    """Folders that the images lie in, the wanted one first where copies of other sizes lie beside it."""
+    """Folders of the images, the preferred one first where there are copies of other sizes."""
 
 
 @dataclass(frozen=True)
 class Lists:
-    """Text files with the path of one image a line, ``/a/abbey/sun_1.jpg``; the folders of a path name the class."""
+    """Text files with one image path per line, ``/a/abbey/sun_1.jpg``; the folders of a path name the class."""
 
     train: str
     test: str
     skip: int = 0
-    """Leading folders that are no part of the class."""
+    """Leading folders that are not part of the class."""
 
 
 @dataclass(frozen=True)
 class Torchvision:
-    """Read by torchvision's class (``data/torchvision_sets.py``), which knows the published parts."""
+    """Read by torchvision's class (``data/sources/torchvision_sets.py``), which knows the published parts."""
 
     name: str
-    """Its name there."""
+    """torchvision's class."""
     at: str
-    """Where below its root torchvision looks; the user's folder may be any of the last steps of it."""
+    """Path of the data below torchvision's root; the user's folder may be any of its last steps."""
     marks: tuple[str, ...]
-    """Files and folders that must lie there."""
+    """Files and folders that must exist in it."""
 
 
 Layout = Folders | Labels | Lists | Torchvision
@@ -72,16 +72,16 @@ Layout = Folders | Labels | Lists | Torchvision
 
 @dataclass(frozen=True)
 class Draw:
-    """Parts drawn class by class: one NumPy RandomState(seed) shuffles the images of each class in turn."""
+    """Random parts, class by class: one NumPy RandomState(seed) shuffles the images of each class in turn."""
 
     percent: int | None = None
-    """The first so many in a hundred of each class, rounded down, are training images."""
+    """Percentage of each class, rounded down, that are training images."""
     number: int | None = None
-    """The first so many of each class are."""
+    """Number of training images of each class."""
     seed: int = 0
 
     def train(self, images: int) -> int:
-        """Return how many of a class of so many images are training images.
+        """Return the number of training images of a class of ``images`` images.
 
         >>> Draw(percent=70).train(700), Draw(percent=70).train(20), Draw(number=30).train(31)
         (490, 14, 30)
@@ -96,13 +96,13 @@ class Fetch:
     name: str
     """torchvision's class."""
     calls: tuple[Mapping[str, Any], ...] = ({},)
-    """Settings of the calls that download all of it."""
+    """Arguments of the calls that download everything."""
     folder: str = ""
-    """Where torchvision puts it, where its class is not what reads it here."""
+    """Folder that torchvision downloads to, where its class does not read the data here."""
     again: bool = False
-    """Whether an interrupted download starts from nothing: torchvision does not unpack an archive that it has."""
+    """Whether an interrupted download starts over: torchvision does not unpack an archive it has."""
     terms: str = ""
-    """Terms to be agreed to first; empty where the licence lets anybody have the data."""
+    """Terms to accept first; empty where the licence has none."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +117,18 @@ class Entry:
     """Images that the protocol uses."""
     layout: Layout
     on_disk: str
-    """What a user has after unpacking, in words."""
+    """The files after unpacking, in words."""
     draw: Draw | None
-    """How the parts are drawn; None where the data gives them."""
+    """How the parts are drawn; None where the data has parts."""
     protocol: str
-    """Parts, and whose protocol they are."""
+    """The parts and their source, in words."""
     where: str
     """Where to get it."""
     licence: str
     source: str
-    """Where the facts of the layout are from."""
+    """Source of the facts on the layout."""
     train: int | None = None
-    """Training images, where they do not follow from the draw and the images of each class."""
+    """Number of training images, where it does not follow from ``draw`` and the class counts."""
     test: int | None = None
     per_class: Mapping[str, int] | None = None
     """Images of each class, by its name on disk."""
@@ -136,19 +136,19 @@ class Entry:
     """Images of every class, where all have the same number."""
     metric: Literal["accuracy", "mean_class_accuracy"] = "accuracy"
     aliases: tuple[str, ...] = ()
-    """Other spellings of its folder's name."""
+    """Other names of its folder."""
     fetch: Fetch | None = None
     incomplete: bool = False
-    """Whether files of the published lists can no longer be had, so that missing ones say nothing against a copy."""
+    """Whether some published files are no longer available, so that missing files are no error of a copy."""
     notes: tuple[str, ...] = ()
-    """What to know before reading its numbers."""
+    """Notes for readers of its numbers."""
     unconfirmed: tuple[str, ...] = ()
-    """Facts above that no source at hand confirms."""
+    """Facts above that no source confirms."""
     run_on_archive: str | None = None
-    """Which copy of the real archive this entry has read, and when; miniatures of its layout do not count."""
+    """The copy of the real archive that this entry was tested on, and when; miniatures do not count."""
 
     def drawn(self) -> tuple[int, int] | None:
-        """Return the training and test images of the protocol, None where a draw's follow from unknown counts."""
+        """Return the numbers of training and test images, or None if they depend on unknown class counts."""
         if self.train is not None and self.test is not None:
             return self.train, self.test
         each = [] if self.each is None else [self.each] * self.classes

@@ -1,4 +1,4 @@
-"""Download the data sets that torchvision pins a checksum for and whose licence allows it."""
+"""Download data sets that torchvision has a checksum for, where the licence allows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARCHIVES = (".zip", ".tgz", ".tar.gz", ".gz", ".mat")
 
 
 def by_hand(entry: Entry, parent: Path) -> str:
-    """Return what to fetch by hand and where to put it."""
+    """Return instructions for a download by hand."""
     return (
         f"{entry.name} has no direct download that slmlp may use (licence: {entry.licence}).\n"
         f"  get it from   {entry.where}\n"
@@ -29,10 +29,13 @@ def by_hand(entry: Entry, parent: Path) -> str:
 
 
 def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: bool = False) -> Path:
-    """Download an entry into ``parent``/NAME and return that folder; what is there already is never touched.
+    """Download an entry into ``parent``/NAME and return that folder; existing data is not changed.
 
-    Files come into a hidden folder beside it, which takes the name when all counts are right. A broken-off download
-    starts again from the archives that are whole. Raises SlmlpError, one line.
+    Files go to a hidden folder, which is renamed when all counts are right. An interrupted download resumes after the
+    last complete archive.
+
+    Raises:
+        SlmlpError: the download fails, or its terms are not accepted; one line.
     """
     if entry.fetch is None:
         raise SlmlpError(f"{entry.name} has no direct download that slmlp may use: get it by hand from {entry.where}")
@@ -51,11 +54,11 @@ def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: boo
         with safe_tar():
             for settings in entry.fetch.calls:
                 constructor(partial, **settings, download=True)
-    except Exception as error:  # torchvision tells of a network that fails in many ways
+    except Exception as error:  # torchvision raises many types when the network fails
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SlmlpError(
-            f"{entry.name} cannot be downloaded ({reason:.200}): run the same command again, which goes on from the "
-            f"archives that are whole, or get it by hand from {entry.where}"
+            f"{entry.name} cannot be downloaded ({reason:.200}): run the same command again, which keeps the "
+            f"complete archives, or get it by hand from {entry.where}"
         ) from error
     opening.open_entry(entry, partial, options)
     partial.rename(target)
@@ -64,7 +67,7 @@ def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: boo
 
 @contextlib.contextmanager
 def safe_tar() -> Iterator[None]:
-    """Refuse, while torchvision unpacks, members that lead out of the folder (pytorch/vision#9517 does not)."""
+    """Make torchvision reject archive members outside the target folder (see pytorch/vision#9517)."""
     if hasattr(tarfile, "data_filter"):
         name, safe = "extraction_filter", staticmethod(tarfile.data_filter)
     else:  # Python before 3.11.4, as Debian 12 has it
@@ -78,7 +81,7 @@ def safe_tar() -> Iterator[None]:
 
 
 def _inside_only(extractall: Callable[..., None]) -> Any:
-    """Return ``extractall`` for plain files and folders below the target alone: links too can lead out of it."""
+    """Return ``extractall`` that accepts only plain files and folders below the target; links could lead outside."""
 
     def checked(tar: tarfile.TarFile, path: str | Path = ".", *args: Any, **more: Any) -> None:
         home = Path(path).resolve()
@@ -92,9 +95,9 @@ def _inside_only(extractall: Callable[..., None]) -> Any:
 
 
 def _clear(folder: Path, keep: tuple[str, ...]) -> None:
-    """Remove what an interrupted run unpacked: torchvision takes a folder that exists for a whole data set.
+    """Remove files unpacked by an interrupted run: torchvision takes an existing folder for a complete data set.
 
-    Archives stay; torchvision downloads those again whose checksum is wrong.
+    Archives stay; torchvision repeats the download of those with a wrong checksum.
     """
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Read the rows of a data set from its files, by the layout that its entry names."""
+"""Read the rows of a published data set from its files, by the layout of its entry."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from slmlp.runtime.errors import SlmlpError
 
 
 class LayoutError(SlmlpError):
-    """The files are not laid out as the entry says."""
+    """The files do not have the entry's layout."""
 
 
-class Found(NamedTuple):
-    """The images that an entry's layout finds, in the order in which its protocol meets them."""
+class Contents(NamedTuple):
+    """The images of a data set, in the order of its protocol."""
 
     rows: list[Row]
     reader: Reader
     fingerprint: str
-    extra: list[tuple[str, str]]  # (name, reason) of images that are no part of the data set
+    extra: list[tuple[str, str]]  # (name, reason) of images that are not part of the data set
 
 
-class _Placed(NamedTuple):
+class _Image(NamedTuple):
     name: str  # in the listing; "" where the file is missing
     row: Row
 
 
-def read(entry: Entry, files: Listing) -> Found:
-    """Return what the entry's layout finds; torchvision's sets are read elsewhere.
+def read(entry: Entry, files: Listing) -> Contents:
+    """Return the images of an entry that torchvision does not read.
 
-    Raises LayoutError, one line: what was expected, what was found.
+    Raises:
+        LayoutError: the files have another layout; one line with the expected and the actual one.
     """
     kind = entry.layout
     if isinstance(kind, Folders):
@@ -51,38 +52,38 @@ def read(entry: Entry, files: Listing) -> Found:
     else:
         raise TypeError(f"{entry.name} is read by torchvision")
     names = [p.name for p in placed]
-    return Found([p.row for p in placed], files.reader(names), files.fingerprint(names), extra)
+    return Contents([p.row for p in placed], files.reader(names), files.fingerprint(names), extra)
 
 
-def wrong(entry: Entry, found: str, path: object) -> LayoutError:
-    """Return the error for files that are laid out in another way."""
+def wrong(entry: Entry, actual: str, path: object) -> LayoutError:
+    """Return the error for files with the layout ``actual``, in words."""
     return LayoutError(
-        f"{path} is not laid out as {entry.name}: expected {entry.on_disk}; found {found}. Unpack the published "
-        "archive there as it is, or rename the folder if these are other data"
+        f"{path} is not laid out as {entry.name}: expected {entry.on_disk}; found {actual}. Unpack the published "
+        "archive there unchanged, or rename the folder if these are other data"
     )
 
 
 def base_of(names: Sequence[str], inside: str) -> str:
-    """Return the prefix ("" or "a/b/") of the names that lie in the folder ``inside``, else in what wraps them all.
+    """Return the prefix ("" or "a/b/") of the names in the folder ``inside``, else that of the folder around all.
 
     >>> base_of(["x/2750/River/1.jpg"], "2750"), base_of(["data/River/1.jpg", "data/Lake/1.jpg"], "2750")
     ('x/2750/', 'data/')
     """
-    found = set()
+    prefixes = set()
     for name in names:
         steps = name.split("/")[:-1]
         at = next((i for i, step in enumerate(steps) if inside and step.lower() == inside.lower()), None)
         if at is not None:
-            found.add("/".join(steps[: at + 1]) + "/")
-    return min(found, key=lambda prefix: (prefix.count("/"), prefix)) if found else layout.wrapper(names)
+            prefixes.add("/".join(steps[: at + 1]) + "/")
+    return min(prefixes, key=lambda prefix: (prefix.count("/"), prefix)) if prefixes else layout.wrapper(names)
 
 
-def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
+def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Image], list[tuple[str, str]]]:
     images = files.images()
     if not images:
         raise wrong(entry, f"no images ({files.top()})", files.path)
     base = base_of(images, kind.inside)
-    placed: list[tuple[tuple[str, ...], _Placed]] = []
+    placed: list[tuple[tuple[str, ...], _Image]] = []
     extra: list[tuple[str, str]] = []
     tops = {name[len(base) :].split("/")[0] for name in images if name.startswith(base)}
     if kind.parts:
@@ -90,7 +91,7 @@ def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Placed]
         if set(parts.values()) != {"train", "test"}:
             raise wrong(entry, f"no folders train and test but {_some(tops)}", files.path)
     elif all(top.lower() in layout.PARTS for top in tops):
-        raise wrong(entry, f"parts made by somebody else ({_some(tops)}), where the protocol draws its own", files.path)
+        raise wrong(entry, f"part folders ({_some(tops)}), where the protocol draws its own parts", files.path)
     for name in images:
         steps = name[len(base) :].split("/") if name.startswith(base) else []
         part = parts.get(steps[0]) if kind.parts and steps else None
@@ -102,21 +103,21 @@ def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Placed]
             extra.append((printable(name), f"{below[0]} is no class of {entry.name}"))
         else:
             row = Row(printable("/".join(steps)), printable(label), files.sizes[name], part)
-            # classes in order, and within one what lies in the same folder together, as ImageFolder lists them
-            placed.append(((part or "", label, posixpath.dirname(name), name), _Placed(name, row)))
+            # by class, then by folder, as ImageFolder lists them
+            placed.append(((part or "", label, posixpath.dirname(name), name), _Image(name, row)))
     if not placed:
         raise wrong(entry, f"images but no class folders ({files.top()})", files.path)
     placed.sort(key=lambda pair: pair[0])
     return [p for _, p in placed], extra
 
 
-def _labels(entry: Entry, kind: Labels, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
+def _labels(entry: Entry, kind: Labels, files: Listing) -> tuple[list[_Image], list[tuple[str, str]]]:
     table = _text_file(entry, kind.files, files)
     by_name: defaultdict[str, list[str]] = defaultdict(list)
     images = files.images()
     for name in images:
         by_name[posixpath.basename(name).lower()].append(name)
-    placed: list[_Placed] = []
+    placed: list[_Image] = []
     named: dict[str, int] = {}
     for line, record in _records(entry, kind, files, table):
         value = record[kind.image].strip()
@@ -135,11 +136,11 @@ def _labels(entry: Entry, kind: Labels, files: Listing) -> tuple[list[_Placed], 
                 continue
         if label is None:
             continue
-        there = _wanted(by_name.get(file.lower(), []), kind.folders)
-        size, problem = (0, f"missing, though {table} lists it") if there is None else (files.sizes[there], None)
-        placed.append(_Placed(there or "", Row(printable(file), label, size, part, problem=problem)))
+        path = _preferred(by_name.get(file.lower(), []), kind.folders)
+        size, problem = (0, f"missing, though {table} lists it") if path is None else (files.sizes[path], None)
+        placed.append(_Image(path or "", Row(printable(file), label, size, part, problem=problem)))
     if not any(p.name for p in placed):
-        some = f"{placed[0].row.id}, ..." if placed else "nothing that is kept"
+        some = f"{placed[0].row.id}, ..." if placed else "no class of the data set"
         raise wrong(entry, f"{table}, but none of the images that it lists ({some})", files.path)
     listed = {name.lower() for name in named}
     extra = [(printable(n), f"not in {table}") for n in images if posixpath.basename(n).lower() not in listed]
@@ -147,7 +148,7 @@ def _labels(entry: Entry, kind: Labels, files: Listing) -> tuple[list[_Placed], 
 
 
 def _label(kind: Labels, record: dict[str, str], where: str) -> str | None:
-    """Return the class of a line, None where it is none of those kept."""
+    """Return the class of a line; None if the data set does not use that class."""
     if kind.kind == "one-hot":
         marked = [column for column in kind.label if _number(record[column], where) != 0]
         if len(marked) != 1:
@@ -171,8 +172,8 @@ def _number(text: str, where: str) -> float:
         raise SlmlpError(f"{where}: expected 0 or 1, found {text!r}: mend the table") from None
 
 
-def _wanted(names: Sequence[str], folders: Sequence[str]) -> str | None:
-    """Return the file meant, of several with one name: that in the first of ``folders`` that has it."""
+def _preferred(names: Sequence[str], folders: Sequence[str]) -> str | None:
+    """Return, of several files of one name, the one in the first of ``folders``; None if there are none."""
 
     def rank(name: str) -> tuple[int, int, str]:
         steps = [step.lower() for step in name.split("/")[:-1]]
@@ -186,16 +187,16 @@ def _records(entry: Entry, kind: Labels, files: Listing, table: str) -> Iterator
     reader = csv.DictReader(io.StringIO(_text(files, table), newline=""))
     reader.fieldnames = [column.strip() for column in reader.fieldnames or []]
     columns = [kind.image, *kind.label, *([kind.part] if kind.part else [])]
-    lacking = [column for column in columns if column not in reader.fieldnames]
-    if lacking:
-        found = f"{table} without column {lacking[0]} (its columns are {', '.join(filter(None, reader.fieldnames))})"
-        raise wrong(entry, found, files.path)
+    missing = [column for column in columns if column not in reader.fieldnames]
+    if missing:
+        actual = f"{table} without column {missing[0]} (its columns are {', '.join(filter(None, reader.fieldnames))})"
+        raise wrong(entry, actual, files.path)
     for record in reader:
         yield reader.line_num, {column: record[column] or "" for column in columns}
 
 
-def _lists(entry: Entry, kind: Lists, files: Listing) -> tuple[list[_Placed], list[tuple[str, str]]]:
-    placed: list[_Placed] = []
+def _lists(entry: Entry, kind: Lists, files: Listing) -> tuple[list[_Image], list[tuple[str, str]]]:
+    placed: list[_Image] = []
     base: str | None = None
     known: dict[str, str] = {}
     for part, file in (("train", kind.train), ("test", kind.test)):
@@ -217,7 +218,7 @@ def _lists(entry: Entry, kind: Lists, files: Listing) -> tuple[list[_Placed], li
             problem = f"missing, though {table} lists it" if size is None else None
             label = "/".join(steps[kind.skip : -1])
             placed.append(
-                _Placed("" if size is None else name, Row(printable(path), label, size or 0, part, problem=problem))
+                _Image("" if size is None else name, Row(printable(path), label, size or 0, part, problem=problem))
             )
     if not any(p.name for p in placed):
         raise wrong(entry, f"{kind.train}, but none of the images that it lists", files.path)
@@ -226,13 +227,13 @@ def _lists(entry: Entry, kind: Lists, files: Listing) -> tuple[list[_Placed], li
     return placed, extra
 
 
-def _text_file(entry: Entry, wanted: Sequence[str], files: Listing) -> str:
-    """Return the label file, the one nearest to the root where there are several."""
-    lower = [name.lower() for name in wanted]
-    found = [name for name in files.sizes if posixpath.basename(name).lower() in lower]
-    if not found:
-        raise wrong(entry, f"no {' or '.join(wanted)} ({files.top()})", files.path)
-    return min(found, key=lambda name: (name.count("/"), name))
+def _text_file(entry: Entry, names: Sequence[str], files: Listing) -> str:
+    """Return the label file of one of these names; of several, the one nearest to the root."""
+    lower = [name.lower() for name in names]
+    paths = [name for name in files.sizes if posixpath.basename(name).lower() in lower]
+    if not paths:
+        raise wrong(entry, f"no {' or '.join(names)} ({files.top()})", files.path)
+    return min(paths, key=lambda name: (name.count("/"), name))
 
 
 def _text(files: Listing, name: str) -> str:
@@ -243,10 +244,10 @@ def _text(files: Listing, name: str) -> str:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """Return the images of each class."""
+    """Return the number of images of each class."""
     return dict(Counter(row.label for row in rows))
 
 
-def _some(names: set[str], shown: int = 4) -> str:
-    some = ", ".join(sorted(names)[:shown])
-    return some + (f", ... ({len(names):,} in all)" if len(names) > shown else "")
+def _some(names: set[str], limit: int = 4) -> str:
+    some = ", ".join(sorted(names)[:limit])
+    return some + (f", ... ({len(names):,} in all)" if len(names) > limit else "")

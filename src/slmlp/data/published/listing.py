@@ -1,4 +1,4 @@
-"""List the files of a folder or of a tar by name."""
+"""List the files of a folder or a tar by name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from slmlp.runtime.errors import SlmlpError
 
 @dataclass(frozen=True)
 class Listing:
-    """Names, sizes and stamps of all files, labels and texts included; nothing is read until it is asked for."""
+    """Names, sizes and stamps of all files, label files included; contents are read on request."""
 
-    path: Path  # what the user named
+    path: Path  # as the user named it
     root: Path  # the folder, or a plain tar
     sizes: dict[str, int]  # name below the root, with "/" -> bytes
-    stamps: dict[str, str]  # name -> what changes when the file is replaced
-    offsets: dict[str, int] | None  # name -> place in the tar; None for a folder
+    stamps: dict[str, str]  # name -> text that changes when the file is replaced
+    offsets: dict[str, int] | None  # name -> offset in the tar; None for a folder
 
     def images(self) -> list[str]:
-        """Return the names that have the suffix of an image, sorted."""
+        """Return the names with an image's suffix, sorted."""
         return sorted(name for name in self.sizes if layout.kind(name) == "image")
 
     def read(self, name: str) -> bytes:
@@ -32,7 +32,7 @@ class Listing:
         return self.reader([name]).raw(0)
 
     def reader(self, names: Sequence[str]) -> FileReader | TarReader:
-        """Return the reader of these files; a name that is not listed fails when it is read."""
+        """Return a reader of these files; reading an unlisted name fails."""
         if self.offsets is None:
             return FileReader(self.root, names)
         return TarReader(self.root, [self.offsets.get(n, 0) for n in names], [self.sizes.get(n, 0) for n in names])
@@ -41,19 +41,19 @@ class Listing:
         """Return a hash that changes when one of these files is replaced."""
         return files.sha256("\n".join(self.stamps.get(name, "") for name in names).encode())
 
-    def top(self, shown: int = 5) -> str:
+    def top(self, limit: int = 5) -> str:
         """Return the first names at the root, for errors."""
         tops = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in self.sizes})
-        more = f", ... ({len(tops):,} in all)" if len(tops) > shown else ""
-        return (", ".join(tops[:shown]) + more) or "nothing"
+        more = f", ... ({len(tops):,} in all)" if len(tops) > limit else ""
+        return (", ".join(tops[:limit]) + more) or "nothing"
 
 
 def listing(path: Path, options: DataOptions) -> Listing:
     """Return the files of a folder or of a tar; a compressed tar is decompressed once into the cache folder."""
     if path.is_dir():
         root = path.resolve()
-        found = list(work.track(folder.walk(root, [], everything=True), None, f"listing {path.name}"))
-        sizes, stamps = {file.name: file.size for file in found}, {file.name: file.stamp for file in found}
+        entries = list(work.track(folder.walk(root, [], everything=True), None, f"listing {path.name}"))
+        sizes, stamps = {file.name: file.size for file in entries}, {file.name: file.stamp for file in entries}
         return Listing(path, root, sizes, stamps, None)
     if not is_tar(path):
         raise SlmlpError(f"{path} is neither a folder nor a tar: unpack it into a folder of its own")
@@ -70,7 +70,7 @@ def listing(path: Path, options: DataOptions) -> Listing:
 
 
 def is_tar(path: Path) -> bool:
-    """Return whether a file's name says that it is a tar."""
+    """Return whether a file's name has a tar's suffix."""
     return path.is_file() and path.name.lower().endswith(folder.TAR_SUFFIXES)
 
 

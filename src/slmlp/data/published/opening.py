@@ -1,4 +1,4 @@
-"""Open a data set under its protocol: rows -> parts -> checked counts -> ``ImageSet``."""
+"""Open a published data set in the parts of its protocol: rows -> parts -> checked counts -> ``ImageSet``."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from slmlp.runtime.errors import SlmlpError
 def open_entry(entry: Entry, path: Path, options: DataOptions, *, counts: bool = True) -> ImageSet:
     """Return the images of an entry from its folder or tar, in the parts of its protocol.
 
-    Raises SlmlpError, one line, for another layout and, unless ``counts`` is False, for counts that are not the
-    published ones.
+    Raises:
+        SlmlpError: another layout or, unless ``counts`` is False, other counts than published; one line.
     """
     table, _ = read(entry, path, options)
     if counts:
@@ -47,27 +47,26 @@ def open_entry(entry: Entry, path: Path, options: DataOptions, *, counts: bool =
 
 
 def read(entry: Entry, path: Path, options: DataOptions) -> tuple[Table, list[tuple[str, str]]]:
-    """Return the table of an entry, its parts set by the protocol, and the images beside it that it has no use for."""
+    """Return an entry's table, in the parts of its protocol, and (name, reason) of the unused images."""
     if isinstance(entry.layout, Torchvision):
         root = torchvision_root(entry, entry.layout, path, options)
         table = torchvision_sets.load(f"{torchvision_sets.PREFIX}{entry.layout.name}", options, root)
         return dataclasses.replace(table, name=entry.name, source=str(path)), []
-    found = layouts.read(entry, listing(path, options))
-    rows = found.rows
+    contents = layouts.read(entry, listing(path, options))
+    rows = contents.rows
     if entry.draw is not None:
         parts = draw_parts([row.label for row in rows], entry.draw)
         rows = [row._replace(part=part) for row, part in zip(rows, parts, strict=True)]
-    return Table(entry.name, str(path), rows, found.reader, found.fingerprint, found.extra), found.extra
+    return Table(entry.name, str(path), rows, contents.reader, contents.fingerprint, contents.extra), contents.extra
 
 
 def draw_parts(labels: Sequence[str], draw: Draw) -> list[str]:
     """Return the part of each image: the protocol of Islam et al. 2021 (create_partial_data in data_loader/helper.py).
 
-    One RandomState shuffles the positions of each class, the classes in the order in which they are first met; the
-    first of the shuffled positions are training images. A missing file keeps its place, so that an incomplete copy has
-    the parts of the complete one.
+    One RandomState shuffles the positions of each class, in order of first occurrence; the first of the shuffled
+    positions are training images. Missing files keep their position, so an incomplete copy has the same parts.
     """
-    random = np.random.RandomState(draw.seed)  # the published draw, not ours
+    random = np.random.RandomState(draw.seed)  # as published: not numpy_generator
     of_class: dict[str, list[int]] = {}
     for position, label in enumerate(labels):
         of_class.setdefault(label, []).append(position)
@@ -80,16 +79,16 @@ def draw_parts(labels: Sequence[str], draw: Draw) -> list[str]:
 
 
 def assert_counts(entry: Entry, rows: Sequence[Row], path: Path) -> None:
-    """Raise SlmlpError where classes, images, parts or images of a class are not as published, naming the first."""
-    for what, expected, found in differences(entry, rows):
+    """Raise SlmlpError naming the first number of classes, images or images of a class or part not as published."""
+    for what, expected, actual in differences(entry, rows):
         raise SlmlpError(
-            f"{path} is not {entry.name} as published: expected {expected:,} {what}, found {found:,}; "
-            f"'slmlp data check {entry.name} {path}' says where; rename the folder if these are other data"
+            f"{path} is not {entry.name} as published: expected {expected:,} {what}, found {actual:,}; "
+            f"'slmlp data check {entry.name} {path}' lists all differences; rename the folder if these are other data"
         )
 
 
 def differences(entry: Entry, rows: Sequence[Row]) -> list[tuple[str, int, int]]:
-    """Return (what, expected, found) of every count that is not the published one; files listed but missing count."""
+    """Return (what, expected, actual) of every count that differs from the published one; missing files count."""
     per_class, parts = layouts.counts(rows), Counter(row.part for row in rows)
     expected = entry.per_class or dict.fromkeys(per_class, entry.each or 0)
     drawn = entry.drawn()
@@ -99,53 +98,52 @@ def differences(entry: Entry, rows: Sequence[Row]) -> list[tuple[str, int, int]]
         pairs += [(f"images of class {n!r}", expected.get(n, 0), per_class.get(n, 0)) for n in names]
     if drawn is not None:
         pairs += [("training images", drawn[0], parts["train"]), ("test images", drawn[1], parts["test"])]
-    return [(what, wanted, found) for what, wanted, found in pairs if wanted != found]
+    return [(what, published, actual) for what, published, actual in pairs if published != actual]
 
 
 def torchvision_root(entry: Entry, layout: Torchvision, path: Path, options: DataOptions) -> Path:
-    """Return the root from which torchvision reads the files of ``path``, which are left where they are.
+    """Return a root folder from which torchvision can read the files of ``path``.
 
-    ``path`` may be that root, or any folder on the way to the files. Where torchvision wants more folders above them
-    than there are, they are made in the scratch folder, around a link.
+    ``path`` may be that root, or any folder between it and the files. Parent folders that torchvision needs and it
+    lacks are created in the scratch folder, with a link to the files.
     """
     if not path.is_dir():
-        raise layouts.wrong(entry, "a file, and torchvision, which reads it, wants folders", path)
+        raise layouts.wrong(entry, "a file instead of a folder", path)
     steps = layout.at.split("/") if layout.at else []
     folder = path.resolve()
     inner = [folder.joinpath(*steps[i:]) for i in range(len(steps) + 1)]
-    place = next((at for at in inner if all(_there(at / mark) for mark in layout.marks)), None)
-    if place is None:
-        below = sorted(folder.iterdir()) if folder.is_dir() else []
-        place = next((at for at in below if all(_there(at / mark) for mark in layout.marks)), None)
-    if place is None:
-        best = max(inner, key=lambda at: sum(_there(at / mark) for mark in layout.marks))
-        lacking = next(mark for mark in layout.marks if not _there(best / mark))
-        raise layouts.wrong(entry, f"no {lacking} in {best}", path)
-    packed = [mark for mark in layout.marks if not (place / mark).exists()]
+    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    data = next((at for at in (*inner, *below) if all(_exists(at / mark) for mark in layout.marks)), None)
+    if data is None:
+        best = max(inner, key=lambda at: sum(_exists(at / mark) for mark in layout.marks))
+        missing = next(mark for mark in layout.marks if not _exists(best / mark))
+        raise layouts.wrong(entry, f"no {missing} in {best}", path)
+    packed = [mark for mark in layout.marks if not (data / mark).exists()]
     if not steps and not packed:
-        return place
-    if place == inner[0] and not packed:
+        return data
+    if data == inner[0] and not packed:
         return folder
-    key = files.sha256(f"{place}\t{layout.at}\t{[stamp(place / f'{m}.gz') for m in packed]}".encode())[:16]
+    key = files.sha256(f"{data}\t{layout.at}\t{[stamp(data / f'{m}.gz') for m in packed]}".encode())[:16]
     root = (scratch(options) / "datasets" / key).absolute()
     target = root.joinpath(*steps)
     if not packed:
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            target.symlink_to(place)
+            target.symlink_to(data)
         return root
     target.mkdir(parents=True, exist_ok=True)
     for mark in layout.marks:
-        _provide(place / mark, target / mark)
+        _link_or_unpack(data / mark, target / mark)
     return root
 
 
-def _there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
+    """Return whether a file exists, plain or as .gz."""
     return path.exists() or path.with_name(f"{path.name}.gz").is_file()
 
 
-def _provide(source: Path, target: Path) -> None:
-    """Link a file, or put its unpacked content there."""
+def _link_or_unpack(source: Path, target: Path) -> None:
+    """Link ``target`` to a file, or unpack its .gz to ``target``."""
     if os.path.lexists(target):
         return
     if source.exists():

@@ -1,4 +1,4 @@
-"""The published data sets by name, and alternative spellings."""
+"""Look up published data sets by name, in any common spelling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*ISLAM2021, *ERICSS
 
 
 def spelling(name: str) -> str:
-    """Return a name without case and signs.
+    """Return a name in lower case, letters and digits only.
 
     >>> spelling("NWPU-RESISC45"), spelling("chest_xray")
     ('nwpuresisc45', 'chestxray')
@@ -28,7 +28,7 @@ def known(name: str) -> Entry | None:
 
 
 def get(name: str) -> Entry:
-    """Return the entry of a name; raise SlmlpError with the nearest names where there is none."""
+    """Return the entry of a name; raise SlmlpError with the nearest names if there is none."""
     entry = known(name)
     if entry is None:
         raise unknown("data set", name, ENTRIES)

@@ -1,1 +1,1 @@
-"""Where images come from: folders, tars, manifests, arrays, torchvision data sets."""
+"""Read a source of images into a table: folders, tars, manifests, arrays, torchvision's data sets."""

@@ -1,4 +1,4 @@
-"""Tar archives, read in place through an index of (name, offset, size); nothing is extracted."""
+"""Index a tar archive by (name, offset, size), to read members in place without extraction."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _PACKED: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
 
 
 class _Header(tarfile.TarInfo):
-    """Reads of a plain file's header only what is needed, in a third of the time; all others go tarfile's own way."""
+    """Parses only name and size of a regular file's header, in a third of the time; tarfile parses all others."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Return the member that a block of 512 bytes heads."""
+        """Return the member whose header is this block of 512 bytes."""
         plain = len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE and not buf[345]
         size, checksum = _octal(buf[124:136]), _octal(buf[148:156])
         if not plain or size < 0 or sum(buf) - sum(buf[148:156]) + 8 * ord(" ") != checksum:
@@ -42,7 +42,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _octal(field: bytes | bytearray) -> int:
-    """Return a number of a header, negative where it is written in another way."""
+    """Return the value of an octal header field, negative if it has another format."""
     try:
         return int(bytes(field).partition(b"\0")[0].strip() or b"0", 8)
     except ValueError:
@@ -52,15 +52,15 @@ def _octal(field: bytes | bytearray) -> int:
 class Member(NamedTuple):
     """A regular file in a tar."""
 
-    name: str  # tidied: "./a//b" is "a/b"
+    name: str  # normalised: "./a//b" is "a/b"
     offset: int  # bytes from the start of the tar to its content
     size: int  # bytes
 
 
 def plain(path: Path, options: DataOptions) -> Path:
-    """Return ``path`` itself, or, where it is compressed, a plain copy of it in the cache folder (made once).
+    """Return ``path``, or if it is compressed, the path of a decompressed copy in the cache folder.
 
-    The copy is named by path, size and modification time, so a changed archive is unpacked anew.
+    The copy's name depends on path, size and modification time, so a changed archive is decompressed again.
     """
     with path.open("rb") as file:
         start = file.read(6)
@@ -83,41 +83,41 @@ def _read(source: io.BufferedIOBase, path: Path) -> bytes:
         raise SlmlpError(f"{path} is broken ({error}): download or pack it again") from error
 
 
-def index(path: Path, shown: Path) -> tuple[list[Member], list[tuple[str, str]]]:
-    """Return the files of a plain tar, and (name, reason) of the members that are refused.
+def index(path: Path, archive: Path) -> tuple[list[Member], list[tuple[str, str]]]:
+    """Return the files of an uncompressed tar, and (name, reason) of rejected members.
 
-    Refused are absolute names, names with ``..``, links, devices and sparse files. ``shown`` is the name for errors.
+    Absolute names, names with ``..``, links, devices and sparse files are rejected. ``archive`` is named in errors.
     """
     members: dict[str, Member] = {}
-    refused: list[tuple[str, str]] = []
+    rejected: list[tuple[str, str]] = []
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:", tarinfo=_Header) as tar:
-            for member in work.track(tar, None, f"indexing {shown.name}"):
-                reason = _refusal(member)
+            for member in work.track(tar, None, f"indexing {archive.name}"):
+                reason = _rejection(member)
                 name = printable(posixpath.normpath(member.name))
                 if reason:
-                    refused.append((printable(member.name), reason))
+                    rejected.append((printable(member.name), reason))
                 elif member.isfile():
                     if members.pop(name, None):
-                        refused.append((name, "replaced by a later file of the same name"))
+                        rejected.append((name, "replaced by a later file of the same name"))
                     members[name] = Member(name, member.offset_data, member.size)
-                tar.members = []  # type: ignore[attr-defined] # tarfile keeps every one it has seen, which nobody asks for here
+                tar.members = []  # type: ignore[attr-defined] # saves memory: tarfile stores every member
             end = tar.offset
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise SlmlpError(f"{shown} is no tar, or a broken one ({error}): download or pack it again") from error
-    # tarfile takes a damaged or cut-off header for the end; a whole tar ends in blocks of zeros
+        raise SlmlpError(f"{archive} is no tar, or a broken one ({error}): download or pack it again") from error
+    # tarfile takes a damaged or truncated header for the end; a complete tar ends in blocks of zeros
     with path.open("rb") as file:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise SlmlpError(
-                f"{shown} is cut off or damaged at byte {end:,} of {size:,}, after {len(members):,} files: download or "
-                "pack it again"
+                f"{archive} is cut off or damaged at byte {end:,} of {size:,}, after {len(members):,} files: download "
+                "or pack it again"
             )
-    return list(members.values()), refused
+    return list(members.values()), rejected
 
 
-def _refusal(member: tarfile.TarInfo) -> str | None:
+def _rejection(member: tarfile.TarInfo) -> str | None:
     if member.name.startswith("/"):
         return "refused: absolute path in an archive"
     if ".." in member.name.split("/"):
@@ -130,5 +130,5 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
 
 
 def printable(name: str) -> str:
-    """Return a name with bytes that are not UTF-8 escaped, so that it can be printed and hashed."""
+    """Return a name with non-UTF-8 bytes escaped, so that it can be printed and hashed."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

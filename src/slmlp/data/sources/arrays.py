@@ -20,11 +20,11 @@ from slmlp.runtime.errors import SlmlpError
 def npz(path: Path, source: str) -> Table:
     """Return the images of ``x`` (N, H, W[, C]) uint8 with the labels ``y`` (N,), integers or strings.
 
-    Optional are ``part``, ``group`` and ``superclass`` (N,) and ``classes`` (C,), the names that integers in ``y``
-    index. The id of an image is its row. Arrays of Python objects are refused, since unpickling them runs code.
+    Optional: ``part``, ``group`` and ``superclass`` (N,), and ``classes`` (C,), the names of the integers in ``y``. An
+    image's id is its row. Object arrays are rejected, because unpickling them can run code.
     """
     try:
-        with zipfile.ZipFile(path):  # numpy takes any file of its own for granted and everything else for a pickle
+        with zipfile.ZipFile(path):  # np.load would take any other file for an array or a pickle
             content = np.load(path, allow_pickle=False)
         with content:
             arrays = {name: content[name] for name in content.files if name in _NAMES}
@@ -35,7 +35,7 @@ def npz(path: Path, source: str) -> Table:
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
     words = _column(arrays, "part", len(x), path)
-    parts = None if words is None else _settled(words, path)
+    parts = None if words is None else _parts(words, path)
     groups, superclasses = (_column(arrays, name, len(x), path) for name in ("group", "superclass"))
     rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, superclasses, groups)
     reader = ArrayReader(x)
@@ -50,7 +50,7 @@ def row_table(
     superclasses: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
 ) -> list[Row]:
-    """Return the rows of an array of images; the size of an image is the bytes of its pixels."""
+    """Return the rows of an array of images; an image's size is that of its pixels in bytes."""
     size = int(x[0].nbytes)
     none = [None] * len(ids)
     columns = zip(ids, labels, parts or none, superclasses or none, groups or none, strict=True)
@@ -90,7 +90,7 @@ def _column(arrays: dict[str, npt.NDArray[Any]], name: str, length: int, path: P
         return None
     if column.shape != (length,) or column.dtype.kind not in "iuUS":
         raise SlmlpError(
-            f"{path}: {name} must be ({length},) strings or integers, one an image, found shape {column.shape} of "
+            f"{path}: {name} must be ({length},) strings or integers, one per image, found shape {column.shape} of "
             f"{column.dtype}"
         )
     return _texts(column)
@@ -100,9 +100,9 @@ def _texts(values: npt.NDArray[Any]) -> list[str]:
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
 
 
-def _settled(words: list[str], path: Path) -> list[str | None]:
+def _parts(words: list[str], path: Path) -> list[str | None]:
     unknown = sorted({word for word in words if word.lower() not in PARTS})
     if unknown:
         raise SlmlpError(f"{path}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}")
-    settled = settle_parts(sorted(set(words)), str(path))
-    return [settled[word] for word in words]
+    part_of = settle_parts(sorted(set(words)), str(path))
+    return [part_of[word] for word in words]

@@ -1,4 +1,4 @@
-"""Read the names and sizes of a folder, tar or manifest into a ``Table``; nothing is decoded."""
+"""Read the file names and sizes of a folder, tar or manifest into a ``Table``; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -32,88 +32,85 @@ def folder(path: Path, source: str, options: DataOptions) -> Table:
     at_root = _manifests([name for name in layout.MANIFESTS if (root / name).is_file()], "", source)
     if at_root:
         return from_manifest(root / at_root, source, options, root.name)
-    found: list[File] = []
     special: list[tuple[str, str]] = []
-    for file in work.track(walk(root, special), None, f"listing {root.name}"):
-        found.append(file)
-    names = [file.name for file in found]
+    entries = list(work.track(walk(root, special), None, f"listing {root.name}"))
+    names = [file.name for file in entries]
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
         return from_manifest(root / wrapped, source, options, root.name)
     placed, ignored = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled)
-    rows = [Row(archive.printable(p.id), archive.printable(p.label), found[p.row].size, p.part) for p in placed]
+    rows = [Row(archive.printable(p.id), archive.printable(p.label), entries[p.row].size, p.part) for p in placed]
     reader = FileReader(root, [names[p.row] for p in placed])
-    stamps = [found[p.row].stamp for p in placed]
+    stamps = [entries[p.row].stamp for p in placed]
     return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special])
 
 
 def from_manifest(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
-    """Return the images that a manifest lists; a file that is not there is unreadable."""
+    """Return the images that a manifest lists; missing files count as unreadable."""
     root = path.resolve().parent
-    rows, found = manifest.parse(
+    rows, listed = manifest.parse(
         path.read_bytes(),
         str(path),
         manifest.in_folder(root),
         labelled=not options.unlabelled,
         separator=options.label_separator,
     )
-    reader = FileReader(root, [file.id for file in found])
-    return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in found]))
+    reader = FileReader(root, [file.id for file in listed])
+    return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in listed]))
 
 
 def tar(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
     """Return the images of a tar of class folders, or of the manifest at its root; members are read in place."""
     plain = archive.plain(path, options)
-    members, refused = archive.index(plain, path)
+    members, rejected = archive.index(plain, path)
     names = [member.name for member in members]
     name = name or _stem(path)
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
-        rows, chosen = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
-        ignored: Problems = refused
+        rows, images = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
+        ignored: Problems = rejected
     else:
         placed, others = layout.arrange(names, f"tar {source}", labelled=not options.unlabelled)
-        chosen = [members[p.row] for p in placed]
-        rows = [Row(p.id, p.label, member.size, p.part) for p, member in zip(placed, chosen, strict=True)]
-        ignored = [*others, *refused]
-    reader = TarReader(plain, [member.offset for member in chosen], [member.size for member in chosen])
+        images = [members[p.row] for p in placed]
+        rows = [Row(p.id, p.label, member.size, p.part) for p, member in zip(placed, images, strict=True)]
+        ignored = [*others, *rejected]
+    reader = TarReader(plain, [member.offset for member in images], [member.size for member in images])
     return Table(name, source, rows, reader, files.sha256(f"{path.resolve()}\t{stamp(path)}".encode()), ignored)
 
 
 def _rows_of_manifest(
-    plain: Path, members: Sequence[archive.Member], wrapped: str, shown: str, options: DataOptions
+    plain: Path, members: Sequence[archive.Member], wrapped: str, name: str, options: DataOptions
 ) -> tuple[list[Row], list[archive.Member]]:
-    by_name = {member.name: member for member in members}  # of two members with one name the later wins, as in tar
+    by_name = {member.name: member for member in members}  # the last of several members of one name, as in tar
     prefix = wrapped.rpartition("/")[0]
 
-    def locate(path: str) -> manifest.Found:
+    def locate(path: str) -> manifest.ListedFile:
         tidy = os.path.normpath(path)
         member = by_name.get(f"{prefix}/{tidy}" if prefix else tidy)
-        return manifest.Found(tidy, member.size) if member else manifest.Found(tidy, 0, "not in the archive")
+        return manifest.ListedFile(tidy, member.size) if member else manifest.ListedFile(tidy, 0, "not in the archive")
 
     at = by_name[wrapped]
     content = TarReader(plain, [at.offset], [at.size]).raw(0)
-    rows, found = manifest.parse(
-        content, shown, locate, labelled=not options.unlabelled, separator=options.label_separator
+    rows, listed = manifest.parse(
+        content, name, locate, labelled=not options.unlabelled, separator=options.label_separator
     )
-    absent = archive.Member("", 0, 0)
-    return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, absent) for file in found]
+    missing = archive.Member("", 0, 0)
+    return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, missing) for file in listed]
 
 
 def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False) -> Iterator[File]:
-    """Yield every regular file below ``root`` that is not hidden, through links but not round in circles.
+    """Yield every visible regular file below ``root``, following links but no cycles.
 
-    Texts that lie beside images are passed over unless ``everything`` is asked for; (name, reason) of what is no
-    regular file joins ``special``.
+    Text files are skipped unless ``everything`` is set; (name, reason) of special files are appended to ``special``.
     """
 
-    def refuse(error: OSError) -> None:
+    def fail(error: OSError) -> None:
         raise SlmlpError(f"cannot list {error.filename}: {error.strerror}: make it readable or remove it") from error
 
-    inside: dict[str, tuple[tuple[int, int], ...]] = {}  # of each folder: the (device, inode) of all it lies in
-    for at, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        about = os.stat(at)  # noqa: PTH116
-        here, above = (about.st_dev, about.st_ino), inside.get(os.path.dirname(at), ())  # noqa: PTH120
+    inside: dict[str, tuple[tuple[int, int], ...]] = {}  # folder -> (device, inode) of it and its parents
+    for at, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        status = os.stat(at)  # noqa: PTH116
+        here, above = (status.st_dev, status.st_ino), inside.get(os.path.dirname(at), ())  # noqa: PTH120
         if here in above:
             folders.clear()
             continue
@@ -126,18 +123,18 @@ def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False
             if hidden and name not in layout.MANIFESTS:
                 continue
             try:
-                about = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
+                status = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
             except OSError as error:
                 special.append((archive.printable(path), f"broken link ({error.strerror})"))
                 continue
-            if stat.S_ISREG(about.st_mode):
-                yield File(path, about.st_size, f"{about.st_size}.{about.st_mtime_ns}")
+            if stat.S_ISREG(status.st_mode):
+                yield File(path, status.st_size, f"{status.st_size}.{status.st_mtime_ns}")
             else:
                 special.append((archive.printable(path), "no regular file"))
 
 
 def _wrapped_manifest(names: Sequence[str], source: str) -> str | None:
-    """Return the manifest at the root of the data, looking through wrapping folders."""
+    """Return the manifest at the root of the data, below wrapping folders."""
     last = [name.rpartition("/")[2] for name in names]
     candidates = [name for name, end in zip(names, last, strict=True) if end in layout.MANIFESTS]
     if not candidates:
@@ -149,10 +146,11 @@ def _wrapped_manifest(names: Sequence[str], source: str) -> str | None:
 
 
 def _manifests(names: Sequence[str], prefix: str, source: str) -> str | None:
-    here = sorted(name for name in names if name in layout.MANIFESTS)
-    if len(here) > 1:
-        raise SlmlpError(f"{source} holds several manifests ({', '.join(prefix + n for n in here)}): keep one of them")
-    return here[0] if here else None
+    manifests = sorted(name for name in names if name in layout.MANIFESTS)
+    if len(manifests) > 1:
+        paths = ", ".join(prefix + name for name in manifests)
+        raise SlmlpError(f"{source} holds several manifests ({paths}): keep one of them")
+    return manifests[0] if manifests else None
 
 
 def _fingerprint(stamps: Sequence[str]) -> str:

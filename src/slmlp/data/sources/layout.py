@@ -1,4 +1,4 @@
-"""Classes and parts from file names: ``[wrapper/][train/]class/.../image.jpg``. Pure functions of names."""
+"""Derive classes and parts from file names: ``[wrapper/][train/]class/.../image.jpg``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = {
 }
 UNLABELLED = "unlabelled"
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.jsonl")
-# what lies beside images in nearly every data set, and says nothing about them
+# text files that most data sets have beside the images; skipped without a note
 _QUIET = frozenset(
     [".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".rst", ".xml", ".yaml", ".yml", ".html", ".log", ".ini"]
 )
@@ -25,16 +25,16 @@ _QUIET_NAMES = frozenset(["thumbs.db", "readme", "license", "licence"])
 
 
 class Placed(NamedTuple):
-    """One image in its place."""
+    """An image with its class and part."""
 
-    row: int  # of its name in the list that ``arrange`` was given
+    row: int  # index of its name in the argument of ``arrange``
     id: str
     label: str
     part: str | None
 
 
 def kind(name: str) -> str:
-    """Return "image", "quiet" (hidden or known to be no image) or "unknown", by the path alone."""
+    """Return "image", "quiet" (hidden, or a text file) or "unknown", judged by the path alone."""
     steps = name.split("/")
     if any(step.startswith(".") or step == "__MACOSX" for step in steps) or steps[-1].lower() in _QUIET_NAMES:
         return "quiet"
@@ -42,16 +42,15 @@ def kind(name: str) -> str:
     return "image" if suffix in SUFFIXES else "quiet" if suffix in _QUIET else "unknown"
 
 
-def settle_parts(found: Sequence[str], where: str) -> dict[str, str | None]:
-    """Return the part, "train" or "test", that each word found in the data stands for.
+def settle_parts(words: Sequence[str], where: str) -> dict[str, str | None]:
+    """Return the part, "train" or "test", of each part name in the data, such as "val" or "Training".
 
-    ``val`` is the test part where no ``test`` exists, and belongs to the training part where one does. Only training
-    words mean that the data has no parts (None). Words are compared without regard to case.
+    ``val`` is the test part if there is no ``test``, else it joins the training part. If all names mean training, the
+    data has no parts (None). Case is ignored.
     """
-    kinds = {word: PARTS[word.lower()] for word in found}
-    has_test = "test" in kinds.values()
-    settled = {word: "train" if kind == "val" and has_test else kind for word, kind in kinds.items()}
-    parts = {word: "test" if kind == "val" else kind for word, kind in settled.items()}
+    kinds = {word: PARTS[word.lower()] for word in words}
+    val = "train" if "test" in kinds.values() else "test"
+    parts = {word: val if kind == "val" else kind for word, kind in kinds.items()}
     if "train" not in parts.values():
         raise SlmlpError(
             f"{where} has a test part ({', '.join(sorted(parts))}) but no training part: add train/, or name the "
@@ -61,7 +60,7 @@ def settle_parts(found: Sequence[str], where: str) -> dict[str, str | None]:
 
 
 def wrapper(names: Sequence[str]) -> str:
-    """Return the prefix ("" or "mydata/") of the folders that merely wrap the data: one alone, with folders in it."""
+    """Return the prefix ("" or "mydata/") of wrapping folders: each the only one at its level, with folders in it."""
     prefix = ""
     while True:
         rest = [name[len(prefix) :].split("/") for name in names if name.startswith(prefix)]
@@ -75,16 +74,18 @@ def wrapper(names: Sequence[str]) -> str:
 
 
 def arrange(names: Sequence[str], where: str, *, labelled: bool = True) -> tuple[list[Placed], list[tuple[str, str]]]:
-    """Return the place of every image among ``names`` (POSIX paths), and (name, reason) of the files left aside.
+    """Return class and part of every image among ``names`` (POSIX paths), and (name, reason) of ignored files.
 
-    ids are the names without a wrapping folder. Without labels every image is placed, wherever it lies.
-    Raises SlmlpError, naming ``where``, when nothing is in its place.
+    Ids are names without the wrapping folder. With ``labelled`` False every image counts, in any folder.
+
+    Raises:
+        SlmlpError: no image, or no image in a class folder; names ``where``.
     """
     kinds = [kind(name) for name in names]
     images = [i for i, k in enumerate(kinds) if k == "image"]
     ignored = [(name, _suffix_words(name)) for name, k in zip(names, kinds, strict=True) if k == "unknown"]
     if not images:
-        raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {_found(ignored)}")
+        raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {_reasons(ignored)}")
     if not labelled:
         return [Placed(i, names[i], UNLABELLED, None) for i in images], ignored
     prefix = wrapper([names[i] for i in images])
@@ -94,13 +95,13 @@ def arrange(names: Sequence[str], where: str, *, labelled: bool = True) -> tuple
         if len(steps) > 1:
             placed.append((i, "/".join(steps), steps))
         else:
-            ignored.append((names[i], _HOMELESS))
+            ignored.append((names[i], _NO_CLASS))
     parts = _part_folders({steps[0] for _, _, steps in placed}, where)
     if parts:
-        ignored += [(name, _HOMELESS) for _, name, steps in placed if len(steps) < 3]
+        ignored += [(name, _NO_CLASS) for _, name, steps in placed if len(steps) < 3]
         placed = [row for row in placed if len(row[2]) > 2]
     if not placed:
-        first = next(name for name, reason in ignored if reason == _HOMELESS)
+        first = next(name for name, reason in ignored if reason == _NO_CLASS)
         raise SlmlpError(
             f"{where} has images but no class folders: expected {_EXPECTED}, found {first}; for a "
             "method that uses no labels pass --unlabelled"
@@ -109,12 +110,12 @@ def arrange(names: Sequence[str], where: str, *, labelled: bool = True) -> tuple
     return [Placed(i, name, steps[depth], parts.get(steps[0])) for i, name, steps in placed], ignored
 
 
-_HOMELESS = "in no class folder"
+_NO_CLASS = "in no class folder"
 _EXPECTED = "<class>/<image> or train/<class>/<image> and test/<class>/<image>"
 
 
 def _part_folders(tops: set[str], where: str) -> dict[str, str | None]:
-    """Return the part of each top folder; nothing where the top folders are classes ("train" can be one: a vehicle)."""
+    """Return the part of each top folder; empty if these are classes ("train" may be one: a vehicle)."""
     words = {top for top in tops if top.lower() in PARTS}
     if words and words == tops:
         return settle_parts(sorted(words), where)
@@ -132,6 +133,6 @@ def _suffix_words(name: str) -> str:
     return f"unknown suffix {suffix}" if suffix else "no suffix"
 
 
-def _found(ignored: list[tuple[str, str]]) -> str:
+def _reasons(ignored: list[tuple[str, str]]) -> str:
     counts = Counter(reason for _, reason in ignored)
     return ", ".join(f"{n} files with {reason}" for reason, n in counts.most_common(3)) or "no files"

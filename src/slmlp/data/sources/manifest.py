@@ -1,4 +1,4 @@
-"""Manifests: CSV, TSV or JSON lines with columns path, label[, part, superclass, group]."""
+"""Parse manifests: CSV, TSV or JSON lines with columns path, label[, part, superclass, group]."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 REQUIRED = ("path", "label")
 
 
-class Found(NamedTuple):
-    """A file that a manifest names."""
+class ListedFile(NamedTuple):
+    """A file that a manifest lists."""
 
-    id: str  # its path, tidied; relative to the manifest where it lies below it
+    id: str  # normalised path, relative to the manifest's folder if below it
     size: int  # bytes
     problem: str | None = None  # why it cannot be read
     stamp: str = ""  # changes when the file is replaced
 
 
-Locate = Callable[[str], Found]
+Locate = Callable[[str], ListedFile]
 
 
 def parse(
     content: bytes, name: str, locate: Locate, *, labelled: bool = True, separator: str | None = None
-) -> tuple[list[Row], list[Found]]:
-    """Return the rows of a manifest and, aligned with them, the files they name.
+) -> tuple[list[Row], list[ListedFile]]:
+    """Return the rows of a manifest and the file of each row.
 
-    ``name`` is the manifest's, for its suffix and for errors; ``locate`` finds a file. Raises SlmlpError naming the
-    line for a missing column, path, label or part, an unknown part, and a path that is listed twice. Lists of labels
-    in JSON lines become one name, in the order of the alphabet, with ``separator`` between them.
+    ``name`` is the manifest's, for its suffix and for errors; ``locate`` looks up a path. Lists of labels in JSON lines
+    become one class name: sorted, with ``separator`` between them.
+
+    Raises:
+        SlmlpError: a missing column, path, label or part, an unknown part, or a repeated path; names the line.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -48,9 +50,9 @@ def parse(
     if not records:
         raise SlmlpError(f"{name} lists no images: expected lines below the header {','.join(REQUIRED)}")
     words = [_value(record, "part") for _, record in records]
-    settled = _parts(words, [line for line, _ in records], name)
+    part_of = _parts(words, [line for line, _ in records], name)
     rows: list[Row] = []
-    files: list[Found] = []
+    files: list[ListedFile] = []
     lines: dict[str, int] = {}
     for (line, record), word in zip(records, words, strict=True):
         path = _required(record, "path", line, name)
@@ -61,7 +63,7 @@ def parse(
         if file.id in lines:
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
         lines[file.id] = line
-        part = None if word is None else settled[word]
+        part = None if word is None else part_of[word]
         superclass, group = _value(record, "superclass"), _value(record, "group")
         rows.append(Row(file.id, label, file.size, part, superclass, group, file.problem))
         files.append(file)
@@ -69,18 +71,18 @@ def parse(
 
 
 def in_folder(folder: Path) -> Locate:
-    """Return how to find the files of a manifest that lies in ``folder``; ids are relative to it where they can be."""
+    """Return a function that looks up paths of a manifest in ``folder``; ids are relative to it where possible."""
 
-    def locate(path: str) -> Found:
+    def locate(path: str) -> ListedFile:
         tidy = posixpath.normpath(path)
-        found = tidy.removeprefix(f"{folder.as_posix()}/")
+        name = tidy.removeprefix(f"{folder.as_posix()}/")
         try:
-            about = (folder / tidy).stat()
+            status = (folder / tidy).stat()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            return Found(found, 0, getattr(error, "strerror", None) or str(error))
-        if not stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-            return Found(found, 0, "no file")
-        return Found(found, about.st_size, None, f"{about.st_size}.{about.st_mtime_ns}")
+            return ListedFile(name, 0, getattr(error, "strerror", None) or str(error))
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            return ListedFile(name, 0, "no file")
+        return ListedFile(name, status.st_size, None, f"{status.st_size}.{status.st_mtime_ns}")
 
     return locate
 
@@ -115,18 +117,17 @@ def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _value(record: dict[str, Any], column: str) -> str | None:
-    """Return a value as text, None where it is missing or blank; labels keep their own spaces."""
+    """Return a value as text, unstripped; None if it is missing or blank."""
     value = record.get(column)
     text = None if value is None else str(value)
     return text if text and text.strip() else None
 
 
 def _joined(labels: list[Any], separator: str | None, line: int, name: str) -> str:
-    """Return the labels of an image as one name; the separator alone where there are none."""
+    """Return an image's labels as one class name; no labels give the separator alone."""
     if separator is None:
         raise SlmlpError(
-            f"{name}, line {line}: label is a list, {labels!r:.60}: for images of several labels pass "
-            "--label-separator '|'"
+            f"{name}, line {line}: label is a list, {labels!r:.60}: for multilabel data pass --label-separator '|'"
         )
     words = sorted({str(label) for label in labels})
     wrong = next((word for word in words if separator in word), None)
@@ -143,12 +144,12 @@ def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:
 
 
 def _parts(words: list[str | None], lines: list[int], name: str) -> dict[str, str | None]:
-    """Return the part that each word of the part column stands for; checks that all lines have one, or none."""
-    given = {word for word in words if word is not None}
-    if not given:
+    """Return word -> part for the words of the part column; check that all lines have one, or none."""
+    values = {word for word in words if word is not None}
+    if not values:
         return {}
     for word, line in zip(words, lines, strict=True):
         if word is None or word.lower() not in PARTS:
-            found = "nothing" if word is None else repr(word)
-            raise SlmlpError(f"{name}, line {line}: part must be one of {', '.join(PARTS)}, found {found}")
-    return settle_parts(sorted(given), name)
+            value = "nothing" if word is None else repr(word)
+            raise SlmlpError(f"{name}, line {line}: part must be one of {', '.join(PARTS)}, found {value}")
+    return settle_parts(sorted(values), name)

@@ -1,4 +1,4 @@
-"""Turn the rows of any source into an ``ImageSet``, with the checks that all sources share."""
+"""Check the rows of a source and build an ``ImageSet`` from them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from slmlp.runtime import files, work
 from slmlp.runtime.errors import SlmlpError
 
 Problems = Sequence[tuple[str, str]]
-TOLERATED = 0.01  # share of the files that may be unreadable without --allow-unreadable
+TOLERATED = 0.01  # share of files that may be unreadable without --allow-unreadable
 
 
 class Row(NamedTuple):
-    """One image; its place in the list of rows is its position in the reader."""
+    """One image; its index in the list of rows is its position in the reader."""
 
     id: str
     label: str
     size: int  # bytes
-    part: str | None = None  # "train", "test", or None where the data names no parts
+    part: str | None = None  # "train", "test", or None where the data has no parts
     superclass: str | None = None
     group: str | None = None
-    problem: str | None = None  # why it cannot be read, where that is known already
+    problem: str | None = None  # why it cannot be read, if known already
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """All that a source says, before any check."""
+    """The content of a source, unchecked."""
 
     name: str
     source: str
@@ -48,15 +48,16 @@ class Table:
 
 
 def build(table: Table, options: DataOptions) -> ImageSet:
-    """Return the images of a table, sorted by id, without those that are no images by their first bytes.
+    """Return the images of a table, sorted by id, without files whose first bytes are not an image's.
 
-    Raises SlmlpError for doubled ids, too many unreadable files, a class none of whose files can be read, fewer than
-    two classes, a class in two superclasses or in none where others have one, and a group in both parts.
+    Raises:
+        SlmlpError: duplicate ids, too many unreadable files, a class without a readable file, fewer than two classes, a
+            class with two superclasses or with none where others have one, or a group in both parts.
     """
     where = f"data {table.source!r}"
     problems = _problems(table)
     unreadable = sorted((row.id, problem) for row, problem in zip(table.rows, problems, strict=True) if problem)
-    refuse_many(unreadable, len(table.rows), options, where)
+    check_unreadable(unreadable, len(table.rows), options, where)
     good = [i for i, problem in enumerate(problems) if problem is None]
     good.sort(key=lambda i: table.rows[i].id)
     rows = [table.rows[i] for i in good]
@@ -66,11 +67,11 @@ def build(table: Table, options: DataOptions) -> ImageSet:
     classes = tuple(sorted({row.label for row in rows}))
     lost = sorted({row.label for row in table.rows} - set(classes))
     if lost:
-        raise SlmlpError(f"{where}: no image of class {lost[0]!r} can be read ({len(lost)} such classes): mend it")
+        raise SlmlpError(f"{where}: no image of class {lost[0]!r} can be read ({len(lost)} such classes): restore it")
     if len(classes) < 2 and not (classes and options.unlabelled):
-        found = f"one class ({classes[0]!r})" if classes else "no images"
+        number = f"one class ({classes[0]!r})" if classes else "no images"
         raise SlmlpError(
-            f"{where}: expected images of at least two classes, found {found}; for methods that use no labels pass "
+            f"{where}: expected images of at least two classes, found {number}; for methods that use no labels pass "
             "--unlabelled"
         )
     code = {name: i for i, name in enumerate(classes)}
@@ -97,8 +98,10 @@ def build(table: Table, options: DataOptions) -> ImageSet:
     return images
 
 
-def refuse_many(unreadable: Problems, total: int, options: DataOptions, where: str, folder: Path | None = None) -> None:
-    """Raise SlmlpError when more than 1 % of all files are unreadable and that is not allowed; the list is kept."""
+def check_unreadable(
+    unreadable: Problems, total: int, options: DataOptions, where: str, folder: Path | None = None
+) -> None:
+    """Write unreadable.txt and raise SlmlpError if more than 1 % of all files are unreadable, unless allowed."""
     if len(unreadable) <= TOLERATED * total or options.allow_unreadable:
         return
     path = (folder or scratch(options)) / "unreadable.txt"
@@ -106,7 +109,7 @@ def refuse_many(unreadable: Problems, total: int, options: DataOptions, where: s
     first, reason = unreadable[0]
     raise SlmlpError(
         f"{where}: {len(unreadable):,} of {total:,} files cannot be read, more than 1 % (first: {first}: {reason}; "
-        f"all: {path}): mend or remove them, or pass --allow-unreadable to go on without them"
+        f"all: {path}): repair or remove them, or pass --allow-unreadable to continue without them"
     )
 
 
@@ -116,9 +119,10 @@ def list_text(unreadable: Problems) -> str:
 
 
 def drop(images: ImageSet, problems: dict[int, str], options: DataOptions, folder: Path | None) -> ImageSet:
-    """Return the images without those at the indices of ``problems`` (index -> reason), which join ``unreadable``.
+    """Move the images at the indices of ``problems`` (index -> reason) to ``unreadable``.
 
-    Raises SlmlpError for too many of them (their list is left in ``folder``) and for a class that has none left.
+    Raises:
+        SlmlpError: too many unreadable files (written to unreadable.txt in ``folder``), or a class without images.
     """
     if not problems:
         return images
@@ -126,15 +130,15 @@ def drop(images: ImageSet, problems: dict[int, str], options: DataOptions, folde
     keep[list(problems)] = False
     where = f"data {images.source!r}"
     unreadable = sorted([*images.unreadable, *((images.ids[i], reason) for i, reason in problems.items())])
-    refuse_many(unreadable, len(images) + len(images.unreadable), options, where, folder)
+    check_unreadable(unreadable, len(images) + len(images.unreadable), options, where, folder)
     lost = set(images.labels.tolist()) - set(images.labels[keep].tolist())
     if lost:
-        raise SlmlpError(f"{where}: no image of class {images.classes[min(lost)]!r} can be read: mend it")
+        raise SlmlpError(f"{where}: no image of class {images.classes[min(lost)]!r} can be read: restore it")
     return dataclasses.replace(images.select(keep), unreadable=tuple(unreadable))
 
 
 def _problems(table: Table) -> list[str | None]:
-    """Return of each row why it is no image, by its first bytes; a damaged body is found when it is decoded."""
+    """Return why each row's first bytes are not an image's, or None; decoding finds later damage."""
     reader, rows = table.reader, table.rows
     if not isinstance(reader, BytesReader):
         return [row.problem for row in rows]
@@ -147,7 +151,7 @@ def _problems(table: Table) -> list[str | None]:
         except OSError as error:
             return error.strerror or str(error)
 
-    return [found for _, found in work.in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
+    return [reason for _, reason in work.in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
 
 
 def _superclasses(rows: list[Row], classes: tuple[str, ...], where: str) -> tuple[str, ...] | None:
@@ -174,5 +178,5 @@ def _check_groups(images: ImageSet, where: str) -> None:
     if both:
         raise SlmlpError(
             f"{where}: group {both[0]!r} has images in both the train and the test part ({len(both)} such groups): "
-            "move each group to one part, or leave the parts out to have them drawn by group"
+            "move each group to one part, or leave the parts out for a random split by group"
         )

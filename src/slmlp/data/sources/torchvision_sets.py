@@ -1,6 +1,6 @@
-"""Read ``torchvision:NAME`` into a ``Table``, for the classification sets whose constructors agree.
+"""Read torchvision's classification data sets, ``torchvision:NAME``, into a ``Table``.
 
-torch and torchvision are imported when such a source is used, and not before.
+torchvision is imported on use, because it is slow to import.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Parts = tuple[Settings, Settings]
 
 @dataclass(frozen=True)
 class Spec:
-    """How one set is opened and read; settings are handed to the constructor, one call each."""
+    """How to open and read one data set."""
 
-    at: str  # what torchvision looks for below the root, for those who put files there by hand
+    at: str  # path of its files below torchvision's root
     read: Callable[[Any], tuple[Any, Iterable[Any]]]  # data set -> (array or paths of images, labels)
-    train: Settings
+    train: Settings  # arguments of the constructor, per call
     test: Settings  # empty where the set has no test part
-    named: bool = True  # whether ``classes`` names what the labels count
-    axes: tuple[int, ...] | None = None  # order of the array's axes that makes it (N, H, W[, C])
+    named: bool = True  # whether ``classes`` has the names of the labels
+    axes: tuple[int, ...] | None = None  # permutation of the array's axes to (N, H, W[, C])
 
 
 def _fields(images: str, labels: str) -> Callable[[Any], tuple[Any, Iterable[Any]]]:
@@ -60,7 +60,7 @@ def _caltech256(data: Any) -> tuple[Any, Iterable[Any]]:
 
 
 _ARRAY, _FILES = _fields("data", "targets"), _fields("_image_files", "_labels")
-# (train, test): the settings of the calls that make each part
+# (train, test): arguments of the constructor calls of each part
 _SPLIT: Parts = (({"split": "train"},), ({"split": "test"},))
 _FLAG: Parts = (({"train": True},), ({"train": False},))
 _BALANCED: Parts = (({"split": "balanced", "train": True},), ({"split": "balanced", "train": False},))
@@ -98,11 +98,11 @@ SETS: dict[str, Spec] = {
 
 
 def load(source: str, options: DataOptions, root: Path | None = None) -> Table:
-    """Return the images of ``torchvision:NAME``, downloaded on first use; with ``root`` those there, or an error."""
-    wanted = source.removeprefix(PREFIX)
-    name = next((known for known in SETS if known.lower() == wanted.lower()), None)
+    """Return the images of ``torchvision:NAME``, downloaded on first use; with ``root`` they must be there already."""
+    word = source.removeprefix(PREFIX)
+    name = next((known for known in SETS if known.lower() == word.lower()), None)
     if name is None:
-        raise unknown("torchvision data set", wanted, SETS)
+        raise unknown("torchvision data set", word, SETS)
     fetch = root is None
     root = root or folder(options)
     spec = SETS[name]
@@ -110,25 +110,25 @@ def load(source: str, options: DataOptions, root: Path | None = None) -> Table:
     images: list[Any] = []
     labels: list[str] = []
     parts: list[str | None] = []
-    ids: list[str] = []  # of arrays, which have one call a part
+    ids: list[str] = []  # for arrays, which have one call per part
     for part, calls in (("train", spec.train), ("test", spec.test)):
         for settings in calls:
             data = _open(constructor, name, root, settings, fetch=fetch)
-            these, numbers = spec.read(data)
+            batch, numbers = spec.read(data)
             labels += [_name(data.classes[int(y)]) if spec.named else str(int(y)) for y in numbers]
-            images.append(these)
-            ids += [f"{part}/{i:06d}" for i in range(len(these))]
-            parts += [part if spec.test else None] * len(these)
+            images.append(batch)
+            ids += [f"{part}/{i:06d}" for i in range(len(batch))]
+            parts += [part if spec.test else None] * len(batch)
     if isinstance(images[0], list):
         return _of_files(name, source, root, [path for paths in images for path in paths], labels, parts)
-    x = np.concatenate([np.asarray(these, dtype=np.uint8) for these in images])
+    x = np.concatenate([np.asarray(batch, dtype=np.uint8) for batch in images])
     x = x if spec.axes is None else np.ascontiguousarray(x.transpose(spec.axes))
     reader = ArrayReader(x)
     return Table(name, source, row_table(ids, labels, x, parts), reader, reader.fingerprint())
 
 
 def folder(options: DataOptions) -> Path:
-    """Return where torchvision's files are kept."""
+    """Return the folder of torchvision's downloads."""
     parent = Path("~/.cache/slmlp") if options.cache_dir is None else Path(options.cache_dir)
     return parent.expanduser().resolve() / "torchvision"
 
@@ -136,25 +136,25 @@ def folder(options: DataOptions) -> Path:
 def _open(constructor: Any, name: str, root: Path, settings: dict[str, Any], *, fetch: bool) -> Any:
     try:
         return constructor(root, **settings)
-    except Exception as error:  # the sets say in many ways that their files are not there; a download follows
-        absent = error
+    except Exception as error:  # torchvision raises many types for missing files; download them next
+        missing = error
     if not fetch:
         raise SlmlpError(
-            f"torchvision cannot read {name} ({' '.join(f'{type(absent).__name__}: {absent}'.split()):.200}): its "
+            f"torchvision cannot read {name} ({' '.join(f'{type(missing).__name__}: {missing}'.split()):.200}): its "
             "files are damaged or not the published ones; unpack the published archive again"
-        ) from absent
+        ) from missing
     try:
         return constructor(root, **settings, download=True)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise SlmlpError(
-            f"{PREFIX}{name} is not in {root} ({' '.join(str(absent).split()):.80}) and cannot be downloaded "
+            f"{PREFIX}{name} is not in {root} ({' '.join(str(missing).split()):.80}) and cannot be downloaded "
             f"({reason:.200}): connect to the network, or put its unpacked files there by hand, as {SETS[name].at}"
         ) from error
 
 
 def _name(name: Any) -> str:
-    """Return a class name; Imagenette gives a tuple of synonyms."""
+    """Return a class name; the first of Imagenette's tuple of synonyms."""
     return str(name[0] if isinstance(name, tuple) else name)
 
 
@@ -162,7 +162,7 @@ def _of_files(
     name: str, source: str, root: Path, paths: list[Any], labels: list[str], parts: list[str | None]
 ) -> Table:
     locate = manifest.in_folder(root)
-    found = [locate(str(path)) for path in paths]
-    rows = [Row(f.id, y, f.size, part, problem=f.problem) for f, y, part in zip(found, labels, parts, strict=True)]
-    stamps = files.sha256("\n".join(file.stamp for file in found).encode())
-    return Table(name, source, rows, FileReader(root, [file.id for file in found]), stamps)
+    located = [locate(str(path)) for path in paths]
+    rows = [Row(f.id, y, f.size, part, problem=f.problem) for f, y, part in zip(located, labels, parts, strict=True)]
+    stamps = files.sha256("\n".join(file.stamp for file in located).encode())
+    return Table(name, source, rows, FileReader(root, [file.id for file in located]), stamps)

@@ -1,1 +1,1 @@
-"""Parts and class splits: which images and classes are trained on, and which are kept for testing."""
+"""Split images into training and test parts, and classes into source and held-out ones."""

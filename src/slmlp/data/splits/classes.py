@@ -1,7 +1,7 @@
-"""Choose the classes to pretrain on and to hold out: by a rule, saved in a file, checked against the data.
+"""Split classes into those to pretrain on and those held out, by a rule; save, load and check splits.
 
-The paper holds out the classes of ImageNet-1K under WordNet's instrumentality and pretrains on the other 642; that is
-the rule ``wordnet`` with its default node. See docs/split.md for the file.
+The paper holds out ImageNet-1K's classes under WordNet's instrumentality and pretrains on the other 642: the rule
+``wordnet`` with its default node. See docs/split.md for the file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from slmlp.runtime.seeds import numpy_generator
 
 SCHEMA = 1
 LEAST = 2  # classes on either side
-DRAWS = 20  # random picks of superclasses, of which the nearest to the wanted share is taken
+DRAWS = 20  # random sets of superclasses, of which the one nearest to the requested share is used
 
 
 @dataclass(frozen=True)
 class ConceptSplit:
-    """Source and held-out classes, how they were chosen, and the test part where the data had none."""
+    """Source and held-out classes, how they were chosen, and the test part if the data has none."""
 
     source: tuple[str, ...]  # sorted
     unseen: tuple[str, ...]  # sorted
@@ -40,15 +40,15 @@ class ConceptSplit:
     leaks: tuple[dict[str, Any], ...] = ()  # near-identical images on both sides
 
     def __post_init__(self) -> None:
-        """Refuse sides that overlap or are too small to tell classes apart."""
+        """Check that the sides are disjoint and have at least two classes each."""
         both = sorted(set(self.source) & set(self.unseen))
         if both:
             raise SlmlpError(f"class {both[0]!r} is on both sides of the split ({len(both)} of them)")
         for side, names in (("source", self.source), ("held-out", self.unseen)):
             if len(names) < LEAST:
-                found = ", ".join(names) or "none"
+                classes = ", ".join(names) or "none"
                 raise SlmlpError(
-                    f"the rule '{self.rule}' gives {len(names)} {side} classes ({found}): a split needs {LEAST} on "
+                    f"the rule '{self.rule}' gives {len(names)} {side} classes ({classes}): a split needs {LEAST} on "
                     "either side; choose another rule, node, fraction or superclasses"
                 )
 
@@ -63,7 +63,7 @@ class ConceptSplit:
         return files.hash_names(self.unseen)
 
     def hash(self) -> str:
-        """Return the hash of what decides numbers: both sides and the test part, however they were found."""
+        """Return the hash of both sides and the test part; the rule does not count."""
         return files.hash_json([self.source, self.unseen, self.test_ids])
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class ConceptSplit:
 
     @classmethod
     def from_json(cls, saved: Any, origin: str = "the split") -> ConceptSplit:
-        """Return the split that ``to_json`` wrote; a file that is none, or was changed by hand, is one clear line."""
+        """Return the split of ``to_json``'s content; raise SlmlpError if it is invalid or was edited by hand."""
         if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
             raise SlmlpError(f"{origin} is no split file of this version: expected JSON with schema {SCHEMA}")
         values = {k: v for k, v in saved.items() if k not in ("schema", "source_hash", "unseen_hash")}
@@ -86,16 +86,16 @@ class ConceptSplit:
         except TypeError as error:
             raise SlmlpError(f"{origin} is no split file of this version ({error})") from error
         for side in ("source", "unseen"):
-            stored, found = saved.get(f"{side}_hash"), files.hash_names(getattr(split, side))
-            if stored != found:
+            stored, actual = saved.get(f"{side}_hash"), files.hash_names(getattr(split, side))
+            if stored != actual:
                 raise SlmlpError(
-                    f"{origin}: {side}_hash is {stored}, but the {side} classes hash to {found}; the list was changed "
+                    f"{origin}: {side}_hash is {stored}, but the {side} classes hash to {actual}; the list was changed "
                     "by hand: make a new split from a text file of class names with --by file"
                 )
         return split
 
     def save(self, path: Path) -> None:
-        """Write the split; another split that is there already stays and is an error."""
+        """Write the split; raise SlmlpError if the file has another split."""
         if path.exists() and ConceptSplit.load(path).hash() != self.hash():
             raise SlmlpError(f"{path} holds another split: choose another --out, or remove the file")
         files.write_json(path, self.to_json())
@@ -106,7 +106,7 @@ class ConceptSplit:
         return cls.from_json(files.read_json(path), str(path))
 
     def check(self, images: ImageSet, *, strict: bool = True) -> None:
-        """Raise SlmlpError when the split is of other data: classes are missing, or (strict) the data hash differs."""
+        """Raise SlmlpError if the data lacks classes of the split or, if ``strict``, has another hash."""
         known = set(images.classes)
         missing = [name for name in (*self.source, *self.unseen) if name not in known]
         if missing:
@@ -114,21 +114,21 @@ class ConceptSplit:
                 f"split of other data: {images.source} has no class {_some(missing)} "
                 f"({len(missing)} of the split's {len(self.source) + len(self.unseen)}); use the data it was made for"
             )
-        found = images.hash() if strict else self.data_hash
-        if found != self.data_hash:
+        data_hash = images.hash() if strict else self.data_hash
+        if data_hash != self.data_hash:
             extra = sorted(known - {*self.source, *self.unseen})
             more = f"; classes that the split does not know: {_some(extra)}" if extra else ""
             raise SlmlpError(
-                f"split of other data: it was made for data hash {self.data_hash}, {images.source} has {found}{more}; "
-                "use the same files, or make a new split"
+                f"split of other data: it was made for data hash {self.data_hash}, {images.source} has {data_hash}"
+                f"{more}; use the same files, or make a new split"
             )
 
 
 def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
-    """Return a split of the images' classes by the rule in ``cfg``, with a test part where the data has none.
+    """Return a split of the images' classes by the rule in ``cfg``, with a test part if the data has none.
 
-    Raises SlmlpError for settings that name what is not there or that the rule does not read, and when a side has
-    fewer than two classes.
+    Raises:
+        SlmlpError: a setting names an unknown class, or is not read by the rule, or a side has fewer than two classes.
     """
     rules: dict[str, Callable[[ImageSet, config.Split], _Choice]] = {
         "wordnet": _by_wordnet,
@@ -147,33 +147,35 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
             raise SlmlpError(f"{setting} is read by the rule {reader!r} only, found rule {by!r}: leave one of them out")
     if len(images.classes) < 2 * LEAST:
         raise SlmlpError(f"{images.source} has {len(images.classes)} classes: a split needs at least {2 * LEAST}")
-    chosen = rules[by](images, cfg)
-    test_ids = chosen.test_ids or (outer.test_ids if outer else None)
+    choice = rules[by](images, cfg)
+    test_ids = choice.test_ids or (outer.test_ids if outer else None)
     if test_ids is None and not images.has_test_part:
         test_ids = tuple(sorted(ensure_test_part(images, cfg.test_fraction, cfg.seed).of_part("test").ids))
     return ConceptSplit(
-        source=tuple(sorted(set(images.classes) - chosen.unseen)),
-        unseen=tuple(sorted(chosen.unseen)),
-        rule=chosen.rule + (f", within the source classes of {Path(cfg.within).name}" if cfg.within else ""),
+        source=tuple(sorted(set(images.classes) - choice.unseen)),
+        unseen=tuple(sorted(choice.unseen)),
+        rule=choice.rule + (f", within the source classes of {Path(cfg.within).name}" if cfg.within else ""),
         seed=cfg.seed,
         data_hash=images.hash(),
-        senses=chosen.senses,
-        held_out_superclasses=chosen.superclasses,
+        senses=choice.senses,
+        held_out_superclasses=choice.superclasses,
         test_ids=test_ids,
     )
 
 
 def apply(split: ConceptSplit, images: ImageSet) -> ImageSet:
-    """Return the images with the split's test part; doing it twice changes nothing.
+    """Return the images with the split's test part; idempotent.
 
-    Images of the test part that are gone (unreadable ones) do not matter. Raises SlmlpError when classes are missing,
-    or when neither the split nor the data has a test part.
+    Unreadable images of the test part are ignored.
+
+    Raises:
+        SlmlpError: classes are missing, or neither the split nor the data has a test part.
     """
     split.check(images, strict=False)
     if split.test_ids is not None:
         return images.with_parts(split.test_ids)
     if not images.has_test_part:
-        raise SlmlpError(f"split of other data: it counts on a test part, which {images.source} does not have")
+        raise SlmlpError(f"split of other data: it needs a test part, which {images.source} does not have")
     return images
 
 
@@ -196,8 +198,8 @@ def _by_wordnet(images: ImageSet, cfg: config.Split) -> _Choice:
     node = wordnet.resolve([cfg.node])[cfg.node].id
     senses = wordnet.resolve(images.classes, cfg.senses)
     unseen = frozenset(name for name, sense in senses.items() if node in wordnet.ancestors(sense.id))
-    named = {name: str(sense) for name, sense in senses.items() if name != sense.id}
-    return _Choice(unseen, f"wordnet {node} {wordnet.lemma(node)}, any path", named)
+    descriptions = {name: str(sense) for name, sense in senses.items() if name != sense.id}
+    return _Choice(unseen, f"wordnet {node} {wordnet.lemma(node)}, any path", descriptions)
 
 
 def _by_superclasses(images: ImageSet, cfg: config.Split) -> _Choice:
@@ -212,42 +214,41 @@ def _by_superclasses(images: ImageSet, cfg: config.Split) -> _Choice:
     for superclass in cfg.unseen_superclasses:
         if superclass not in sizes:
             raise unknown("superclass", superclass, sizes)
-    held = tuple(sorted(set(cfg.unseen_superclasses))) or _draw_superclasses(sizes, cfg)
+    held_out = tuple(sorted(set(cfg.unseen_superclasses))) or _draw_superclasses(sizes, cfg)
     unseen = frozenset(
-        c for c, superclass in zip(images.classes, images.superclasses, strict=True) if superclass in held
+        c for c, superclass in zip(images.classes, images.superclasses, strict=True) if superclass in held_out
     )
     how = "" if cfg.unseen_superclasses else f" (drawn for {_fraction(cfg):g} of the classes)"
-    return _Choice(unseen, f"superclasses {', '.join(held)}{how}", superclasses=held)
+    return _Choice(unseen, f"superclasses {', '.join(held_out)}{how}", superclasses=held_out)
 
 
 def _draw_superclasses(sizes: dict[str, int], cfg: config.Split) -> tuple[str, ...]:
-    """Return superclasses that hold nearly the wanted share of the classes: the nearest of some random picks.
+    """Return superclasses with about the requested share of the classes: the best of ``DRAWS`` random sets.
 
-    A pick goes through the superclasses in random order and takes each that brings the share nearer; one superclass
-    stays.
+    A set is built in random order from each superclass that brings the share nearer; at least one is left out.
     """
     names = list(sizes)
-    wanted = _fraction(cfg) * sum(sizes.values())
+    target = _fraction(cfg) * sum(sizes.values())
     random = numpy_generator(cfg.seed, "unseen groups")
     best, least = [min(names, key=lambda name: sizes[name])], float("inf")
     for _ in range(DRAWS):
-        held: list[str] = []
-        missing = wanted
+        held_out: list[str] = []
+        missing = target
         for i in random.permutation(len(names)):
             size = sizes[names[i]]
-            if len(held) < len(names) - 1 and abs(missing - size) < abs(missing):
-                held.append(names[i])
+            if len(held_out) < len(names) - 1 and abs(missing - size) < abs(missing):
+                held_out.append(names[i])
                 missing -= size
-        if held and abs(missing) < least:
-            best, least = held, abs(missing)
+        if held_out and abs(missing) < least:
+            best, least = held_out, abs(missing)
     return tuple(sorted(best))
 
 
 def _by_random(images: ImageSet, cfg: config.Split) -> _Choice:
     total = len(images.classes)
     number = min(max(round(_fraction(cfg) * total), LEAST), total - LEAST)
-    drawn = numpy_generator(cfg.seed, "unseen classes").permutation(total)[:number]
-    return _Choice(frozenset(images.classes[i] for i in drawn), f"random, {cfg.unseen_fraction:g} of the classes")
+    indices = numpy_generator(cfg.seed, "unseen classes").permutation(total)[:number]
+    return _Choice(frozenset(images.classes[i] for i in indices), f"random, {cfg.unseen_fraction:g} of the classes")
 
 
 def _fraction(cfg: config.Split) -> float:
@@ -269,7 +270,7 @@ def _by_file(images: ImageSet, cfg: config.Split) -> _Choice:
         other.check(images, strict=False)
         new = sorted(set(images.classes) - {*other.source, *other.unseen})
         if new:
-            raise SlmlpError(f"{path} does not say on which side class {_some(new)} is; make a new split")
+            raise SlmlpError(f"{path} does not have class {_some(new)} on either side; make a new split")
         return _Choice(frozenset(other.unseen), other.rule, other.senses, other.held_out_superclasses, other.test_ids)
     names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     for name in names:
@@ -279,5 +280,5 @@ def _by_file(images: ImageSet, cfg: config.Split) -> _Choice:
 
 
 def _some(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(map(repr, shown[:5])) + (f", ... ({len(shown)} in all)" if len(shown) > 5 else "")
+    words = list(map(repr, names))
+    return ", ".join(words[:5]) + (f", ... ({len(words)} in all)" if len(words) > 5 else "")

@@ -1,19 +1,18 @@
 """Find near-identical images under a source class and a held-out class.
 
-An image is described by its brightness at 16x16 pixels and its colour at 4x4, since JPEG keeps the first and blurs the
-second. Two images are compared by::
+The descriptor of an image is its brightness at 16x16 pixels and its colour at 4x4, because JPEG preserves the first and
+blurs the second. The distance of two images is::
 
     d(a, b) = |a - b|^2 / (|a - mean a|^2 + |b - mean b|^2)
 
-the mean taken per channel: 0 for equal descriptions, about 1 for unrelated ones. A re-encode or a resize changes a
-small copy by a level or two, which is little beside the contrast of a picture, so d stays near 0; and measured against
-contrast, two hazy skies are no more alike than two street scenes are. An image that is all but one colour has nothing
-to recognise and is never reported: blank pages would match each other and prove nothing. Mirror images count as the
-same picture.
+with means per channel: 0 for equal descriptors, about 1 for unrelated ones. Re-encoding or resizing changes a
+thumbnail by a level or two, which is small against an image's contrast, so d stays near 0. Because d is relative to
+contrast, two hazy skies are no closer than two street scenes. Images of nearly one colour are never reported: blank
+pages would all match each other. Mirror images count as the same image.
 
-The search misses nothing: averaging cannot enlarge a difference, so images of too different brightness are passed over
-at once, the others are compared at 8x8, and what is close there is compared in full. 31,000 against 19,000 images take
-about ten seconds on two cores.
+The search is exact: averaging cannot enlarge a difference, so pairs of too different brightness are skipped, the others
+are compared at 8x8, and those that are close there are compared in full. 31,000 against 19,000 images take about ten
+seconds on two cores.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from slmlp.data.dataset import ByteArray
 from slmlp.runtime.errors import SlmlpError
 
 FloatArray = npt.NDArray[np.float32]
-Places = npt.NDArray[np.int64]
-SIDE, HALF, COLOUR = 16, 8, 4  # pixels: brightness compared in full, brightness in the search, colour
+Indices = npt.NDArray[np.int64]
+SIDE, HALF, COLOUR = 16, 8, 4  # pixels: brightness in the distance, brightness in the search, colour
 THRESHOLD = 0.02
 LEAST_CONTRAST = 6.0  # standard deviation in levels of 255; below it an image counts as blank
-ROWS, COLUMNS = 2048, 4096  # of the table of pairs that is in memory at a time: 32 MB
+ROWS, COLUMNS = 2048, 4096  # of a tile of the table of pairs: 32 MB
 # RGB -> brightness, red-blue, magenta-green: orthonormal, so that differences are those of RGB
 _AXES = (np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])).astype(np.float32)
 
@@ -41,9 +40,9 @@ def near_duplicates(
 ) -> list[tuple[int, int, float]]:
     """Return (source index, held-out index, distance) of near-identical images, the closest first.
 
-    ``thumbs_source`` (N, s, s, 3) and ``thumbs_unseen`` (M, s, s, 3) are uint8 squares of any side, best 16. Each
-    held-out image appears once at most, with the source image nearest to it. ``threshold`` bounds the distance defined
-    at the top of this file; docs/split.md shows what 0.02 finds.
+    ``thumbs_source`` (N, s, s, 3) and ``thumbs_unseen`` (M, s, s, 3) are uint8, of any side, best 16. Each held-out
+    image appears at most once, with its nearest source image. ``threshold`` bounds the distance; docs/split.md shows
+    examples at 0.02.
     """
     for thumbs in (thumbs_source, thumbs_unseen):
         if thumbs.ndim != 4 or thumbs.shape[1] != thumbs.shape[2] or thumbs.shape[3] != 3 or thumbs.dtype != np.uint8:
@@ -54,53 +53,52 @@ def near_duplicates(
     for mirrored in (False, True):
         for rows, columns in _tiles(source, unseen, threshold):
             i, j = _candidates(source, unseen, rows, columns, threshold, mirrored)
-            for start in range(0, len(i), ROWS):  # more than one step only where many images are alike
+            for start in range(0, len(i), ROWS):  # more than one step only if many images are alike
                 a, b = i[start : start + ROWS], j[start : start + ROWS]
                 distance = _distance(source, unseen, a, b, mirrored)
                 order = np.argsort(-distance, kind="stable")  # of several for one image the nearest is written last
                 a, b, distance = a[order], b[order], distance[order]
                 better = distance < nearest[b]
                 nearest[b[better]], partner[b[better]] = distance[better], a[better]
-    found = np.flatnonzero(partner >= 0)
-    found = found[np.lexsort((unseen.index[found], nearest[found]))]
-    return [(int(source.index[partner[j]]), int(unseen.index[j]), float(nearest[j])) for j in found]
+    matched = np.flatnonzero(partner >= 0)
+    matched = matched[np.lexsort((unseen.index[matched], nearest[matched]))]
+    return [(int(source.index[partner[j]]), int(unseen.index[j]), float(nearest[j])) for j in matched]
 
 
 class _Side:
-    """The images of one side that are not blank, from dark to bright, and what the search needs of them."""
+    """Descriptors of one side's images, without blank ones, from dark to bright."""
 
     def __init__(self, thumbs: ByteArray) -> None:
-        """Describe the images, leave blank ones out and sort the others."""
         bright, colour = _describe(thumbs)
         means = bright.mean((1, 2))
         contrast = _squares(bright - means[:, None, None], colour - colour.mean((1, 2), keepdims=True))
-        kept = np.flatnonzero(contrast >= 3 * SIDE**2 * LEAST_CONTRAST**2)
-        self.index: Places = kept[np.argsort(means[kept], kind="stable")]  # (n,) place in ``thumbs``
+        visible = np.flatnonzero(contrast >= 3 * SIDE**2 * LEAST_CONTRAST**2)
+        self.index: Indices = visible[np.argsort(means[visible], kind="stable")]  # (n,) index in ``thumbs``
         self.bright = bright[self.index]  # (n, 16, 16)
         self.colour = colour[self.index]  # (n, 4, 4, 2)
         self.means = means[self.index]  # (n,)
         self.contrast = contrast[self.index]  # (n,) sum of squares around the means
-        # times 2, so that sums of squares compare with those over 16x16 pixels
+        # times 2, so that sums of squares are comparable to those over 16x16 pixels
         self.coarse = 2 * self.bright.reshape(-1, HALF, 2, HALF, 2).mean((2, 4))  # (n, 8, 8)
         self.squares = _squares(self.coarse, self.colour)
 
     def rows(self, part: slice, mirrored: bool) -> FloatArray:
-        """Return descriptions for the search as rows (len(part), 96)."""
+        """Return descriptors for the search as rows (len(part), 96)."""
         step = -1 if mirrored else 1
         bright, colour = self.coarse[part, :, ::step], self.colour[part, :, ::step]
         return np.concatenate([bright.reshape(len(bright), -1), colour.reshape(len(colour), -1)], axis=1)
 
 
 def _squares(bright: FloatArray, colour: FloatArray) -> FloatArray:
-    """Return |x|^2 (n,) of descriptions."""
+    """Return |x|^2 (n,) of descriptors."""
     total: FloatArray = np.einsum("nxy,nxy->n", bright, bright) + np.einsum("nxyc,nxyc->n", colour, colour)
     return total
 
 
 def _describe(thumbs: ByteArray) -> tuple[FloatArray, FloatArray]:
-    """Return brightness (N, 16, 16) and colour (N, 4, 4, 2), each the mean of the area it covers.
+    """Return brightness (N, 16, 16) and colour (N, 4, 4, 2) as means over areas.
 
-    Values stand around 0 for the sake of float32; one of colour covers 16 pixels, so it counts 4-fold (16 squared).
+    Values are centred on 0 for float32 precision. A colour value covers 16 pixels, so it is scaled by 4.
     """
     fine, coarse = _area_weights(thumbs.shape[1], SIDE), _area_weights(thumbs.shape[1], COLOUR)
     bright = np.empty((len(thumbs), SIDE, SIDE), dtype=np.float32)
@@ -114,7 +112,7 @@ def _describe(thumbs: ByteArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _area_weights(side: int, out: int) -> FloatArray:
-    """Return (out, side): the share that each of ``side`` pixels has in each of ``out`` equal stretches."""
+    """Return the weight (out, side) of each of ``side`` pixels in each of ``out`` equal intervals."""
     edges = np.arange(out + 1) * side / out
     pixels = np.arange(side)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -123,7 +121,7 @@ def _area_weights(side: int, out: int) -> FloatArray:
 
 
 def _tiles(source: _Side, unseen: _Side, threshold: float) -> Iterator[tuple[slice, slice]]:
-    """Yield the tiles of the table of pairs that can hold one: |a - b|^2 is at least 16^2 (mean a - mean b)^2."""
+    """Yield the tiles that can contain a pair: |a - b|^2 is at least 16^2 (mean a - mean b)^2."""
     if not len(source.index) or not len(unseen.index):
         return
     reach = np.sqrt(threshold * (source.contrast.max() + unseen.contrast.max())) / SIDE + 0.01
@@ -137,12 +135,12 @@ def _tiles(source: _Side, unseen: _Side, threshold: float) -> Iterator[tuple[sli
 
 def _candidates(
     source: _Side, unseen: _Side, rows: slice, columns: slice, threshold: float, mirrored: bool
-) -> tuple[Places, Places]:
-    """Return the pairs of a tile that are within the threshold at 8x8 (a hair more, for rounding)."""
-    room = 1.01 * threshold
+) -> tuple[Indices, Indices]:
+    """Return the pairs of a tile within the threshold at 8x8, with 1 % added for rounding."""
+    limit = 1.01 * threshold
     # |a - b|^2 < t (Ca + Cb)  <=>  2 a.b > (|a|^2 - t Ca) + (|b|^2 - t Cb)
-    least_a = source.squares[rows] - room * source.contrast[rows]
-    least_b = unseen.squares[columns] - room * unseen.contrast[columns]
+    least_a = source.squares[rows] - limit * source.contrast[rows]
+    least_b = unseen.squares[columns] - limit * unseen.contrast[columns]
     products = source.rows(rows, mirrored) @ unseen.rows(columns, False).T
     products *= 2
     products -= least_a[:, None]
@@ -150,7 +148,7 @@ def _candidates(
     return i + rows.start, j + columns.start
 
 
-def _distance(source: _Side, unseen: _Side, i: Places, j: Places, mirrored: bool) -> FloatArray:
+def _distance(source: _Side, unseen: _Side, i: Indices, j: Indices, mirrored: bool) -> FloatArray:
     """Return d (len(i),) of pairs of images."""
     step = -1 if mirrored else 1
     bright = source.bright[i, :, ::step] - unseen.bright[j]

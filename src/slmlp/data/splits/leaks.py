@@ -1,4 +1,4 @@
-"""Find near-identical images across a split once, and record them in it."""
+"""Record near-identical images of source and held-out classes in a split."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from slmlp.data.splits import leak
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.runtime.progress import say
 
-SIDE = 16  # pixels; enough to tell two drawings of one thing from two copies of one drawing
+SIDE = 16  # pixels; enough to distinguish two drawings of an object from two copies of a drawing
 
 
 def check(split: ConceptSplit, image_cache: ImageCache, images: ImageSet) -> ConceptSplit:
-    """Return the split with its leaks recorded, and say how many there are."""
+    """Return the split with near-identical pairs in ``leaks``; warn if there are any."""
     source, unseen = images.of_classes(split.source), images.of_classes(split.unseen)
     sides = [image_cache.squares(image_cache.rows(part), SIDE).numpy() for part in (source, unseen)]
-    found = leak.near_duplicates(sides[0], sides[1])
+    duplicates = leak.near_duplicates(sides[0], sides[1])
     pairs = [
         {"source": source.ids[i], "unseen": unseen.ids[j], "distance": round(float(distance), 4)}
-        for i, j, distance in found
+        for i, j, distance in duplicates
     ]
     if pairs:
-        share = len({j for _, j, _ in found}) / max(1, len(unseen))
+        share = len({j for _, j, _ in duplicates}) / max(1, len(unseen))
         say(
             f"warning: {len(pairs)} near-identical pairs of images between source and held-out classes "
             f"({100 * share:.2f} % of the held-out images), listed in split.json"

@@ -1,4 +1,4 @@
-"""Apply a split that was made for other files."""
+"""Warn when a split is applied to other files than it was made for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from slmlp.data.splits.classes import ConceptSplit
 from slmlp.runtime.progress import say
 
 
-def warn_of_other_data(held: ConceptSplit, images: ImageSet) -> None:
-    """Say when a split's classes are there but not the very files it was made for; missing classes are an error."""
-    held.check(images, strict=False)
-    found = images.of_classes((*held.source, *held.unseen)).hash()
-    if found != held.data_hash:
+def warn_of_other_data(split: ConceptSplit, images: ImageSet) -> None:
+    """Warn if the data has the split's classes but other files; raise SlmlpError if classes are missing."""
+    split.check(images, strict=False)
+    data_hash = images.of_classes((*split.source, *split.unseen)).hash()
+    if data_hash != split.data_hash:
         say(
-            f"warning: the split was made for data hash {held.data_hash[:12]}, {images.source} has {found[:12]}: the "
-            "classes agree, the files do not; numbers pair only with runs on the same files"
+            f"warning: the split was made for data hash {split.data_hash[:12]}, {images.source} has {data_hash[:12]}: "
+            "same classes, other files; compare numbers only with runs on the same files"
         )

@@ -1,4 +1,4 @@
-"""Assign images to parts: stratified by class, whole groups only, independent of the order of the images."""
+"""Assign images to parts: stratified by class, in whole groups, independent of the images' order."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from slmlp.runtime.seeds import numpy_generator
 
 BoolArray = npt.NDArray[np.bool_]
 Labels = IntArray | npt.NDArray[np.str_]
-Contents = list[list[tuple[int, int]]]  # of each group: (class, number of its images)
-ATTEMPTS = 20  # shuffles tried where groups hold several images; the nearest to the wanted shares is kept
-ENOUGH = 100_000  # groups handled in all these shuffles: with many groups one draw is near enough
+Contents = list[list[tuple[int, int]]]  # (class, number of images) of each group
+ATTEMPTS = 20  # random orders tried where groups have several images; the nearest to the requested shares wins
+ENOUGH = 100_000  # stop after this many groups over all attempts: with many groups one order is near enough
 
 
 def ensure_test_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """Return the images with a test part: their own, else ``fraction`` of each class, in whole groups.
 
-    Each class keeps at least one image on each side; ``has_test_part`` goes on saying what the data came with.
+    Each class has at least one image in each part; ``has_test_part`` is unchanged.
     """
     if images.has_test_part:
         return images
@@ -32,9 +32,9 @@ def ensure_test_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
 
 
 def limit_per_class(images: ImageSet, number: int, seed: int) -> ImageSet:
-    """Return the images with at most ``number`` training images of each class; a larger number keeps the same and more.
+    """Return the images with at most ``number`` training images of each class; the test part is unchanged.
 
-    The test part stays whole.
+    The images for a number are a subset of those for a larger number.
     """
     train = images.parts == "train"
     keys = _keys(np.array(images.ids, dtype=np.str_), numpy_generator(seed, "images per class"))
@@ -48,33 +48,35 @@ def stratified_holdout(
 ) -> BoolArray:
     """Return the mask (N,) of the images to hold out: about ``fraction`` of each class, in whole groups.
 
-    ``labels`` (N,) may be names, which errors then show. Every class has at least one image on each side. Where each
-    image is its own group the share of a class is exact, ``fraction`` of it rounded; where groups hold several images,
-    the nearest of some greedy draws is taken. ``words`` name the use, so that two uses of one seed draw apart. Raises
-    SlmlpError naming a class that has one image or one group, or that no draw could put on both sides.
+    ``labels`` (N,) may be class names, for errors. Every class has at least one image on each side. If each image is
+    its own group the number per class is ``fraction`` of it, rounded; else the best of some greedy choices is used.
+    ``words`` name the use, so that two uses of one seed are independent.
+
+    Raises:
+        SlmlpError: a class has one image or one group, or no attempt has every class on both sides.
     """
     if not 0 < fraction < 1:
         raise SlmlpError(f"the share to hold out must be above 0 and below 1, found {fraction}")
     classes, y, number, u = _codes(labels, groups)
-    _refuse_single(classes, y, u, groups, "to hold some out")
+    _check_two_groups(classes, y, u, groups, "to hold some out")
     total = np.bincount(y)
     target = np.clip(np.floor(fraction * total + 0.5).astype(np.int64), 1, total - 1)
     random = numpy_generator(seed, "holdout", *words)
     if number == len(y):
-        chosen: BoolArray = _rank_within(y, random.permutation(number)[u]) < target[y]
-        return chosen
+        mask: BoolArray = _rank_within(y, random.permutation(number)[u]) < target[y]
+        return mask
     contents = _contents(y, u, number)
     best, least = None, np.inf
     for attempt in range(ATTEMPTS):
-        held, missed = _draw_groups(contents, random.permutation(number).tolist(), total.tolist(), target.tolist())
-        if missed < least:
-            best, least = held, missed
+        selected, miss = _draw_groups(contents, random.permutation(number).tolist(), total.tolist(), target.tolist())
+        if miss < least:
+            best, least = selected, miss
         if best is not None and (least == 0 or attempt * number > ENOUGH):
             break
     if best is None:
         raise SlmlpError(
-            f"no way was found to hold out whole groups so that each of {len(classes)} classes is on both sides "
-            f"({number} groups): add images of more groups, or leave the groups out"
+            f"cannot hold out whole groups with each of {len(classes)} classes on both sides ({number} groups): add "
+            "images of more groups, or leave the groups out"
         )
     return best[u]
 
@@ -82,18 +84,20 @@ def stratified_holdout(
 def stratified_folds(
     labels: Labels, groups: npt.NDArray[np.str_], folds: int, seed: int, *words: str | int
 ) -> IntArray:
-    """Return the fold (N,), 0 to ``folds`` - 1, of each image: whole groups, each class spread as evenly as possible.
+    """Return the fold (N,), 0 to ``folds`` - 1, of each image: whole groups, classes spread as evenly as possible.
 
-    Where each image is its own group, the counts of a class differ by at most one between folds, and so do the sizes of
-    the folds. Every class is in at least two folds, so that none is tested without having been trained on. Raises
-    SlmlpError as ``stratified_holdout`` does, and for fewer groups than folds.
+    If each image is its own group, the counts of a class differ by at most one between folds, and so do the sizes of
+    the folds. Every class is in at least two folds, so it is always trained on before it is tested.
+
+    Raises:
+        SlmlpError: as ``stratified_holdout``, or there are fewer groups than folds.
     """
     if folds < 2:
         raise SlmlpError(f"the number of folds must be at least 2, found {folds}")
     classes, y, number, u = _codes(labels, groups)
     if number < folds:
         raise SlmlpError(f"{folds} folds need at least as many groups, found {number}: ask for fewer folds")
-    _refuse_single(classes, y, u, groups, "for folds")
+    _check_two_groups(classes, y, u, groups, "for folds")
     random = numpy_generator(seed, "folds", *words)
     if number == len(y):
         order = np.lexsort((random.permutation(number)[u], y))
@@ -108,19 +112,19 @@ def stratified_folds(
         if (spread.sum(axis=1) > 1).all() and spread.any(axis=0).all():
             return fold
     raise SlmlpError(
-        f"no way was found to deal {number} groups to {folds} folds with each of {len(classes)} classes in two of "
-        "them: ask for fewer folds, or leave the groups out"
+        f"cannot divide {number} groups into {folds} folds with each of {len(classes)} classes in two of them: ask for "
+        "fewer folds, or leave the groups out"
     )
 
 
 def _codes(labels: Labels, groups: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.generic], IntArray, int, IntArray]:
-    """Return class names, class of each image, number of groups, group of each image; codes follow sorted names."""
+    """Return class names, each image's class, the number of groups, each image's group; in order of sorted names."""
     classes, y = np.unique(labels, return_inverse=True)
     names, u = np.unique(groups, return_inverse=True)
     return classes, y.astype(np.int64), len(names), u.astype(np.int64)
 
 
-def _refuse_single(
+def _check_two_groups(
     classes: npt.NDArray[np.generic], y: IntArray, u: IntArray, groups: npt.NDArray[np.str_], purpose: str
 ) -> None:
     first = np.full(len(classes), -1, dtype=np.int64)
@@ -130,24 +134,24 @@ def _refuse_single(
     if several.all():
         return
     wrong = int(np.flatnonzero(~several)[0])
-    mine = y == wrong
-    count = int(mine.sum())
-    found = "one image" if count == 1 else f"{count} images, all of one group ({str(groups[mine][0])!r})"
+    members = y == wrong
+    count = int(members.sum())
+    content = "one image" if count == 1 else f"{count} images, all of one group ({str(groups[members][0])!r})"
     raise SlmlpError(
-        f"class {str(classes[wrong])!r} has {found}: it takes at least two of different groups {purpose}; add images "
+        f"class {str(classes[wrong])!r} has {content}: it takes at least two of different groups {purpose}; add images "
         f"or remove the class ({int((~several).sum())} such classes)"
     )
 
 
 def _keys(ids: npt.NDArray[np.str_], random: np.random.Generator) -> IntArray:
-    """Return a random place (N,) for each image that depends on its id, not on where it stands."""
-    place: IntArray = np.empty(len(ids), dtype=np.int64)
-    place[np.argsort(ids, kind="stable")] = random.permutation(len(ids))
-    return place
+    """Return a random rank (N,) for each image that depends on its id, not on its index."""
+    rank: IntArray = np.empty(len(ids), dtype=np.int64)
+    rank[np.argsort(ids, kind="stable")] = random.permutation(len(ids))
+    return rank
 
 
 def _rank_within(y: IntArray, keys: IntArray) -> IntArray:
-    """Return of each image how many of its class have a smaller key."""
+    """Return, for each image, how many of its class have a smaller key."""
     order = np.lexsort((keys, y))
     ordered = y[order]
     rank = np.empty(len(y), dtype=np.int64)
@@ -167,40 +171,40 @@ def _contents(y: IntArray, u: IntArray, number: int) -> Contents:
 def _draw_groups(
     contents: Contents, order: Sequence[int], total: Sequence[int], target: Sequence[int]
 ) -> tuple[BoolArray | None, float]:
-    """Return which groups are held out, going through ``order``, and how far the classes miss their targets.
+    """Choose the groups to hold out greedily in ``order``; return their mask and the relative miss of the targets.
 
-    A group is taken when that brings its classes nearer to their targets and leaves some of each class behind. A class
-    that got nothing then takes the group that disturbs the others least; None where no group may be taken.
+    A group is chosen if that brings its classes nearer to their targets and leaves some of each class. Then each class
+    without a chosen group gets the one that disturbs the others least; the mask is None if there is no such group.
     """
-    held: BoolArray = np.zeros(len(contents), dtype=np.bool_)
-    have = [0] * len(total)
+    selected: BoolArray = np.zeros(len(contents), dtype=np.bool_)
+    counts = [0] * len(total)
 
     def allowed(group: int) -> bool:
-        return all(have[c] + k < total[c] for c, k in contents[group])
+        return all(counts[c] + k < total[c] for c, k in contents[group])
 
     def gain(group: int) -> float:
-        """How much nearer the classes come, each counted by its own size."""
-        return sum((abs(target[c] - have[c]) - abs(target[c] - have[c] - k)) / total[c] for c, k in contents[group])
+        """Return how much nearer the classes come to their targets, relative to their sizes."""
+        return sum((abs(target[c] - counts[c]) - abs(target[c] - counts[c] - k)) / total[c] for c, k in contents[group])
 
     def take(group: int) -> None:
-        held[group] = True
+        selected[group] = True
         for c, k in contents[group]:
-            have[c] += k
+            counts[c] += k
 
     for group in order:
         if allowed(group) and gain(group) > 0:
             take(group)
-    for wanted in range(len(total)):
-        if not have[wanted]:
-            able = [group for group in order if any(c == wanted for c, _ in contents[group]) and allowed(group)]
-            if not able:
+    for label in range(len(total)):
+        if not counts[label]:
+            choices = [group for group in order if any(c == label for c, _ in contents[group]) and allowed(group)]
+            if not choices:
                 return None, float("inf")
-            take(max(able, key=gain))
-    return held, sum(abs(t - h) / n for t, h, n in zip(target, have, total, strict=True))
+            take(max(choices, key=gain))
+    return selected, sum(abs(t - k) / n for t, k, n in zip(target, counts, total, strict=True))
 
 
 def _deal_groups(contents: Contents, order: Sequence[int], total: IntArray, folds: int) -> IntArray:
-    """Return the fold of each group: from the largest on, each goes where least of its classes is."""
+    """Return each group's fold: from the largest group on, the fold with least of its classes."""
     size = [sum(k for _, k in group) for group in contents]
     counts = np.zeros((folds, len(total)))  # share of each class in each fold
     filled = np.zeros(folds)

@@ -1,7 +1,7 @@
-"""The nouns of WordNet 3.0: the synset of a class name, its hypernyms, and classes grouped into superclasses.
+"""Look up nouns of WordNet 3.0: synsets of class names, hypernyms, and superclasses of classes.
 
-A synset is named by its offset, ``n02012849``, as ImageNet's folders are. The table is made by
-``scripts/build_wordnet.py`` and read when it is first needed.
+A synset's name is its offset, ``n02012849``, as in ImageNet's folders. ``scripts/build_wordnet.py`` writes the table,
+which is read on first use.
 
 Source: Fellbaum (ed.), WordNet: An Electronic Lexical Database, 1998; licence in ``WORDNET-LICENSE.txt``.
 """
@@ -21,7 +21,7 @@ from slmlp.runtime.errors import SlmlpError, unknown
 ROOT = "n00001740"  # entity: above every noun
 SYNSET = re.compile(r"n\d{8}")
 
-# Endings of regular plurals; the first that leads to a known noun counts (WordNet's own rules, and -ves).
+# endings of regular plurals: WordNet's rules, and -ves; the first that gives a known noun is used
 _ENDINGS = (
     ("ches", "ch"),
     ("shes", "sh"),
@@ -37,12 +37,12 @@ _ENDINGS = (
 
 @dataclass(frozen=True)
 class Sense:
-    """The synset that a class name was taken for."""
+    """The synset that a class name means."""
 
     id: str  # "n02012849"
     lemmas: tuple[str, ...]  # ("crane",)
-    kind: str  # first lemma of the first hypernym, which tells one crane from another: "wading bird"
-    number: int | None = None  # place among the senses of the noun, from 1; None where a synset was named
+    kind: str  # first lemma of the first hypernym, to distinguish senses: "wading bird"
+    number: int | None = None  # rank among the senses of the noun, from 1; None where a synset was named
     of: int | None = None  # how many senses the noun has
 
     def __str__(self) -> str:
@@ -51,36 +51,38 @@ class Sense:
 
 
 def resolve(names: Sequence[str], senses: Sequence[str] = ()) -> dict[str, Sense]:
-    """Return the synset that each class name means.
+    """Return the synset of each class name.
 
     A name is a synset (``n02012849``) or a noun (``traffic light``, ``Traffic-Lights``), which means its most frequent
-    sense unless ``senses`` says otherwise (``crane=n02012849``). Raises SlmlpError naming every name that is no noun of
-    WordNet, and for a sense of a class that is not there.
+    sense unless ``senses`` chooses another (``crane=n02012849``).
+
+    Raises:
+        SlmlpError: names that are no noun of WordNet, or a sense of an unknown class.
 
     >>> [str(sense) for sense in resolve(["crane", "Traffic-Lights"], ["crane=n02012849"]).values()]
     ['n02012849 crane (wading bird)', 'n06874185 traffic light, traffic signal, stoplight (light)']
     """
-    given = _overrides(names, senses)
-    found: dict[str, Sense] = {}
+    overrides = _overrides(names, senses)
+    resolved: dict[str, Sense] = {}
     missing = []
     for name in names:
-        noun = given.get(name, name)
+        noun = overrides.get(name, name)
         if noun in _synsets():
-            found[name] = _sense(noun)
+            resolved[name] = _sense(noun)
         elif synsets := _meanings(noun):
-            found[name] = _sense(synsets[0], 1, len(synsets))
+            resolved[name] = _sense(synsets[0], 1, len(synsets))
         else:
             missing.append(name)
     if missing:
         raise SlmlpError(
             f"WordNet 3.0 has no noun for {len(missing)} of {len(names)} classes: {', '.join(map(repr, missing))}; "
-            f"say what they mean, as --senses '{missing[0]}=n02012849' (in a study --split.senses)"
+            f"choose a synset for each, as --senses '{missing[0]}=n02012849' (in a study --split.senses)"
         )
-    return found
+    return resolved
 
 
 def lemma(synset: str) -> str:
-    """Return the first word of a synset; raise SlmlpError for what is none."""
+    """Return the first word of a synset; raise SlmlpError if it is not one."""
     if synset not in _synsets():
         raise SlmlpError(f"{synset!r} is no noun of WordNet 3.0: expected a synset, as n03575240")
     return _lemmas(synset)[0]
@@ -94,19 +96,21 @@ def ancestors(synset: str) -> frozenset[str]:
 
 
 def hypernyms() -> dict[str, tuple[str, ...]]:
-    """Return every synset -> those directly above it."""
+    """Return synset -> its direct hypernyms, for every synset."""
     return {synset: _parents(synset) for synset in _synsets()}
 
 
 def cut(classes: Sequence[str], n: int, senses: Sequence[str] = ()) -> dict[str, str]:
-    """Return class -> superclass name: classes cut into ``n`` superclasses along WordNet, from the top down.
+    """Divide classes into ``n`` superclasses along WordNet, from the top down; return class -> superclass name.
 
-    All classes start as one superclass. In every step one superclass is split in two, those of its classes under some
-    synset and the rest, where the smaller half is as large as any split can make it (of equals, the larger and more
-    general superclass is split); so superclasses come out balanced, and small leftovers stay together in the rest they
-    were left in. A superclass is named by the most specific synset above all its classes, with "other" before it where
-    that synset also holds classes of another superclass. The result depends on the set of classes only. There are fewer
-    than ``n`` superclasses only where classes share a synset; SlmlpError when ``n`` exceeds the classes.
+    All classes start as one superclass. Each step splits one superclass in two, its classes under some synset and the
+    rest, with the largest smaller half of all possible splits (on a tie, the larger and more general superclass is
+    split), so superclasses are balanced. The name is the most specific synset above all classes, with "other" before it
+    if that synset also has classes of another superclass. The result depends on the set of classes only. There are
+    fewer than ``n`` superclasses only if classes share a synset.
+
+    Raises:
+        SlmlpError: ``n`` exceeds the number of classes.
     """
     if not 1 <= n <= len(classes):
         raise SlmlpError(
@@ -138,7 +142,7 @@ class _Superclass:
 
     @functools.cached_property
     def split(self) -> tuple[int, int, str]:
-        """(size of the smaller half, size of the superclass, synset whose classes are split off); 0 if it cannot be."""
+        """(size of the smaller half, size of the superclass, synset to split off); 0 if it cannot be split."""
         size = len(self.members)
         counts = Counter(above for member in self.members for above in ancestors(member))
         under = [(s, k) for s, k in counts.items() if k < size and self.head in ancestors(s)]
@@ -156,13 +160,13 @@ class _Superclass:
 
 
 def _most_specific(members: Sequence[str], under: str) -> str:
-    """Return the deepest synset, at or under ``under``, that stands above all members."""
+    """Return the deepest synset, at or under ``under``, that is above all members."""
     common = frozenset.intersection(*(ancestors(m) for m in members))
     return max((c for c in common if under in ancestors(c)), key=lambda c: (len(ancestors(c)), c))
 
 
 def _names(superclasses: Sequence[_Superclass]) -> list[str]:
-    """Return the name of each superclass; the synset stands behind a name that two superclasses would share."""
+    """Return the name of each superclass, with the synset after it where names would be equal."""
     names = []
     for superclass in superclasses:
         shared = any(superclass.head in ancestors(m) for g in superclasses if g is not superclass for m in g.members)
@@ -180,21 +184,21 @@ def _sense(synset: str, number: int | None = None, of: int | None = None) -> Sen
 
 
 def _overrides(names: Sequence[str], senses: Sequence[str]) -> dict[str, str]:
-    """Return class name -> synset as ``senses`` say."""
+    """Return class name -> synset of the ``senses``."""
     by_plain = {_plain(name): name for name in names}
-    given = {}
+    synset_of = {}
     for text in senses:
         name, _, synset = text.rpartition("=")
         if not name or synset not in _synsets():
             raise SlmlpError(f"sense {text!r} must be a class and a noun of WordNet 3.0, as crane=n02012849")
         if name not in names and _plain(name) not in by_plain:
             raise unknown("class", name, names)
-        given[name if name in names else by_plain[_plain(name)]] = synset
-    return given
+        synset_of[name if name in names else by_plain[_plain(name)]] = synset
+    return synset_of
 
 
 def _meanings(noun: str) -> list[str]:
-    """Return the synsets of a noun, singular or plural, the most frequent first; none where it is unknown."""
+    """Return the synsets of a noun, singular or plural, the most frequent first; empty if unknown."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", noun)  # TrafficLight
     for form in (_plain(noun), _plain(spaced)):
         for singular in (form, *_singulars(form)):
@@ -209,7 +213,7 @@ def _plain(name: str) -> str:
 
 
 def _singulars(form: str) -> Iterator[str]:
-    """Yield what a noun might be the plural of, judged by its last word."""
+    """Yield possible singulars of a noun, judged by its last word."""
     *rest, last = form.split(" ")
     if last in _irregular():
         yield " ".join([*rest, _irregular()[last]])
@@ -235,19 +239,19 @@ def _sections() -> list[str]:
 
 @functools.cache
 def _synsets() -> dict[str, str]:
-    """Return synset -> rest of its line; only what is asked for is taken apart further."""
+    """Return synset -> rest of its line, unparsed."""
     return {f"n{line[:8]}": line[9:] for line in _sections()[0].split("\n")}
 
 
 @functools.cache
 def _nouns() -> dict[str, list[str]]:
     """Return noun in plain form -> its synsets, the most frequent first."""
-    places: dict[str, list[tuple[int, str]]] = {}
+    ranked: dict[str, list[tuple[int, str]]] = {}
     for synset, row in _synsets().items():
         for word in row.partition("\t")[0].lower().replace("_", " ").replace("-", " ").split("|"):
-            noun, _, place = word.partition(":")
-            places.setdefault(noun, []).append((int(place or 1), synset))
-    return {noun: [synset for _, synset in sorted(found)] for noun, found in places.items()}
+            noun, _, rank = word.partition(":")
+            ranked.setdefault(noun, []).append((int(rank or 1), synset))
+    return {noun: [synset for _, synset in sorted(pairs)] for noun, pairs in ranked.items()}
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from slmlp.data import wordnet
 
 
 class Hierarchy:
-    """Synsets and what stands directly above each; several parents are allowed, circles are not."""
+    """Synsets and the parents of each; several parents are allowed, cycles are not."""
 
     def __init__(self, parents: Mapping[str, tuple[str, ...]]) -> None:
         self.parents = parents
@@ -36,12 +36,12 @@ class Hierarchy:
         return self._known[synset]
 
     def _walk(self, synset: str) -> set[str]:
-        found, left = {synset}, [synset]
-        while left:
-            new = [parent for parent in self.parents[left.pop()] if parent not in found]
-            found.update(new)
-            left += new
-        return found
+        visited, stack = {synset}, [synset]
+        while stack:
+            new = [parent for parent in self.parents[stack.pop()] if parent not in visited]
+            visited.update(new)
+            stack += new
+        return visited
 
     def information(self, synset: str) -> float:
         """Return the information content of a synset, 0 (the root) to 1 (a leaf)."""

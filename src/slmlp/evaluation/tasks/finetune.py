@@ -200,7 +200,7 @@ class _Session:
         prepare = self.start.preprocess
         with torch.inference_mode():
             for first in range(0, len(rows), BATCH):
-                x = prepare(self.image_cache.squares(rows[first : first + BATCH], prepare.square))
+                x = prepare(self.image_cache.squares(rows[first : first + BATCH], prepare.resize))
                 h = method.encoder(to_device(x, self.compute))
                 parts.append(method.logits(method.projector(h)).float().cpu())  # type: ignore[operator]  # of sl
         return torch.cat(parts)

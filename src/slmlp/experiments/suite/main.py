@@ -120,9 +120,9 @@ def open_data(
     images = data_set.open(cfg.data)
     if split is not None:
         images = concepts.apply(split, images)
-    square = first.open(cfg.preprocess).preprocess.square
+    resize = first.open(cfg.preprocess).preprocess.resize
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    image_cache = ImageCache.of_small(images, cfg.data, cache, square, progress=True)
+    image_cache = ImageCache.of_small(images, cfg.data, cache, resize, progress=True)
     say(data.describe(image_cache.images))
     return ImageData(
         data_set.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
