@@ -19,8 +19,10 @@ from data_images import encoded, jpeg, pack, photo, two_classes, write
 from slmlp.config import DataOptions
 from slmlp.data import decode_all, load, pixels, read_resized
 from slmlp.data.decode import resize_image
-from slmlp.runtime import work
+from slmlp.runtime import progress
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import track
+from slmlp.runtime.threads import in_threads
 
 MAPPED = DataOptions(memory_limit_gb=0.0)
 STREAMED = DataOptions(stream_above_gb=0.0)
@@ -286,8 +288,8 @@ def test_a_file_that_vanishes_is_unreadable(tmp_path):
 
 
 def test_threads_give_results_in_order_and_stop_at_an_error():
-    assert list(work.in_threads(lambda i: i * i, 1000, "x", chunk=7)) == [(i, i * i) for i in range(1000)]
-    assert list(work.in_threads(lambda i: i, 0, "x")) == []
+    assert list(in_threads(lambda i: i * i, 1000, "x", chunk=7)) == [(i, i * i) for i in range(1000)]
+    assert list(in_threads(lambda i: i, 0, "x")) == []
     done = []
 
     def job(index):
@@ -296,20 +298,20 @@ def test_threads_give_results_in_order_and_stop_at_an_error():
         done.append(index)
 
     with pytest.raises(RuntimeError, match="stop"):
-        list(work.in_threads(job, 100_000, "x", chunk=1))
+        list(in_threads(job, 100_000, "x", chunk=1))
     assert len(done) < 1000, "what had not started must be cancelled"
 
 
 def test_a_bar_appears_on_stderr_only_when_it_takes_long(capsys, monkeypatch):
-    assert list(work.track(range(3), 3, "quick work")) == [0, 1, 2]
+    assert list(track(range(3), 3, "quick work")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(work, "PATIENCE", -1.0)
+    monkeypatch.setattr(progress, "DELAY", -1.0)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(work.track(range(3), 3, "slow work")) == [0, 1, 2]
+    assert list(track(range(3), 3, "slow work")) == [0, 1, 2]
     out, err = capsys.readouterr()
     assert out == ""
     assert "slow work" in err
-    assert list(work.track(range(3), 3, "silent work", show=False)) == [0, 1, 2]
+    assert list(track(range(3), 3, "silent work", show=False)) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
 

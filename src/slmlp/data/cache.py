@@ -18,8 +18,9 @@ from slmlp.data.dataset import ByteArray, ImageSet, IntArray
 from slmlp.data.decode import Resize
 from slmlp.data.pixels import Pixels, decode_all, short_side
 from slmlp.data.readers import read_resized
-from slmlp.runtime import processes, work
+from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.threads import cores
 
 PREFETCH = 2  # batches read while another is in use
 # Enlarging an image by more than this factor takes a millisecond, and caching the result takes over four times the
@@ -76,7 +77,7 @@ class ImageCache:
         if self.streamed:  # without threads: worker processes call this
             return torch.from_numpy(np.stack([self._read(int(row), resize) for row in rows]))
         if self._resized_when_read(resize):
-            with ThreadPoolExecutor(work.cores()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 return self._submit(pool, rows, resize)()
         if resize not in self._pixels:
             pixels, images = decode_all(
@@ -94,7 +95,7 @@ class ImageCache:
         if len(rows) and cached:
             self.squares(rows[:1], resize)  # decode the whole set now, which starts threads of its own
         # one thread copies from memory or a file; without a cache each core decodes
-        pool = ThreadPoolExecutor(1 if cached else work.cores())
+        pool = ThreadPoolExecutor(1 if cached else cores())
         pending: deque[Callable[[], Tensor]] = deque()
         try:
             for start in range(0, len(rows), size):

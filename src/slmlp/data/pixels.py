@@ -25,8 +25,9 @@ from slmlp.data.decode import Resize
 from slmlp.data.readers import read_resized
 from slmlp.data.scratch import scratch
 from slmlp.data.sources.table import drop
-from slmlp.runtime import files, seeds, work
+from slmlp.runtime import files, seeds
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.threads import in_threads
 
 STALE = 24 * 3600  # seconds after which a temporary file is taken for one of a killed run
 GIGABYTE = 1e9
@@ -131,7 +132,7 @@ def _check(images: ImageSet, resize: Resize, path: Path | None, key: str, progre
         result = _attempt(images, index, resize)
         return result if isinstance(result, str) else None
 
-    results = work.in_threads(job, len(images), f"checking {images.name}", show=progress)
+    results = in_threads(job, len(images), f"checking {images.name}", show=progress)
     problems = {i: reason for i, reason in results if reason is not None}
     if path is not None:
         files.write_json(path.with_suffix(".json"), {"key": key, "unreadable": problems})
@@ -198,7 +199,7 @@ def _fill(data: ByteArray, images: ImageSet, resize: Resize, progress: bool) -> 
         data[index] = result
         return None
 
-    results = work.in_threads(job, len(images), f"decoding {images.name}", show=progress)
+    results = in_threads(job, len(images), f"decoding {images.name}", show=progress)
     problems = {i: reason for i, reason in results if reason is not None}
     readable = np.array([i for i in range(len(images)) if i not in problems], dtype=np.int64)
     first = min(problems, default=len(images))

@@ -17,8 +17,9 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from slmlp.detection.layout import PartFiles, Store
-from slmlp.runtime import files, work
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.threads import in_threads
 
 SLACK = 2.0  # pixels that a box may reach over the edge; COCO's own do by rounding
 EXAMPLES = 3  # invalid entries that an error names
@@ -230,7 +231,7 @@ def _check_files(pictures: Sequence[Picture], part_files: PartFiles) -> None:
             return f"{picture.name} ({size[0]} x {size[1]}, annotated as {picture.width} x {picture.height})"
         return None
 
-    results = work.in_threads(problem, len(pictures), f"checking {part_files.part} images")
+    results = in_threads(problem, len(pictures), f"checking {part_files.part} images")
     problems = [text for _, text in results if text]
     _raise_if_any(part_files.annotations, "image files do not fit their annotations", problems)
 

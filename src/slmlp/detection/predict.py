@@ -15,9 +15,10 @@ from slmlp import config
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.model import Detector
 from slmlp.detection.samples import resized_image
-from slmlp.runtime import distributed, files, work
+from slmlp.runtime import distributed, files
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import track
 from slmlp.runtime.ranks import all_gather_object
 
 Predictions = list[dict[str, Any]]  # image_id, category_id, bbox [left, top, width, height], score, segmentation
@@ -33,7 +34,7 @@ def predict(detector: Detector, data: DetectionSet, cfg: config.Detection, compu
     share = range(*distributed.share_of(len(data)).indices(len(data)))
     predictions: Predictions = []
     with torch.inference_mode():
-        for index in work.track(share, len(share), f"{name}: {data.part}"):
+        for index in track(share, len(share), f"{name}: {data.part}"):
             predictions += _predict_image(detector, data, index, cfg, compute)
     detector.train(training)
     return [row for part in all_gather_object(predictions) for row in part]

@@ -15,7 +15,8 @@ from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder
 from slmlp.encoders.extract import transform_id
 from slmlp.encoders.forward import BATCH
-from slmlp.runtime import files, work
+from slmlp.runtime import files
+from slmlp.runtime.progress import track
 
 
 def calibrate_norms(
@@ -46,7 +47,7 @@ def calibrate_norms(
     encoder.train()
     with torch.no_grad():
         starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
-        for start in work.track(starts, len(starts), f"statistics of {images.name}", show=image_cache.progress):
+        for start in track(starts, len(starts), f"statistics of {images.name}", show=image_cache.progress):
             part = rows[start : start + BATCH]
             encoder(encoder.preprocess(image_cache.squares(part, resize)))
     encoder.eval()

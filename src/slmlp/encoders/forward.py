@@ -13,8 +13,8 @@ from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.fold import folded
-from slmlp.runtime import work
 from slmlp.runtime.device import Compute
+from slmlp.runtime.progress import track
 
 BATCH = 256
 FloatArray = npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ def forward(
     try:
         with torch.inference_mode(), compute.autocast():
             at = 0
-            for pixels in work.track(batches, count, f"features of {words}", show=image_cache.progress):
+            for pixels in track(batches, count, f"features of {words}", show=image_cache.progress):
                 x = encoder.preprocess(pixels.to(compute.device, non_blocking=True))
                 if not compute.channels_last:
                     x = x.contiguous()  # preprocessing leaves channels last, as the pixels were

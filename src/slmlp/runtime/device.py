@@ -17,14 +17,14 @@ from slmlp.runtime.errors import SlmlpError
 
 @dataclass(frozen=True)
 class Compute:
-    """The resolved choice."""
+    """Device, precision and memory layout of a computation."""
 
     device: torch.device
     bfloat16: bool
     channels_last: bool
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context of a forward pass."""
+        """Return the autocast context of a forward pass."""
         if not self.bfloat16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -38,12 +38,12 @@ class Compute:
 def choose(
     encoder: nn.Module, device: str = "auto", precision: str = "auto", channels_last: bool | None = None
 ) -> Compute:
-    """Return where and how an encoder is trained.
+    """Return device, precision and memory layout to train an encoder with.
 
     Args:
-        encoder: convnets are trained with channels last where ``channels_last`` is None.
+        encoder: decides ``channels_last`` if that is None: True for convnets.
         device: a name, or ``auto``: CUDA, then MPS, then the CPU.
-        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the hardware computes in it.
+        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the hardware supports it.
         channels_last: memory layout of convolutions.
     """
     place = resolve(device)
@@ -52,9 +52,9 @@ def choose(
 
 
 def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
-    """Return where and how features are computed; ``precision`` and ``name``, a device, may be auto.
+    """Return device, precision and memory layout to compute features with; device ``name`` and precision may be auto.
 
-    A network without weights of torch's (an ONNX file) computes on the CPU in its own precision.
+    A network without torch parameters (an ONNX file) runs on the CPU in its own precision.
     """
     if next(encoder.parameters(), None) is None:
         if precision == "bfloat16":
@@ -68,12 +68,12 @@ def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
 
 
 def is_convnet(module: nn.Module) -> bool:
-    """Return whether a network's convolutions are more than its patches."""
+    """Return whether a network has several convolutions; a ViT has one, for its patches."""
     return sum(isinstance(m, nn.Conv2d) for m in module.modules()) > 1
 
 
 def place(module: nn.Module, compute: Compute) -> None:
-    """Move a method to where it trains: device, memory layout, and on CPUs in bfloat16 the quicker convolutions."""
+    """Move a module to its device and memory layout; for bfloat16 on CPUs, replace slow convolutions."""
     module.to(compute.device)
     if compute.bfloat16 and compute.device.type == "cpu":
         convolution.quicken(module)
@@ -82,7 +82,7 @@ def place(module: nn.Module, compute: Compute) -> None:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies in bfloat16 itself instead of emulating it."""
+    """Return whether the hardware supports bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -92,9 +92,9 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def resolve(name: str) -> torch.device:
-    """Return the device of a name, checked by use; ``auto`` is CUDA, then MPS, then the CPU, which keeps its memory."""
+    """Return the device of a name, after a test allocation; ``auto`` is CUDA, then MPS, then the CPU."""
     if processes.is_distributed():
-        name = _of_this_process(name)
+        name = _device_of_rank(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -110,8 +110,8 @@ def resolve(name: str) -> torch.device:
     return device
 
 
-def _of_this_process(name: str) -> str:
-    """Return the device of one of several processes: the CPU, or the CUDA device of its number on this machine."""
+def _device_of_rank(name: str) -> str:
+    """Return this rank's device: the CPU, or the CUDA device of its local rank."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
@@ -119,17 +119,17 @@ def _of_this_process(name: str) -> str:
             f"--device {name} names one device for {processes.world_size()} processes: expected auto, cpu or cuda, of "
             "which each process takes its own"
         )
-    there = torch.cuda.device_count() if name == "cuda" else 0
-    if name == "cuda" and 0 < there < processes.local_size():
+    devices = torch.cuda.device_count() if name == "cuda" else 0
+    if name == "cuda" and 0 < devices < processes.local_size():
         raise SlmlpError(
-            f"{processes.local_size()} processes on this machine have {there} CUDA devices between them: start at most "
-            "one process a device (torchrun --nproc-per-node), or take --device cpu"
+            f"{processes.local_size()} processes on this machine have {devices} CUDA devices: start at most one "
+            "process per device (torchrun --nproc-per-node), or pass --device cpu"
         )
     return f"cuda:{processes.local_rank()}" if name == "cuda" else name
 
 
 def describe() -> dict[str, object]:
-    """Return the processor's name, how many threads this process uses, and how many processes share the work."""
+    """Return the CPU's name and the numbers of threads and processes."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,12 +1,12 @@
-"""Process groups, and collectives that carry gradients; no-ops on one process.
+"""Set up process groups, and run collectives, some with gradients; no-ops on one process.
 
-The processes are one group twice over. The *control* group (gloo, on the CPU, patient) carries decisions, errors and
-files read by one for all; the *channel* carries the tensors of training: NCCL between CUDA devices, else gloo.
+All processes are in two groups. The *control* group (gloo, on the CPU, with a long timeout) carries decisions, errors
+and objects that one rank reads for all; the *channel* carries training tensors: NCCL between CUDA devices, else gloo.
 
-Losses. A method computes the loss of the whole batch, on every process, from gathered embeddings. The gradient of a
-gather is the sum over processes of the gradients of its output, so each process holds W times its share of the gradient
-of that one loss, and the mean that DistributedDataParallel takes over W processes is the gradient of one process with
-the whole batch. Where the loss is a mean over a process's own images the mean over processes is again that of all.
+Every rank computes the loss of the whole batch from gathered embeddings. The gradient of a gather is the sum over ranks
+of its output's gradients, so each rank has W times its share of the loss's gradient, and the mean that
+DistributedDataParallel takes over W ranks is the gradient of one process with the whole batch. A loss that is a mean
+over a rank's own images gives the same: the mean over ranks is the mean over all images.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from torch.nn.parallel import DistributedDataParallel
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 
-MEETING = timedelta(minutes=10)  # until all processes have been started
-PATIENCE = timedelta(hours=12)  # of control: the others wait while one decodes a large data set
-STEP = timedelta(minutes=30)  # of the channel: a step, or a checkpoint on a slow disk, takes less
+START_TIMEOUT = timedelta(minutes=10)  # for all processes to start
+CONTROL_TIMEOUT = timedelta(hours=12)  # others wait while one rank decodes a large data set
+STEP_TIMEOUT = timedelta(minutes=30)  # longer than any step, or a checkpoint on a slow disk
 _channel: group.ProcessGroup | None = None
 _store: Store | None = None
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Make the processes one group while the block runs. Does nothing when alone, or inside another such block."""
+    """Initialise the process group while the block runs; no-op on one process or inside another such block."""
     global _channel, _store
     if not processes.is_distributed() or group.is_initialized():
         yield
         return
     rank, size = processes.rank(), processes.world_size()
     try:
-        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=MEETING)))
+        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=START_TIMEOUT)))
         _store = PrefixStore("slmlp", store)
         group.init_process_group(
-            "gloo", store=PrefixStore("control", store), rank=rank, world_size=size, timeout=PATIENCE
+            "gloo", store=PrefixStore("control", store), rank=rank, world_size=size, timeout=CONTROL_TIMEOUT
         )
-        _store.set_timeout(MEETING)
+        _store.set_timeout(START_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise SlmlpError(
             f"process {rank} of {size} could not meet the others: {' '.join(str(error).split())[:200]}; see that "
@@ -59,30 +59,30 @@ def joined() -> Iterator[None]:
         yield
     finally:
         _channel = _store = None
-        with contextlib.suppress(RuntimeError):  # what has broken already has been told
+        with contextlib.suppress(RuntimeError):  # a broken connection has been reported already
             group.destroy_process_group()
 
 
 def connect(device: torch.device) -> None:
-    """Open the channel between the devices that the processes train on."""
+    """Open the channel between the training devices of all ranks."""
     global _channel
     if not processes.is_distributed() or _channel is not None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     nccl = device.type == "cuda" and group.is_nccl_available()
-    made = group.new_group(backend="nccl" if nccl else "gloo", timeout=STEP)
-    assert not isinstance(made, int)  # a number stands for a group without this process
-    _channel = made
+    new_group = group.new_group(backend="nccl" if nccl else "gloo", timeout=STEP_TIMEOUT)
+    assert not isinstance(new_group, int)  # an int means a group without this rank
+    _channel = new_group
 
 
 def channel() -> group.ProcessGroup | None:
-    """Return the group that tensors of training travel in; None is the default group."""
+    """Return the process group for tensors of training; None is the default group."""
     return _channel
 
 
 def share_of(total: int) -> slice:
-    """Return this process's contiguous share of ``total`` things, one longer on the first where they do not divide."""
+    """Return this rank's contiguous share of ``total`` items; the first ranks get one more if they do not divide."""
     size, rank = processes.world_size(), processes.rank()
     small, more = divmod(total, size)
     start = rank * small + min(rank, more)
@@ -90,7 +90,7 @@ def share_of(total: int) -> slice:
 
 
 def batch_part(batch_size: int) -> slice:
-    """Return the part of every batch that is this process's, refusing a batch that cannot be shared evenly."""
+    """Return this rank's part of every batch; raise SlmlpError if the ranks cannot share it evenly."""
     size = processes.world_size()
     if batch_size % size or batch_size < 2 * size:
         below = batch_size // size * size
@@ -103,14 +103,14 @@ def batch_part(batch_size: int) -> slice:
 
 
 def parallel(method: nn.Module) -> nn.Module:
-    """Return the method with its gradients averaged over the processes; itself when alone.
+    """Wrap the method in DistributedDataParallel, which averages gradients over ranks; return it as is on one process.
 
-    ``static_graph``: what has no part in the loss of the first step (an unused layer of an encoder) is left alone, as
-    it is on one process. Methods keep their graph: frozen prototypes get a gradient of zeros.
+    With ``static_graph``, parameters unused in the first step's loss (an encoder's unused layer) get no gradient, as on
+    one process. Methods keep their graph: frozen prototypes get a gradient of zeros.
     """
     if not processes.is_distributed():
         return method
-    # buffers (statistics, queues) stay a process's own; PyTorch 2.14 gave the setting another name
+    # buffers (statistics, queues) are not broadcast; PyTorch 2.14 renamed the setting
     known = inspect.signature(DistributedDataParallel).parameters
     buffers: dict[str, Any] = {
         "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
@@ -119,7 +119,7 @@ def parallel(method: nn.Module) -> nn.Module:
 
 
 def means(rows: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return scalars averaged over the processes, in one exchange."""
+    """Return scalars averaged over ranks, in one all-reduce."""
     if not processes.is_distributed():
         return {name: float(value.detach()) for name, value in rows.items()}
     values = torch.stack([value.detach().double() for value in rows.values()])
@@ -128,9 +128,9 @@ def means(rows: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def gather(x: Tensor) -> Tensor:
-    """Return the rows of all processes, (world * N, ...), in the order of ranks; ``x`` itself when alone.
+    """Return the rows of all ranks, (world * N, ...), in order; ``x`` itself on one process.
 
-    Every process must give as many rows. The gradient is the sum of those of all processes (see the head of this file).
+    Every rank must have as many rows. The gradient is the sum over ranks (see the module's docstring).
     """
     if not processes.is_distributed():
         return x
@@ -141,23 +141,23 @@ def gather(x: Tensor) -> Tensor:
 
 
 def gather_list(x: Tensor) -> list[Tensor]:
-    """Return the tensors of all processes, of one shape, in the order of ranks, without gradient."""
-    images_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    mine = (x.detach().permute(0, 2, 3, 1) if images_last else x.detach()).contiguous()
-    parts = [torch.empty_like(mine) for _ in range(processes.world_size())]
-    group.all_gather(parts, mine, group=_channel)
-    return [part.permute(0, 3, 1, 2) for part in parts] if images_last else parts
+    """Return the tensors of all ranks, which have one shape, in order, without gradient."""
+    channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    local = (x.detach().permute(0, 2, 3, 1) if channels_last else x.detach()).contiguous()
+    parts = [torch.empty_like(local) for _ in range(processes.world_size())]
+    group.all_gather(parts, local, group=_channel)
+    return [part.permute(0, 3, 1, 2) for part in parts] if channels_last else parts
 
 
 def summed(x: Tensor) -> Tensor:
-    """Return the sum of the tensors of all processes, in at least float32, without gradient."""
+    """Return the sum of the tensors of all ranks, in at least float32, without gradient."""
     result = x.detach().to(torch.promote_types(x.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
     group.all_reduce(result, group=_channel)
     return result
 
 
 class _Gather(torch.autograd.Function):
-    """All-gather; backward, the sum over processes of the gradients, of which each takes its own rows."""
+    """All-gather; its backward sums the gradients over ranks and returns this rank's rows."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -170,27 +170,27 @@ class _Gather(torch.autograd.Function):
 
 
 def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
-    """Return ``network(x)`` without gradient, computed in other company, so that BatchNorm sees other statistics.
+    """Return ``network(x)`` without gradient, in shuffled batches, so that BatchNorm has other statistics.
 
-    Over several processes each computes a random share of everybody's images (MoCo's shuffling: He et al. 2020,
-    section 3.3). Alone, the batch is computed in ``groups`` random parts instead.
+    Each rank computes a random share of all ranks' images (MoCo's shuffling: He et al. 2020, section 3.3). One process
+    computes the batch in ``groups`` random parts instead.
     """
     order = torch.randperm(len(x) * processes.world_size())
     if not processes.is_distributed():
         order = order.to(x.device)
         parts = [network(part) for part in x[order].tensor_split(groups)]
         return torch.cat(parts)[torch.argsort(order)]
-    group.broadcast(order, src=0)  # through control, on the CPU; every process draws numbers of its own
+    group.broadcast(order, src=0)  # on the CPU, in the control group; each rank has another generator state
     order = order.to(x.device)
     own = slice(processes.rank() * len(x), (processes.rank() + 1) * len(x))
     with torch.no_grad():
-        company = torch.cat(gather_list(x))[order[own]]
-        outputs = torch.cat(gather_list(network(company)))  # in the shuffled order
+        shuffled_images = torch.cat(gather_list(x))[order[own]]
+        outputs = torch.cat(gather_list(network(shuffled_images)))  # in the shuffled order
         return outputs[torch.argsort(order)[own]]
 
 
 def collect(x: Tensor, total_rows: int) -> Tensor:
-    """Return on process 0 the rows (total_rows, D) of which each process has its ``share_of``; elsewhere, its own."""
+    """Return all rows (total_rows, D) on rank 0, from each rank's ``share_of``; return ``x`` on other ranks."""
     if not processes.is_distributed():
         return x
     size, rows = processes.world_size(), -(-total_rows // processes.world_size())  # rows padded to one length
@@ -206,7 +206,7 @@ def collect(x: Tensor, total_rows: int) -> Tensor:
 
 
 def broken(error: BaseException) -> bool:
-    """Return whether an error says that another process has gone."""
+    """Return whether an error means that another process has ended."""
     words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
     return isinstance(error, group.DistError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
@@ -214,11 +214,10 @@ def broken(error: BaseException) -> bool:
 
 
 def speak_once(speak: Callable[[], None], may: bool = True, patience: float = 20) -> None:
-    """Call ``speak`` on the first process that comes here and may; the others return when it has spoken.
+    """Call ``speak`` on the first rank to get here with ``may``; the others wait for it, up to ``patience`` seconds.
 
-    Without an exchange: a process may have failed while the others are anywhere. The launcher ends all processes as
-    soon as one has ended, so none may leave before the words are out; and process 0, which holds the store where no
-    launcher does, leaves last, or the others could not learn that the words are out. Each waits ``patience`` seconds.
+    Uses no collective, since ranks can fail at any point. The launcher kills all processes once one has ended, so none
+    may return before the message is printed. If rank 0 hosts the store it returns last: the others need the store.
     """
     if _store is None:
         speak()
@@ -226,7 +225,7 @@ def speak_once(speak: Callable[[], None], may: bool = True, patience: float = 20
     try:
         _store.add("arrived", 1)
         mine = may and _store.add("speakers", 1) == 1
-    except RuntimeError:  # the store has gone with the process that held it
+    except RuntimeError:  # the process that hosted the store has ended
         mine = may
     if mine:
         speak()
@@ -239,4 +238,4 @@ def speak_once(speak: Callable[[], None], may: bool = True, patience: float = 20
         while processes.holds_store() and _store.add("arrived", 0) < processes.world_size() and time.monotonic() < last:
             time.sleep(0.05)
         if processes.holds_store():
-            time.sleep(0.2)  # the answer to the one that came last is on its way
+            time.sleep(0.2)  # the last rank is still reading its reply

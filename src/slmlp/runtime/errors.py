@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class SlmlpError(Exception):
-    """Bad input: one line that names the file or setting, what was expected, what was found, and the fix.
+    """Bad input; the message is one line with the file or setting, the expected and the actual value, and the fix.
 
     The command line prints it without a traceback and exits with code 2 (``--debug`` shows the traceback).
     """
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> SlmlpError:
-    """Return the error for a name that is not among ``choices``, offering the nearest ones.
+    """Return the error for a name that is not among ``choices``; it suggests the nearest ones.
 
     >>> str(unknown("method", "sl-mpl", ["sl", "sl-mlp"]))
     "unknown method 'sl-mpl': did you mean 'sl-mlp' or 'sl'? choices: sl, sl-mlp"
@@ -22,5 +22,5 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> SlmlpError:
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    shown = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
-    return SlmlpError(f"unknown {kind} {name!r}:{hint} choices: {shown}")
+    names = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
+    return SlmlpError(f"unknown {kind} {name!r}:{hint} choices: {names}")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on a clean exit it is flushed to disk and takes ``path``'s place.
+    """Yield a temporary path in ``path``'s folder; on success it is flushed to disk and renamed to ``path``.
 
-    A reader sees the old file or the new one, never half of one. On any error the temporary file is removed and an
-    ``OSError`` (a full disk, no permission) becomes one clear line.
+    Readers see the old file or the new one. On an error the temporary file is removed; an ``OSError`` (a full disk, no
+    permission) becomes an SlmlpError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -36,7 +36,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise SlmlpError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another --out, then run the same "
-            "command again: what was finished is kept"
+            "command again: finished results are kept"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous tensors on the CPU as safetensors, atomically.
 
-    The library's own writing to a file reports a full disk as an error of its own kind, which nobody expects.
+    safetensors' own ``save_file`` raises its own error type for a full disk.
     """
     from safetensors.torch import save
 
@@ -65,7 +65,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; NaN is refused, since no other tool reads it."""
+    """Write indented JSON atomically; raise ValueError for NaN, which JSON does not allow."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -86,7 +86,7 @@ def parse_json_object(content: str | bytes, name: str, fix: str, expected: str) 
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a file that is missing or broken is one clear line."""
+    """Read JSON; raise SlmlpError if the file is missing or invalid."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -95,9 +95,9 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line under an exclusive lock, so that two writers never mix and a killed one leaves no half line.
+    """Append one line under an exclusive lock, so that lines of several writers do not mix.
 
-    A torn last line left by a crash of the machine is closed first, so that it cannot swallow the new one.
+    If a crash left an incomplete last line, a newline is added first.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a torn line (the machine died while it was written) is skipped, every whole one is kept."""
+    """Read JSON lines; incomplete lines (of a crash during a write) are skipped."""
     if not path.exists():
         return []
     rows = []
@@ -129,12 +129,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def check_room(place: Path, needed: int, what: str, fix: str = "choose another folder") -> None:
-    """Refuse what needs more bytes than the disk of ``place``, a folder that need not exist yet, has free."""
+    """Raise SlmlpError if the disk of folder ``place``, which need not exist, has less than ``needed`` bytes free."""
     free = shutil.disk_usage(existing(place)).free
     if needed > free:
         raise SlmlpError(
@@ -167,5 +167,5 @@ def hash_json(content: Any) -> str:
 
 
 def as_json(content: Any) -> Any:
-    """Return a value as JSON gives it back: tuples become lists, integer keys text."""
+    """Return a value after a JSON round trip: tuples become lists, integer keys strings."""
     return json.loads(json.dumps(content))

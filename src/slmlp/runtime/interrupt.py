@@ -10,10 +10,10 @@ from slmlp.runtime import processes
 
 
 class Interrupt:
-    """While it is entered, the first signal only sets ``requested``; a second one acts at once.
+    """Context in which the first signal sets ``requested`` and the second raises KeyboardInterrupt.
 
-    Of several processes none may leave by itself: they agree on the step, however often their launcher asks; what does
-    not end in time it kills.
+    Several processes agree on the step to stop at, so there further signals are ignored; the launcher kills processes
+    that do not end in time.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,7 +23,7 @@ class Interrupt:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupt:
-        """Take the signals over, unless they are ignored (only the main thread of a process may)."""
+        """Install the handlers, except for ignored signals (Python allows that in the main thread only)."""
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -33,7 +33,7 @@ class Interrupt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Hand the signals back."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -1,76 +1,123 @@
-"""What a person sees while something runs: a bar on a terminal, a line now and then in a log."""
+"""Show progress on stderr: a bar on a terminal, a line every ten seconds in a log. Rank 0 only."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from slmlp.runtime import processes
 
-console = Console(stderr=True, highlight=False)
-EVERY = 10.0  # seconds between lines where stderr is no terminal
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+T = TypeVar("T")
+DELAY = 2.0  # seconds before ``track`` shows anything
+INTERVAL = 10.0  # seconds between lines in a log
+
+
+@functools.cache
+def _console() -> Console:
+    from rich.console import Console  # slow to import
+
+    return Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
-    """Print one line to stderr from the first process, as it is (no markup: class names may hold brackets)."""
+    """Print one line to stderr on rank 0, without markup: class names may contain brackets."""
     if processes.is_main():
-        console.print(text, markup=False, soft_wrap=True)
+        _console().print(text, markup=False, soft_wrap=True)
 
 
-class Steps:
-    """Progress over the steps of a run; the first sign comes with the first step."""
+class _Display:
+    """A bar or lines for ``total`` items, shown after ``delay`` seconds; a delayed bar disappears at the end."""
 
-    def __init__(self, label: str, total: int, done: int, images_per_step: int, show: bool = True) -> None:
-        self.label, self.total, self.images = label, total, images_per_step
-        self.begun_at, self.first, self.shown = time.monotonic(), done, 0.0
-        self.show = show = show and processes.is_main()
+    def __init__(self, label: str, total: int | None, completed: int, delay: float, show: bool) -> None:
+        self.label, self.total, self.completed, self.delay = label, total, completed, delay
+        self.show, self.terminal = show and processes.is_main(), sys.stderr.isatty()
+        self.due = time.monotonic() + delay
         self.bar: Progress | None = None
-        if show and sys.stderr.isatty():
-            self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self.task = self.bar.add_task(label, total=total, completed=done, text="")
 
-    def __enter__(self) -> Steps:
-        """Start the bar."""
-        if self.bar:
-            self.bar.start()
+    def __enter__(self) -> Self:
+        """Start the bar, unless it is delayed."""
+        if self.show and self.terminal and not self.delay:
+            self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the bar, whatever happened."""
+        """Stop the bar."""
         if self.bar:
             self.bar.stop()
 
-    def update(self, step: int, text: str) -> None:
-        """Tell that ``step`` steps are done."""
-        if not self.show:
-            return
+    def refresh(self, completed: int, text: str, line: Callable[[int], str], *, always: bool = False) -> None:
+        """Show ``text`` on the bar, or print ``line``, if that is due or ``always``."""
         now = time.monotonic()
-        speed = (step - self.first) * self.images / max(now - self.begun_at, 1e-9)
-        words = f"{text}  {speed:,.0f} images/s"
-        if self.bar:
-            self.bar.update(self.task, completed=step, text=words)
-        elif now - self.shown >= EVERY or step == self.total:
-            self.shown = now
-            left = (self.total - step) * (now - self.begun_at) / max(step - self.first, 1)
-            say(f"{self.label}: step {step}/{self.total}  {words}  {duration(left)} left")
+        if not self.show or not (always or now > self.due):
+            return
+        if self.terminal:
+            bar = self.bar or self._start()
+            bar.update(bar.task_ids[0], completed=completed, text=text)
+            self.due = now + 0.1
+        else:
+            say(line(completed))
+            self.due = now + INTERVAL
+
+    def _start(self) -> Progress:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )  # fmt: skip
+
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=_console(), transient=self.delay > 0,
+        )  # fmt: skip
+        self.bar.add_task(self.label, total=self.total, completed=self.completed, text="")
+        self.bar.start()
+        return self.bar
+
+
+def track(items: Iterable[T], total: int | None, label: str, *, show: bool = True) -> Iterator[T]:
+    """Yield ``items``, showing progress if that takes more than ``DELAY`` seconds."""
+    of = "" if total is None else f" of {total:,}"
+
+    def line(done: int) -> str:
+        return f"{label}: {done:,}{of}"
+
+    with _Display(label, total, 0, DELAY, show) as display:
+        for done, item in enumerate(items, 1):
+            yield item
+            display.refresh(done, "", line)
+
+
+class TrainingProgress(_Display):
+    """Progress over the steps of a training run, from its first step, with images per second."""
+
+    def __init__(self, label: str, total: int, done: int, images_per_step: int, show: bool = True) -> None:
+        super().__init__(label, total, done, 0.0, show)
+        self.steps, self.images, self.start_time = total, images_per_step, time.monotonic()
+
+    def update(self, step: int, text: str) -> None:
+        """Show that ``step`` steps are done."""
+        seconds, steps = time.monotonic() - self.start_time, step - self.completed
+        text = f"{text}  {steps * self.images / max(seconds, 1e-9):,.0f} images/s"
+        left = (self.steps - step) * seconds / max(steps, 1)
+        line = f"{self.label}: step {step}/{self.steps}  {text}  {duration(left)} left"
+        self.refresh(step, text, lambda _: line, always=step == self.steps)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words of a clock: ``45 s``, ``12 min``, ``3 h 05 min``.
+    """Format seconds as ``45 s``, ``12 min`` or ``3 h 05 min``.
 
     >>> duration(45), duration(725), duration(11100)
     ('45 s', '12 min', '3 h 05 min')

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Return the values of all processes, in the order of ranks."""
+    """Return the values of all ranks, in order."""
     if not processes.is_distributed():
         return [value]
     values: list[Any] = [None] * processes.world_size()
@@ -27,10 +27,9 @@ def all_gather_object(value: T) -> list[T]:
 
 @contextlib.contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """Run a block that holds no exchange; where it fails on one process, it fails on all, with the same words.
+    """Raise a block's SlmlpError or OSError on all ranks if any rank raised one. The block must have no collective.
 
-    The words are those of the first process that failed, which is named unless it is process 0. Returns on no process
-    before all have come here.
+    The message is that of the lowest failed rank, and names it unless it is rank 0. All ranks leave the block together.
     """
     if not processes.is_distributed():
         yield
@@ -51,7 +50,7 @@ def raise_on_all_ranks() -> Iterator[None]:
 
 
 def on_rank0(work: Callable[[], T]) -> T:
-    """Return to every process what ``work`` returns to process 0, which alone does it."""
+    """Call ``work`` on rank 0 and return its result on all ranks."""
     if not processes.is_distributed():
         return work()
     result: list[Any] = [None]
@@ -59,12 +58,12 @@ def on_rank0(work: Callable[[], T]) -> T:
         if processes.is_main():
             result = [work()]
     group.broadcast_object_list(result, src=0)
-    made: T = result[0]
-    return made
+    value: T = result[0]
+    return value
 
 
 def rank_by_rank(work: Callable[[], T]) -> T:
-    """Return ``work()``, done by one process of each machine, then by the others, who find the files it left."""
+    """Call ``work`` on one rank of each machine first, then on the others, which can read files it wrote."""
     if not processes.is_distributed():
         return work()
     results: list[T] = []
@@ -76,27 +75,27 @@ def rank_by_rank(work: Callable[[], T]) -> T:
 
 
 def assert_same(values: Mapping[str, str]) -> None:
-    """Refuse processes that do not agree on ``values`` (what -> its hash)."""
-    everyone = all_gather_object(values)
-    for rank, theirs in enumerate(everyone):
-        differing = [name for name in values if theirs[name] != everyone[0][name]]
+    """Raise SlmlpError unless all ranks have the same ``values`` (name -> hash)."""
+    gathered = all_gather_object(values)
+    for rank, of_rank in enumerate(gathered):
+        differing = [name for name in values if of_rank[name] != gathered[0][name]]
         if differing:
             raise SlmlpError(
-                f"process {rank} of {len(everyone)} has another {' and '.join(differing)} than process 0: give every "
+                f"process {rank} of {len(gathered)} has another {' and '.join(differing)} than process 0: give every "
                 "machine the same command and the same files"
             )
 
 
 def any_rank(flag: bool) -> bool:
-    """Return whether the flag is set on any process."""
+    """Return whether the flag is set on any rank."""
     if not processes.is_distributed():
         return flag
-    found = torch.tensor([int(flag)])
-    group.all_reduce(found, group.ReduceOp.MAX)
-    return bool(found)
+    highest = torch.tensor([int(flag)])
+    group.all_reduce(highest, group.ReduceOp.MAX)
+    return bool(highest)
 
 
 def wait_for_all() -> None:
-    """Return when all processes have come here."""
+    """Wait until all ranks have called this."""
     if processes.is_distributed():
         group.barrier()

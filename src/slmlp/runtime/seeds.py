@@ -1,8 +1,8 @@
-"""Independent random generators, each derived from the run's seed and the words that name its use.
+"""Derive independent random generators from the run's seed and words that name their use.
 
-Two methods of one seed therefore start from the same encoder and see the same images in the same order with the same
-augmentation, however many numbers the other parts of the run have drawn; and nothing needs the state of a generator
-saved to be resumed, since the words (epoch and step among them) say where it stands.
+Two methods of one seed start from the same encoder and see the same images in the same order and augmentation,
+whatever other random numbers each draws. Resuming needs no saved generator state, because epoch and step are among the
+words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *words: str | int) -> int:
-    """Return a 63-bit seed for the use that ``words`` name, independent of every other use's.
+    """Return a 63-bit seed for the use that ``words`` name, independent of other uses.
 
     >>> derive(0, "order", 1) == derive(0, "order", 1), derive(0, "order", 1) == derive(0, "order", 2)
     (True, False)
@@ -44,14 +44,14 @@ def torch_generator(seed: int, *words: str | int) -> torch.Generator:
 
 @contextlib.contextmanager
 def seeded(seed: int, *words: str | int) -> Iterator[None]:
-    """Run a block with torch's global generator seeded for ``words``, and put its state back afterwards.
+    """Seed torch's global generator for ``words`` during a block; restore its state afterwards.
 
-    For what draws from the global generator and cannot be handed another: weight initialisation, dropout.
+    For code that has no generator argument: weight initialisation, dropout.
     """
     import torch
 
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    if devices and processes.is_distributed():  # the others belong to other processes
+    if devices and processes.is_distributed():  # other ranks use the other devices
         devices = [torch.cuda.current_device()]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, *words))

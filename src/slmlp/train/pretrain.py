@@ -21,10 +21,11 @@ from slmlp.data.targets import Labelling, labelling, refuse_several
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.projector_file import save_projector
 from slmlp.methods.base import Facts
-from slmlp.runtime import device, distributed, files, processes, seeds, work
+from slmlp.runtime import device, distributed, files, processes, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
+from slmlp.runtime.threads import cores
 from slmlp.train import optim
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
@@ -143,7 +144,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
     """Train to the end; encoders are saved every ``save_every`` epochs."""
     cfg, workers = job.training, job.options.workers
     if workers < 0:  # the share of the cores that belongs to this process, less one for training
-        workers = max(1, work.cores() // processes.local_size() - 1)
+        workers = max(1, cores() // processes.local_size() - 1)
 
     def save_encoder(epoch: int) -> None:
         if cfg.save_every and epoch % cfg.save_every == 0:

@@ -10,7 +10,7 @@ from typing import Any
 from slmlp.runtime import processes
 from slmlp.runtime.device import Compute
 from slmlp.runtime.interrupt import Interrupt
-from slmlp.runtime.progress import Steps, duration, say
+from slmlp.runtime.progress import TrainingProgress, duration, say
 from slmlp.runtime.ranks import any_rank, on_rank0, wait_for_all
 from slmlp.train import checkpoint
 from slmlp.train.batches import StepDataset
@@ -69,7 +69,7 @@ def record(
     began = saved_at = time.monotonic()
     collapse, last_epoch = CollapseMonitor(), plan.epoch(plan.total)
     try:
-        with Interrupt() as interrupt, Steps(name, plan.total, state.step, plan.batch_size, progress) as bar:
+        with Interrupt() as interrupt, TrainingProgress(name, plan.total, state.step, plan.batch_size, progress) as bar:
             for row in train(state, batches, schedule, compute, workers):
                 stop = any_rank(interrupt.requested)
                 if log is not None:

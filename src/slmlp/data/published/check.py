@@ -21,8 +21,8 @@ from slmlp.data.published.entry import Entry
 from slmlp.data.published.registry import spelling
 from slmlp.data.readers import content
 from slmlp.data.sources.table import Row, build
-from slmlp.runtime import work
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.threads import in_threads
 
 EXAMPLES = 5  # of a finding that are printed; JSON has all
 
@@ -108,7 +108,7 @@ def _contents(images: ImageSet) -> list[Finding]:
 
     unreadable: list[str] = []
     by_digest: defaultdict[bytes, list[int]] = defaultdict(list)
-    for i, (hashed, problem) in work.in_threads(digest, len(images), f"reading {images.name}"):
+    for i, (hashed, problem) in in_threads(digest, len(images), f"reading {images.name}"):
         if problem:
             unreadable.append(f"{images.ids[i]}: {problem}")
         else:

@@ -9,8 +9,9 @@ from pathlib import Path
 from slmlp.config import DataOptions
 from slmlp.data.readers import FileReader, TarReader, stamp
 from slmlp.data.sources import archive, folder, layout
-from slmlp.runtime import files, work
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import track
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def listing(path: Path, options: DataOptions) -> Listing:
     """Return the files of a folder or of a tar; a compressed tar is decompressed once into the cache folder."""
     if path.is_dir():
         root = path.resolve()
-        entries = list(work.track(folder.walk(root, [], everything=True), None, f"listing {path.name}"))
+        entries = list(track(folder.walk(root, [], everything=True), None, f"listing {path.name}"))
         sizes, stamps = {file.name: file.size for file in entries}, {file.name: file.stamp for file in entries}
         return Listing(path, root, sizes, stamps, None)
     if not is_tar(path):

@@ -16,8 +16,9 @@ from typing import NamedTuple, Self
 from slmlp.config import DataOptions
 from slmlp.data.readers import stamp
 from slmlp.data.scratch import scratch
-from slmlp.runtime import files, work
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import track
 
 _PACKED: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {
     b"\x1f\x8b": gzip.GzipFile,
@@ -93,7 +94,7 @@ def index(path: Path, archive: Path) -> tuple[list[Member], list[tuple[str, str]
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:", tarinfo=_Header) as tar:
-            for member in work.track(tar, None, f"indexing {archive.name}"):
+            for member in track(tar, None, f"indexing {archive.name}"):
                 reason = _rejection(member)
                 name = printable(posixpath.normpath(member.name))
                 if reason:

@@ -12,8 +12,9 @@ from slmlp.config import DataOptions
 from slmlp.data.readers import FileReader, TarReader, stamp
 from slmlp.data.sources import archive, layout, manifest
 from slmlp.data.sources.table import Problems, Row, Table
-from slmlp.runtime import files, work
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import track
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -33,7 +34,7 @@ def folder(path: Path, source: str, options: DataOptions) -> Table:
     if at_root:
         return from_manifest(root / at_root, source, options, root.name)
     special: list[tuple[str, str]] = []
-    entries = list(work.track(walk(root, special), None, f"listing {root.name}"))
+    entries = list(track(walk(root, special), None, f"listing {root.name}"))
     names = [file.name for file in entries]
     wrapped = _wrapped_manifest(names, source)
     if wrapped:

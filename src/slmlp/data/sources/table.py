@@ -16,8 +16,9 @@ from slmlp.data.dataset import ImageSet, Reader
 from slmlp.data.decode import SIGNATURE, signature_problem
 from slmlp.data.readers import BytesReader
 from slmlp.data.scratch import scratch
-from slmlp.runtime import files, work
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.threads import in_threads
 
 Problems = Sequence[tuple[str, str]]
 TOLERATED = 0.01  # share of files that may be unreadable without --allow-unreadable
@@ -151,7 +152,7 @@ def _problems(table: Table) -> list[str | None]:
         except OSError as error:
             return error.strerror or str(error)
 
-    return [reason for _, reason in work.in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
+    return [reason for _, reason in in_threads(problem, len(rows), f"checking {table.name}", chunk=512)]
 
 
 def _superclasses(rows: list[Row], classes: tuple[str, ...], where: str) -> tuple[str, ...] | None:

@@ -33,7 +33,7 @@ from slmlp.results.records import Score
 from slmlp.results.store import slug
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import Steps, say
+from slmlp.runtime.progress import TrainingProgress, say
 from slmlp.train import optim
 from slmlp.train.batches import Batches, Plan, to_device
 from slmlp.train.loop import State, train
@@ -189,7 +189,7 @@ class _Session:
         batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views)
         state = State(method, optim.build(method, training))
         workers = max(0, self.image_cache.options.workers)
-        with Steps(words, plan.total, 0, batch) as progress:
+        with TrainingProgress(words, plan.total, 0, batch) as progress:
             for row in train(state, batches, optim.schedule(training, plan, self.cfg.seed), self.compute, workers):
                 progress.update(state.step, f"loss {row['loss']:.3f}")
         return method.eval()

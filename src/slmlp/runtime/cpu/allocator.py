@@ -12,13 +12,12 @@ STRIDE = 2**26  # the heap grows in pieces of this
 
 
 def keep() -> bool:
-    """Tell glibc to keep up to 2 GB of freed memory; return whether it was told.
+    """Make glibc keep up to 2 GB of freed memory; return whether that worked.
 
-    A step frees its activations and views and asks for the same again a moment later. By default glibc returns blocks
-    of some megabytes to the system and gets them back as pages that have to be cleared: on small images that was a
-    third of the time of making views. The most memory that a process holds hardly changes; it falls later. Where the C
-    library is another, or a variable of the environment (``MALLOC_*``, ``GLIBC_TUNABLES``) shows that somebody has
-    decided, nothing is done.
+    Every step frees its activations and views and allocates as much again. By default glibc returns blocks of some
+    megabytes to the system, and the kernel clears the pages it gets back: on small images that took a third of the time
+    of augmentation. Peak memory hardly changes. Nothing is done with another C library, or if the environment has
+    ``MALLOC_*`` or ``GLIBC_TUNABLES``.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False
@@ -29,5 +28,5 @@ def keep() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):  # others may have a mallopt of another meaning
         return False
     mallopt = library.mallopt
-    told = [mallopt(MMAP_THRESHOLD, LARGEST), mallopt(TRIM_THRESHOLD, KEPT), mallopt(TOP_PAD, STRIDE)]
-    return all(told)
+    results = [mallopt(MMAP_THRESHOLD, LARGEST), mallopt(TRIM_THRESHOLD, KEPT), mallopt(TOP_PAD, STRIDE)]
+    return all(results)
