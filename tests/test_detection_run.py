@@ -1,4 +1,4 @@
-"""The whole way: trained, judged, kept, gone on with after a kill, compared, shown; on one process and on two."""
+"""A detection run: training, evaluation, resuming after a kill, comparison and page; on one process and on two."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def place(once):
 
 
 def both(place: Path, out: Path) -> list[str]:
-    """Two encoders and both controls, judged on two parts."""
+    """Two encoders and both controls, evaluated on two parts."""
     words = ["detect", f"{place}/a.safetensors", f"{place}/b.safetensors", f"{place}/coco.tar", "--out", str(out)]
     return [*words, *flags(evaluate=("val", "train"), controls=("random", "random-frozen"))]
 

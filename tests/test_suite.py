@@ -1,4 +1,4 @@
-"""The transfer suite end to end: any encoders, folders of data, resumed, judged, on a page."""
+"""The transfer suite end to end: any encoders, folders of data, resumed, compared, on a page."""
 
 from __future__ import annotations
 

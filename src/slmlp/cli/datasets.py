@@ -61,13 +61,14 @@ class Data:
         from slmlp.cli.catalogue import show_table
         from slmlp.data import published
 
-        there = published.find(self.datasets, self._options()) if self.datasets is not None else []
+        datasets = published.find(self.datasets, self._options()) if self.datasets is not None else []
         if self.markdown:
             print(markdown())
             return 0
         if self.json:
             print(json.dumps({"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": [
-                {"name": d.name, "path": str(d.path), "known": d.entry is not None, "problem": d.problem} for d in there
+                {"name": d.name, "path": str(d.path), "known": d.entry is not None, "problem": d.problem}
+                for d in datasets
             ]}))  # fmt: skip
             return 0
         show_table(COLUMNS, overview())
@@ -76,10 +77,10 @@ class Data:
         if self.datasets is None:
             print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
             return 0
-        rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in there]
+        rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in datasets]
         show_table((f"in {self.datasets}", "", ""), rows)
-        lacking = published.missing(there)
-        print(f"missing of Islam et al. 2021: {', '.join(lacking) or 'none'}")
+        missing = published.missing(datasets)
+        print(f"missing of Islam et al. 2021: {', '.join(missing) or 'none'}")
         return 0
 
     def _get(self, name: str) -> int:
@@ -90,8 +91,8 @@ class Data:
         if entry.fetch is None:
             print(fetch.by_hand(entry, parent))
             return 1
-        there = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
-        print(f"{entry.name} is in {there}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
+        folder = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
+        print(f"{entry.name} is in {folder}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
         return 0
 
     def _check(self, name: str) -> int:

@@ -16,7 +16,7 @@ from slmlp.runtime.progress import say
 
 LOST = (
     "slmlp: another process has ended (killed, out of memory, its machine gone, or as shown above); what was saved is "
-    "kept: the same command, or slmlp pretrain --resume RUN, goes on from there"
+    "kept: the same command, or slmlp pretrain --resume RUN, resumes from it"
 )
 
 

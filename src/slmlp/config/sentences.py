@@ -20,9 +20,9 @@ def sentences(kind: Any) -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        (made,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(made, ast.ClassDef)
-        for field, below in zip(made.body, made.body[1:], strict=False):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in zip(definition.body, definition.body[1:], strict=False):
             named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
             if named and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
                 assert isinstance(field, ast.AnnAssign)

@@ -24,7 +24,7 @@ class Task:
     several_labels: bool = False  # whether images may have several labels each
     every_layer: bool = False  # whether it is done at every layer of the encoder, not only at its output
     by_block: bool = False  # whether features may lie on the disk and be read block by block
-    judged: bool = True  # whether a suite compares encoders by its numbers
+    compared: bool = True  # whether a suite compares encoders by its numbers
     study_only: bool = False  # whether only a study does it
 
     @property
@@ -48,7 +48,7 @@ TASKS: dict[str, Task] = {
     ),
     "layerwise": Task(
         "Linear probe at every depth", "the linear probe on every layer",
-        several_labels=True, every_layer=True, judged=False,
+        several_labels=True, every_layer=True, compared=False,
     ),
     "finetune": Task("Fine-tuning", "all layers trained on", ("finetune",), reads=()),
     "unseen": Task(
@@ -56,7 +56,7 @@ TASKS: dict[str, Task] = {
     ),
     "semantic-distance": Task(
         "Unseen classes by semantic distance", "the same by distance from the source classes",
-        reads=("unseen",), judged=False,
+        reads=("unseen",), compared=False,
     ),
     "source": Task(
         "Classes of pretraining", "training and test part of the source classes of the split", reads=SOURCE_PARTS

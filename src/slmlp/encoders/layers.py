@@ -148,12 +148,12 @@ def _class_token(backbone: nn.Module) -> bool:
 def _hook(backbone: nn.Module, tap: Tap, name: str, taken: dict[str, Tensor]) -> Iterator[None]:
     """Pool a submodule's output in a forward hook, before a later in-place operation changes it."""
 
-    def keep(module: nn.Module, given: object, found: object) -> None:
-        out = found[0] if isinstance(found, tuple) else found
+    def pool_output(module: nn.Module, inputs: object, output: object) -> None:
+        out = output[0] if isinstance(output, tuple) else output
         assert isinstance(out, Tensor)
         taken[name] = _pool(backbone, out)
 
-    handle = backbone.get_submodule(tap.module).register_forward_hook(keep)
+    handle = backbone.get_submodule(tap.module).register_forward_hook(pool_output)
     try:
         yield
     finally:

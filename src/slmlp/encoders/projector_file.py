@@ -42,10 +42,10 @@ def load_projector(run: Path, dim: int) -> nn.Sequential | None:
     settings = files.read_json(run / "config.json").get("resolved", {}).get("method_settings", {})
     if about.get("format") != FORMAT or about.get("dim") != dim or "projector" not in settings:
         raise SlmlpError(f"{path} is no projector of this run's encoder ({dim} features); restore it, or remove it")
-    made, _ = build_projector(dim, config.from_dict(config.Projector, settings["projector"]))
+    projector, _ = build_projector(dim, config.from_dict(config.Projector, settings["projector"]))
     try:
-        made.load_state_dict(state, strict=True)
+        projector.load_state_dict(state, strict=True)
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise SlmlpError(f"{path} does not fit the run's config.json ({first}); restore it, or remove it") from error
-    return made.eval().requires_grad_(False)
+    return projector.eval().requires_grad_(False)

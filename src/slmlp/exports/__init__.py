@@ -93,7 +93,7 @@ def export(
 
 
 def check_supported(bundle: Bundle, to: str) -> None:
-    """Refuse a target that cannot hold the bundle, with the reason and the targets that can."""
+    """Raise SlmlpError if the target cannot hold the bundle, with the reason and the targets that can."""
     reason = _target(to).unsupported(bundle)
     if reason is None:
         return
@@ -104,13 +104,13 @@ def check_supported(bundle: Bundle, to: str) -> None:
     raise SlmlpError(f"--to {to} cannot hold {described(bundle.encoder)}: {reason}{instead}")
 
 
-def _pairs(target: Target, bundle: Bundle, made: Path, x: Tensor, to: str) -> Mapping[str, tuple[Tensor, Tensor]]:
-    """Return expected and found outputs; whatever the other tool's loader objects to is one line."""
+def _pairs(target: Target, bundle: Bundle, export: Path, x: Tensor, to: str) -> Mapping[str, tuple[Tensor, Tensor]]:
+    """Return expected and actual outputs; any error of the other tool's loader becomes an SlmlpError."""
     try:
-        return target.pairs(bundle, made, x)
+        return target.pairs(bundle, export, x)
     except SlmlpError:
         raise
-    except Exception as error:  # of another library: keys, shapes, a graph that does not run
+    except Exception as error:  # the other library may raise anything: keys, shapes, an invalid graph
         first = " ".join(str(error).split())[:300]
         raise SlmlpError(f"{to}: {target.TOOL} does not take the export ({first}); nothing was written") from error
 

@@ -65,9 +65,9 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
     name = classifier if classifier is not None else find_classifier(model)
     linear = dict(model.named_modules()).get(name)
     if not isinstance(linear, nn.Linear):
-        found = "no such module" if linear is None else f"a {type(linear).__name__}"
+        kind = "no such module" if linear is None else f"a {type(linear).__name__}"
         raise SlmlpError(
-            f"classifier {name!r} of {type(model).__name__} is {found}, expected a Linear: {_candidates(model)}"
+            f"classifier {name!r} of {type(model).__name__} is {kind}, expected a Linear: {_candidates(model)}"
         )
     spec = projector if projector is not None else config.method_config("sl-mlp").projector
     dim = linear.in_features

@@ -36,25 +36,25 @@ def check_free(paths: Sequence[Path]) -> None:
         )
 
 
-def place(made: Sequence[Path], folder: Path) -> None:
+def place(paths: Sequence[Path], folder: Path) -> None:
     """Move finished files and folders, the main one last, into ``folder``; all of them, or none.
 
-    Each file is flushed to disk first. A file takes its name by a hard link, which fails where the name is taken.
+    Each file is flushed to disk first. Files are moved by a hard link, which fails if the name exists.
     """
-    for path in made:
+    for path in paths:
         for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
             with file.open("rb+") as opened:
                 os.fsync(opened.fileno())
-    check_free([folder / path.name for path in made])
+    check_free([folder / path.name for path in paths])
     placed: list[Path] = []
     try:
-        for path in made:
-            there = folder / path.name
-            _move(path, there)
-            placed.append(there)
+        for path in paths:
+            target = folder / path.name
+            _move(path, target)
+            placed.append(target)
     except BaseException as error:
-        for there in placed:
-            shutil.rmtree(there) if there.is_dir() else there.unlink(missing_ok=True)
+        for target in placed:
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         if isinstance(error, FileExistsError):
             raise SlmlpError(
                 f"{error.filename2 or error.filename} exists already and is not overwritten; choose another --out"
@@ -62,13 +62,13 @@ def place(made: Sequence[Path], folder: Path) -> None:
         raise
 
 
-def _move(path: Path, there: Path) -> None:
+def _move(path: Path, target: Path) -> None:
     if path.is_file():
         try:
-            os.link(path, there)
+            os.link(path, target)
             return
         except FileExistsError:
             raise
         except OSError:  # a file system without links
-            check_free([there])
-    path.rename(there)
+            check_free([target])
+    path.rename(target)

@@ -47,12 +47,12 @@ def compare(pairs: Mapping[str, tuple[Tensor, Tensor]], target: str, tolerance: 
     """Return the difference of each output.
 
     Raises:
-        SlmlpError: an output of another shape, one that is not finite, one that is the same for every image (so that
-            being equal proves nothing), or a difference above the tolerance.
+        SlmlpError: an output has another shape, is not finite, is the same for every image (so the comparison proves
+            nothing), or differs by more than the tolerance.
     """
     rows = []
-    for name, (expected, found) in pairs.items():
-        a, b = expected.double(), found.double()
+    for name, (expected, actual) in pairs.items():
+        a, b = expected.double(), actual.double()
         if a.shape != b.shape:
             raise SlmlpError(
                 f"{target}: {name} came back as {tuple(b.shape)}, expected {tuple(a.shape)}; nothing was written"

@@ -62,5 +62,5 @@ def usage(bundle: Bundle, name: str) -> str:
 
 
 def _fresh_projector(bundle: Bundle) -> nn.Sequential:
-    made, _ = projector(bundle.encoder.dim, config.from_dict(config.Projector, bundle.projector_settings))
-    return made
+    layers, _ = projector(bundle.encoder.dim, config.from_dict(config.Projector, bundle.projector_settings))
+    return layers

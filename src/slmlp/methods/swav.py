@@ -23,7 +23,7 @@ class SwAV(Method):
     num_views = 2
     cfg: config.SwAV
     frozen: Tensor
-    held: Tensor
+    step_prototypes: Tensor
     queueing: Tensor
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SwAV) -> None:
@@ -63,8 +63,8 @@ class SwAV(Method):
         embeddings = [unit(gather(self.projector(h))) for h in encode(self.encoder, views)]  # V of (N, P)
         prototypes: Tensor = self.prototypes
         if self.frozen:  # no gradient; weight decay moves them all the same, so they are put back after the step
-            self.held = prototypes.detach().clone()
-            prototypes = self.held + 0 * prototypes
+            self.step_prototypes = prototypes.detach().clone()
+            prototypes = self.step_prototypes + 0 * prototypes
         scores = [products(z, prototypes) for z in embeddings]  # V of (N, K)
         losses = []
         for view in range(self.num_views):
@@ -87,7 +87,7 @@ class SwAV(Method):
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
         """Bring prototypes back to length 1 (or to where they are frozen), fill the queues, and move the two clocks."""
-        self.prototypes.copy_(self.held if self.frozen else unit(self.prototypes))
+        self.prototypes.copy_(self.step_prototypes if self.frozen else unit(self.prototypes))
         for queue, z in zip(self.queues, self.fresh, strict=False):
             assert isinstance(queue, Queue)
             queue.push(z)

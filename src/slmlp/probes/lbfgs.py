@@ -99,9 +99,9 @@ class Curvature:
         for change, bend in known:
             self.add(change, bend + more * change)
         if self.last is not None:
-            end, slope = (kept.to(theta.dtype) for kept in self.last)
+            end, slope = (tensor.to(theta.dtype) for tensor in self.last)
             change = theta - end
-            if _dot(change, change) > torch.finfo(theta.dtype).eps * _dot(end, end):  # not the same but for rounding
+            if _dot(change, change) > torch.finfo(theta.dtype).eps * _dot(end, end):  # more than a rounding difference
                 self.add(change, gradient - (slope + more * end))
         self.penalty = penalty
 

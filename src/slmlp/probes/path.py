@@ -15,7 +15,7 @@ from slmlp.probes.images import Axes
 from slmlp.probes.lbfgs import Curvature
 from slmlp.probes.solver import FLOAT32_FLOOR, Design, Solution, check_l2, minimise
 
-CLEARLY = 2.0  # standard errors, paired over what is judged, by which an l2 must lose to count as worse
+CLEARLY = 2.0  # standard errors, paired over the evaluated images, by which an l2 must lose to count as worse
 STRONG = 10.0  # where weights are nearly zero: the start of a path
 PINNED = 10.0  # see ``is_pinned``: where a fit may start from that of similar images
 FIRMLY = 30.0  # the same of the start of a path: what it leaves open grows on the way down (docs/statistics.md)

@@ -239,9 +239,9 @@ def _open(
     config_file = run.path / "config.json"
     identity = {"job": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else None}
     if config_file.exists():
-        held = run.config
-        if held["identity"] != identity:
-            names = [key for key in identity if held["identity"].get(key) != identity[key]]
+        saved = run.config["identity"]
+        if saved != identity:
+            names = [key for key in identity if saved.get(key) != identity[key]]
             raise SlmlpError(
                 f"{run.path} holds another run (it differs in {', '.join(names)}); choose another --out, or remove it"
             )

@@ -38,10 +38,10 @@ class OnnxNetwork(nn.Module):
 
     def _run(self, images: Any) -> Any:
         missing = (self.batch or len(images)) - len(images)
-        if missing:  # the last few: filled up, and what comes of the filling dropped
+        if missing:  # pad the last batch, and drop the padding's outputs
             images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
-        (found,) = self.session.run([self.output], {self.input: np.ascontiguousarray(images)})
-        return found[: len(found) - missing]
+        (outputs,) = self.session.run([self.output], {self.input: np.ascontiguousarray(images)})
+        return outputs[: len(outputs) - missing]
 
 
 def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:

@@ -82,7 +82,7 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
     accuracies: dict[tuple[str, str], dict[str, dict[str, dict[int, Predictions]]]] = {}
     scores: dict[tuple[str, str], dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
-        if not TASKS[row.task].judged or row.predictions is None:
+        if not TASKS[row.task].compared or row.predictions is None:
             continue
         key, file = (row.task, row.metric), folder / row.predictions
         if row.metric == "map":
