@@ -86,20 +86,22 @@ def pretrain(
     return launch.start(job, Path(out), split, progress=progress)
 
 
-def resume(run: str | Path, *, threads: int | None = None, progress: bool = True) -> Run:
+def resume(run: str | Path, data_source: str | None = None, *, progress: bool = True, **changes: Any) -> Run:
     """Resume a run that was stopped; on a CPU its weights equal those of an uninterrupted run, bit for bit.
 
     Args:
         run: folder of the run.
-        threads: CPU threads of torch, in place of the run's setting.
+        data_source: where the run's images are now, if they were moved; the same images, by their hash.
         progress: whether to show progress on stderr.
+        changes: settings that decide no weights, in place of the run's: ``threads``, ``device``, ``workers``,
+            ``checkpoint_minutes``, ``save_every``, ``memory_limit_gb``, ``cache_dir``, ``allow_unreadable``.
 
     Raises:
-        SlmlpError: ``run`` is no run, or finished.
+        SlmlpError: ``run`` is no run, finished, or in use; other images; a setting that decides weights.
     """
     from slmlp.train import launch
 
-    return launch.resume(Path(run), threads=threads, progress=progress)
+    return launch.resume(Path(run), data_source, changes, progress=progress)
 
 
 def split(

@@ -88,8 +88,8 @@ class Option:
 def parse(kind: Any, name: str, words: list[str]) -> Any:
     """Return an instance of the dataclass ``kind`` with the settings that the words of the command ``name`` give.
 
-    ``kind.defaults(words)``, where there is one, returns the instance whose values are the defaults. With ``--help``
-    the help is printed and SystemExit raised.
+    ``kind.defaults(words)``, where there is one, returns the instance whose values are the defaults. A field ``given``
+    receives the options that the words name (flag -> value). With ``--help`` the help is printed and SystemExit raised.
 
     Raises:
         SlmlpError: an option that the command does not have (the nearest ones are named, and those of the method), a
@@ -104,7 +104,12 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
         given = _read(base, name, known, words)
     except SlmlpError as error:
         raise SlmlpError(f"{error}; slmlp {name} --help explains all") from None
-    return _replaced(base, given)
+    command = _replaced(base, given)
+    if not hasattr(command, "given"):
+        return command
+    return dataclasses.replace(
+        command, given={option.flag: given[option.path] for option in known if option.path in given}
+    )
 
 
 def options(settings: Any, prefix: str = "", path: str = "") -> Iterator[Option]:

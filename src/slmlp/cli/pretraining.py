@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from slmlp import config
 from slmlp.config import recipes
@@ -32,7 +33,7 @@ class Pretrain:
     recipe: str | None = None
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""
     resume: str | None = None
-    """Resume the run in this folder exactly where it was stopped; every other setting comes from it."""
+    """Resume the run in this folder exactly where it was stopped; settings come from it, DATA only if it was moved."""
     split: str | None = None
     """Split file: train on its source classes only. Without it all classes are trained on."""
     labels: Literal["class", "superclass"] = "class"
@@ -47,6 +48,8 @@ class Pretrain:
     """The method's own settings."""
     options: config.DataOptions = field(default_factory=config.DataOptions, metadata=FLAT)
     """Data."""
+    given: Mapping[str, Any] = field(default_factory=dict, metadata={"hidden": True})
+    """The options that were given, by flag."""
 
     @classmethod
     def defaults(cls, words: list[str]) -> Pretrain:
@@ -69,7 +72,8 @@ class Pretrain:
         from slmlp import api
 
         if self.resume is not None:
-            run = api.resume(self.resume, threads=self.training.threads)
+            changes = {k[2:].replace("-", "_"): v for k, v in self.given.items() if k not in ("[DATA]", "--resume")}
+            run = api.resume(self.resume, self.data, **changes)
         else:
             if self.data is None or self.out is None:
                 raise SlmlpError("slmlp pretrain needs DATA and --out RUN (or --resume RUN)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from slmlp.detection.layout import PARTS, find_parts
 from slmlp.experiments.contenders import contenders
 from slmlp.runtime import distributed
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0, raise_on_all_ranks, rank_by_rank
 
@@ -40,7 +42,7 @@ def detect(
         raise SlmlpError(f"slmlp detect needs {' and '.join(missing)}: pip install 'slmlp[detection]'")
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    with distributed.joined():
+    with distributed.joined(), contextlib.ExitStack() as stack:
         batch_part(cfg)  # rejects a batch that the ranks cannot share
         with raise_on_all_ranks():
             if not encoders:
@@ -56,6 +58,7 @@ def detect(
         for part in parts.values():
             say(part.describe())
         folder = Path(out)
+        on_rank0(lambda: stack.enter_context(locked(folder, "detection")))
         detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
         configs = [detectors.run(contender) for contender in everyone]
         return on_rank0(lambda: summary.write(detectors, everyone, configs))

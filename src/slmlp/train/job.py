@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from slmlp import config
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+
+# settings that decide nothing of the weights; they may differ when a run is resumed
+FREE_TRAINING = ("threads", "checkpoint_minutes", "device", "save_every")
+FREE_OPTIONS = ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable")
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,29 @@ class Job:
         values.pop("data")  # the data hash stands beside this one; a folder may move
         values.pop("recipe")
         values["training"] = config.identity(self.training)
-        for key in ("threads", "checkpoint_minutes", "device", "save_every"):
+        for key in FREE_TRAINING:
             values["training"].pop(key)
-        for key in ("memory_limit_gb", "workers", "cache_dir", "allow_unreadable", "label_separator"):
+        for key in (*FREE_OPTIONS, "label_separator"):
             values["options"].pop(key)
         return files.hash_json(values)
+
+    def replaced(self, data: str | None, changes: Mapping[str, Any]) -> Job:
+        """Return the job with its data at another place and with other settings that decide no weights.
+
+        Raises:
+            SlmlpError: a setting that does.
+        """
+        decisive = sorted(f"--{key.replace('_', '-')}" for key in changes.keys() - {*FREE_TRAINING, *FREE_OPTIONS})
+        if decisive:
+            raise SlmlpError(
+                f"a resumed run keeps its settings: {', '.join(decisive)} cannot be changed; leave them out, or start "
+                "another run with another --out"
+            )
+        training = {key: value for key, value in changes.items() if key in FREE_TRAINING}
+        options = {key: value for key, value in changes.items() if key in FREE_OPTIONS}
+        return dataclasses.replace(
+            self,
+            data=data or self.data,
+            training=dataclasses.replace(self.training, **training),
+            options=dataclasses.replace(self.options, **options),
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from slmlp import data
 from slmlp.data.splits.classes import ConceptSplit
@@ -30,18 +31,21 @@ def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> Concept
     return opened
 
 
-def resume(folder: Path, *, threads: int | None, progress: bool) -> Run:
-    """Resume the run in a folder, with other CPU threads where ``threads`` is given."""
+def resume(folder: Path, data_source: str | None, changes: Mapping[str, Any], *, progress: bool) -> Run:
+    """Resume the run in a folder; see ``api.resume``."""
     with distributed.joined():
         run = Run(folder)
-        job, split = on_rank0(lambda: _unfinished(run))
-        if threads is not None:
-            job = dataclasses.replace(job, training=dataclasses.replace(job.training, threads=threads))
-        return run_job(job, folder, split=split, resume=True, progress=progress)
+        job, split = on_rank0(lambda: _unfinished(run, data_source, changes))
+        return run_job(job, folder, split=split, progress=progress)
 
 
-def _unfinished(run: Run) -> tuple[Job, ConceptSplit | None]:
+def _unfinished(run: Run, data_source: str | None, changes: Mapping[str, Any]) -> tuple[Job, ConceptSplit | None]:
     job = Job.from_json(run.config["job"], str(run.path / "config.json"))
     if run.finished:
         raise SlmlpError(f"{run.path} is finished already: its encoder is {run.path / 'encoder.safetensors'}")
-    return job, run.split
+    if data_source is None and job.data != "emoji" and ":" not in job.data and not Path(job.data).expanduser().exists():
+        raise SlmlpError(
+            f"{run.path}: its images are not at {job.data} any more; if they were moved, say where they are: slmlp "
+            f"pretrain DATA --resume {run.path}"
+        )
+    return job.replaced(data_source, changes), run.split

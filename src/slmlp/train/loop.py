@@ -106,8 +106,7 @@ def _not_finite(step: int, logged: dict[str, float], lr: float, schedule: Schedu
     loss = f"{logged['loss']}" + (f" ({', '.join(others)})" if others else "")
     return (
         f"the loss is {loss} at step {step + 1} with learning rate {lr:.4g}: training has diverged. Take a smaller "
-        f"--base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 2:g}){schedule.or_else}; the last good "
-        "checkpoint is kept"
+        f"--base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 2:g}){schedule.or_else}"
     )
 
 
@@ -122,5 +121,5 @@ def _check_learning(state: State, schedule: Schedule) -> None:
             f"the loss is still {mean:.3f} after step {state.step}, that of guessing (ln C = {chance:.3f}): nothing is "
             f"learnt, and from here nothing will be. The rate is too high for this projector and encoder most often: "
             f"take a smaller --base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 4:g}); or the labels do not "
-            "belong to the images. The last checkpoint is kept"
+            "belong to the images"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from slmlp.data.targets import Labelling, labelling, refuse_several
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.projector_file import save_projector
 from slmlp.methods.base import Facts
-from slmlp.runtime import device, distributed, files, processes, seeds
+from slmlp.runtime import device, distributed, files, folders, processes, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
@@ -82,23 +83,21 @@ def run_job(
     *,
     split: ConceptSplit | None = None,
     image_cache: ImageCache | None = None,
-    resume: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Run a pretraining job into the folder ``out``; with ``resume``, continue from the last checkpoint.
+    """Run a pretraining job into the folder ``out``, from the last checkpoint where the folder holds this very run.
 
     ``image_cache`` may hold the data already decoded, to be shared by the runs of a study.
 
     Raises:
-        SlmlpError: bad input; another run in ``out``; a run that diverges or learns nothing.
+        SlmlpError: bad input; another run, or another process, in ``out``; a run that diverges or learns nothing.
     """
-    with distributed.joined():
-        return _run_job(job, Run(out), split, image_cache, resume, progress)
+    with distributed.joined(), contextlib.ExitStack() as stack:
+        on_rank0(lambda: stack.enter_context(folders.locked(out, "run", "config.json")))
+        return _run_job(job, Run(out), split, image_cache, progress)
 
 
-def _run_job(
-    job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, resume: bool, progress: bool
-) -> Run:
+def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, progress: bool) -> Run:
     """Run a pretraining job as one of its processes; rank 0 writes."""
     out, part = run.path, distributed.batch_part(job.training.batch_size)
     if job.training.threads:
@@ -114,18 +113,20 @@ def _run_job(
         side = training_side(ready.image_size)
         image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, side, progress))
         if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
-            ready = prepare(
-                job, images.select(~np.isin(images.ids, [i for i, _ in image_cache.images.unreadable])), split
-            )
+            unreadable = [image_id for image_id, _ in image_cache.images.unreadable]
+            say(f"{len(ready.train) - len(image_cache.images):,} images cannot be decoded and are left out")
+            ready = prepare(job, images.select(~np.isin(images.ids, unreadable)), split)
     with raise_on_all_ranks():
         state, views, compute, resolved = _start(job, ready)
     assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
-    if on_rank0(lambda: _open(run, job, ready, split, resolved, resume)):
+    if on_rank0(lambda: _open(run, job, ready, split, resolved)):
         return run
     if own:
         read = image_cache.images
         on_rank0(lambda: data.write_report(read, out))
     resume_state(state, out)
+    if state.step:
+        say(f"{run.name}: continues after step {state.step:,}")
     batches = Batches(image_cache, image_cache.rows(ready.train), _plan(job, ready), views, part)
     distributed.connect(compute.device)
     if state.model.sync_norms:
@@ -232,9 +233,7 @@ def initial_encoder(
     return encoder
 
 
-def _open(
-    run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any], resume: bool
-) -> bool:
+def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any]) -> bool:
     """Write the run's settings, or check that they are those of the run in the folder; return whether it is done."""
     config_file = run.path / "config.json"
     identity = {"job": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else None}
@@ -242,18 +241,20 @@ def _open(
         saved = run.config["identity"]
         if saved != identity:
             names = [key for key in identity if saved.get(key) != identity[key]]
+            if names == ["data"]:
+                raise SlmlpError(
+                    f"{run.path} was trained on other images than {job.data} holds now; restore those, or choose "
+                    "another --out"
+                )
             raise SlmlpError(
                 f"{run.path} holds another run (it differs in {', '.join(names)}); choose another --out, or remove it"
             )
         if run.finished:
             say(f"{run.path} is finished already")
             return True
-        if not resume:
-            raise SlmlpError(f"{run.path} holds this run, unfinished: go on with slmlp pretrain --resume {run.path}")
         return False
-    if run.path.exists() and any(p.name != "cache" for p in run.path.iterdir()):
-        raise SlmlpError(f"{run.path} is not empty and holds no run of slmlp; choose another --out")
     if split is not None:
+        (run.path / "split.json").unlink(missing_ok=True)  # of a start that was killed before config.json was written
         split.save(run.path / "split.json")
     about = {
         "schema": 1,

@@ -72,7 +72,7 @@ class Context:
 
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""
-        run_job(job, run.path, split=self.split, image_cache=self.image_cache, resume=True)
+        run_job(job, run.path, split=self.split, image_cache=self.image_cache)
 
     def finish(self, spec: Spec, rate: float, seed: int) -> None:
         """Train a final run and evaluate it, and the encoders it kept: the number is the last epoch's."""
@@ -150,8 +150,6 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
                 f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise SlmlpError(f"{folder} is not empty and holds no study of slmlp; choose another --out")
     files.write_json(file, owner)
 
 

@@ -12,14 +12,20 @@ from slmlp.experiments.study.context import open_study
 from slmlp.experiments.study.task import Task
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import duration, say
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
     """Run a study; see ``api.study``. Parts whose files are there are not computed again."""
     processes.alone_only("a study")
+    with locked(Path(out), "study", "owner.json"):
+        return _study(source, Path(out), cfg or config.Study(), demo=demo)
+
+
+def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool) -> Path:
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    context = open_study(source, Path(out), cfg or config.Study())
+    context = open_study(source, folder, cfg)
     cfg = context.cfg
     chosen = rates.choose(context)
     # seeds outermost: every finished seed is a finished pair

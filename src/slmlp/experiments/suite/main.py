@@ -23,6 +23,7 @@ from slmlp.experiments.suite import summary
 from slmlp.experiments.suite.untrained import untrained
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import say
 
 
@@ -57,10 +58,17 @@ def suite(
 ) -> Path:
     """Run a suite; see ``api.suite``. What the folder holds already is not computed again."""
     processes.alone_only("a suite")
-    cfg, folder = cfg or config.Suite(), Path(out)
-    check_tasks(cfg.tasks)
+    check_tasks((cfg or config.Suite()).tasks)
     if not encoders:
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
+    with locked(Path(out), "suite"):
+        return _suite(encoders, Path(out), datasets, sources, split, cfg or config.Suite())
+
+
+def _suite(
+    encoders: Sequence[str], folder: Path, datasets: str | None, sources: Sequence[str], split: str | Path | None,
+    cfg: config.Suite,
+) -> Path:  # fmt: skip
     sets, missing = data_sets(datasets, sources, cfg.data)
     _check_split(cfg.tasks, split)
     class_split = ConceptSplit.load(Path(split)) if split else None
