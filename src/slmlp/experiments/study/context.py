@@ -34,7 +34,7 @@ EXTRACTION = config.Extraction(device="cpu", precision="float32")
 
 @dataclass(frozen=True)
 class Context:
-    """A study that is open."""
+    """An open study: everything that its runs share."""
 
     source: str
     folder: Path
@@ -75,14 +75,14 @@ class Context:
         run_job(job, run.path, split=self.split, image_cache=self.image_cache)
 
     def finish(self, spec: Spec, rate: float, seed: int) -> None:
-        """Train a final run and evaluate it, and the encoders it kept: the number is the last epoch's."""
+        """Train a final run and evaluate its last encoder, whose numbers count, and those saved on the way."""
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
         for subject, encoder in self._encoders(run, spec, rate, seed):
             self.engine.run(subject, self.features(encoder), TASKS)
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
-        """Whether ``finish`` would do nothing."""
+        """Return whether ``finish`` would do nothing."""
         run = self.run(spec, seed)
         return self.trained(run, self.job(spec, rate, seed)) and all(
             not self.engine.store.missing(self.engine.keys(subject, self.features(encoder), TASKS))
@@ -90,14 +90,14 @@ class Context:
         )
 
     def trained(self, run: Run, job: Job) -> bool:
-        """Whether a run has ended and is the one of ``job`` under this split (its data are the study's own)."""
+        """Return whether a run is finished and was trained for ``job`` under this split."""
         if not run.finished:
             return False
         identity = run.config.get("identity", {})
         return (identity.get("job"), identity.get("split")) == (job.hash(), self.split.hash())
 
     def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
-        """Yield the encoder of a final run and those it kept, and whose numbers theirs are."""
+        """Yield the last encoder of a final run and those saved on the way, each with the subject of its numbers."""
         subject = Subject(run.name, spec.name, self.cfg.training.encoder, seed, "final", None, rate, self.cfg.labels)
         for epoch in (None, *run.kept_epochs):
             yield (
@@ -134,7 +134,11 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
 
 
 def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:
-    """Write who owns the folder, or refuse it: other data or settings would mix two studies' numbers."""
+    """Record the study that a folder belongs to, or refuse a folder of other data or settings.
+
+    Raises:
+        SlmlpError: the folder belongs to another study, or is not empty and belongs to none.
+    """
     file = folder / "owner.json"
     owner = files.as_json(
         {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}

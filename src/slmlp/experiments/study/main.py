@@ -1,4 +1,4 @@
-"""The order of a study. Every part leaves files behind and is skipped when they are there, so a study resumes."""
+"""Run the parts of a study in order. A part whose files exist is skipped, so a stopped study resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slmlp.runtime.progress import duration, say
 
 
 def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
-    """Run a study; see ``api.study``. Parts whose files are there are not computed again."""
+    """Run a study; see ``api.study``. Parts whose files exist are not computed again."""
     processes.alone_only("a study")
     with locked(Path(out), "study", "owner.json"):
         return _study(source, Path(out), cfg or config.Study(), demo=demo)

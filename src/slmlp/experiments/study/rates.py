@@ -1,4 +1,4 @@
-"""The learning rate of each method: the same grid, the same rule (source validation), nothing read of the test side."""
+"""Choose each method's learning rate: from one grid, by accuracy on source validation images, never on test images."""
 
 from __future__ import annotations
 

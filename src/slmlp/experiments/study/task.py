@@ -1,4 +1,4 @@
-"""What a study hands to its processes."""
+"""Describe one run of a study, small enough to send to another process."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Task:
 
     @property
     def words(self) -> str:
-        """The task in a line of progress."""
+        """Return the name of the run as messages print it."""
         return f"{self.spec} at rate {self.rate:g}" + (f", seed {self.seed}" if self.kind == "final" else "")

@@ -1,4 +1,4 @@
-"""Runs of a study: what one task does, in this process or in a process of the pool."""
+"""Perform one task of a study, in this process or in a process of the pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUSY = threading.Lock()  # held while this process of the pool performs a task
 
 
 def perform(context: Context, task: Task) -> None:
-    """Train and evaluate one run; its numbers are in the study's results file afterwards."""
+    """Train and evaluate one run; its numbers are then in the study's results file."""
     if task.kind == "grid":
         grid.train_and_score(context, parse(task.spec), task.rate)
     else:
@@ -30,7 +30,7 @@ def perform(context: Context, task: Task) -> None:
 
 
 def is_done(context: Context, task: Task) -> bool:
-    """Whether ``perform`` would do nothing: the run is trained and all its numbers are there."""
+    """Return whether ``perform`` would do nothing: the run is trained and all its numbers are in the results."""
     if task.kind == "grid":
         return grid.done(context, parse(task.spec), task.rate)
     return context.done(parse(task.spec), task.rate, task.seed)
