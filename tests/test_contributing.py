@@ -56,7 +56,12 @@ def test_the_method_of_the_guide_passes_the_contract(copy):
     replaced(copy / "src/slmlp/config/methods.py", table, table + entry)
     losses = copy / "tests/test_losses.py"
     losses.write_text(losses.read_text() + "\n\n" + test)
-    assert run(copy, "-k", "barlow", "tests/test_methods.py", "tests/test_losses.py") > 10
+    for words in (["ruff", "check", "src"], ["ruff", "format", "--check", "src"], ["mypy", "src"]):
+        done = subprocess.run([sys.executable, "-m", *words], cwd=copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    assert run(copy, "-k", "barlow", "tests/test_methods.py", "tests/test_losses.py", "tests/test_method_runs.py") > 10
+    every = "every_method or every_published or help or listed or numbers_are and methods"
+    assert run(copy, "-k", every, "tests/test_methods.py", "tests/test_recipes.py", "tests/test_golden.py") > 3
 
 
 def test_the_task_of_the_guide_passes_the_contract(copy):

@@ -60,7 +60,7 @@ def test_stopped_and_resumed_equals_straight_and_the_encoder_is_the_trained_one(
 
     monkeypatch.setattr(record, "train", watched)
     training = dataclasses.replace(RUN, local_crops=2 if name in CROPS else 0)
-    words = {"method": name, "settings": CASES[name], "training": training, "options": FEW, "progress": False}
+    words = {"method": name, "settings": CASES.get(name, {}), "training": training, "options": FEW, "progress": False}
     straight = api.pretrain(str(shapes), tmp_path / "straight", **words)
 
     rate = optim.lr_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from slmlp.runtime.errors import SlmlpError
 
 N, C = 12, 4
 FACTS = Facts(training_images=4 * N, batch_size=N, encoder_dim=256)
+FALLS_FAR = ("sl", "sl-mlp", "byol", "swav", "t-rex-star", "t-rex")
 UNLIKE = ("moco-v1", "moco-v2")  # BatchNorm in shuffled parts: the order of a batch matters, as it should
 
 
@@ -124,8 +126,9 @@ def test_a_few_steps_lower_the_loss(method, batch):
         moves = False
     optimizer = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-3)
     losses = [step(method, batch, optimizer, moves=moves) for _ in range(20)]
-    floor = 0.9 if method.name in ("supcon", "simclr", *UNLIKE) else 0.7  # their least loss is far above zero
-    assert np.mean(losses[-3:]) < floor * np.mean(losses[:3])
+    # for those named the least loss is near zero; of other methods it may be far above
+    share = 0.7 if method.name in FALLS_FAR else 0.9
+    assert np.mean(losses[-3:]) < share * np.mean(losses[:3])
 
 
 @pytest.mark.slow
@@ -159,7 +162,7 @@ def test_every_method_names_a_class_that_takes_its_settings():
     for name, entry in config.METHODS.items():
         kind = methods.implementation(name)
         assert issubclass(kind, Method)
-        assert kind.__annotations__["cfg"] == f"config.{type(entry.settings).__name__}"
+        assert typing.get_type_hints(kind)["cfg"] is type(entry.settings)
 
 
 def test_sl_loss_equals_its_definition_in_float64():

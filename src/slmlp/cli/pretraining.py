@@ -27,9 +27,10 @@ class Pretrain:
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str | None = None
     """Folder of the run; must be new."""
-    method: str = "sl-mlp"
-    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star` or `t-rex`; see `slmlp
-    methods`."""
+    method: str = field(
+        default="sl-mlp",
+        metadata={"help": f"{', '.join(f'`{name}`' for name in config.METHODS)}; see `slmlp methods`."},
+    )
     recipe: str | None = None
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""
     resume: str | None = None
@@ -44,7 +45,7 @@ class Pretrain:
     """Share of the training images held back."""
     training: config.Training = field(default_factory=config.Training, metadata=FLAT)
     """Training."""
-    settings: config.MethodConfig = field(default=config.METHOD_CONFIGS[method], metadata=FLAT)
+    settings: config.MethodConfig = field(default=config.METHOD_CONFIGS["sl-mlp"], metadata=FLAT)
     """The method's own settings."""
     options: config.DataOptions = field(default_factory=config.DataOptions, metadata=FLAT)
     """Data."""
@@ -61,7 +62,7 @@ class Pretrain:
         recipe = recipes.chosen(named.recipe, named.method)
         if recipe:
             return cls(method=recipe.method, training=recipe.training, settings=recipe.settings)
-        method = named.method or cls.method
+        method = named.method or "sl-mlp"
         return cls(method=method, settings=config.method_config(method))
 
     def run(self) -> int:
