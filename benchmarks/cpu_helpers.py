@@ -1,6 +1,6 @@
 """Gain of each helper in slmlp/runtime/cpu: ``python benchmarks/cpu_helpers.py [--rounds 15] [--threads 1]``.
 
-The training loop of benchmarks/training.py runs with both helpers and without each, in processes of their own that take
+The training loop of benchmarks/training.py runs with the helpers and without each, in processes of their own that take
 turns; who goes first changes every round. A gain is time without a helper by time with it, of the same round: above 1,
 the helper is worth its lines. Printed are the median over rounds with its exact 95 % interval (order statistics), for
 wall time and for CPU time, user and user with system, which other work on the machine disturbs less.
@@ -24,10 +24,10 @@ import turns
 from slmlp import config
 from slmlp.encoders import build
 from slmlp.runtime import device
-from slmlp.runtime.cpu import allocator, convolution
+from slmlp.runtime.cpu import allocator
 
-BOTH = "both"
-LEFT_OUT = {"allocator": (allocator, "keep"), "convolution": (convolution, "quicken")}
+ALL = "all"
+LEFT_OUT = {"allocator": (allocator, "keep")}
 CLOCKS = ("wall", "user CPU", "user and system CPU")
 
 
@@ -39,16 +39,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--encoder", default="resnet10")
-    parser.add_argument("--side", choices=(BOTH, *LEFT_OUT), help=argparse.SUPPRESS)  # take turns as one of them
+    parser.add_argument("--side", choices=(ALL, *LEFT_OUT), help=argparse.SUPPRESS)  # take turns as one of them
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.side:
         _take_turns(given)
         return
-    seconds: dict[str, list[list[float]]] = {name: [] for name in (BOTH, *LEFT_OUT)}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in (ALL, *LEFT_OUT)}
     with contextlib.ExitStack() as stack:
         sides = {name: stack.enter_context(turns.Side(__file__, name)) for name in seconds}
-        print(sides[BOTH].says)
+        print(sides[ALL].says)
         for side in sides.values():
             side.ask(["run", 3])  # warm-up
         for turn in range(given.rounds):
@@ -56,7 +56,7 @@ def main() -> None:
                 seconds[name].append(side.ask(["run", given.steps]))
     for name in LEFT_OUT:
         for k, clock in enumerate(CLOCKS):
-            pairs = zip(seconds[name], seconds[BOTH], strict=True)
+            pairs = zip(seconds[name], seconds[ALL], strict=True)
             print(f"{name:12} {clock:20} {gain([without[k] / with_[k] for without, with_ in pairs])}")
 
 
@@ -67,9 +67,9 @@ def gain(ratios: Sequence[float]) -> str:
 
 
 def _take_turns(given: argparse.Namespace) -> None:
-    """Be a side: the loop with both helpers, or with one left out."""
+    """Be a side: the loop with all helpers, or with one left out."""
     with contextlib.ExitStack() as stack:
-        if given.side != BOTH:
+        if given.side != ALL:
             stack.enter_context(mock.patch.object(*LEFT_OUT[given.side], return_value=0))
         cfg = config.Training(
             encoder=given.encoder, image_size=training.SIZE, batch_size=given.batch_size, epochs=1000, base_lr=0.05,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from slmlp.runtime import processes
-from slmlp.runtime.cpu import allocator, convolution
+from slmlp.runtime.cpu import allocator
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -73,10 +73,8 @@ def is_convnet(module: nn.Module) -> bool:
 
 
 def place(module: nn.Module, compute: Compute) -> None:
-    """Move a module to its device and memory layout; for bfloat16 on CPUs, replace slow convolutions."""
+    """Move a module to its device and memory layout."""
     module.to(compute.device)
-    if compute.bfloat16 and compute.device.type == "cpu":
-        convolution.quicken(module)
     if compute.channels_last:
         module.to(memory_format=torch.channels_last)
 
