@@ -7,7 +7,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,11 @@ from PIL import Image, ImageDraw
 
 torch.set_num_threads(1)
 NEEDED = 1.5e9  # bytes of the temporary folder: all tests together hold 1.2e9 at once
+
+
+# a job in the background of a shell ignores Ctrl-C, and so would every command that the tests start and interrupt
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

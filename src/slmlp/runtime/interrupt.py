@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import ClassVar
 
 from slmlp.runtime import processes
 
@@ -16,7 +17,7 @@ class Interrupt:
     that do not end in time.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.requested = False
@@ -25,9 +26,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         """Install the handlers, except for ignored signals (Python allows that in the main thread only)."""
         if threading.current_thread() is threading.main_thread():
-            for number in self.SIGNALS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+            for number in self.signals:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
