@@ -13,13 +13,14 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 from rich.console import Console
 
 import report_folder
 from report_folder import NASTY, make
 from slmlp import report
-from slmlp.report import inputs, maps, study_table
+from slmlp.report import inputs, maps, page, study_table
 from slmlp.results import records
 from slmlp.runtime import files
 
@@ -110,6 +111,13 @@ def test_names_from_data_are_shown_and_never_obeyed(html, dom):
     data = json.loads(dom.all("script", id="map-data")[0][1])
     assert set(NASTY) <= set(data["classes"])
     assert "49" not in [text for _, text in dom.all("li")]  # {{ 7*7 }} stays what it is
+
+
+def test_a_block_escapes_text_and_is_not_escaped_again():
+    drawn = page.block("text", "<b>&")
+    assert isinstance(drawn, Markup)
+    assert drawn.strip() == "<p>&lt;b&gt;&amp;</p>"
+    assert page.fold("<i>", drawn).count("&lt;b&gt;&amp;") == 1
 
 
 def row_of(dom: Page, label: str) -> str:

@@ -119,6 +119,16 @@ def test_a_folder_in_which_nothing_was_written_is_taken_away(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_is_removed_meanwhile_hides_no_error(tmp_path):
+    def removed() -> None:
+        with folders.locked(tmp_path / "new", "study"):
+            shutil.rmtree(tmp_path / "new")
+            raise SlmlpError("the real one")
+
+    with pytest.raises(SlmlpError, match="the real one"):
+        removed()
+
+
 @pytest.mark.slow
 def test_a_study_in_use_is_refused(shapes, tmp_path):
     words = ["study", str(shapes), *WORDS.replace("--base-lr 0.2", "--rates 0.2").split(), "--epochs", "400", "--out"]

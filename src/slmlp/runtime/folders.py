@@ -51,7 +51,7 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == [MARK]:  # refused before anything was written
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the folder may have been removed meanwhile
+                if [path.name for path in folder.iterdir()] == [MARK]:  # refused before anything was written
                     mark.unlink()
                     folder.rmdir()
