@@ -95,7 +95,10 @@ X, Y = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.arange(4) % 2
         ({"x": X, "y": np.array([0, 1, 2, 1]), "classes": np.array(["a", "b"])}, "y holds 2, but classes has 2 names"),
         ({"x": X, "y": np.array([0, 1, -1, 1]), "classes": np.array(["a", "b"])}, "y holds -1"),
         ({"x": X, "y": Y, "part": np.array(["train"] * 3)}, r"part must be \(4,\)"),
-        ({"x": X, "y": Y, "part": np.array(["train", "dev", "train", "train"])}, "part must be one of .*found 'dev'"),
+        (
+            {"x": X, "y": Y, "part": np.array(["train", "holdout", "train", "train"])},
+            "part must be one of .*found 'holdout'",
+        ),
         ({"x": X, "y": Y * 0}, "at least two classes"),
         ({"x": X, "y": np.array(["a", None, "b", "c"], dtype=object)}, "save y, part and group as arrays of strings"),
     ],

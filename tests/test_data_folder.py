@@ -255,7 +255,7 @@ steps = st.sampled_from(["train", "test", "val", "cat", "dog", "x.jpg", "y.png",
 @given(st.lists(st.lists(steps, min_size=1, max_size=4).map("/".join), max_size=8, unique=True))
 def test_any_layout_places_each_image_at_most_once_or_is_refused(names):
     try:
-        placed, ignored = layout.arrange(names, "here")
+        placed, ignored, _ = layout.arrange(names, "here")
     except SlmlpError:
         return
     images = [i for i, name in enumerate(names) if layout.kind(name) == "image"]

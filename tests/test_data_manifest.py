@@ -9,7 +9,7 @@ import pytest
 
 from data_images import jpeg, pack, two_classes, write
 from slmlp.config import DataOptions
-from slmlp.data import load
+from slmlp.data import describe, load, summary
 from slmlp.runtime.errors import SlmlpError
 
 HEADER = "path,label,part,superclass,group\n"
@@ -71,17 +71,20 @@ def test_absolute_paths_and_paths_beside_the_manifest(tmp_path):
     [
         ("", "column 'path' is missing"),
         ("path,label\n", "lists no images"),
-        ("file,label\nimages/0.jpg,cat\n", r"line 1: column 'path' is missing: .*found file,label"),
-        ("path;label\nimages/0.jpg;cat\n", "column 'path' is missing"),
+        ("where,label\nimages/0.jpg,cat\n", r"line 1: column 'path' is missing: .*found where,label"),
+        ("path,label\nimages/0.jpg,cat\nimages/1.jpg,dog, large\n", "line 3: 3 fields where the header has 2"),
+        ("path,label,Label\nimages/0.jpg,cat,1\nimages/1.jpg,dog\n,cat,2", "line 4: the path is missing"),
+        ("image,file,label\na,b,c\n", "columns 'image' and 'file' may both be the path"),
+        ("path,label,label\na,b,c\n", "column 'label' comes twice"),
         ("path,label\nimages/0.jpg,cat\nimages/1.jpg,\n", "line 3: the label is missing"),
         ("path,label\nimages/0.jpg,cat\nimages/1.jpg\n", "line 3: the label is missing"),
         ("path,label\nimages/0.jpg,cat\n\n,dog\n", "line 4: the path is missing"),
         ("path,label\nimages/0.jpg,cat\n./images/0.jpg,dog\n", "twice, in lines 2 and 3"),
         (
-            "path,label,part\nimages/0.jpg,cat,train\nimages/1.jpg,dog,dev\n",
-            "line 3: part must be one of .*found 'dev'",
+            "path,label,part\nimages/0.jpg,cat,train\nimages/1.jpg,dog,holdout\n",
+            "line 3: part must be one of .*found 'holdout'",
         ),
-        ("path,label,part\nimages/0.jpg,cat,train\nimages/1.jpg,dog,\n", "line 3: part must be one of .*found nothing"),
+        ("path,label,part\nimages/0.jpg,cat,train\nimages/1.jpg,dog,\n", "line 3: the part is missing"),
         ("path,label,part\nimages/0.jpg,cat,test\nimages/1.jpg,dog,test\n", "no training part"),
         (
             "path,label,superclass\nimages/0.jpg,cat,a\nimages/1.jpg,dog,a\nimages/2.jpg,cat,b\n",
@@ -103,7 +106,8 @@ def test_mistakes_in_a_manifest_are_named_with_their_line(tmp_path, text, words)
     [
         ("{bad\n", "line 1 is not valid JSON"),
         ("\n[1]\n", "line 2: expected"),
-        ('{"path": "images/0.jpg"}\n', "line 1: the label"),
+        ('{"path": "images/0.jpg"}\n', "column 'label' is missing"),
+        ('{"path": "images/0.jpg", "label": "a"}\n{"path": "images/1.jpg"}', "line 2: the label"),
     ],
 )
 def test_mistakes_in_json_lines_are_named_with_their_line(tmp_path, text, words):
@@ -174,3 +178,83 @@ def test_a_manifest_in_a_tar_cannot_name_files_outside(tmp_path):
     images = load(str(path), DataOptions(allow_unreadable=True))
     assert images.ids == ("cat/0.jpg", "dog/0.jpg")
     assert {reason for _, reason in images.unreadable} == {"not in the archive"}
+
+
+def test_columns_are_known_by_the_names_that_others_give_them(tmp_path):
+    lines = "".join(f"images/{i}.jpg,{'ab'[i % 2]},{'Dev' if i > 3 else 'TRAIN'},p{i // 2},{i}\n" for i in range(6))
+    text = "File Name,Class,Split,Patient_ID,width\n" + lines
+    images = load(manifest(tmp_path, text))
+    assert images.classes == ("a", "b")
+    assert images.parts.tolist() == ["train"] * 4 + ["test"] * 2
+    assert images.groups.tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    assert images.notes == (
+        "columns taken: File Name as path, Class as label, Split as part, Patient_ID as group",
+        "columns not used: width",
+    )
+    assert all(note in describe(images) for note in images.notes)
+    assert summary(images)["notes"] == list(images.notes)
+    lines = "".join(
+        f'{{"IMAGE": "images/{i}.jpg", "category": "{"ab"[i % 2]}", "Unit": "{i // 2}", "area": 7}}\n' for i in range(6)
+    )
+    as_json = load(manifest(tmp_path, lines, ".jsonl"))
+    assert as_json.groups.tolist() == ["0", "0", "1", "1", "2", "2"]
+    assert as_json.notes[-1] == "columns not used: area"
+
+
+def test_the_own_name_of_a_column_comes_before_others(tmp_path):
+    text = "path,class,label,Label,subset,Part\n" + "".join(
+        f"images/{i}.jpg,x,{'ab'[i % 2]},y,z,train\n" for i in range(4)
+    )
+    images = load(manifest(tmp_path, text))
+    assert images.classes == ("a", "b")
+    assert images.notes == ("columns taken: Part as part", "columns not used: class, Label, subset")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_other_marks_between_columns_are_seen_in_the_header(tmp_path, mark):
+    text = "path,label\n" + "".join(f'images/{i}.jpg,"{"ab"[i % 2]}, large"\n' for i in range(4))
+    other = text.replace(",", mark, 1).replace('.jpg,"', f'.jpg{mark}"')
+    assert load(manifest(tmp_path, other)).hash() == load(manifest(tmp_path, text)).hash()
+
+
+def test_paths_written_on_windows(tmp_path):
+    rows = "".join(f"images\\{i}.jpg,{'ab'[i % 2]}\n" for i in range(4))
+    images = load(manifest(tmp_path, "path,label\n" + rows))
+    assert images.ids == tuple(f"images/{i}.jpg" for i in range(4))
+    files = {f"images/{i}.jpg": jpeg(i) for i in range(4)}
+    packed = load(str(pack(tmp_path / "x.tar", {**files, "manifest.csv": ("path,label\n" + rows).encode()})))
+    assert packed.hash() == images.hash()
+    (tmp_path / r"images\0.jpg").write_bytes(jpeg(40))  # a name that a file of Linux may have
+    assert load(manifest(tmp_path, "path,label\n" + rows)).ids[-1] == r"images\0.jpg"
+    text = "path,label\n" + rows + "C:\\data\\4.jpg,a\n"
+    with pytest.raises(SlmlpError, match=r"a path on drive C: of Windows; write it relative to the manifest"):
+        load(manifest(tmp_path, text), DataOptions(cache_dir=str(tmp_path)))
+
+
+def test_values_of_the_part_column_can_be_told(tmp_path):
+    text = "path,label,fold\n" + "".join(f"images/{i}.jpg,{'ab'[i % 2]},{i // 2}\n" for i in range(6))
+    text = text.replace("fold", "part")
+    path = manifest(tmp_path, text)
+    with pytest.raises(SlmlpError, match=r"line 2: part must be one of .*found '0'.* --parts train=\.\.\. test=0"):
+        load(path)
+    images = load(path, DataOptions(parts=("train=0", "train=1", "test=2")))
+    assert images.parts.tolist() == ["train"] * 4 + ["test"] * 2
+    with pytest.raises(SlmlpError, match="--parts says nothing of '2'"):
+        load(path, DataOptions(parts=("train=0", "test=1")))
+    with pytest.raises(SlmlpError, match="--parts names '3', and the values are 0, 1, 2"):
+        load(path, DataOptions(parts=("train=0", "train=1", "train=2", "test=3")))
+    with pytest.raises(SlmlpError, match="--parts needs a column part"):
+        load(manifest(tmp_path, text.replace("part", "place")), DataOptions(parts=("train=0",)))
+
+
+def test_names_that_are_almost_equal_are_pointed_out(tmp_path):
+    labels = ["Cat", "cat ", "07", "7", "7.0", "Caf\u00e9", "Cafe\u0301", "dog"]
+    text = "path,label,group\n" + "".join(f"images/{i % 6}.jpg,{y},P{i}\n" for i, y in enumerate(labels[:6]))
+    images = load(manifest(tmp_path, text))
+    assert images.notes == (
+        "classes that differ in case, spaces or the form of a number only: '07' and '7' and '7.0', 'Cat' and 'cat '",
+    )
+    folder = write(tmp_path / "folder", {f"{name}/1.jpg": jpeg(1) for name in labels[5:]})
+    assert load(str(folder)).notes[0].endswith("only: 'Cafe\u0301' and 'Caf\u00e9'")
+    groups = "path,label,group\nimages/0.jpg,a,Anna\nimages/1.jpg,b,anna\nimages/2.jpg,b,ben\n"
+    assert load(manifest(tmp_path, groups)).notes[0].endswith("only: 'Anna' and 'anna'")

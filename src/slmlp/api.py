@@ -140,6 +140,7 @@ def features(
     split: str | Path | None = None,
     layer: str = "output",
     cfg: config.TaskSettings | None = None,
+    out: str | Path | None = None,
 ) -> Features:
     """Return an encoder's features: x (N, D) float32, y (N,) with class names, ids, groups and parts.
 
@@ -153,6 +154,8 @@ def features(
         split: split file; default: the run's own.
         layer: one of ``encoders.layers.names``: ``output``, ``stage4``, ``block6``, ``projector.output`` ...
         cfg: settings, of which data, preprocessing and extraction are used.
+        out: the file, as ``features.npz``, beside which ``features.data.json`` and ``features.unreadable.txt`` say
+            which images were read; the features themselves are saved by ``Features.save``.
 
     Raises:
         SlmlpError: bad input, no image left, or features that are not finite.
@@ -167,7 +170,8 @@ def features(
     from slmlp.experiments import features as of_encoder
 
     settings = cfg or config.TaskSettings()
-    return of_encoder.features(str(encoder), data_source, classes, part, split, layer, settings)
+    place = None if out is None else Path(out)
+    return of_encoder.features(str(encoder), data_source, classes, part, split, layer, settings, place)
 
 
 def evaluate(

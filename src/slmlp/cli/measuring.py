@@ -82,7 +82,14 @@ class Features:
                 raise SlmlpError(f"{path} exists already; choose another --out")
         cfg = config.TaskSettings(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
         features = api.features(
-            self.encoder, self.data, classes=self.classes, part=self.part, split=self.split, layer=self.layer, cfg=cfg
+            self.encoder,
+            self.data,
+            classes=self.classes,
+            part=self.part,
+            split=self.split,
+            layer=self.layer,
+            cfg=cfg,
+            out=out,
         )
         if processes.is_main():  # the other processes have no features
             features.save(out)

@@ -38,6 +38,7 @@ class Evaluate:
     def run(self) -> int:
         """Evaluate and print the numbers."""
         from slmlp import api
+        from slmlp.results.sentences import data_warnings
 
         rows = api.evaluate(
             self.encoder, self.data, datasets=self.datasets, task=self.task, split=self.split, out=self.out,
@@ -51,6 +52,8 @@ class Evaluate:
             if row.extra.get("at_grid_edge") and row.metric == "accuracy":
                 what = "--finetune.rates" if row.task == "finetune" else "--probe.l2"
                 print(f"warning: a value at the edge of the grid was chosen; widen {what}")
+        for line in data_warnings(rows) if processes.is_main() else []:
+            print(f"warning: {line}")
         return 0
 
 

@@ -23,6 +23,9 @@ class DataOptions:
     unlabelled: bool = False
     """Take every image under DATA, or in a manifest without labels, for methods that use none (SimCLR, MoCo, BYOL,
     SwAV)."""
+    parts: tuple[str, ...] = ()
+    """Folders of the parts inside DATA, as `train=DIR test=DIR`, where their names do not say it (`train=.`: the top
+    folders are classes); of a manifest, values of its part column."""
     label_separator: str | None = None
     """Splits the labels of images that have several, as `|` in `cat|dog`; an image with none has the separator alone.
     For the task linear (mean average precision), with parts in the data."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmlp.config import DataOptions
+from slmlp.data.copies import copies, repeated
 from slmlp.data.dataset import ImageSet
 from slmlp.data.pixels import Pixels, decode_all, short_side
 from slmlp.data.readers import read_resized
-from slmlp.data.report import describe, duplicates_across_parts, summary, write_report
+from slmlp.data.report import announce, describe, duplicates_across_parts, summary, without
 from slmlp.data.sources import arrays, folder, manifest, torchvision_sets
 from slmlp.data.sources.table import Table, build
 from slmlp.data.splits.parts import ensure_test_part, limit_per_class, stratified_folds, stratified_holdout
@@ -20,7 +21,9 @@ from slmlp.runtime.errors import SlmlpError
 __all__ = [
     "ImageSet",
     "Pixels",
+    "announce",
     "apply_superclasses",
+    "copies",
     "decode_all",
     "describe",
     "duplicates_across_parts",
@@ -28,11 +31,12 @@ __all__ = [
     "limit_per_class",
     "load",
     "read_resized",
+    "repeated",
     "short_side",
     "stratified_folds",
     "stratified_holdout",
     "summary",
-    "write_report",
+    "without",
 ]
 
 EMOJI = Path(__file__).parent / "embedded" / "emoji.tar"
@@ -82,7 +86,7 @@ def _table(source: str, options: DataOptions) -> Table:
     if name.endswith(manifest.SUFFIXES):
         return folder.from_manifest(path, source, options)
     if name.endswith(".npz"):
-        return arrays.npz(path, source)
+        return arrays.npz(path, source, options)
     hint = "; unpack it first" if name.endswith((".zip", ".7z", ".rar")) else ""
     raise SlmlpError(f"data {source!r} is of no known kind: expected {_EXPECTED}{hint}")
 

@@ -46,6 +46,7 @@ class ImageSet:
     has_groups: bool = False
     unreadable: tuple[tuple[str, str], ...] = ()  # (id, reason), left out of every array
     ignored: tuple[tuple[str, str], ...] = ()  # (name, reason) of files that are not images or have no class
+    notes: tuple[str, ...] = ()  # what a reader should know of how the data was understood
     fingerprint: str = ""  # of the files (content or modification time); only for cache keys
 
     def __len__(self) -> int:

@@ -116,9 +116,9 @@ def read_resized(images: ImageSet, index: int, resize: int | Resize) -> ByteArra
     return decode.resize_image(reader(position), resize)
 
 
-def content(images: ImageSet, index: int) -> bytes:
-    """Return the bytes of image ``index``'s file, or of its pixels where the data is an array."""
+def content(images: ImageSet, index: int, size: int | None = None) -> bytes:
+    """Return the (first ``size``) bytes of image ``index``'s file, or of its pixels where the data is an array."""
     position, reader = int(images.positions[index]), images.reader
     if isinstance(reader, BytesReader):
-        return reader.raw(position)
-    return (reader.pixels[position] if isinstance(reader, ArrayReader) else reader(position)).tobytes()
+        return reader.raw(position, size)
+    return (reader.pixels[position] if isinstance(reader, ArrayReader) else reader(position)).tobytes()[:size]

@@ -1,39 +1,27 @@
-"""Summarise a data set: counts per class and part, unreadable files, duplicates between parts."""
+"""Summarise a data set: counts per class and part, what was left out, and what limits a number measured on it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from slmlp.data.copies import copies
 from slmlp.data.dataset import ImageSet
-from slmlp.data.readers import content
 from slmlp.data.sources.table import list_text
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 Pairs = Sequence[tuple[str, str]]
 
 
 def duplicates_across_parts(images: ImageSet) -> list[tuple[str, str]]:
-    """Return (train id, test id) of each test image that equals a training image (the first one), byte for byte.
-
-    Compares files, or pixels where the data is an array; reads only files whose size occurs in both parts.
-    """
-    train = np.flatnonzero(images.parts == "train")
-    test = np.flatnonzero(images.parts == "test")
-    shared = set(images.sizes[train].tolist()) & set(images.sizes[test].tolist())
-    train_ids: dict[bytes, str] = {}  # by digest
-    for i in train.tolist():
-        if int(images.sizes[i]) in shared:
-            train_ids.setdefault(_digest(images, i), images.ids[i])
-    candidates = [i for i in test.tolist() if int(images.sizes[i]) in shared]
-    pairs = [(train_ids.get(_digest(images, i)), images.ids[i]) for i in candidates]
-    return [(first, second) for first, second in pairs if first is not None]
+    """Return (train id, test id) of each test image that equals a training image (the first one), byte for byte."""
+    return copies(images.of_part("train"), images.of_part("test"))
 
 
 def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]:
@@ -61,17 +49,32 @@ def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]
         "groups": len(set(images.groups.tolist())) if images.has_groups else None,
         "unreadable": len(images.unreadable),
         "ignored": dict(Counter(reason for _, reason in images.ignored).most_common()),
+        "notes": list(images.notes),
         "duplicates_across_parts": [list(pair) for pair in pairs],
     }
 
 
-def write_report(images: ImageSet, folder: Path) -> None:
-    """Write ``data.json`` (the summary) and, where there are any, ``unreadable.txt`` (id <tab> reason)."""
-    files.write_json(folder / "data.json", summary(images))
+def announce(images: ImageSet, folder: Path, prefix: str = "") -> None:
+    """Say the summary, and write it: ``data.json`` and, where files were unreadable, ``unreadable.txt``.
+
+    Every command that reads images calls this once, after they were decoded, so that the counts are the final ones.
+    ``unreadable.txt`` has a line ``id <tab> reason`` a file. The names of both begin with ``prefix``.
+    """
+    duplicates = duplicates_across_parts(images)
+    say(describe(images, duplicates))
+    files.write_json(folder / f"{prefix}data.json", summary(images, duplicates))
+    unreadable = folder / f"{prefix}unreadable.txt"
     if images.unreadable:
-        files.write_text(folder / "unreadable.txt", list_text(images.unreadable))
+        files.write_text(unreadable, list_text(images.unreadable))
     else:
-        (folder / "unreadable.txt").unlink(missing_ok=True)
+        unreadable.unlink(missing_ok=True)
+
+
+def without(images: ImageSet, decoded: ImageSet) -> ImageSet:
+    """Return the images less those that were found unreadable when ``decoded``, a part of them, was decoded."""
+    new = {name for name, _ in decoded.unreadable} - {name for name, _ in images.unreadable}
+    kept = images.select(np.array([name not in new for name in images.ids])) if new else images
+    return replace(kept, unreadable=decoded.unreadable)
 
 
 def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
@@ -82,7 +85,11 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
         f"{images.name}: {len(images):,} images of {len(images.classes):,} classes (images per class: min "
         f"{counts.min():,}, median {np.median(counts):,.0f}, max {counts.max():,})",
         f"  parts: {facts['parts']['train']:,} train, {facts['parts']['test']:,} test"
-        + ("" if images.has_test_part else " (the data has no test part of its own)"),
+        + (
+            ""
+            if images.has_test_part
+            else f" ({'drawn here: ' if facts['parts']['test'] else ''}the data has no test part of its own)"
+        ),
     ]
     if facts["superclasses"] is not None:
         sizes = facts["superclasses"].values()
@@ -93,6 +100,7 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
         empty = [name for name, of in facts["classes"].items() if not of[part]]
         if empty:
             lines.append(f"  no {part} images: {_some(empty)}")
+    lines += [f"  {note}" for note in images.notes]
     if images.unreadable:
         reasons = [": ".join(row) for row in images.unreadable]
         lines.append(f"  unreadable, left out: {len(reasons):,}: {_some(reasons)}")
@@ -109,13 +117,6 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
 
 
 _PARTS = ("train", "test")
-
-
-def _digest(images: ImageSet, index: int) -> bytes:
-    try:
-        return hashlib.sha256(content(images, index)).digest()
-    except OSError as error:
-        raise SlmlpError(f"cannot read {images.ids[index]} of {images.source}: {error.strerror or error}") from error
 
 
 def _some(names: list[str], limit: int = 3) -> str:

@@ -63,7 +63,7 @@ class Engine:
         for key in missing:
             inputs = Inputs(TASKS[key.task], source, key.layer, subject, self)
             settings = (getattr(self.cfg, name) for name in TASKS[key.task].settings)
-            self.store.add(key, runner(key.task)(inputs, *settings))
+            self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(TASKS[key.task]))
 
     def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
         """Return the predictions of another task of the same subject, which is run now where it has not been."""

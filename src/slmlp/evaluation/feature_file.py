@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from slmlp.data.splits.parts import stratified_holdout
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import Sets, Source
 from slmlp.evaluation.tasks import TASKS
+from slmlp.evaluation.tasks.common import ROWS
 from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
@@ -37,10 +39,15 @@ class FileSource(Source):
     parts: Sets
     file_hash: str
     data_hash: str
+    found: dict[str, int]
 
     def features(self, task: config.Task, layer: str) -> Sets:
         """See ``Source``."""
         return self.parts
+
+    def warnings(self, task: config.Task) -> dict[str, int]:
+        """See ``Source``."""
+        return self.found
 
     def hashes(self, task: config.Task) -> dict[str, str]:
         """See ``Source``."""
@@ -80,13 +87,13 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
 def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
     """Return the source of a file of one label per image."""
     features = Features.load(path, limit)
-    parts = features.parts
+    parts, drawn = features.parts, 0
     if parts is None:
         test = stratified_holdout(np.array(features.classes)[features.y], features.groups, TEST_SHARE, 0, "test part")
         say(f"{path.name} names no parts: {test.sum():,} of {len(test):,} images drawn as test part, by class")
-        parts = np.where(test, "test", "train")
+        parts, drawn = np.where(test, "test", "train"), int(test.sum())
     labels = [features.classes[y] for y in features.y]
-    return _source(path, features, parts, labels, folder)
+    return _source(path, features, parts, labels, folder, drawn)
 
 
 def _several_labels(path: Path, parts: npt.NDArray[Any] | None, folder: Path, limit: float) -> FileSource:
@@ -98,7 +105,7 @@ def _several_labels(path: Path, parts: npt.NDArray[Any] | None, folder: Path, li
 
 
 def _source(
-    path: Path, images: SetOfImages, parts: npt.NDArray[np.str_], labels: Sequence[Any], folder: Path
+    path: Path, images: SetOfImages, parts: npt.NDArray[np.str_], labels: Sequence[Any], folder: Path, drawn: int = 0
 ) -> FileSource:
     """Return the source of training and test features; memory-mapped features stay on the disk."""
     sets = []
@@ -109,7 +116,27 @@ def _source(
         rest = replace(images, x=np.zeros((len(keep), 0), dtype=np.float32)).select(keep)
         sets.append(replace(rest, x=rows_of(images.x, keep, folder)))
     lines = (f"{name}\t{label}\t{part}" for name, label, part in zip(images.ids, labels, parts, strict=True))
-    return FileSource(path.stem, sets, files.sha256(chunks(path)), files.hash_names(lines))
+    repeated = _repeated(sets[0].x, sets[1].x)
+    say(
+        f"{path.name}: {len(sets[0]):,} train, {len(sets[1]):,} test"
+        + f" ({repeated:,} of them equal to a training image's features)" * (repeated > 0)
+    )
+    found = {"test_part_drawn": drawn, "duplicates_across_parts": repeated}
+    return FileSource(
+        path.stem, sets, files.sha256(chunks(path)), files.hash_names(lines), {key: n for key, n in found.items() if n}
+    )
+
+
+def _repeated(train: npt.NDArray[Any], test: npt.NDArray[Any]) -> int:
+    """Return how many rows of the test part equal a row of the training part bit for bit."""
+    seen = set(_row_hashes(train))
+    return sum(one in seen for one in _row_hashes(test))
+
+
+def _row_hashes(x: npt.NDArray[Any]) -> Iterator[bytes]:
+    for start in range(0, len(x), ROWS):
+        for row in np.ascontiguousarray(x[start : start + ROWS]):
+            yield hashlib.blake2b(row.data, digest_size=16).digest()
 
 
 def _check_memory(path: Path, x: npt.NDArray[Any], tasks: Sequence[str], limit: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from slmlp import config
+from slmlp import config, data
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.classes import ConceptSplit
@@ -31,6 +31,10 @@ class Source(ABC):
     @abstractmethod
     def features(self, task: config.Task, layer: str) -> Sets:
         """Return the features of the sets of images that a task reads, in their order."""
+
+    @abstractmethod
+    def warnings(self, task: config.Task) -> dict[str, int]:
+        """Return what limits the meaning of a task's numbers, counted; see ``Result.warnings``."""
 
     @abstractmethod
     def hashes(self, task: config.Task) -> dict[str, str]:
@@ -56,6 +60,7 @@ class ImageData:
     split: ConceptSplit | None = None
     label_separator: str | None = None
     more: Mapping[str, ImageSet] = field(default_factory=dict)  # sets beside those that parts and split make
+    _warnings: dict[tuple[str, ...], dict[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def hash(self) -> str:
@@ -89,6 +94,22 @@ class ImageData:
         side, _, part = name.rpartition(" ")
         return (self.source if side == "source" else self.images).of_part(part)
 
+    def warnings(self, names: tuple[str, ...]) -> dict[str, int]:
+        """Return what limits the meaning of a number measured on these sets, counted; see ``Result.warnings``."""
+        if names not in self._warnings:
+            sets = [self.of(name) for name in names]
+            test = [part for name, part in zip(names, sets, strict=True) if name.endswith("test")]
+            found = {"unreadable": len(self.images.unreadable)}
+            if len(sets) == 1:  # cross-validated: equal images may be on both sides of a fold
+                found["repeated_images"] = len(data.repeated(sets[0]))
+            if len(sets) == 2:
+                found["duplicates_across_parts"] = len(data.copies(*sets))
+                found["classes_without_test_images"] = len(set(sets[0].labels) - set(sets[1].labels))
+            if not self.images.has_test_part:
+                found["test_part_drawn"] = sum(map(len, test))
+            self._warnings[names] = {key: n for key, n in found.items() if n}
+        return self._warnings[names]
+
 
 class ImageSource(Source):
     """Features that are computed from images."""
@@ -108,6 +129,10 @@ class ImageSource(Source):
         """See ``Source``."""
         sets = [self.extract(task, self.data.of(name))[layer] for name in task.reads]
         return MultiLabel.split(sets, str(self.data.label_separator)) if self.data.several_labels else sets
+
+    def warnings(self, task: config.Task) -> dict[str, int]:
+        """See ``Source``."""
+        return self.data.warnings(task.reads or config.tasks.PARTS)
 
     def hashes(self, task: config.Task) -> dict[str, str]:
         """See ``Source``."""

@@ -106,5 +106,6 @@ def _open(
         probe=probe,
     )  # fmt: skip
     images = image_cache.images
+    data.announce(images, folder)
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
     return Compared(job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), by_seed)

@@ -21,7 +21,7 @@ from slmlp.encoders.sources import open_encoder
 from slmlp.probes.features import Features
 from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.ranks import all_gather_object, assert_same, rank_by_rank
+from slmlp.runtime.ranks import all_gather_object, assert_same, on_rank0, rank_by_rank
 from slmlp.train.run import Run
 
 
@@ -31,6 +31,7 @@ def split(data_source: str, out: Path, rule: config.Split, options: config.DataO
     class_split = concepts.make(images, rule)
     with tempfile.TemporaryDirectory() as folder:
         image_cache = ImageCache(images, options, Path(options.cache_dir or folder), leaks.SIDE, progress=True)
+        data.announce(image_cache.images, out.parent, f"{out.stem}.")
         class_split = leaks.check(class_split, image_cache, concepts.apply(class_split, image_cache.images))
     class_split.save(out)
     return class_split
@@ -38,16 +39,21 @@ def split(data_source: str, out: Path, rule: config.Split, options: config.DataO
 
 def features(
     source: str, data_source: str, classes: str, part: str, split: str | Path | None, layer: str,
-    cfg: config.TaskSettings,
+    cfg: config.TaskSettings, out: Path | None,
 ) -> Features:  # fmt: skip
     """Return an encoder's features; see ``api.features``."""
     with distributed.joined(), tempfile.TemporaryDirectory() as folder:
-        encoder, projector, images = rank_by_rank(lambda: _open(source, data_source, classes, part, split, layer, cfg))
+        encoder, projector, every = rank_by_rank(lambda: _open(source, data_source, classes, split, layer, cfg))
+        images = every.of_part(part)
+        if not len(images):
+            raise SlmlpError(f"{data_source} has no images in the {part} part")
         assert_same({"encoder": encoder.hash(), "data": images.hash()})
         # decoded once on each machine, by the first process there, whose folder the others read
         cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
         memory, side = shared_memory(cfg.data), encoder.preprocess.resize
         image_cache = rank_by_rank(lambda: ImageCache.of_small(images, memory, cache, side, True))
+        if out is not None:
+            on_rank0(lambda: data.announce(data.without(every, image_cache.images), out.parent, f"{out.stem}."))
         extraction = cfg.extraction
         return extract(
             encoder, image_cache, image_cache.images, None, extraction.device, layer=layer,
@@ -56,10 +62,9 @@ def features(
 
 
 def _open(
-    source: str, data_source: str, classes: str, part: str, split: str | Path | None, layer: str,
-    cfg: config.TaskSettings,
-) -> tuple[Encoder, nn.Module | None, ImageSet]:  # fmt: skip
-    """Return the encoder, its run's projector, and the images of the classes and the part."""
+    source: str, data_source: str, classes: str, split: str | Path | None, layer: str, cfg: config.TaskSettings
+) -> tuple[Encoder, nn.Module | None, ImageSet]:
+    """Return the encoder, its run's projector, and the images of the classes."""
     encoder = open_encoder(source, overrides=cfg.preprocess)
     projector = load_projector(Path(source), encoder.dim)
     layers.check(encoder, [layer], projector)
@@ -75,7 +80,4 @@ def _open(
         if held_out is None:
             raise SlmlpError(f"--classes {classes} needs a split, and {source} has none; give --split FILE")
         images = images.of_classes(held_out.source if classes == "source" else held_out.unseen)
-    images = images.of_part(part)
-    if not len(images):
-        raise SlmlpError(f"{data_source} has no images in the {part} part")
     return encoder, projector, images

@@ -62,6 +62,7 @@ def _evaluate_on(
 ) -> list[Result]:  # fmt: skip
     """Do the tasks on one data set; return their lines."""
     images = rank_by_rank(lambda: _images(data_set, encoder, split, engine.folder, cfg))
+    on_rank0(lambda: data.announce(images.images, engine.folder / "data" / slug(images.name)))
     source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
     source.check(tasks)
     assert_same({key: value for key, value in source.hashes(TASKS[tasks[0]]).items() if key != "transform"})
@@ -85,8 +86,9 @@ def _images(
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.resize, progress=True)
     images = image_cache.images
+    name = images.name if split else data_set.name
     return ImageData(
-        images.name if split else data_set.name, images, image_cache, folder / "cache" / "features", split,
+        name, images, image_cache, folder / "cache" / "features", split,
         cfg.data.label_separator,
     )  # fmt: skip
 

@@ -17,6 +17,13 @@ import numpy.typing as npt
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
+WARNINGS = {
+    "duplicates_across_parts": "test images that equal a training image byte for byte",
+    "repeated_images": "images that equal another one byte for byte, perhaps across folds",
+    "test_part_drawn": "images drawn as test part, since the data has none of its own",
+    "classes_without_test_images": "classes without a test image",
+    "unreadable": "files that cannot be read and were left out",
+}
 SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
 
 
@@ -42,6 +49,7 @@ class Result:
     hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
     predictions: str | None = None  # file name below the results file's folder
     extra: dict[str, Any] = field(default_factory=dict)  # documented with the metric: chosen l2, k, floor ...
+    warnings: dict[str, int] = field(default_factory=dict)  # what limits its meaning, counted: WARNINGS
     schema: int = SCHEMA
 
     def key(self) -> tuple[Any, ...]:

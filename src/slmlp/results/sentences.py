@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from slmlp.config.names import display
 from slmlp.results.comparison import Comparison, Effects, Run
 from slmlp.results.intervals import Estimate
+from slmlp.results.records import WARNINGS, Result
 
 FEWEST = "minimum detectable difference (80 % power)"
 
@@ -189,3 +190,13 @@ def _log_odds(effects: Effects, sign: int) -> str:
 
     words = f"in mean log-odds {sign * effects.fixed.value:+.2f} ({ends(effects.fixed)}"
     return words + (f"; {ends(effects.random)} for random effects)" if effects.random else ")")
+
+
+def data_warnings(rows: Iterable[Result]) -> list[str]:
+    """Return what the data of the numbers limit: one sentence a data set and warning, with the tasks."""
+    tasks: dict[tuple[str, str, int], dict[str, None]] = {}
+    for row in rows:
+        for key, n in row.warnings.items():
+            tasks.setdefault((row.data, key, n), {})[row.task] = None
+    found = sorted(tasks.items(), key=lambda item: list(WARNINGS).index(item[0][1]))
+    return [f"{data}: {WARNINGS[key]}: {n:,} ({', '.join(of)})" for (data, key, n), of in found]

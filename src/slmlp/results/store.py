@@ -99,8 +99,8 @@ class ResultsStore:
             for key in keys
         ]
 
-    def add(self, key: Key, scores: Sequence[Score]) -> None:
-        """Write the predictions of the scores, then the lines, all at once.
+    def add(self, key: Key, scores: Sequence[Score], warnings: Mapping[str, int]) -> None:
+        """Write the predictions of the scores, then the lines, all at once, each with the ``warnings``.
 
         Scores without predictions name the file of the score before them, from which they follow.
         """
@@ -122,6 +122,7 @@ class ResultsStore:
                     data=key.data, metric=score.metric, value=score.value, n=score.n, role=subject.role,
                     epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels, layer=key.layer,
                     interval=score.interval, hashes=dict(key.hashes), predictions=file, extra=extra,
+                    warnings=dict(warnings),
                 )
             )  # fmt: skip
         if rows:

@@ -108,22 +108,19 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
         ready = prepare(job, images, split)
     own = image_cache is None
     if image_cache is None:
-        say(data.describe(images))
         cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
         side = training_side(ready.image_size)
         image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, side, progress))
+        images = data.without(images, image_cache.images)
         if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
-            unreadable = [image_id for image_id, _ in image_cache.images.unreadable]
-            say(f"{len(ready.train) - len(image_cache.images):,} images cannot be decoded and are left out")
-            ready = prepare(job, images.select(~np.isin(images.ids, unreadable)), split)
+            ready = prepare(job, images, split)
     with raise_on_all_ranks():
         state, views, compute, resolved = _start(job, ready)
     assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
     if on_rank0(lambda: _open(run, job, ready, split, resolved)):
         return run
     if own:
-        read = image_cache.images
-        on_rank0(lambda: data.write_report(read, out))
+        on_rank0(lambda: data.announce(images, out))
     resume_state(state, out)
     if state.step:
         say(f"{run.name}: continues after step {state.step:,}")

@@ -14,6 +14,7 @@ from slmlp.data.published.entry import Entry, Folders, Labels, Lists
 from slmlp.data.published.listing import Listing
 from slmlp.data.sources import layout
 from slmlp.data.sources.archive import printable
+from slmlp.data.sources.parts import part_kind
 from slmlp.data.sources.table import Row
 from slmlp.runtime.errors import SlmlpError
 
@@ -87,10 +88,10 @@ def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Image],
     extra: list[tuple[str, str]] = []
     tops = {name[len(base) :].split("/")[0] for name in images if name.startswith(base)}
     if kind.parts:
-        parts = {top: layout.PARTS[top.lower()] for top in tops if top.lower() in layout.PARTS}
+        parts = {top: part for top in tops if (part := part_kind(top))}
         if set(parts.values()) != {"train", "test"}:
             raise wrong(entry, f"no folders train and test but {_some(tops)}", files.path)
-    elif all(top.lower() in layout.PARTS for top in tops):
+    elif all(map(part_kind, tops)):
         raise wrong(entry, f"part folders ({_some(tops)}), where the protocol draws its own parts", files.path)
     for name in images:
         steps = name[len(base) :].split("/") if name.startswith(base) else []

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slmlp.config import DataOptions
 from slmlp.data.dataset import ByteArray
 from slmlp.data.readers import ArrayReader
-from slmlp.data.sources.layout import PARTS, settle_parts
+from slmlp.data.sources.parts import parts_of_words
 from slmlp.data.sources.table import Row, Table
 from slmlp.runtime.errors import SlmlpError
 
 
-def npz(path: Path, source: str) -> Table:
+def npz(path: Path, source: str, options: DataOptions) -> Table:
     """Return the images of ``x`` (N, H, W[, C]) uint8 with the labels ``y`` (N,), integers or strings.
 
     Optional: ``part``, ``group`` and ``superclass`` (N,), and ``classes`` (C,), the names of the integers in ``y``. An
@@ -35,7 +36,8 @@ def npz(path: Path, source: str) -> Table:
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
     words = _column(arrays, "part", len(x), path)
-    parts = None if words is None else _parts(words, path)
+    part_of = {} if words is None else parts_of_words(words, options.parts, str(path))
+    parts = None if words is None else [part_of[word] for word in words]
     groups, superclasses = (_column(arrays, name, len(x), path) for name in ("group", "superclass"))
     rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, superclasses, groups)
     reader = ArrayReader(x)
@@ -98,11 +100,3 @@ def _column(arrays: dict[str, npt.NDArray[Any]], name: str, length: int, path: P
 
 def _texts(values: npt.NDArray[Any]) -> list[str]:
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist()]
-
-
-def _parts(words: list[str], path: Path) -> list[str | None]:
-    unknown = sorted({word for word in words if word.lower() not in PARTS})
-    if unknown:
-        raise SlmlpError(f"{path}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}")
-    part_of = settle_parts(sorted(set(words)), str(path))
-    return [part_of[word] for word in words]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from slmlp.config import DataOptions
 from slmlp.data.readers import FileReader, TarReader, stamp
-from slmlp.data.sources import archive, layout, manifest
+from slmlp.data.sources import archive, layout, manifest, parts
 from slmlp.data.sources.table import Problems, Row, Table
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
@@ -39,25 +39,27 @@ def folder(path: Path, source: str, options: DataOptions) -> Table:
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
         return from_manifest(root / wrapped, source, options, root.name)
-    placed, ignored = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled)
+    told = {_below(root, name): part for name, part in parts.parse(options.parts).items()}
+    placed, ignored, notes = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled, named=told)
     rows = [Row(archive.printable(p.id), archive.printable(p.label), entries[p.row].size, p.part) for p in placed]
     reader = FileReader(root, [names[p.row] for p in placed])
     stamps = [entries[p.row].stamp for p in placed]
-    return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special])
+    return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special], notes)
 
 
 def from_manifest(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
     """Return the images that a manifest lists; missing files count as unreadable."""
     root = path.resolve().parent
-    rows, listed = manifest.parse(
+    rows, listed, notes = manifest.parse(
         path.read_bytes(),
         str(path),
         manifest.in_folder(root),
         labelled=not options.unlabelled,
         separator=options.label_separator,
+        parts=options.parts,
     )
     reader = FileReader(root, [file.id for file in listed])
-    return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in listed]))
+    return Table(name or path.stem, source, rows, reader, _fingerprint([file.stamp for file in listed]), (), notes)
 
 
 def tar(path: Path, source: str, options: DataOptions, name: str | None = None) -> Table:
@@ -68,35 +70,52 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
     name = name or _stem(path)
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
-        rows, images = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
+        rows, images, notes = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
         ignored: Problems = rejected
     else:
-        placed, others = layout.arrange(names, f"tar {source}", labelled=not options.unlabelled)
+        placed, others, notes = layout.arrange(
+            names, f"tar {source}", labelled=not options.unlabelled, named=parts.parse(options.parts)
+        )
         images = [members[p.row] for p in placed]
         rows = [Row(p.id, p.label, member.size, p.part) for p, member in zip(placed, images, strict=True)]
         ignored = [*others, *rejected]
     reader = TarReader(plain, [member.offset for member in images], [member.size for member in images])
-    return Table(name, source, rows, reader, files.sha256(f"{path.resolve()}\t{stamp(path)}".encode()), ignored)
+    return Table(name, source, rows, reader, files.sha256(f"{path.resolve()}\t{stamp(path)}".encode()), ignored, notes)
 
 
 def _rows_of_manifest(
     plain: Path, members: Sequence[archive.Member], wrapped: str, name: str, options: DataOptions
-) -> tuple[list[Row], list[archive.Member]]:
+) -> tuple[list[Row], list[archive.Member], list[str]]:
     by_name = {member.name: member for member in members}  # the last of several members of one name, as in tar
     prefix = wrapped.rpartition("/")[0]
 
+    def below(name: str) -> str:
+        return f"{prefix}/{name}" if prefix else name
+
     def locate(path: str) -> manifest.ListedFile:
         tidy = os.path.normpath(path)
-        member = by_name.get(f"{prefix}/{tidy}" if prefix else tidy)
-        return manifest.ListedFile(tidy, member.size) if member else manifest.ListedFile(tidy, 0, "not in the archive")
+        if "\\" in tidy and below(tidy) not in by_name:
+            tidy = manifest.of_windows(tidy)
+        member = by_name.get(below(tidy))
+        if member is None:
+            return manifest.ListedFile(tidy, 0, manifest.drive_words(path) or "not in the archive")
+        return manifest.ListedFile(tidy, member.size)
 
     at = by_name[wrapped]
     content = TarReader(plain, [at.offset], [at.size]).raw(0)
-    rows, listed = manifest.parse(
-        content, name, locate, labelled=not options.unlabelled, separator=options.label_separator
+    rows, listed, notes = manifest.parse(
+        content, name, locate, labelled=not options.unlabelled, separator=options.label_separator, parts=options.parts
     )
     missing = archive.Member("", 0, 0)
-    return rows, [by_name.get(f"{prefix}/{file.id}" if prefix else file.id, missing) for file in listed]
+    return rows, [by_name.get(below(file.id), missing) for file in listed], notes
+
+
+def _below(root: Path, name: str) -> str:
+    """Return a folder of ``--parts`` as a path below ``root``; it may be given from where the command is typed."""
+    path = Path(name).expanduser()
+    if not path.is_absolute() and (root / path).exists():
+        return name
+    return path.resolve().relative_to(root).as_posix() if path.resolve().is_relative_to(root) else name
 
 
 def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False) -> Iterator[File]:
@@ -118,6 +137,8 @@ def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False
         inside[at] = (*above, here)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(at).relative_to(root).as_posix()
+        if not folders and not names and not everything:
+            special.append((archive.printable(below), "empty folder"))
         for name in sorted(names):
             path = name if below == "." else f"{below}/{name}"
             hidden = name.startswith(".") if everything else layout.kind(path) == "quiet"

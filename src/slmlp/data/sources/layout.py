@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slmlp.data.decode import SUFFIXES
+from slmlp.data.sources.parts import part_kind, settle_parts
 from slmlp.runtime.errors import SlmlpError
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 UNLABELLED = "unlabelled"
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.jsonl")
 # text files that most data sets have beside the images; skipped without a note
@@ -22,6 +19,10 @@ _QUIET = frozenset(
     [".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".rst", ".xml", ".yaml", ".yml", ".html", ".log", ".ini"]
 )
 _QUIET_NAMES = frozenset(["thumbs.db", "readme", "license", "licence"])
+_NO_CLASS = "in no class folder"
+_OUTSIDE = "outside of the folders that --parts names"
+_EXPECTED = "<class>/<image> or train/<class>/<image> and test/<class>/<image>"
+Steps = list[str]  # of a path
 
 
 class Placed(NamedTuple):
@@ -33,6 +34,14 @@ class Placed(NamedTuple):
     part: str | None
 
 
+class Arranged(NamedTuple):
+    """The images among file names, the (name, reason) of files left out, and what a reader should know of it."""
+
+    placed: list[Placed]
+    ignored: list[tuple[str, str]]
+    notes: list[str]
+
+
 def kind(name: str) -> str:
     """Return "image", "quiet" (hidden, or a text file) or "unknown", judged by the path alone."""
     steps = name.split("/")
@@ -40,23 +49,6 @@ def kind(name: str) -> str:
         return "quiet"
     suffix = posixpath.splitext(steps[-1])[1].lower()
     return "image" if suffix in SUFFIXES else "quiet" if suffix in _QUIET else "unknown"
-
-
-def settle_parts(words: Sequence[str], where: str) -> dict[str, str | None]:
-    """Return the part, "train" or "test", of each part name in the data, such as "val" or "Training".
-
-    ``val`` is the test part if there is no ``test``, else it joins the training part. If all names mean training, the
-    data has no parts (None). Case is ignored.
-    """
-    kinds = {word: PARTS[word.lower()] for word in words}
-    val = "train" if "test" in kinds.values() else "test"
-    parts = {word: val if kind == "val" else kind for word, kind in kinds.items()}
-    if "train" not in parts.values():
-        raise SlmlpError(
-            f"{where} has a test part ({', '.join(sorted(parts))}) but no training part: add train/, or name the "
-            "folder inside to use its images without parts"
-        )
-    return dict(parts) if "test" in parts.values() else dict.fromkeys(parts)
 
 
 def wrapper(names: Sequence[str]) -> str:
@@ -68,64 +60,176 @@ def wrapper(names: Sequence[str]) -> str:
         inside = [steps for steps in rest if len(steps) > 1]
         manifest = any(len(steps) == 1 and steps[0] in MANIFESTS for steps in rest)
         below = any(len(steps) > 2 or steps[-1] in MANIFESTS for steps in inside)
-        if manifest or len(tops) != 1 or not below or next(iter(tops)).lower() in PARTS:
+        if manifest or len(tops) != 1 or not below or part_kind(next(iter(tops))):
             return prefix
         prefix += next(iter(tops)) + "/"
 
 
-def arrange(names: Sequence[str], where: str, *, labelled: bool = True) -> tuple[list[Placed], list[tuple[str, str]]]:
-    """Return class and part of every image among ``names`` (POSIX paths), and (name, reason) of ignored files.
+def arrange(
+    names: Sequence[str], where: str, *, labelled: bool = True, named: Mapping[str, str] | None = None
+) -> Arranged:
+    """Return class and part of every image among ``names`` (POSIX paths).
 
-    Ids are names without the wrapping folder. With ``labelled`` False every image counts, in any folder.
+    Ids are names without the wrapping folder. With ``labelled`` False every image counts, in any folder. ``named`` are
+    the folders of the parts as the user says them (folder -> "train", "val" or "test"); else they are recognised by
+    their names, and what could be read in two ways is refused.
 
     Raises:
-        SlmlpError: no image, or no image in a class folder; names ``where``.
+        SlmlpError: no image, no image in a class folder, a part without one, or folders that may be classes or parts;
+            names ``where``.
     """
     kinds = [kind(name) for name in names]
     images = [i for i, k in enumerate(kinds) if k == "image"]
-    ignored = [(name, _suffix_words(name)) for name, k in zip(names, kinds, strict=True) if k == "unknown"]
+    unknown = [name for name, k in zip(names, kinds, strict=True) if k == "unknown"]
     if not images:
-        raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {_reasons(ignored)}")
+        reasons = _reasons([(name, _suffix_words(name)) for name in unknown])
+        raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {reasons}")
     if not labelled:
-        return [Placed(i, names[i], UNLABELLED, None) for i in images], ignored
+        ignored = [(name, _suffix_words(name)) for name in unknown]
+        return Arranged([Placed(i, names[i], UNLABELLED, None) for i in images], ignored, [])
     prefix = wrapper([names[i] for i in images])
-    placed: list[tuple[int, str, list[str]]] = []
-    for i in images:
-        steps = names[i][len(prefix) :].split("/") if names[i].startswith(prefix) else [names[i]]
-        if len(steps) > 1:
-            placed.append((i, "/".join(steps), steps))
+    below = {i: names[i][len(prefix) :].split("/") for i in images if names[i].startswith(prefix)}
+    layout = _told(named, prefix, where) if named else _recognised([s for s in below.values() if len(s) > 1], where)
+    placed, ignored = [], [(names[i], _NO_CLASS) for i in images if i not in below]
+    for i, steps in below.items():
+        place = layout.place(steps)
+        if place is None:
+            outside = named and layout.folder(steps) is None
+            ignored.append(("/".join(steps), _OUTSIDE if outside else _NO_CLASS))
         else:
-            ignored.append((names[i], _NO_CLASS))
-    parts = _part_folders({steps[0] for _, _, steps in placed}, where)
-    if parts:
-        ignored += [(name, _NO_CLASS) for _, name, steps in placed if len(steps) < 3]
-        placed = [row for row in placed if len(row[2]) > 2]
+            placed.append(Placed(i, "/".join(steps), *place))
     if not placed:
-        first = next(name for name, reason in ignored if reason == _NO_CLASS)
         raise SlmlpError(
-            f"{where} has images but no class folders: expected {_EXPECTED}, found {first}; for a "
+            f"{where} has images but no class folders: expected {_EXPECTED}, found {ignored[0][0]}; for a "
             "method that uses no labels pass --unlabelled"
         )
-    depth = 1 if parts else 0
-    return [Placed(i, name, steps[depth], parts.get(steps[0])) for i, name, steps in placed], ignored
+    layout.check([below[image.row] for image in placed], list(below.values()), where)
+    classes = {image.label for image in placed}
+    for name in unknown:  # a class all of whose files are of an unknown kind would be lost in silence
+        place = layout.place(name[len(prefix) :].split("/")) if name.startswith(prefix) else None
+        lost = f", and class {place[0]!r} has no image" if place and place[0] not in classes else ""
+        ignored.append((name, _suffix_words(name) + lost))
+    return Arranged(placed, ignored, layout.notes)
 
 
-_NO_CLASS = "in no class folder"
-_EXPECTED = "<class>/<image> or train/<class>/<image> and test/<class>/<image>"
+@dataclass(frozen=True)
+class _Layout:
+    """Where class and part stand in a path."""
+
+    parts: Mapping[str, str | None] = field(default_factory=dict)  # folder -> part; none: classes are at the top
+    part_below_class: bool = False  # <class>/<part>/<image> instead of <part>/<class>/<image>
+    notes: list[str] = field(default_factory=list)
+
+    def folder(self, steps: Steps) -> str | None:
+        """Return the part's folder that a path lies in."""
+        folders = ("/".join(steps[:n]) for n in range(len(steps) - 1, -1, -1))
+        return next((folder for folder in folders if folder in self.parts), None)
+
+    def place(self, steps: Steps) -> tuple[str, str | None] | None:
+        """Return the class and the part of a path, None where it lies in no class folder."""
+        if not self.parts:
+            return (steps[0], None) if len(steps) > 1 else None
+        if self.part_below_class:
+            return (steps[0], self.parts[steps[1]]) if len(steps) > 2 else None
+        folder = self.folder(steps)
+        depth = len(folder.split("/")) if folder else 0
+        return None if folder is None or len(steps) < depth + 2 else (steps[depth], self.parts[folder])
+
+    def check(self, placed: Sequence[Steps], images: Sequence[Steps], where: str) -> None:
+        """Raise SlmlpError for a part without a labelled image, or none of whose classes is one of training."""
+        if not self.parts or self.part_below_class:
+            return
+        classes: defaultdict[str, set[str]] = defaultdict(set)
+        for steps in placed:
+            folder, place = self.folder(steps), self.place(steps)
+            assert folder is not None
+            assert place is not None
+            classes[folder].add(place[0])
+        training = set().union(*(classes[name] for name, part in self.parts.items() if part != "test"))
+        for name, part in self.parts.items():
+            if not classes[name]:
+                first = next(("/".join(steps) for steps in images if self.folder(steps) == name), "no image")
+                raise SlmlpError(
+                    f"{where}: part {name or '.'} has no image in a class folder (expected "
+                    f"{posixpath.join(name, '<class>/<image>')}, "
+                    f"found {first}): add the class folders, or name the parts to use{_TELL_TRAIN}"
+                )
+            if part == "test" and not classes[name] & training:
+                raise SlmlpError(
+                    f"{where}: no class folder of {name} ({_few(classes[name])}) is one of training "
+                    f"({_few(training)}): name the class folders alike, or name the parts to use{_TELL_TRAIN}"
+                )
 
 
-def _part_folders(tops: set[str], where: str) -> dict[str, str | None]:
-    """Return the part of each top folder; empty if these are classes ("train" may be one: a vehicle)."""
-    words = {top for top in tops if top.lower() in PARTS}
-    if words and words == tops:
-        return settle_parts(sorted(words), where)
-    if len({PARTS[word.lower()] for word in words}) > 1:
-        others = ", ".join(sorted(tops - words)[:3])
+_TELL_TRAIN = ", as --parts train=DIR (--parts train=. where the top folders are classes)"
+
+
+def _told(named: Mapping[str, str], prefix: str, where: str) -> _Layout:
+    """Return the layout that the user says; folders may be named with the wrapping folder or without."""
+    kinds = {}
+    for folder, part in named.items():
+        inside = f"{folder}/".removeprefix(prefix).strip("/")
+        kinds["" if inside == "." else inside] = part
+    return _Layout(settle_parts(kinds, where))
+
+
+def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
+    """Return the layout that the names of the folders show; ``paths`` have a folder each.
+
+    Raises:
+        SlmlpError: the folders may be parts or classes.
+    """
+    inside: dict[str, set[str]] = {steps[0]: set() for steps in paths}  # top folder -> folders in it
+    for steps in paths:
+        if len(steps) > 2:
+            inside[steps[0]].add(steps[1])
+    kinds = {top: part_kind(top) for top in inside}
+    parts = {top: part for top, part in kinds.items() if part is not None}
+    others = sorted(set(inside) - set(parts))
+    if parts and not others:
+        settled = settle_parts(parts, where)
+        return _Layout(settled, notes=_said(settled))
+    if parts:
+        # "train" is a vehicle where it holds images alone; a test part, or one with classes inside, is no class
+        if [top.lower() for top in parts] == ["train"] and len(inside[next(iter(parts))]) < 2:
+            return _Layout()
         raise SlmlpError(
-            f"{where} has both part folders ({', '.join(sorted(words))}) and others ({others}): move the others away, "
-            "or list the images in a manifest.csv with columns path,label,part"
+            f"{where} has both part folders ({', '.join(sorted(parts))}) and others ({_few(others)}): move the others "
+            f"away, or say what they are: {_two_readings(parts, others)}"
         )
-    return {}
+    if len(inside) < 2 or any(len(steps) < 3 for steps in paths):
+        return _Layout()
+    below = {name: part_kind(name) for folders in inside.values() for name in folders}
+    known = {name: part for name, part in below.items() if part is not None}
+    if len(known) == len(below):
+        settled = settle_parts(known, where)
+        return _Layout(settled, True, [f"parts below the class folders: {', '.join(sorted(known))}"])
+    shared = set.intersection(*inside.values())
+    if len(shared) > 1:
+        raise SlmlpError(
+            f"{where}: the top folders ({_few(others)}) share folders of the same names ({_few(shared)}): they may "
+            f"be parts or classes: {_two_readings({}, others)}"
+        )
+    return _Layout()
+
+
+def _two_readings(parts: Mapping[str, str], others: Sequence[str]) -> str:
+    """Return what to type where folders are parts, and where they are classes."""
+    names = {part: top for top, part in sorted(parts.items())} or dict(zip(("train", "test"), others, strict=False))
+    words = " ".join(f"{part}={top!r}" if " " in top else f"{part}={top}" for part, top in names.items())
+    return f"--parts {words} where they are parts, --parts train=. where all are classes"
+
+
+def _said(parts: Mapping[str, str | None]) -> list[str]:
+    """Return a note where folders are taken as parts by other names than the usual ones."""
+    if all(name.lower() in ("train", "training", "val", "valid", "validation", "test", "testing") for name in parts):
+        return []
+    return [f"taken as parts: {', '.join(f'{name} as ' + (part or 'train') for name, part in sorted(parts.items()))}"]
+
+
+def _few(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (" ..." if len(ordered) > 3 else "")
 
 
 def _suffix_words(name: str) -> str:
@@ -133,6 +237,6 @@ def _suffix_words(name: str) -> str:
     return f"unknown suffix {suffix}" if suffix else "no suffix"
 
 
-def _reasons(ignored: list[tuple[str, str]]) -> str:
+def _reasons(ignored: Sequence[tuple[str, str]]) -> str:
     counts = Counter(reason for _, reason in ignored)
     return ", ".join(f"{n} files with {reason}" for reason, n in counts.most_common(3)) or "no files"

@@ -1,4 +1,4 @@
-"""Parse manifests: CSV, TSV or JSON lines with columns path, label[, part, superclass, group]."""
+"""Parse manifests: CSV, TSV or JSON lines with columns path, label[, part, superclass, group] (see ``columns``)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import io
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmlp.data.sources.layout import PARTS, UNLABELLED, settle_parts
+from slmlp.data.sources.columns import roles
+from slmlp.data.sources.layout import UNLABELLED
+from slmlp.data.sources.parts import part_kind, parts_of_words
 from slmlp.data.sources.table import Row
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.files import parse_json_object
@@ -28,33 +30,43 @@ class ListedFile(NamedTuple):
     stamp: str = ""  # changes when the file is replaced
 
 
+class Manifest(NamedTuple):
+    """The rows of a manifest, the file of each row, and notes on its columns."""
+
+    rows: list[Row]
+    files: list[ListedFile]
+    notes: list[str]
+
+
 Locate = Callable[[str], ListedFile]
+Records = list[tuple[int, dict[str, Any]]]
 
 
 def parse(
-    content: bytes, name: str, locate: Locate, *, labelled: bool = True, separator: str | None = None
-) -> tuple[list[Row], list[ListedFile]]:
-    """Return the rows of a manifest and the file of each row.
+    content: bytes, name: str, locate: Locate, *, labelled: bool, separator: str | None, parts: Sequence[str]
+) -> Manifest:
+    """Return what a manifest lists.
 
     ``name`` is the manifest's, for its suffix and for errors; ``locate`` looks up a path. Lists of labels in JSON lines
-    become one class name: sorted, with ``separator`` between them.
+    become one class name: sorted, with ``separator`` between them. ``parts`` are the words of ``--parts``.
 
     Raises:
-        SlmlpError: a missing column, path, label or part, an unknown part, or a repeated path; names the line.
+        SlmlpError: a missing column, path, label or part, an unknown part, a line of too many fields, or a repeated
+            path; names the line.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SlmlpError(f"{name} is not UTF-8 text (see byte {error.start}): save it as UTF-8") from error
-    records = list(_records(text, name, REQUIRED if labelled else REQUIRED[:1]))
+    required = REQUIRED if labelled else REQUIRED[:1]
+    records, notes = (_json_records if name.endswith(".jsonl") else _csv_records)(text, name, required)
     if not records:
         raise SlmlpError(f"{name} lists no images: expected lines below the header {','.join(REQUIRED)}")
-    words = [_value(record, "part") for _, record in records]
-    part_of = _parts(words, [line for line, _ in records], name)
+    part_of = _parts(records, parts, name)
     rows: list[Row] = []
     files: list[ListedFile] = []
     lines: dict[str, int] = {}
-    for (line, record), word in zip(records, words, strict=True):
+    for line, record in records:
         path = _required(record, "path", line, name)
         if isinstance(record.get("label"), list):
             record["label"] = _joined(record["label"], separator, line, name)
@@ -63,11 +75,11 @@ def parse(
         if file.id in lines:
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
         lines[file.id] = line
-        part = None if word is None else part_of[word]
+        part = part_of.get(_value(record, "part") or "")
         superclass, group = _value(record, "superclass"), _value(record, "group")
         rows.append(Row(file.id, label, file.size, part, superclass, group, file.problem))
         files.append(file)
-    return rows, files
+    return Manifest(rows, files, notes)
 
 
 def in_folder(folder: Path) -> Locate:
@@ -75,11 +87,13 @@ def in_folder(folder: Path) -> Locate:
 
     def locate(path: str) -> ListedFile:
         tidy = posixpath.normpath(path)
-        name = tidy.removeprefix(f"{folder.as_posix()}/")
         try:
+            if "\\" in tidy and not (folder / tidy).exists():
+                tidy = of_windows(tidy)
+            name = tidy.removeprefix(f"{folder.as_posix()}/")
             status = (folder / tidy).stat()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            return ListedFile(name, 0, getattr(error, "strerror", None) or str(error))
+            return ListedFile(tidy, 0, drive_words(path) or getattr(error, "strerror", None) or str(error))
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             return ListedFile(name, 0, "no file")
         return ListedFile(name, status.st_size, None, f"{status.st_size}.{status.st_mtime_ns}")
@@ -87,33 +101,57 @@ def in_folder(folder: Path) -> Locate:
     return locate
 
 
-def _records(text: str, name: str, required: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, record) of every line that is not blank."""
-    if name.endswith(".jsonl"):
-        yield from _json_records(text, name)
-        return
-    delimiter = "\t" if name.endswith(".tsv") else ","
+def of_windows(path: str) -> str:
+    """Return a path that was written on Windows, with its steps divided by ``/``."""
+    return posixpath.normpath(path.replace("\\", "/"))
+
+
+def drive_words(path: str) -> str | None:
+    """Return what is wrong with a path that names a drive of Windows, None for another path."""
+    drive = path[1:3] in (":\\", ":/") and path[:1].isalpha()
+    return f"a path on drive {path[0]}: of Windows; write it relative to the manifest" if drive else None
+
+
+def _csv_records(text: str, name: str, required: Sequence[str]) -> tuple[Records, list[str]]:
+    """Return (line number, record by role) of every line that is not blank, and notes on the columns."""
+    delimiter = "\t" if name.endswith(".tsv") else _delimiter(text)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [column.strip() for column in reader.fieldnames or []]
-        missing = [column for column in required if column not in header]
-        if missing:
-            raise SlmlpError(
-                f"{name}, line 1: column {missing[0]!r} is missing: expected path,label and, if wanted, part,"
-                f"superclass,group, found {','.join(header) or 'nothing'}"
-            )
+        chosen, notes = roles(header, required, f"{name}, line 1")
         reader.fieldnames = header
+        records: Records = []
         for record in reader:
-            yield reader.line_num, record
+            surplus: Any = record.get(None)  # where DictReader keeps them
+            if surplus and any(field.strip() for field in surplus):
+                raise SlmlpError(
+                    f"{name}, line {reader.line_num}: {len(header) + len(surplus)} fields where the header has "
+                    f"{len(header)}: put a value that holds {delimiter!r} in quotes"
+                )
+            records.append((reader.line_num, {role: record[column] for role, column in chosen.items()}))
     except csv.Error as error:
         raise SlmlpError(f"{name}, at or after line {reader.line_num}: {error}: mend the quotes there") from error
+    return records, notes
 
 
-def _json_records(text: str, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _delimiter(text: str) -> str:
+    """Return what divides the columns of the header: a comma, or what spreadsheets write in its place."""
+    header = text.partition("\n")[0]
+    return "," if "," in header else next((mark for mark in ";\t" if mark in header), ",")
+
+
+def _json_records(text: str, name: str, required: Sequence[str]) -> tuple[Records, list[str]]:
+    """Return (line number, record by role) of every line that is not blank, and notes on the names used."""
+    found: Records = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place, expected = f"{name}, line {number}", 'an object {"path": ..., "label": ...}'
-            yield number, parse_json_object(line, place, "mend that line", expected)
+            found.append((number, parse_json_object(line, place, "mend that line", expected)))
+    if not found:
+        return [], []
+    names = list(dict.fromkeys(key for _, record in found for key in record))
+    chosen, notes = roles(names, required, name)
+    return [(n, {role: record.get(key) for role, key in chosen.items()}) for n, record in found], notes
 
 
 def _value(record: dict[str, Any], column: str) -> str | None:
@@ -143,13 +181,21 @@ def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:
     return value
 
 
-def _parts(words: list[str | None], lines: list[int], name: str) -> dict[str, str | None]:
+def _parts(records: Records, named: Sequence[str], name: str) -> dict[str, str | None]:
     """Return word -> part for the words of the part column; check that all lines have one, or none."""
-    values = {word for word in words if word is not None}
+    words = [(line, _value(record, "part")) for line, record in records]
+    values = {word for _, word in words if word is not None}
     if not values:
+        if named:
+            raise SlmlpError(f"{name}: --parts needs a column part whose values it names, and there is none")
         return {}
-    for word, line in zip(words, lines, strict=True):
-        if word is None or word.lower() not in PARTS:
-            value = "nothing" if word is None else repr(word)
-            raise SlmlpError(f"{name}, line {line}: part must be one of {', '.join(PARTS)}, found {value}")
-    return settle_parts(sorted(values), name)
+    first = {word: line for line, word in reversed(words)}
+    if None in first:
+        raise SlmlpError(f"{name}, line {first[None]}: the part is missing, and other lines have one: fill it in")
+    unknown = [word for word in values if not named and part_kind(word) is None]
+    line = min((first[word] for word in unknown), default=0)
+    return parts_of_words(
+        values if not unknown else [w for w in unknown if first[w] == line],
+        named,
+        f"{name}, line {line}" if unknown else name,
+    )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +49,7 @@ class Table:
     reader: Reader
     fingerprint: str
     ignored: Problems = ()
+    notes: Sequence[str] = ()
 
 
 def build(table: Table, options: DataOptions) -> ImageSet:
@@ -94,9 +98,39 @@ def build(table: Table, options: DataOptions) -> ImageSet:
         unreadable=tuple(unreadable),
         ignored=tuple(sorted(table.ignored)),
         fingerprint=table.fingerprint,
+        notes=(*table.notes, *near_equal(rows)),
     )
     _check_groups(images, where)
     return images
+
+
+def near_equal(rows: Sequence[Row]) -> list[str]:
+    """Return a note on names of classes, superclasses and groups that differ in spaces, case or form only.
+
+    >>> near_equal([Row("a", "Cat", 1), Row("b", "cat ", 1), Row("c", "7", 1), Row("d", "07", 1)])
+    ["classes that differ in case, spaces or the form of a number only: '07' and '7', 'Cat' and 'cat '"]
+    """
+    notes = []
+    for what in ("label", "superclass", "group"):
+        alike: defaultdict[str, set[str]] = defaultdict(set)
+        for name in {getattr(row, what) for row in rows} - {None}:
+            alike[_same(name)].add(name)
+        several = sorted(" and ".join(map(repr, sorted(names))) for names in alike.values() if len(names) > 1)
+        if several:
+            more = f" ... ({len(several):,} in all)" if len(several) > 3 else ""
+            kind = {"label": "classes", "superclass": "superclasses", "group": "groups"}[what]
+            notes.append(
+                f"{kind} that differ in case, spaces or the form of a number only: {', '.join(several[:3])}{more}"
+            )
+    return notes
+
+
+def _same(name: str) -> str:
+    """Return what two ways to write one name have in common."""
+    name = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+    if re.fullmatch(r"[+-]?\d{1,300}(\.0*)?", name):
+        return str(int(name.partition(".")[0]))
+    return name
 
 
 def check_unreadable(

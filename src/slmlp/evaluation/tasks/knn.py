@@ -39,7 +39,7 @@ def knn(train: Features, test: Features, cfg: config.Knn, *, device: torch.devic
     check_parts("knn", train, test)
     if cfg.neighbours > len(train):
         raise SlmlpError(
-            f"knn: neighbours is {cfg.neighbours}, expected 1 to the number of training images, {len(train)}"
+            f"knn: --knn.neighbours is {cfg.neighbours}, and there are {len(train)} training images: lower it"
         )
     by_id = np.argsort(train.ids, kind="stable")
     place = np.empty(len(train), dtype=np.int64)  # of each training image among the sorted ids

@@ -124,8 +124,7 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
         split = leaks.check(split, image_cache, images)
         split.save(split_file)
     if not quiet:
-        say(data.describe(images))
-        data.write_report(images, folder)
+        data.announce(images, folder)
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))

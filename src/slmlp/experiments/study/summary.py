@@ -21,6 +21,7 @@ from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
 from slmlp.results import records, verdict
 from slmlp.results.records import Predictions
+from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, seeds
 from slmlp.runtime.errors import SlmlpError
@@ -208,15 +209,14 @@ def study_command(context: Context) -> str:
 
 def warnings(context: Context) -> list[str]:
     """Return what a reader must know before trusting a number."""
-    lines = []
+    rows = records.read(context.engine.store.file)
+    lines = data_warnings(row for row in rows if row.role != "curve")
     edge = {
-        row.run
-        for row in records.read(context.engine.store.file)
-        if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
+        row.run for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
     }
     if edge:
         lines.append(f"the probe chose an l2 at the edge of its grid for {', '.join(sorted(edge))}")
-    unfinished = {row.run for row in records.read(context.engine.store.file) if row.extra.get("unfinished_fits")}
+    unfinished = {row.run for row in rows if row.extra.get("unfinished_fits")}
     if unfinished:
         lines.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
     if context.split.leaks:

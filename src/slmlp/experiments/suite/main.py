@@ -21,6 +21,7 @@ from slmlp.evaluation.tasks import TASKS, check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite import summary
 from slmlp.experiments.suite.untrained import untrained
+from slmlp.results.store import slug
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
@@ -131,7 +132,7 @@ def open_data(
     resize = first.open(cfg.preprocess).preprocess.resize
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, cfg.data, cache, resize, progress=True)
-    say(data.describe(image_cache.images))
+    data.announce(image_cache.images, folder / "data" / slug(data_set.name))
     return ImageData(
         data_set.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
     )

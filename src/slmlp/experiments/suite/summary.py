@@ -20,7 +20,7 @@ from slmlp.results import verdict
 from slmlp.results.metrics import bootstrap_runs
 from slmlp.results.over_datasets import ByData
 from slmlp.results.records import Predictions, Result, Scores, read_predictions, read_scores
-from slmlp.results.sentences import missing_data_sets
+from slmlp.results.sentences import data_warnings, missing_data_sets
 from slmlp.results.verdict import Verdict, judge_over_datasets
 from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
@@ -139,7 +139,7 @@ def _warnings(rows: Sequence[Result]) -> list[str]:
         if runs:
             names = ", ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
             lines.append(f"{words} {names}")
-    return lines
+    return [*data_warnings(rows), *lines]
 
 
 def suite_command(
