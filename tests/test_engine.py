@@ -27,7 +27,7 @@ def source(**changes):
     parts = [
         Features(rng.normal(size=(20, 4)).astype(np.float32), np.arange(20) % 2, ("a", "b"), ids, ids) for _ in range(2)
     ]
-    return dataclasses.replace(FileSource("data", parts, "encoder", "images"), **changes)
+    return dataclasses.replace(FileSource("data", parts, "encoder", "images", {"test_part_drawn": 3}), **changes)
 
 
 def test_what_is_missing_is_computed_once(tmp_path):

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from slmlp.config import from_dict
 from slmlp.encoders import stored
+from slmlp.encoders import weights as weight_files
 from slmlp.encoders.backbones import backbone_of
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 FORMAT = "slmlp-encoder-1"
 
@@ -69,8 +71,18 @@ class Encoder(nn.Module):
         }
 
     def load_weights(self, state: dict[str, Tensor], source: str) -> None:
-        """Load weights by name; any missing, unexpected or misshapen key is an error that lists them."""
+        """Load weights by name; any missing, unexpected or misshapen key is an error that lists them.
+
+        Counters of BatchNorm may be missing, and parts that only training uses left over: that is said.
+        """
         own = self.backbone.state_dict()
+        state, notes = weight_files.fit(state, own)
+        integer = weight_files.quantised(state, own)
+        if integer:
+            raise SlmlpError(
+                f"weights of {source}: {integer}, so that they are quantised, and their scales are not beside them; "
+                "give the weights of before, in floating point"
+            )
         missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         shapes = [
             f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
@@ -88,6 +100,8 @@ class Encoder(nn.Module):
                 f"weights of {source} do not fit encoder {self.spec.name}{stem} at {self.spec.image_size} px: keys "
                 f"{'; '.join(problems)}; nothing was loaded"
             )
+        for note in notes:
+            say(f"{source}: {note}")
         self.backbone.load_state_dict(state, strict=True)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:

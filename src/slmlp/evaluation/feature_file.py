@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,7 @@ class FileSource(Source):
     parts: Sets
     file_hash: str
     data_hash: str
-    found: dict[str, int]
+    found: dict[str, int] = field(default_factory=dict)  # see ``Result.warnings``
 
     def features(self, task: config.Task, layer: str) -> Sets:
         """See ``Source``."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from slmlp import config
 from slmlp.encoders.projector import projector as build_projector
+from slmlp.exports.heads import checked, find_classifiers
+from slmlp.exports.watch import unwatch, watch
 from slmlp.runtime.errors import SlmlpError
 
 M = TypeVar("M", bound=nn.Module)
-
-HEADS = re.compile(r"^(fc|head|heads)$|classif|^head_")  # names of timm, torchvision, Hugging Face and most people
-WRAPPED = ("", "timm_model")  # where a timm model may stand: alone, or inside the wrapper of transformers
 
 
 class ProjectedClassifier(nn.Module):
@@ -32,12 +31,21 @@ class ProjectedClassifier(nn.Module):
                 f"the projector takes pooled features (N, D), and this classifier is fed {tuple(h.shape)}; pool "
                 "first, or name another classifier"
             )
+        if self.training and len(h) == 1 and any(isinstance(m, nn.BatchNorm1d) for m in self.projector):
+            raise SlmlpError(
+                "a batch of one image cannot pass the projector's BatchNorm in training: leave the last batch out "
+                "(DataLoader(..., drop_last=True))"
+            )
         logits: Tensor = self.classifier(self.projector(h))
         return logits
 
 
-def add_projector(model: M, projector: config.Projector | None = None, *, classifier: str | None = None) -> M:
+def add_projector(
+    model: M, projector: config.Projector | None = None, *, classifier: str | Sequence[str] | None = None
+) -> M:
     """Put a projector before a model's classifier, in place, and return the model.
+
+    Of several heads on features of one width (a distilled DeiT, an ``nn.ModuleDict`` of tasks) each gets its own.
 
     The classifier is found in timm's models, torchvision's and Hugging Face's image classifiers, and where a child is
     called fc, head, heads or classifier; else name it. It stays as it is where the projector's output has the encoder's
@@ -47,7 +55,7 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
     Args:
         model: from images to logits, with an ``nn.Linear`` as its last layer.
         projector: its settings; default: SL-MLP's, Linear - BatchNorm - ReLU - Linear of the encoder's width.
-        classifier: name of the linear layer that makes logits, where it cannot be found.
+        classifier: name of the linear layer that makes logits, where it cannot be found; or of all of them.
 
     >>> import timm, torch
     >>> model = add_projector(timm.create_model("test_resnet", num_classes=7))
@@ -62,21 +70,24 @@ def add_projector(model: M, projector: config.Projector | None = None, *, classi
         )
     if _projected(model):
         raise SlmlpError(f"{type(model).__name__} has a projector already; remove_projector(model) takes it out")
-    name = classifier if classifier is not None else find_classifier(model)
-    linear = dict(model.named_modules()).get(name)
-    if not isinstance(linear, nn.Linear):
-        kind = "no such module" if linear is None else f"a {type(linear).__name__}"
-        raise SlmlpError(
-            f"classifier {name!r} of {type(model).__name__} is {kind}, expected a Linear: {_candidates(model)}"
-        )
+    names = [classifier] if isinstance(classifier, str) else classifier
+    names = checked(model, names) if names is not None else find_classifiers(model)
+    for name in names:
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        _put(model, name, _projected_classifier(linear, projector))
+    watch(model, list(_projected(model).values()))
+    return model
+
+
+def _projected_classifier(linear: nn.Linear, projector: config.Projector | None) -> ProjectedClassifier:
     spec = projector if projector is not None else config.method_config("sl-mlp").projector
     dim = linear.in_features
     layers, width = build_projector(dim, spec)
     layers = layers.to(linear.weight.device, linear.weight.dtype).train(linear.training)
     if width != dim:
         linear = _linear(width, linear.out_features, linear)
-    _put(model, name, ProjectedClassifier(layers, linear, dim))
-    return model
+    return ProjectedClassifier(layers, linear, dim).train(linear.training)
 
 
 def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
@@ -88,7 +99,11 @@ def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
     model = bare(model)
     heads = _projected(model)
     if not heads:
-        raise SlmlpError(f"{type(model).__name__} has no projector to remove; add_projector(model) puts one in")
+        raise SlmlpError(
+            f"{type(model).__name__} has no projector to remove: add_projector(model) puts one in, and "
+            "reset_classifier or another head takes it out"
+        )
+    unwatch(model)
     for name, projected in heads.items():
         fresh: nn.Module = nn.Identity()
         if num_classes is not None:
@@ -96,34 +111,6 @@ def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
         _put(model, name, fresh)
     _update_num_classes(model, num_classes)
     return model
-
-
-def find_classifier(model: nn.Module) -> str:
-    """Return the name of the linear layer that makes a model's logits.
-
-    Raises:
-        SlmlpError: none, or several; the model's linear layers are named.
-    """
-    for prefix in WRAPPED:
-        timm_model = getattr(model, prefix, None) if prefix else model
-        get = getattr(timm_model, "get_classifier", None)
-        if callable(get):
-            head = get()
-            if isinstance(head, nn.Linear):
-                return str(next(name for name, module in model.named_modules() if module is head))
-    candidates = []
-    for child, module in model.named_children():
-        linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-        if HEADS.search(child) and linear:
-            candidates.append(f"{child}.{linear[-1]}" if linear[-1] else child)
-    if len(candidates) == 1:
-        return candidates[0]
-    what = (
-        f"several classifiers ({', '.join(candidates)})"
-        if candidates
-        else ("no classifier that can be told from its other layers")
-    )
-    raise SlmlpError(f"{type(model).__name__} has {what}: {_candidates(model)}")
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -135,15 +122,6 @@ def bare(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-def _candidates(model: nn.Module) -> str:
-    """Return what to do, with the names to choose from, last layers first."""
-    names = [f"{n} ({m.in_features} to {m.out_features})" for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-    if not names:
-        return "it has no linear layer at all; a model that ends in nn.Linear is needed (in timm, num_classes above 0)"
-    listed = ", ".join(reversed(names[-6:])) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
-    return f"give classifier=NAME, one of {listed}"
 
 
 def _projected(model: nn.Module) -> dict[str, ProjectedClassifier]:

@@ -92,9 +92,7 @@ def chunks(path: Path) -> Iterator[bytes]:
     with np.load(path, allow_pickle=False) as archive:
         paths = [path] if "x" in archive.files else [path, beside(path)]
     for each in paths:
-        with each.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
+        yield from files.chunks(each, CHUNK)
 
 
 def labels(

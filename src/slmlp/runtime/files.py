@@ -143,6 +143,13 @@ def check_room(place: Path, needed: int, what: str, fix: str = "choose another f
         )
 
 
+def chunks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
+    """Yield the content of a file, ``size`` bytes at a time."""
+    with path.open("rb") as file:
+        while chunk := file.read(size):
+            yield chunk
+
+
 def sha256(content: bytes | Iterable[bytes]) -> str:
     """Return the hexadecimal SHA-256 of bytes or of chunks of bytes."""
     digest = hashlib.sha256()

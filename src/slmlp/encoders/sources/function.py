@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from slmlp.config.encoders import PreprocessFlags
@@ -27,8 +28,8 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     """Return the encoder around what ``module:function()`` returns; modules of the current folder are found too.
 
     Its ``pretrained_cfg``, where it has one, tells the preprocessing. Its hash covers weights, the printed form of the
-    network, and the text of the module that holds the function, so that no other network's features are taken for its
-    own.
+    network, the text of the module that holds the function, and its features of two images of noise, so that no other
+    network's features are taken for its own.
     """
     function = _function(source)
     try:
@@ -41,7 +42,27 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
         raise SlmlpError(f"{source} returns a {type(backbone).__name__}, expected a torch.nn.Module")
     prepared = _own(backbone, source, overrides)
     text = ADDRESS.sub("", repr(backbone))
-    return checked(backbone, source, prepared, source, (text, files.sha256(_text(function).encode())))
+    identity = (text, files.sha256(_text(function).encode()))
+    encoder = checked(backbone, source, prepared, source, identity)
+    encoder.origin = dataclasses.replace(encoder.origin, identity=(*identity, _behaviour(encoder)))
+    return encoder
+
+
+def _behaviour(encoder: Encoder) -> str:
+    """Return a hash of the features of two images of noise: they change with weights that no state dict names.
+
+    Such are those of a session of another library, or tensors that are plain attributes. One thread gives the same bits
+    whatever the number of threads; another machine may give others, and then computes its features anew.
+    """
+    threads, size = torch.get_num_threads(), encoder.preprocess.size
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            features = encoder(x).detach().cpu().float().contiguous()
+    finally:
+        torch.set_num_threads(threads)
+    return files.sha256(features.numpy().tobytes())
 
 
 def _own(backbone: nn.Module, source: str, overrides: PreprocessFlags | None) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,23 +53,53 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     """
     name, _, output = source.partition("#")
     path = Path(name)
+    if not path.is_file():
+        raise SlmlpError(f"{source}: no file {path}")
+    beside = _beside(path, source)
     session = _session(path, source)
     side = _input_side(session, source)
     prepared = plain(side, "the file's input").override(overrides)
     if side not in (None, prepared.preprocess.size):
         raise SlmlpError(f"{source} takes images of {side} pixels only, found size {prepared.preprocess.size}")
     chosen = _chosen(session, output, prepared.preprocess.size, source)
-    digest = files.sha256(path.read_bytes())
+    digest = files.sha256(chunk for each in (path, *beside) for chunk in files.chunks(each))
     return checked(OnnxNetwork(session, chosen), f"onnx:{path.name}", prepared, source, (digest, chosen))
 
 
-def _session(path: Path, source: str) -> Any:
+def _beside(path: Path, source: str) -> list[Path]:
+    """Return the files that hold an ONNX file's weights, where it does not hold them itself."""
     try:
-        import onnxruntime
+        import onnx
+        import onnxruntime  # noqa: F401 - missing, it is said here
     except ImportError as error:
         raise SlmlpError(f"{source} needs ONNX Runtime: pip install 'slmlp[onnx]'") from error
-    if not path.is_file():
-        raise SlmlpError(f"{source}: no file {path}")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception:  # protobuf's own kind; the session says what is wrong with the file
+        return []
+    names = {entry.value for tensor in _tensors(model) for entry in tensor.external_data if entry.key == "location"}
+    for name in sorted(names):
+        if not (path.parent / name).is_file():
+            raise SlmlpError(
+                f"{source}: its weights lie in {path.parent / name}, and there is no such file: restore it"
+            )
+    return [path.parent / name for name in sorted(names)]
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Yield every tensor of a protobuf message, however deep: weights may stand in nodes and in graphs inside them."""
+    for field, value in message.ListFields():
+        for part in value if field.is_repeated and field.message_type else ():
+            yield from _tensors(part)
+        if field.message_type and not field.is_repeated:
+            yield from _tensors(value)
+    if type(message).__name__ == "TensorProto":
+        yield message
+
+
+def _session(path: Path, source: str) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors; they reach the user as exceptions

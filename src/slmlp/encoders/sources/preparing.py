@@ -33,6 +33,11 @@ class Prepared:
             return self._with(given | {"side": math.floor(given["size"] / ratio)}, {"side": "in proportion"})
         return self._with(given, {})
 
+    def at(self, size: int, who: str) -> Prepared:
+        """Return a copy for images of another size, found by ``who``; ``side`` keeps its ratio."""
+        side = math.floor(size * self.preprocess.side / self.preprocess.size)
+        return Prepared(dataclasses.replace(self.preprocess, size=size, side=side), {**self.values, "size": who})
+
     def _with(self, given: dict[str, Any], notes: dict[str, str]) -> Prepared:
         replaced = dataclasses.replace(self.preprocess, **given)
         if replaced.side < replaced.size:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import timm
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder, build
@@ -27,16 +29,37 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     pretrained_cfg = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     config = pretrained_cfg.to_dict()
     prepared = from_timm(config, "timm's config", source, overrides)
-    size, trained = prepared.preprocess.size, int(config["input_size"][1])
-    bound = pretrained_cfg.fixed_input_size and size != trained and file != "random"
+    trained = int(config["input_size"][1])
+    state = None if file == "random" else timm_weights(source, name, option="")
+    if state is not None and pretrained_cfg.fixed_input_size:
+        own = _side(name, state)
+        if own not in (None, trained):
+            trained = own
+            if overrides is None or overrides.size is None:
+                prepared = prepared.at(own, "the weights' position embedding")
+    size = prepared.preprocess.size
+    bound = pretrained_cfg.fixed_input_size and size != trained and state is not None
     with seeds.seeded(seed, "encoder"):
         encoder = build(name, trained if bound else size, "standard")
-    if file != "random":
-        encoder.load_weights(timm_weights(source, name, option=""), source)
+    if state is not None:
+        encoder.load_weights(state, source)
     if bound:
         _resize(encoder.backbone, size, source)
     spec = dataclasses.replace(encoder.spec, image_size=size)
     return Encoder(encoder.backbone, spec, prepared.preprocess, Origin(source, prepared.values)).eval()
+
+
+def _side(name: str, state: dict[str, Tensor]) -> int | None:
+    """Return the side of the images that a network was trained on, by the grid of its position embedding."""
+    table = state.get("pos_embed")
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=0)
+    own, embed = getattr(network, "pos_embed", None), getattr(network, "patch_embed", None)
+    if table is None or own is None or embed is None or table.ndim != 3 or own.ndim != 3:
+        return None
+    rows = math.isqrt(table.shape[1] - (own.shape[1] - embed.num_patches))
+    fits = rows * rows + own.shape[1] - embed.num_patches == table.shape[1]
+    return rows * int(embed.patch_size[0]) if fits else None
 
 
 def _resize(backbone: nn.Module, size: int, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,11 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     entry = _entry(entries, choice)
     prepared = _prepared(entry, source).override(overrides)
     options = OPTIONS.get(name, {})
+    state = None if choice == "random" else _state(source, entry, choice)
     if name.startswith("vit_"):  # its position embedding is made for one size
+        trained = None if state is None else _side(state)
+        if trained not in (None, prepared.preprocess.size) and (overrides is None or overrides.size is None):
+            prepared = prepared.at(trained, "the weights' position embedding")
         options = {"image_size": prepared.preprocess.size}
     with seeds.seeded(seed, "encoder"):
         backbone: nn.Module = torchvision.models.get_model(name, weights=None, **options)
@@ -49,8 +54,8 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     parent, _, leaf = classifier.rpartition(".")
     setattr(backbone.get_submodule(parent), leaf, nn.Identity())
     encoder = checked(backbone, f"torchvision:{name}", prepared, source)
-    if choice != "random":
-        state = weights.without(_state(source, entry, choice), [classifier])
+    if state is not None:
+        state = weights.without(state, [classifier])
         if name in OPTIONS:
             state = {key: value for key, value in state.items() if not key.startswith(HALFWAY)}
         encoder.load_weights(state, source)
@@ -89,6 +94,15 @@ def _state(source: str, entry: Any, choice: str) -> dict[str, Tensor]:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except Exception as error:  # many kinds, by what is wrong with the network
         raise weights.undownloaded(source, error, f"{source.partition('@')[0]}@FILE") from error
+
+
+def _side(state: dict[str, Tensor]) -> int | None:
+    """Return the side of the images that a ViT was trained on, by its position embedding and its patches."""
+    table, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
+    if table is None or patches is None or table.ndim != 3 or patches.ndim != 4:
+        return None
+    rows = math.isqrt(table.shape[1] - 1)
+    return rows * patches.shape[-1] if rows * rows + 1 == table.shape[1] else None
 
 
 def _classifier(backbone: nn.Module, source: str) -> str:

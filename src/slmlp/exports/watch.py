@@ -1,0 +1,64 @@
+"""Warn once when an optimizer steps on a model whose projector it does not hold, or that lost its projector."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+# model -> its projectors, until the first step of an optimizer that holds a parameter of it
+_watched: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[nn.Module]]] = weakref.WeakKeyDictionary()
+
+
+def watch(model: nn.Module, projectors: list[nn.Module]) -> None:
+    """Look at the first step of an optimizer that holds a parameter of the model, then no more.
+
+    An optimizer made before the projector was added would leave the projector as it was drawn, and
+    ``reset_classifier`` takes it out; training then goes on without it, and without a word from torch.
+    """
+    _watched[model] = [weakref.ref(projector) for projector in projectors]
+    _register()
+
+
+def unwatch(model: nn.Module) -> None:
+    """Look no more at the optimizers of a model."""
+    _watched.pop(model, None)
+
+
+@functools.cache
+def _register() -> None:
+    register_optimizer_step_pre_hook(_look)  # once a process: a hook cannot take itself out while hooks are called
+
+
+def _look(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    if not _watched:
+        return
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for model in list(_watched):
+        if any(id(parameter) in held for parameter in model.parameters()):
+            message = _problem(model, held)
+            unwatch(model)
+            if message:
+                warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _problem(model: nn.Module, held: set[int]) -> str | None:
+    """Return what is wrong with training ``model`` by an optimizer of these parameters."""
+    inside, name = {id(module) for module in model.modules()}, type(model).__name__
+    projectors = [reference() for reference in _watched[model]]
+    if any(projector is None or id(projector) not in inside for projector in projectors):
+        return (
+            f"{name} has lost the projector that add_projector gave it (reset_classifier or another head takes it "
+            "out): call add_projector again, and make the optimizer after it"
+        )
+    if any(id(parameter) not in held for projector in projectors if projector for parameter in projector.parameters()):
+        return (
+            f"the optimizer does not hold the projector of {name}, which will not be trained: make it after "
+            "add_projector"
+        )
+    return None

@@ -1,0 +1,187 @@
+"""Weights as other people save them, and weights that no state dict holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import timm
+import torch
+import torchvision
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from safetensors.torch import save_file
+
+from encoder_words import refused
+from slmlp import add_projector, config
+from slmlp.encoders.sources import describe, onnx_file, open_encoder
+from slmlp.runtime import seeds
+
+SMALL = config.PreprocessFlags(size=32)
+
+
+@pytest.fixture
+def theirs():
+    """A tiny timm network with a classifier and drawn weights."""
+    with seeds.seeded(1, "theirs"):
+        return timm.create_model("test_resnet", num_classes=7).eval()
+
+
+def opened(file, name="test_resnet", **overrides):
+    flags = config.PreprocessFlags(**overrides) if overrides else None
+    return open_encoder(f"timm:{name}@{file}", overrides=flags)
+
+
+@pytest.mark.parametrize("average", ["state_dict_ema", "model_ema", "teacher", "swa_state_dict"])
+def test_a_second_set_of_weights_is_said(tmp_path, theirs, average, capsys):
+    file = tmp_path / "w.pt"
+    state = theirs.state_dict()
+    torch.save({"state_dict": state, average: {k: v + 1 for k, v in state.items()}, "epoch": 3}, file)
+    encoder = opened(file, size=32)
+    assert torch.equal(encoder.weights()["conv1.0.weight"], state["conv1.0.weight"])
+    assert f"not those of '{average}' beside them" in capsys.readouterr().err
+    torch.save({"state_dict": state, "optimizer": {"state": {}}, "ema_decay": {"value": 0.9}}, file)
+    opened(file, size=32)
+    assert "not those of" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32])
+def test_quantised_weights_are_refused(tmp_path, theirs, kind):
+    state = {k: (v * 50).to(kind) if k.endswith("conv1.weight") else v for k, v in theirs.state_dict().items()}
+    save_file(state, tmp_path / "w.safetensors")
+    name = str(kind).removeprefix("torch.")
+    refused(f"timm:test_resnet@{tmp_path / 'w.safetensors'}", [f"conv1.weight is {name}", "quantised"])
+
+
+def test_half_precision_opens(tmp_path, theirs):
+    save_file({k: v.half() for k, v in theirs.state_dict().items()}, tmp_path / "w.safetensors")
+    assert opened(tmp_path / "w.safetensors", size=32).weights()["conv1.0.weight"].dtype == torch.float32
+
+
+def test_missing_counters_and_leftover_projectors_are_said(tmp_path, theirs, capsys):
+    whole = opened(saved(tmp_path / "whole.pt", theirs.state_dict()), size=32)
+    state = {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+    encoder = opened(saved(tmp_path / "old.pt", state), size=32)
+    assert "counters of BatchNorm" in capsys.readouterr().err
+    assert {k: v.sum().item() for k, v in encoder.weights().items()} == {
+        k: v.sum().item() for k, v in whole.weights().items()
+    }
+    projected = add_projector(theirs).state_dict() | {"predictor.0.weight": torch.zeros(2), "queue_ptr": torch.zeros(1)}
+    assert "fc.projector.0.weight" in projected
+    encoder = opened(saved(tmp_path / "projected.pt", projected), size=32)
+    assert encoder.hash() == whole.hash()
+    assert "tensors of training's own left out (fc.projector.0.bias" in capsys.readouterr().err
+    other = projected | {"layer9.weight": torch.zeros(2)}
+    refused(f"timm:test_resnet@{saved(tmp_path / 'other.pt', other)}", ["unexpected 1 (layer9.weight)"])
+
+
+def saved(file, state):
+    torch.save(state, file)
+    return file
+
+
+def test_a_vit_of_timm_opens_at_the_size_that_it_was_trained_at(tmp_path):
+    with seeds.seeded(0, "vit"):
+        model = timm.create_model("test_vit", img_size=80, num_classes=0).eval()
+    file = saved(tmp_path / "vit.pt", model.state_dict())
+    encoder, x = opened(file, "test_vit"), torch.randn(2, 3, 80, 80)
+    assert encoder.preprocess.size == encoder.spec.image_size == 80
+    assert "size 80 (the weights' position embedding)" in describe(encoder)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(x), model(x))
+        model.set_input_size(img_size=(48, 48))  # another size is asked for: resampled, as timm does it
+        torch.testing.assert_close(opened(file, "test_vit", size=48)(x[..., :48, :48]), model(x[..., :48, :48]))
+
+
+@pytest.mark.slow
+def test_a_vit_of_torchvision_opens_at_the_size_that_it_was_trained_at(tmp_path):
+    with seeds.seeded(0, "vit"):
+        model = torchvision.models.vit_b_32(weights=None, image_size=96).eval()
+    encoder = open_encoder(f"torchvision:vit_b_32@{saved(tmp_path / 'vit.pt', model.state_dict())}")
+    x = torch.randn(2, 3, 96, 96)
+    assert encoder.preprocess.size == 96
+    with torch.inference_mode():
+        torch.testing.assert_close(model.heads(encoder(x)), model(x))
+
+
+# ---- weights outside the file or the state dict
+
+
+def outside(path, weight):
+    """Write an ONNX file of one matrix product whose weight lies in a file beside it."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["h"]),
+        helper.make_node("MatMul", ["h", "w"], ["out"]),
+    ]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", weight.shape[1]])
+    tensor = numpy_helper.from_array(weight.astype(np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [given], [output], [tensor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (path.parent / "weights.bin").unlink(missing_ok=True)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+
+
+def test_weights_beside_an_onnx_file_are_in_its_hash(tmp_path):
+    weight, file = np.random.default_rng(0).normal(size=(3, 6)), tmp_path / "net.onnx"
+    outside(file, weight)
+    first, x = open_encoder(str(file)), torch.randn(2, 3, 32, 32)
+    assert first.hash() == open_encoder(str(file)).hash()
+    same = file.read_bytes()
+    outside(file, weight + 1)
+    assert file.read_bytes() == same
+    second = open_encoder(str(file))
+    assert second.hash() != first.hash()
+    assert not torch.equal(first(x), second(x))
+    (tmp_path / "weights.bin").unlink()
+    refused(file, "weights.bin, and there is no such file")
+
+
+def test_weights_are_found_wherever_a_graph_holds_them(tmp_path):
+    def external(name):
+        tensor = numpy_helper.from_array(np.zeros(2, dtype=np.float32), name)
+        external_data_helper.set_external_data(tensor, f"{name}.bin")
+        tensor.data_location = TensorProto.EXTERNAL
+        (tmp_path / f"{name}.bin").write_bytes(b"x")
+        return tensor
+
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=external("constant"))], "inner", [], [], [external("inner")]
+    )
+    nodes = [helper.make_node("If", ["yes"], ["out"], then_branch=inner, else_branch=inner)]
+    graph = helper.make_graph(nodes, "g", [], [], [external("outer")])
+    sparse = helper.make_sparse_tensor(external("values"), external("indices"), [2])
+    graph.sparse_initializer.append(sparse)
+    (tmp_path / "net.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    expected = ["constant", "indices", "inner", "outer", "values"]
+    assert [path.stem for path in onnx_file._beside(tmp_path / "net.onnx", "net")] == expected
+
+
+HIDDEN = """
+import numpy as np, torch
+from torch import nn
+class Hidden(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bare = torch.from_numpy(np.load("table.npy"))  # neither parameter nor buffer
+    def forward(self, x):
+        return x.mean((2, 3)) @ self.bare
+def make():
+    return Hidden()
+"""
+
+
+def test_weights_that_no_state_dict_names_are_in_the_hash(tmp_path, monkeypatch):
+    (tmp_path / "hidden_net.py").write_text(HIDDEN)
+    monkeypatch.chdir(tmp_path)
+    table = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    hashes = []
+    for each in (table, table, table * 1.5):
+        np.save("table.npy", each)
+        hashes.append(open_encoder("hidden_net:make").hash())
+    assert hashes[0] == hashes[1] != hashes[2]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    assert open_encoder("hidden_net:make").hash() == hashes[2]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
