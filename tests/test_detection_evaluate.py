@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detection_data import data_set, noisy
-from slmlp.detection.coco import load
 from slmlp.detection.evaluate import METRICS, average_precision, of_kind, with_boxes_only
 from slmlp.detection.layout import find_parts
+from slmlp.detection.reading import load
 from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.sentences import sentence

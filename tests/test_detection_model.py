@@ -11,8 +11,8 @@ from detection_data import data_set, encoder, settings
 from slmlp import config
 from slmlp.detection import model
 from slmlp.detection.backbone import ResNetStages, TimmStages, stages
-from slmlp.detection.coco import load
 from slmlp.detection.layout import find_parts
+from slmlp.detection.reading import load
 from slmlp.detection.samples import Samples, order_plan
 from slmlp.detection.schedule import lr_at
 from slmlp.runtime.errors import SlmlpError

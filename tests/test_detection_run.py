@@ -17,9 +17,9 @@ from detection_data import QUICK, data_set, encoder, packed, settings
 from dist_launch import ended, started
 from slmlp import cli
 from slmlp.detection import detect, model, predict, train
-from slmlp.detection.coco import load
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import find_parts
+from slmlp.detection.reading import load
 from slmlp.detection.samples import Samples, order_plan
 from slmlp.results import records
 from slmlp.runtime import device

@@ -13,7 +13,17 @@ VERSION = 2  # increased when the same settings give different detectors; 2: box
 REFERENCE_BATCH = 16  # images per update in Detectron2's schedules
 EPOCHS = {"short": 12}  # 1x sees COCO's 117,266 annotated training images 12.3 times
 UPDATES = {"1x": 90_000, "2x": 180_000}  # of 16 images
-WITHOUT_EFFECT = ("workers", "device", "threads", "checkpoint_minutes", "evaluate", "resamples", "pictures", "controls")
+WITHOUT_EFFECT = (
+    "allow_unreadable",
+    "workers",
+    "device",
+    "threads",
+    "checkpoint_minutes",
+    "evaluate",
+    "resamples",
+    "pictures",
+    "controls",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Detection:
     """Freeze the whole backbone: train FPN and heads only."""
     boxes_only: bool = False
     """Faster R-CNN even where the data has masks."""
+    allow_unreadable: bool = False
+    """Go on when more than 1 % of a part's images, or of its annotations, cannot be used."""
     roi_batch_size: int = 512
     """Regions sampled per image for the heads' losses; fewer are quicker on a CPU."""
     detections: int = 100

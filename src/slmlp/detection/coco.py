@@ -1,28 +1,15 @@
-"""Read COCO annotations and check ids, boxes, masks and image files; report invalid entries in one line.
-
-As in COCO, crowd regions are not trained on and AP ignores them; boxes of zero width or height are not trained on but
-count in AP.
-"""
+"""One part of a COCO data set, as detectors train on it and AP is computed from it."""
 
 from __future__ import annotations
 
-import io
-import math
 import posixpath
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import ExifTags, Image
-
-from slmlp.detection.layout import PartFiles, Store
+from slmlp.detection.layout import Store
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.threads import in_threads
-
-SLACK = 2.0  # pixels that a box may reach over the edge; COCO's own do by rounding
-EXAMPLES = 3  # invalid entries that an error names
 
 
 @dataclass(frozen=True)
@@ -33,7 +20,7 @@ class Picture:
     name: str  # in the store
     width: int  # pixels
     height: int
-    annotations: tuple[dict[str, Any], ...]  # as in the file, with area and iscrowd filled in
+    annotations: tuple[dict[str, Any], ...]  # of one form: ``annotations.judged``
 
 
 @dataclass(frozen=True)
@@ -45,6 +32,8 @@ class DetectionSet:
     pictures: tuple[Picture, ...]
     categories: tuple[tuple[int, str], ...]  # (id, name), by id; class k of a detector is entry k - 1, 0 is background
     store: Store
+    left_out: tuple[tuple[str, str], ...] = ()  # (picture or annotation, reason)
+    digests: tuple[bytes, ...] = field(default=(), repr=False)  # of each picture's file
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -57,11 +46,12 @@ class DetectionSet:
     @property
     def masks(self) -> bool:
         """Whether every annotation that training uses has a mask."""
-        return all(has_mask(a) for picture in self.pictures for a in learnable(picture))
+        return all("segmentation" in a for picture in self.pictures for a in learnable(picture))
 
-    def without_masks(self) -> int:
-        """Return how many annotations that training uses have no mask."""
-        return sum(not has_mask(a) for picture in self.pictures for a in learnable(picture))
+    @property
+    def objects(self) -> int:
+        """How many annotations AP counts: those that are no crowd."""
+        return sum(not a["iscrowd"] for picture in self.pictures for a in picture.annotations)
 
     def truth(self) -> dict[str, Any]:
         """Return a COCO dictionary. Annotation ids count from 1: pycocotools takes an id of 0 for no match."""
@@ -87,6 +77,7 @@ class DetectionSet:
             for n, words in (
                 (crowd, "crowd regions"), (empty, "boxes without extent (not trained on)"),
                 (unused, "images with no annotation to train on"),
+                (len(self.left_out), "bad images and annotations left out"),
             )
             if n
         ]  # fmt: skip
@@ -107,49 +98,10 @@ def learnable(picture: Picture) -> list[dict[str, Any]]:
     return annotations
 
 
-def has_mask(annotation: dict[str, Any]) -> bool:
-    """Return whether an annotation has a polygon of at least three corners, or a run-length mask."""
-    mask = annotation.get("segmentation")
-    if isinstance(mask, dict):
-        return "counts" in mask and "size" in mask
-    return isinstance(mask, list) and any(isinstance(ring, list) and len(ring) >= 6 for ring in mask)
-
-
-def load(part_files: PartFiles) -> DetectionSet:
-    """Return the part.
-
-    Raises:
-        SlmlpError: invalid annotations; names the first kind of problem, its count and examples.
-    """
-    where, content = part_files.annotations, part_files.content
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key)
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise SlmlpError(f"{where} is no COCO file: expected a list of objects under {key!r}")
-        rows[key] = entries
-    if not rows["images"] or not rows["categories"]:
-        raise SlmlpError(f"{where} holds {len(rows['images'])} images and {len(rows['categories'])} categories")
-    _check_ids(rows, where)
-    _check_boxes(rows, where)
-    by_image: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in rows["images"]}
-    for a in rows["annotations"]:
-        area = a.get("area")
-        area = float(area) if isinstance(area, int | float) else float(a["bbox"][2] * a["bbox"][3])
-        by_image[a["image_id"]].append({**a, "area": area, "iscrowd": int(a.get("iscrowd") or 0)})
-    pictures = tuple(
-        Picture(
-            row["id"],
-            posixpath.join(part_files.folder, row["file_name"]),
-            row["width"],
-            row["height"],
-            tuple(by_image[row["id"]]),
-        )
-        for row in rows["images"]
-    )
-    _check_files(pictures, part_files)
-    categories = tuple(sorted((int(row["id"]), str(row.get("name", row["id"]))) for row in rows["categories"]))
-    return DetectionSet(part_files.part, where, pictures, categories, part_files.store)
+def shared(parts: Mapping[str, DetectionSet], name: str) -> int:
+    """Return how many pictures of a part equal one of the training part byte for byte; 0 for that part itself."""
+    training = set(parts["train"].digests) if name != "train" else set()
+    return sum(digest in training for digest in parts[name].digests)
 
 
 def same_categories(train: DetectionSet, other: DetectionSet) -> None:
@@ -162,88 +114,3 @@ def same_categories(train: DetectionSet, other: DetectionSet) -> None:
             f"{other.source} has other categories than {train.source}: {len(differing)} differ, first id {key} "
             f"({theirs.get(key)!r} there, {mine.get(key)!r} in training)"
         )
-
-
-def _check_ids(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
-    for key in rows:
-        if key != "annotations":  # annotations are renumbered, so their ids need not be valid
-            invalid = [
-                f"entry {i} ({row.get('id')!r})" for i, row in enumerate(rows[key]) if type(row.get("id")) is not int
-            ]
-            _raise_if_any(where, f"entries of {key} have no whole number as id", invalid)
-        duplicates = [i for i, n in Counter(str(row.get("id")) for row in rows[key] if "id" in row).items() if n > 1]
-        _raise_if_any(where, f"ids of {key} are there twice", duplicates)
-    for key, name in (("images", "image_id"), ("categories", "category_id")):
-        known = {row["id"] for row in rows[key]}
-        unknown = [
-            f"{a.get('id')} ({name} {a.get(name)!r})"
-            for a in rows["annotations"]
-            if type(a.get(name)) is not int or a[name] not in known
-        ]
-        _raise_if_any(where, f"annotations name {key} that are not there", unknown)
-
-
-def _check_boxes(rows: dict[str, list[dict[str, Any]]], where: str) -> None:
-    sizes: dict[Any, tuple[int, int]] = {}
-    for row in rows["images"]:
-        size: Any = row.get("width"), row.get("height")
-        sizes[row["id"]] = size if all(type(v) is int and v > 0 for v in size) else (0, 0)
-    _raise_if_any(
-        where, "images have no width and height in whole pixels", [key for key, size in sizes.items() if not size[0]]
-    )
-    _raise_if_any(
-        where, "images have no file_name", [r["id"] for r in rows["images"] if not isinstance(r.get("file_name"), str)]
-    )
-    malformed: list[str] = []
-    outside: list[str] = []
-    wrong_size: list[str] = []
-    for a in rows["annotations"]:
-        box = _box(a.get("bbox"))
-        if box is None:
-            malformed.append(f"{a.get('id')} ({a.get('bbox')})")
-            continue
-        width, height = sizes[a["image_id"]]
-        over = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height)
-        if over > SLACK:
-            outside.append(f"{a.get('id')} ({box} in {width} x {height})")
-        mask = a.get("segmentation")
-        if isinstance(mask, dict) and list(mask.get("size") or ()) != [height, width]:
-            wrong_size.append(f"{a.get('id')} ({mask.get('size')} for {height} x {width})")
-    _raise_if_any(where, "masks are of another height and width than their images", wrong_size)
-    _raise_if_any(where, "boxes are not [left, top, width, height] in pixels, sizes 0 or more", malformed)
-    _raise_if_any(where, f"boxes reach more than {SLACK:g} pixels out of their images", outside)
-
-
-def _check_files(pictures: Sequence[Picture], part_files: PartFiles) -> None:
-    """Compare every image file's header with its annotation, in threads."""
-    missing = [picture.name for picture in pictures if picture.name not in part_files.names]
-    _raise_if_any(part_files.annotations, f"image files are not in {part_files.store.source}", missing)
-
-    def problem(i: int) -> str | None:
-        picture = pictures[i]
-        try:
-            with Image.open(io.BytesIO(part_files.store.read(picture.name))) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                size = (image.height, image.width) if turned else image.size
-        except (OSError, ValueError, SyntaxError) as error:
-            return f"{picture.name} (cannot be read: {str(error)[:60]})"
-        if size != (picture.width, picture.height):
-            return f"{picture.name} ({size[0]} x {size[1]}, annotated as {picture.width} x {picture.height})"
-        return None
-
-    results = in_threads(problem, len(pictures), f"checking {part_files.part} images")
-    problems = [text for _, text in results if text]
-    _raise_if_any(part_files.annotations, "image files do not fit their annotations", problems)
-
-
-def _raise_if_any(where: str, what: str, problems: Sequence[Any]) -> None:
-    if problems:
-        examples = ", ".join(map(str, problems[:EXAMPLES])) + (", ..." if len(problems) > EXAMPLES else "")
-        raise SlmlpError(f"{where}: {len(problems):,} {what}: {examples}; correct the file, or leave them out of it")
-
-
-def _box(value: Any) -> list[float] | None:
-    """Return [left, top, width, height], or None where the value is not a finite box of sizes 0 or more."""
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
-        return None
-    return value if all(math.isfinite(v) for v in value) and value[2] >= 0 and value[3] >= 0 else None

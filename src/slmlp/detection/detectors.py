@@ -17,7 +17,7 @@ from torch import Tensor
 from slmlp import config
 from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
-from slmlp.detection.coco import DetectionSet
+from slmlp.detection.coco import DetectionSet, shared
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.detection.samples import Samples, order_plan, resized_image
@@ -186,6 +186,12 @@ class Detectors:
     def _settings_hash(self, part: str) -> str:
         return files.hash_json([self.task(part), self.cfg.deciding(), self.cfg.resamples])[:16]
 
+    def _warnings(self, part: str) -> dict[str, int]:
+        """Return what limits the meaning of a part's numbers; see ``Result.warnings``."""
+        left_out = sum(len(self.parts[name].left_out) for name in {"train", part})
+        found = {"duplicates_across_parts": shared(self.parts, part), "left_out": left_out}
+        return {key: n for key, n in found.items() if n}
+
     def _evaluate(
         self, detector: model.Detector, compute: device.Compute, subject: Subject, identity: dict[str, str], part: str
     ) -> None:
@@ -217,10 +223,9 @@ class Detectors:
                             "settings": self._settings_hash(part), "part": part, "detect_seed": self.cfg.seed,
                             "predictions": len(predictions),
                         },
+                        warnings=self._warnings(part),
                     )
                 )  # fmt: skip
-        if not rows:
-            raise SlmlpError(f"{data.source}: no image has an annotated object, so AP is undefined")
         records.append(ResultsStore(self.folder).file, *rows)
         say(f"{subject.run}, {part}: " + ", ".join(f"{r.metric} {100 * r.value:.1f}" for r in rows[:3]))
 

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from slmlp.config import DataOptions
 from slmlp.data.sources import archive
+from slmlp.data.sources.parts import part_kind
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.files import parse_json_object
 
-PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+PARTS = ("train", "val", "test")
 PROBES = 50  # images of a part used to find their folder
 
 
@@ -128,7 +129,7 @@ def _given_part(part: str, annotations: Path, folder: str | None) -> PartFiles:
     store = FolderStore(root)
     names = store.names()
     content = _parsed(annotations.read_bytes(), str(annotations))
-    return PartFiles(part, str(annotations), content, store, _image_folder(content, names, part), frozenset(names))
+    return PartFiles(part, str(annotations), content, store, _image_folder(content, store, part), frozenset(names))
 
 
 def _find_part(part: str, store: Store, names: Sequence[str]) -> PartFiles | None:
@@ -147,7 +148,7 @@ def _find_part(part: str, store: Store, names: Sequence[str]) -> PartFiles | Non
         )
     name, content = annotated[0]
     return PartFiles(
-        part, f"{store.source}: {name}", content, store, _image_folder(content, names, part), frozenset(names)
+        part, f"{store.source}: {name}", content, store, _image_folder(content, store, part), frozenset(names)
     )
 
 
@@ -155,30 +156,40 @@ def _parts_of(name: str) -> set[str]:
     """Return the parts that an annotations file's name mentions, or, if it mentions none, its folder's name."""
     folder, base = posixpath.split(name)
     for text in (posixpath.splitext(base)[0], posixpath.basename(folder)):
-        tokens = {re.sub(r"\d+$", "", token) for token in re.split(r"[^a-z0-9]+", text.lower())}
-        parts = {part for part, words in PARTS.items() if tokens & set(words)}
+        parts = {part for token in re.split(r"[^a-z0-9]+", text.lower()) if (part := part_kind(token))}
         if parts:
             return parts
     return set()
 
 
-def _image_folder(content: dict[str, Any], names: Sequence[str], part: str) -> str:
-    """Return the folder that holds most of the first images; on a tie, the one named like the part."""
+def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
+    """Return the folder that holds most of the first images; on a tie, the one whose path names the part.
+
+    Raises:
+        SlmlpError: several folders hold as many, as thumbnails beside the images do.
+    """
     rows = content.get("images")
     file_names = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)] if rows else []
-    known = set(names)
+    known = set(store.names())
     folders = {""}
-    for name in names:
+    for name in known:
         folder = posixpath.dirname(name)
         while folder and folder not in folders:
             folders.add(folder)
             folder = posixpath.dirname(folder)
-
-    def score(folder: str) -> tuple[int, bool, int]:
-        hits = sum(posixpath.join(folder, name) in known for name in file_names)
-        return hits, part in _parts_of(folder + "/x"), -len(folder)
-
-    return max(sorted(folders), key=score)
+    hits = {folder: sum(posixpath.join(folder, name) in known for name in file_names) for folder in folders}
+    best = sorted(folder for folder, n in hits.items() if n == max(hits.values()))
+    if not max(hits.values()):
+        return ""  # no image is there: the reader says which
+    if len(best) > 1:
+        named = {folder: {kind for step in folder.split("/") if (kind := part_kind(step))} for folder in best}
+        best = [folder for folder in best if named[folder] == {part}] or best
+    if len(best) > 1:
+        raise SlmlpError(
+            f"{store.source}: {file_names[0]} and other images of the {part} part lie in {' and in '.join(best[:3])}: "
+            f"name the folder of the right ones, --{part}-json FILE --{part}-images FOLDER"
+        )
+    return best[0]
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import torch
 from slmlp import config
 from slmlp.detection import summary
 from slmlp.detection.backbone import stages
-from slmlp.detection.coco import DetectionSet, load, same_categories
+from slmlp.detection.coco import DetectionSet, same_categories, shared
 from slmlp.detection.controls import controls_of
 from slmlp.detection.detectors import Detectors, batch_part
 from slmlp.detection.layout import PARTS, find_parts
+from slmlp.detection.reading import load, write_list
 from slmlp.experiments.contenders import contenders
 from slmlp.runtime import distributed
 from slmlp.runtime.errors import SlmlpError
@@ -57,8 +58,14 @@ def detect(
         parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
         for part in parts.values():
             say(part.describe())
+            if part.left_out:
+                say(f"  left out of {part.part}: " + "; ".join(f"{entry}: {why}" for entry, why in part.left_out[:3]))
+        for name, count in ((name, shared(parts, name)) for name in parts):
+            if count:
+                say(f"warning: {count:,} of {len(parts[name]):,} {name} images equal a training image byte for byte")
         folder = Path(out)
         on_rank0(lambda: stack.enter_context(locked(folder, "detection")))
+        on_rank0(lambda: write_list(parts, folder))
         detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
         configs = [detectors.run(contender) for contender in everyone]
         return on_rank0(lambda: summary.write(detectors, everyone, configs))
@@ -75,11 +82,17 @@ def _parts(data: str | None, given: Given, cfg: config.Detection) -> dict[str, D
                 f"no annotations of the {part} part (available: {names}): name them with --{part}-json FILE "
                 f"--{part}-images FOLDER, or choose other parts with --evaluate"
             )
-    parts = {part: load(available[part]) for part in ("train", *evaluated)}
+    parts = {part: load(available[part], cfg) for part in ("train", *evaluated)}
     for part in evaluated:
         same_categories(parts["train"], parts[part])
     if not parts["train"].usable():
         raise SlmlpError(f"{parts['train'].source}: no image has an annotation to train on")
+    for part in evaluated:
+        if not parts[part].objects:
+            raise SlmlpError(
+                f"{parts[part].source}: the {part} part has no object that is no crowd, so that AP is undefined: "
+                "add some, or evaluate another part (--evaluate)"
+            )
     return parts
 
 
@@ -90,19 +103,15 @@ def _main(parts: Mapping[str, DetectionSet], cfg: config.Detection) -> str:
 
 
 def _with_masks(parts: Mapping[str, DetectionSet], cfg: config.Detection) -> bool:
-    if cfg.boxes_only:
+    if cfg.boxes_only or not parts["train"].masks:
         return False
-    without_masks = {part: data.without_masks() for part, data in parts.items()}
-    total = {part: sum(len(p.annotations) for p in data.pictures) for part, data in parts.items()}
-    if not any(without_masks.values()):
-        return True
-    if without_masks["train"] >= total["train"] * 0.999:
-        return False
-    part = next(part for part, count in without_masks.items() if count)
-    raise SlmlpError(
-        f"{parts[part].source}: {without_masks[part]:,} of {total[part]:,} objects have no mask; add them, or train on "
-        "boxes with --boxes-only"
-    )
+    lacking = next((data for data in parts.values() if not data.masks), None)
+    if lacking is not None:
+        raise SlmlpError(
+            f"{lacking.source}: its objects have no masks, those of training have; add them, or train on boxes with "
+            "--boxes-only"
+        )
+    return True
 
 
 def _name(data: str | None, given: Given | None) -> str:

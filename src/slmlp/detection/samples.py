@@ -92,7 +92,7 @@ def mask(segmentation: Any, picture: Picture, size: tuple[int, int]) -> npt.NDAr
             rle = coco_mask.frPyObjects(rle, *rle["size"])
         return np.array(F.resize(Image.fromarray(coco_mask.decode(rle)), list(size), F.InterpolationMode.NEAREST))
     scale = np.array([size[1] / picture.width, size[0] / picture.height])
-    rings = [(np.array(ring).reshape(-1, 2) * scale).reshape(-1).tolist() for ring in segmentation if len(ring) >= 6]
+    rings = [(np.array(ring).reshape(-1, 2) * scale).reshape(-1).tolist() for ring in segmentation]
     filled: npt.NDArray[np.uint8] = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *size)))
     return filled
 

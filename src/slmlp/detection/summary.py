@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from slmlp.experiments.contenders import Contender
 from slmlp.results import records, verdict
 from slmlp.results.intervals import Bootstrap
 from slmlp.results.records import Result
+from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files
 from slmlp.train.run import commit, versions
@@ -46,7 +47,7 @@ def write(detectors: Detectors, contenders: Sequence[Contender], configs: Sequen
     for contender in contenders:
         first.setdefault(display(contender.name), predictions[contender.run])
     drawings = pictures.draw(folder / "pictures", data, first, detectors.cfg.pictures)
-    files.write_json(folder / "detect.json", _description(detectors, contenders, configs, drawings))
+    files.write_json(folder / "detect.json", _description(detectors, contenders, configs, drawings, results))
     return report.write(folder)
 
 
@@ -94,7 +95,7 @@ def _pairs(contenders: Sequence[Contender]) -> list[tuple[str, str]]:
 
 def _description(
     detectors: Detectors, contenders: Sequence[Contender], configs: Sequence[dict[str, Any]],
-    drawings: list[dict[str, str]],
+    drawings: list[dict[str, str]], results: Mapping[str, Sequence[Result]],
 ) -> dict[str, Any]:  # fmt: skip
     libraries = {name: importlib.metadata.version(name) for name in LIBRARIES}
     description: dict[str, Any] = files.as_json(
@@ -119,6 +120,7 @@ def _description(
                 for one, detector_config in zip(contenders, configs, strict=True)
             ],
             "pictures": drawings,
+            "warnings": data_warnings(row for rows in results.values() for row in rows),
             "versions": {**versions(), **libraries},
             "commit": commit(),
             "machine": device.describe(),

@@ -64,6 +64,7 @@ def _verdict(inputs: Inputs) -> Section:
         caption = f"Diamond and bar: the difference and its 95 % interval; n = {inputs.about['images']:,} images."
         axis = f"difference in {_metric(comparisons[0]['metric'])}, points"
         blocks.append(block("forest", *figures.forest(rows, axis, "forest"), caption))
+    blocks.append(block("warnings", inputs.about.get("warnings") or []))
     return Section("verdict", "Verdict", blocks)
 
 

@@ -23,6 +23,7 @@ WARNINGS = {
     "test_part_drawn": "images drawn as test part, since the data has none of its own",
     "classes_without_test_images": "classes without a test image",
     "unreadable": "files that cannot be read and were left out",
+    "left_out": "images and annotations that cannot be used and were left out",
 }
 SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
 
