@@ -25,7 +25,7 @@ from slmlp.experiments import suite as suites
 from slmlp.methods.base import Progress
 from slmlp.results import records, verdict
 from slmlp.results.comparison import mean_of
-from slmlp.runtime import files, seeds
+from slmlp.runtime import json_files, seeds
 from slmlp.train import optim
 from test_multilabel_images import write_several
 
@@ -95,7 +95,7 @@ def study(out: Path) -> Numbers:
     words += " --augment weak --precision float32 --threads 1 --parallel 1 --seeds 2 --rates 0.1 0.3 --save-every 1"
     words += " --probe.folds 2 --probe.l2 1e-1 1 --methods sl,sl-mlp --out"
     assert cli.main([*words.split(), str(out)]) == 0
-    found = files.read_json(out / "verdict.json")["tasks"]["unseen accuracy"]
+    found = json_files.read(out / "verdict.json", dict)["tasks"]["unseen accuracy"]
     numbers = lines_of(out)
     for c in found["comparisons"]:
         numbers[f"verdict {c['a']} {c['b']}"] = [c["difference"], *spread(c), c["p_holm"], *c["per_seed"]]
@@ -119,7 +119,7 @@ def suite(out: Path) -> Numbers:
     )  # fmt: skip
     suites.suite(runs, out / "suite", datasets=str(out / "sets"), cfg=cfg)
     numbers = lines_of(out / "suite")
-    for task, found in files.read_json(out / "suite" / "verdict.json")["tasks"].items():
+    for task, found in json_files.read(out / "suite" / "verdict.json", dict)["tasks"].items():
         for c in found["comparisons"]:
             key = f"verdict {worded(task)} {c['a']} {c['b']}"
             numbers |= populations(key, c)
@@ -140,7 +140,7 @@ def several_labels(out: Path) -> Numbers:
     words += ["--tasks", "linear", "--probe.l2", "1e-2", "1e-1", "--preprocess.size", "32"]
     assert cli.main([*words, "--extraction.precision", "float32", "--out", str(out / "suite")]) == 0
     numbers = lines_of(out / "suite")
-    found = files.read_json(out / "suite" / "verdict.json")["tasks"]["linear map"]
+    found = json_files.read(out / "suite" / "verdict.json", dict)["tasks"]["linear map"]
     for c in found["comparisons"]:
         key = f"verdict {c['a']} {c['b']}"
         numbers |= {place: values[:3] for place, values in populations(key, c).items()}
@@ -161,10 +161,10 @@ def detect(out: Path) -> Numbers:
     detection.detect(encoders, str(out / "coco"), out / "detect", cfg=cfg)
     numbers = lines_of(out / "detect")
     for name in ("a", "b"):
-        steps = files.read_json_lines(out / "detect" / "detectors" / name / "metrics.jsonl")
+        steps = json_files.read_lines(out / "detect" / "detectors" / name / "metrics.jsonl", dict)
         for key in sorted(k for k in steps[0] if k.startswith("loss")):
             numbers[f"{name} {key}"] = [s[key] for s in steps]
-    for task in files.read_json(out / "detect" / "verdict.json")["tasks"].values():
+    for task in json_files.read(out / "detect" / "verdict.json", dict)["tasks"].values():
         for c in task["comparisons"]:
             numbers[f"verdict {c['metric']} {c['a']} {c['b']}"] = [c["difference"], *spread(c), c["p_holm"]]
     return numbers

@@ -9,7 +9,7 @@ import pytest
 from slmlp import config
 from slmlp.experiments.contenders import contenders
 from slmlp.experiments.suite.untrained import untrained
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 from suite_runs import trained
 
@@ -25,7 +25,7 @@ def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
     made = {"sl_seeds=2-seed1": names[0], "sl_cosine=true-seed1": names[2], "sl_training.epochs=9-seed1": names[3]}
     for folder in [*made, "sl-seed1", "sl_cosine=true-seed1x"]:
         shutil.copytree(runs[1], tmp_path / "runs" / folder)
-    files.write_json(tmp_path / "study.json", {"methods": names})
+    json_files.write(tmp_path / "study.json", {"methods": names})
     found = contenders([str(tmp_path / "runs" / folder) for folder in made])
     assert [(one.name, one.run, one.seed) for one in found] == [(made[run], run, 1) for run in made]
     for folder in ("sl-seed1", "sl_cosine=true-seed1x"):  # beside them, and not the study's

@@ -15,7 +15,7 @@ from slmlp.encoders.preprocess import Preprocess
 from slmlp.evaluation.tasks import finetune as room
 from slmlp.evaluation.tasks.finetune import finetune
 from slmlp.results.metrics import calibration_error
-from slmlp.runtime import files, seeds
+from slmlp.runtime import files, json_files, seeds
 from slmlp.runtime.errors import SlmlpError
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_stopped_grid_goes_on_and_ends_the_same(images, image_cache, tmp_path,
         0
     ]  # another encoder: nothing of it is used
     assert len(calls) == 9
-    assert files.read_json_lines(notes)[1:] == files.as_json(other.extra["grid"])
+    assert json_files.read_lines(notes, dict)[1:] == files.as_json(other.extra["grid"])
 
 
 def test_an_encoder_of_another_normalisation_sees_its_own_pixels():

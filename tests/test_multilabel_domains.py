@@ -14,7 +14,7 @@ from slmlp.results.intervals import Bootstrap
 from slmlp.results.metrics import bootstrap_runs
 from slmlp.results.over_datasets import compare_over_datasets, log_odds
 from slmlp.results.verdict import judge_over_datasets
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from test_multilabel_images import scores_of, write_several
 
 GROUPS = 400
@@ -96,7 +96,7 @@ def test_images_of_one_group_have_no_interval_and_the_verdict_is_still_written(t
     runs = bootstrap_runs({name: {"one": by_seed, "two": by_seed} for name, by_seed in scores.items()}, "a")
     found = judge_over_datasets(runs, "a", ["three"], metric="map")
     verdict.write(tmp_path, [found], found.short)
-    read = files.read_json(tmp_path / "verdict.json")["tasks"]["linear map"]
+    read = json_files.read(tmp_path / "verdict.json", dict)["tasks"]["linear map"]
     (c,) = read["comparisons"]
     assert [(d["low"], d["high"], d["winner"]) for d in c["sets"]] == [(None, None, None)] * 2
     assert (c["low"], c["winner"], c["detectable"]) == (None, None, None)
@@ -116,7 +116,7 @@ def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, 
     assert main(words) == 0
     lines = [r for r in records.read(out / "results.jsonl") if r.metric == "map"]
     by_hand = {m: 100 * np.mean([r.value for r in lines if r.method == m]) for m in ("raw", "other")}
-    told = files.read_json(out / "verdict.json")["tasks"]["linear map"]
+    told = json_files.read(out / "verdict.json", dict)["tasks"]["linear map"]
     assert told["means"]["other"]["value"] == pytest.approx(by_hand["other"])
     (first,) = (c for c in told["comparisons"] if c["b"] == "other")
     assert first["difference"] == pytest.approx(by_hand["other"] - by_hand["raw"])

@@ -17,7 +17,7 @@ from slmlp.results import records
 from slmlp.results.metrics import bootstrap_map, bootstrap_runs, map_interval, weighted_average_precision
 from slmlp.results.records import Scores
 from slmlp.results.verdict import judge_over_datasets
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
 SHAPES = ("circle", "line", "square")
@@ -111,7 +111,7 @@ def test_map_is_scikit_learns_of_the_scores_that_are_kept(done, drawn):
 
 @pytest.mark.slow
 def test_verdict_and_page_compare_the_mean_average_precision(done):
-    verdict = files.read_json(done / "verdict.json")
+    verdict = json_files.read(done / "verdict.json", dict)
     held = verdict["tasks"]["linear map"]
     by_hand = {r.method: 100 * r.value for r in records.read(done / "results.jsonl") if r.metric == "map"}
     for c in held["comparisons"]:

@@ -22,7 +22,7 @@ from report_folder import NASTY, make
 from slmlp import report
 from slmlp.report import inputs, maps, page, study_table
 from slmlp.results import records
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 
 
 class Page(HTMLParser):
@@ -277,7 +277,7 @@ def test_thumbnails_follow_their_images_when_thinned(tmp_path):
     for i in range(count):
         sheet.paste((i // 30 * 8, i % 30 * 8, 0), (i % 20 * 8, i // 20 * 8, i % 20 * 8 + 8, i // 20 * 8 + 8))
     sheet.save(folder / "thumbnails.webp", lossless=True)
-    tsne = files.read_json(folder / "tsne.json")
+    tsne = json_files.read(folder / "tsne.json", dict)
     every = np.unique(np.array(tsne["labels"]), return_inverse=True)[1]
     kept = maps._sample(every)
     sprite = maps._sprite(folder / "thumbnails.webp", tsne, kept)

@@ -15,7 +15,7 @@ from slmlp import report
 from slmlp.config import names
 from slmlp.report import drawing, inputs, limits, maps, page, study, study_curves, words
 from slmlp.results import records
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -64,8 +64,8 @@ def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):
 
 def test_names_at_the_start_of_a_sentence_are_spelt_as_given(tmp_path):
     folder = make(tmp_path)
-    held = files.read_json(folder / "verdict.json")
-    files.write_json(folder / "verdict.json", held | {"sentences": ["no difference found", "timm:b0 beats SL"]})
+    held = json_files.read(folder / "verdict.json", dict)
+    json_files.write(folder / "verdict.json", held | {"sentences": ["no difference found", "timm:b0 beats SL"]})
     html = report.render(inputs.read(folder))
     assert ">No difference found<" in html
     assert ">timm:b0 beats SL<" in html
@@ -78,8 +78,8 @@ def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
     assert len({(one["color"], str(one["linestyle"])) for one in looks}) == 15
     assert len({(one["color"], one["marker"]) for one in looks}) == 15
     folder = make(tmp_path)
-    study = files.read_json(folder / "study.json")
-    files.write_json(folder / "study.json", study | {"methods": methods})
+    study = json_files.read(folder / "study.json", dict)
+    json_files.write(folder / "study.json", study | {"methods": methods})
     html = report.render(inputs.read(folder))
     keys = re.findall(r'#line-(\d)" style="color: var\(--m(\d)\)"', html)[:15]
     assert keys == [
@@ -91,9 +91,9 @@ def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
 @pytest.mark.parametrize("count", [3, 9])
 def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, count):
     folder = make(tmp_path)
-    verdict = files.read_json(folder / "verdict.json")
+    verdict = json_files.read(folder / "verdict.json", dict)
     sentences = [f"finding {i} of some" for i in range(count)]
-    files.write_json(folder / "verdict.json", verdict | {"sentences": sentences})
+    json_files.write(folder / "verdict.json", verdict | {"sentences": sentences})
     html = report.render(inputs.read(folder))
     shown, picture, rest = html.partition('<figure class="forest">')
     assert picture
@@ -147,9 +147,9 @@ def one_point_more(folder):
     ("change", "message"),
     [
         (lambda d: (d / "study.json").unlink(), "holds no study.json"),
-        (lambda d: (d / "study.json").write_text("[]"), "must hold an object"),
+        (lambda d: (d / "study.json").write_text("[]"), "Expected `object`, got `array`"),
         (lambda d: (d / "study.json").write_text('{"schema": 9}'), "newer slmlp"),
-        (lambda d: (d / "study.json").write_text('{"title": "x"}'), "lacks machine, versions, data"),
+        (lambda d: (d / "study.json").write_text('{"title": "x"}'), "required field `machine`"),
         (lambda d: (d / "verdict.json").write_text("{"), "not valid JSON"),
         (lambda d: (d / "thumbnails.webp").write_bytes(b"no"), "thumbnails.webp"),
         (one_point_more, "points for"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from slmlp.results import records
 from slmlp.results.records import Predictions, Result
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 
 ROOT = Path(__file__).parents[1]
@@ -33,22 +34,23 @@ def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
     full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"l2": [0.1]})
     for row in (line(0.1), line(0.2, seed=1), full):
         records.append(path, row)
-    assert records.read(path) == [full, line(0.2, seed=1)]
+    assert records.read(path) == [dataclasses.replace(row, lines=1) for row in (full, line(0.2, seed=1))]
     assert len(path.read_text().splitlines()) == 3  # nothing is rewritten
 
 
 def test_a_file_is_parsed_once_while_it_stands_and_anew_when_it_has_changed(tmp_path, monkeypatch):
-    path, parsed, parse = tmp_path / "results.jsonl", [], files.read_json_lines
-    monkeypatch.setattr(files, "read_json_lines", lambda file: parsed.append(file) or parse(file))
+    path, parsed, parse = tmp_path / "results.jsonl", [], json_files.read_lines
+    monkeypatch.setattr(json_files, "read_lines", lambda file, *more: parsed.append(file) or parse(file, *more))
     assert records.read(path) == []
     records.append(path, line(0.1))
     for _ in range(3):
         found = records.read(path)
         found.clear()  # the caller's own list
-    assert (records.read(path), len(parsed)) == ([line(0.1)], 1)
+    assert (records.read(path), len(parsed)) == ([line(0.1, lines=1)], 1)
     records.append(path, line(0.2, seed=1))
     assert (len(records.read(path)), len(parsed)) == (2, 2)
-    files.write_text(path, path.read_text().replace("0.2", "0.3"))  # as long as before, another file
+    first, second = path.read_text().splitlines(keepends=True)
+    files.write_text(path, first + json_files.line(json.loads(second) | {"value": 0.3}))  # as long, another file
     assert [row.value for row in records.read(path)] == [0.1, 0.3]
 
 
@@ -77,7 +79,7 @@ for i in range(60):
 
 
 def test_lines_of_a_newer_version_are_refused(tmp_path):
-    files.append_line(tmp_path / "r.jsonl", '{"schema": 99}')
+    json_files.append(tmp_path / "r.jsonl", {"schema": 99})
     with pytest.raises(SlmlpError, match="newer slmlp"):
         records.read(tmp_path / "r.jsonl")
 
@@ -143,7 +145,7 @@ def test_committed_lines_have_the_names_of_today(tmp_path, capsys):
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
-    files.write_json(path, {"a": 1})
+    json_files.write(path, {"a": 1})
 
     def interrupted():
         with files.atomic(path) as temporary:
@@ -152,5 +154,5 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
 
     with pytest.raises(RuntimeError):
         interrupted()
-    assert files.read_json(path) == {"a": 1}
+    assert json_files.read(path, dict) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -253,7 +253,9 @@ def test_file_comes_back_and_is_not_overwritten(toy, tmp_path):
         (lambda c: c["unseen"].append(c["source"][0]), "is on both sides"),
         (lambda c: c.update(schema=2), "no split file of this version"),
         (lambda c: c.update(colour=1), "no split file of this version"),
-        (lambda c: c.pop("rule"), "no split file of this version"),
+        (lambda c: c.pop("rule"), "required field `rule`"),
+        (lambda c: c.update(source="abc"), "Expected `array`, got `str` - at `source`"),
+        (lambda c: c.update(seed="0"), "Expected `int`, got `str` - at `seed`"),
     ],
 )
 def test_a_changed_file_is_refused(toy, tmp_path, change, words):
@@ -261,6 +263,10 @@ def test_a_changed_file_is_refused(toy, tmp_path, change, words):
     concepts.make(toy, config.Split()).save(path)
     content = json.loads(path.read_text())
     change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(SlmlpError, match=r"split.json was changed or damaged .* take the line sha256 out"):
+        ConceptSplit.load(path)
+    del content["sha256"]
     path.write_text(json.dumps(content))
     with pytest.raises(SlmlpError, match=words) as error:
         ConceptSplit.load(path)

@@ -23,7 +23,7 @@ from slmlp.report.inputs import read
 from slmlp.report.study_curves import along_training
 from slmlp.report.words import opening
 from slmlp.results import records
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.train.run import Run
 
 pytestmark = pytest.mark.slow
@@ -58,7 +58,7 @@ def done(shapes, once) -> Path:
 
 def task(folder: Path) -> dict:
     """Return the verdict on the held-out classes."""
-    return files.read_json(folder / "verdict.json")["tasks"]["unseen accuracy"]
+    return json_files.read(folder / "verdict.json", dict)["tasks"]["unseen accuracy"]
 
 
 def rows(folder: Path, **wanted: object) -> list[records.Result]:
@@ -89,7 +89,7 @@ def test_every_run_and_baseline_has_its_numbers(done):
 
 
 def test_the_chosen_rate_is_the_best_on_validation_and_pairs_share_all_but_the_method(done):
-    study = files.read_json(done / "study.json")
+    study = json_files.read(done / "study.json", dict)
     for method in ("sl", "sl-mlp"):
         scores = {r.base_lr: r.value for r in rows(done, role="grid", task="validation", method=method)}
         best = max(scores.values())
@@ -106,7 +106,7 @@ def test_the_chosen_rate_is_the_best_on_validation_and_pairs_share_all_but_the_m
 
 
 def test_verdict_and_page_say_the_same(done):
-    verdict = files.read_json(done / "verdict.json")
+    verdict = json_files.read(done / "verdict.json", dict)
     (comparison,) = verdict["tasks"]["unseen accuracy"]["comparisons"]
     values = {(r.method, r.seed): r.value for r in rows(done, role="final", task="unseen", metric="accuracy")}
     by_hand = [100 * (values["sl-mlp", s] - values["sl", s]) for s in (0, 1)]
@@ -144,7 +144,7 @@ def test_a_run_of_the_grid_may_be_deleted_once_its_numbers_are_there(shapes, don
     assert [folder.name for folder in (again / "runs").glob("*-rate*")] == ["sl-mlp-rate0.2"]  # the one with a gap
     assert sorted(file.read_text().splitlines()) == sorted((done / "results.jsonl").read_text().splitlines())
     assert (again / "verdict.json").read_bytes() == (done / "verdict.json").read_bytes()
-    hours, before = (files.read_json(folder / "study.json")["run_hours"] for folder in (again, done))
+    hours, before = (json_files.read(folder / "study.json", dict)["run_hours"] for folder in (again, done))
     assert hours.keys() == before.keys()
     assert {name for name in before if hours[name] != before[name]} <= {"sl-mlp-rate0.2"}  # the one trained again
 
@@ -163,13 +163,13 @@ def test_hours_in_which_a_run_was_stopped_from_outside_do_not_count(done, tmp_pa
     slow[1]["images_per_second"] = rate / 1000  # an hour of Ctrl-Z
     file.write_text("".join(files.canonical(row) + "\n" for row in slow))
     assert run.hours == pytest.approx(steps * run.config["job"]["training"]["batch_size"] / rate / 3600)
-    assert files.read_json(done / "study.json")["run_hours"]["sl-seed0"] == pytest.approx(usual, abs=1e-6)
+    assert json_files.read(done / "study.json", dict)["run_hours"]["sl-seed0"] == pytest.approx(usual, abs=1e-6)
 
 
 @pytest.mark.parametrize("how", ["other weights", "a point less", "no points", "torn", "another form"])
 def test_a_map_that_is_not_of_these_weights_and_images_is_made_anew(shapes, done, tmp_path, how):
     again = shutil.copytree(done, tmp_path / "again")
-    maps = files.read_json(again / "tsne.json")
+    maps = json_files.read(again / "tsne.json", dict)
     one = maps["methods"]["sl"]
     if how == "other weights":
         one["of"] = "another"
@@ -251,7 +251,7 @@ def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_superclass
     run = Run(out / "runs" / "sl-mlp-seed0")
     assert run.config["class_names"] == ["edged", "round"]
     assert run.config["resolved"]["training_images"] == 4 * 24
-    assert "one seed: images only" in files.read_json(out / "verdict.json")["sentences"][0]
+    assert "one seed: images only" in json_files.read(out / "verdict.json", dict)["sentences"][0]
 
 
 def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
@@ -277,7 +277,7 @@ def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
 
 
 def test_the_page_ends_with_a_command_that_runs(shapes, done, tmp_path):
-    command = files.read_json(done / "study.json")["full_command"]
+    command = json_files.read(done / "study.json", dict)["full_command"]
     assert command.startswith("slmlp pretrain ")
     words = command.removeprefix("slmlp ").split()
     words[words.index("--out") + 1] = str(tmp_path / "all")
@@ -300,7 +300,7 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
         ("simclr:projector.depth=0:seeds=1", "simclr", 1)
     ]
     assert [c["seeds"] for c in verdict["comparisons"]] == [2, 2, 1]
-    compute = files.read_json(tmp_path / "study" / "study.json")["compute"]
+    compute = json_files.read(tmp_path / "study" / "study.json", dict)["compute"]
     assert list(compute.values()) == [1, 2, 2, 2]
     assert "The MLP as a switch" in page
     assert "training compute" in page
@@ -310,7 +310,7 @@ def test_a_study_of_more_methods_pairs_them_and_counts_their_compute(shapes, tmp
     assert sum("seed" in row.note for row in table.rows) == 1  # the others have all that were asked for
     assert "(where fewer, the row says so)" in table.note
     longer = "sl-mlp:training.epochs=2"
-    assert list(files.read_json(folder / "study.json")["epochs"].values()) == [1, 2, 1, 1]
+    assert list(json_files.read(folder / "study.json", dict)["epochs"].values()) == [1, 2, 1, 1]
     held = {r.epoch: r.value for r in read(folder).find("unseen", "accuracy", longer, role="curve") if r.seed == 0}
     (final,) = (r.value for r in read(folder).find("unseen", "accuracy", longer, role="final") if r.seed == 0)
     drawn = dict(along_training(read(folder), "unseen", "accuracy", longer)[0])
@@ -327,7 +327,7 @@ def test_a_rate_that_diverges_is_left_out_and_named(shapes, tmp_path):
         split=config.Split(by="random", unseen_fraction=0.5), probe=config.Probe(folds=3),
     )  # fmt: skip
     study.study(str(shapes), tmp_path / "study", cfg)
-    summary_ = files.read_json(tmp_path / "study" / "study.json")
+    summary_ = json_files.read(tmp_path / "study" / "study.json", dict)
     assert summary_["rates"]["chosen"] == {"sl": 0.1}
     assert list(summary_["rates"]["failed"]["sl"]) == ["1e+30"]
 

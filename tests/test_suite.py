@@ -21,7 +21,7 @@ from slmlp.experiments import suite
 from slmlp.report import inputs
 from slmlp.report.suite import forest
 from slmlp.results import records
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 from suite_runs import TRAINING, trained
 
@@ -110,7 +110,7 @@ def test_a_number_is_that_of_the_task_on_the_features(done, runs, datasets):
 
 
 def test_the_verdict_pairs_seeds_and_names_the_baseline(done):
-    verdict = files.read_json(done / "verdict.json")
+    verdict = json_files.read(done / "verdict.json", dict)
     assert verdict["headline"] == "linear accuracy"
     compared = [c["b"] for c in verdict["tasks"]["linear accuracy"]["comparisons"]]
     assert compared == ["sl-mlp", "timm:test_resnet@random", "random-init:resnet10", "random-init:test_resnet"]
@@ -139,7 +139,7 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
     assert "https://" not in page
     forests, labels, stages = 2 * 2, 2 * 2, 2  # of the trained encoders; forests and labels wide and narrow
     assert page.count('<svg class="chart') == forests + labels + stages
-    sentences = files.read_json(done / "verdict.json")["sentences"]
+    sentences = json_files.read(done / "verdict.json", dict)["sentences"]
     assert len(sentences) == 4 + 1  # one a comparison, and of which task they are
     assert all(len(sentence) < 160 for sentence in sentences)
 
@@ -295,7 +295,7 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
 
     first, values = asked()
     assert (first, values["sl:cosine=true"]) == ("sl", [])
-    files.write_json(tmp_path / "study.json", {"methods": ["sl:cosine=true"]})
+    json_files.write(tmp_path / "study.json", {"methods": ["sl:cosine=true"]})
     renamed, again = asked()
     assert (renamed, again) == ("sl:cosine=true", {"sl": [], "sl:cosine=true": values["sl"]})
 

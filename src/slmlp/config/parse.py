@@ -6,19 +6,30 @@ import dataclasses
 import typing
 from typing import Any, TypeVar
 
-from slmlp.runtime.errors import unknown
+import msgspec
+
+from slmlp.runtime.errors import SlmlpError, unknown
 
 T = TypeVar("T")
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
-    """Return the dataclass that ``dataclasses.asdict`` took apart, as JSON gives it back (lists for tuples)."""
+    """Return the dataclass that ``dataclasses.asdict`` took apart, as JSON gives it back (lists for tuples).
+
+    Raises:
+        SlmlpError: a name that the dataclass does not have, or a value of another type; one line.
+    """
+    _check_names(kind, values)
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise SlmlpError(" ".join(str(error).replace("`$.", "`").split())) from error
+
+
+def _check_names(kind: Any, values: Any) -> None:
     hints = typing.get_type_hints(kind)
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in values.items() if isinstance(values, dict) else ():
         if name not in hints:
             raise unknown("setting", name, hints)
         if dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value)
-        arguments[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**arguments)
+            _check_names(hints[name], value)

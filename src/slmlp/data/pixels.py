@@ -13,7 +13,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 import PIL
@@ -25,13 +25,24 @@ from slmlp.data.decode import Resize
 from slmlp.data.readers import read_resized
 from slmlp.data.scratch import scratch
 from slmlp.data.sources.table import drop
-from slmlp.runtime import files, seeds
+from slmlp.runtime import files, json_files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.threads import in_threads
 
 STALE = 24 * 3600  # seconds after which a temporary file is taken for one of a killed run
 GIGABYTE = 1e9
 Storage = Literal["memory", "file", "stream"]
+
+
+class Entry(TypedDict):
+    """The JSON beside a cache file; streamed data have no file, and neither images nor checksum."""
+
+    key: str
+    unreadable: dict[str, str]  # index of the image -> reason
+    images: NotRequired[int]
+    crc32: NotRequired[int]
+
+
 _DEFAULT = DataOptions()
 
 
@@ -135,7 +146,7 @@ def _check(images: ImageSet, resize: Resize, path: Path | None, key: str, progre
     results = in_threads(job, len(images), f"checking {images.name}", show=progress)
     problems = {i: reason for i, reason in results if reason is not None}
     if path is not None:
-        files.write_json(path.with_suffix(".json"), {"key": key, "unreadable": problems})
+        json_files.write(path.with_suffix(".json"), {"key": key, "unreadable": problems}, seal=True)
     return problems
 
 
@@ -174,9 +185,8 @@ def _decode(
         else:
             data.flush()  # type: ignore[attr-defined] # a memmap
     data = data[: len(images) - len(problems)]
-    checksum = _checksum(data) if storage == "memory" else None
-    entry = {"key": key, "images": len(data), "crc32": checksum, "unreadable": problems}
-    files.write_json(path.with_suffix(".json"), entry)
+    entry = {"key": key, "images": len(data), "crc32": _checksum(data), "unreadable": problems}
+    json_files.write(path.with_suffix(".json"), entry, seal=True)
     return data, problems
 
 
@@ -218,23 +228,26 @@ def _read(path: Path, key: str, count: int, side: int, storage: Storage) -> tupl
         if data.shape != (count, side, side, 3) or data.dtype != np.uint8 or entry["images"] != good or not good:
             return None
         data = data[:good]
-        if storage == "memory" and entry["crc32"] is not None and _checksum(data) != entry["crc32"]:
+        if _checksum(data) != entry["crc32"]:
             return None
         return data, problems
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, SlmlpError):
         return None
 
 
-def _entry(path: Path, key: str) -> tuple[dict[str, Any], dict[int, str]]:
+def _entry(path: Path, key: str) -> tuple[Entry, dict[int, str]]:
     """Return the JSON of a cache entry and its unreadable images (index -> reason); KeyError for another key."""
-    entry = files.read_json(path.with_suffix(".json"))
+    entry = json_files.read(path.with_suffix(".json"), Entry)
     if entry["key"] != key:
         raise KeyError(key)
-    return entry, {int(i): str(reason) for i, reason in entry["unreadable"].items()}
+    return entry, {int(i): reason for i, reason in entry["unreadable"].items()}
 
 
 def _checksum(data: ByteArray) -> int:
-    return zlib.crc32(data.data)
+    value = 0
+    for start in range(0, len(data), 1024):  # some at a time: the array may lie on the disk
+        value = zlib.crc32(data[start : start + 1024].data, value)
+    return value
 
 
 def _sweep(folder: Path) -> None:

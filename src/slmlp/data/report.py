@@ -13,7 +13,7 @@ import numpy as np
 from slmlp.data.copies import copies
 from slmlp.data.dataset import ImageSet
 from slmlp.data.sources.table import list_text
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.runtime.progress import say
 
 Pairs = Sequence[tuple[str, str]]
@@ -62,7 +62,7 @@ def announce(images: ImageSet, folder: Path, prefix: str = "") -> None:
     """
     duplicates = duplicates_across_parts(images)
     say(describe(images, duplicates))
-    files.write_json(folder / f"{prefix}data.json", summary(images, duplicates))
+    json_files.write(folder / f"{prefix}data.json", summary(images, duplicates))
     unreadable = folder / f"{prefix}unreadable.txt"
     if images.unreadable:
         files.write_text(unreadable, list_text(images.unreadable))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-from safetensors.torch import load_file
 from torch import Tensor
 
 from slmlp import config
@@ -21,13 +19,13 @@ from slmlp.detection.coco import DetectionSet, shared
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.detection.samples import Samples, order_plan, resized_image
-from slmlp.encoders import Encoder
+from slmlp.encoders import Encoder, stored
 from slmlp.experiments.contenders import Contender
 from slmlp.results import records
 from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.records import Result
 from slmlp.results.store import Key, ResultsStore, Subject, slug
-from slmlp.runtime import device, distributed, files, processes
+from slmlp.runtime import device, distributed, files, json_files, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0
@@ -35,6 +33,21 @@ from slmlp.train.run import commit, versions
 from slmlp.train.sync_batchnorm import synchronise
 
 CALIBRATION_IMAGES = 64  # training images for the BatchNorm statistics of a random backbone, in batches of 8
+
+
+class DetectorConfig(TypedDict):
+    """The content of a detector's config.json; further fields are for readers."""
+
+    identity: dict[str, str]
+    run: str
+    name: str
+    seed: int
+    encoder: str
+    random: bool
+    frozen: bool
+    resolved: dict[str, Any]
+    settings: dict[str, Any]
+    started: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ class Detectors:
         """
         file = folder / "config.json"
         if file.exists():
-            detector_config: dict[str, Any] = files.read_json(file)
+            detector_config: dict[str, Any] = dict(json_files.read(file, DetectorConfig))
             differing = [key for key, value in identity.items() if detector_config["identity"].get(key) != value]
             if differing:
                 raise SlmlpError(
@@ -139,7 +152,7 @@ class Detectors:
             "versions": versions(), "commit": commit(), "machine": device.describe(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }  # fmt: skip
-        files.write_json(file, detector_config)
+        json_files.write(file, detector_config, seal=True)
         return detector_config
 
     def _calibration_batches(self, compute: device.Compute) -> Iterator[list[Tensor]]:
@@ -156,7 +169,8 @@ class Detectors:
         """Train the detector, or load its weights if training has finished."""
         folder = self.detector_folder(contender)
         weights = folder / "detector.safetensors"
-        saved = on_rank0(lambda: load_file(weights) if weights.exists() else None)
+        fix = "restore it, or remove it and the same command trains again"
+        saved = on_rank0(lambda: stored.read(weights, fix)[1] if weights.exists() else None)
         if saved is not None:
             detector.load_state_dict(saved, strict=True)
             return
@@ -219,6 +233,7 @@ class Detectors:
                         role=subject.role, epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels,
                         interval=_interval(bootstrap) if bootstrap else None,
                         hashes=self._hashes(identity, part), predictions=file,
+                        predictions_hash=records.file_hash(self.folder / file),
                         extra={
                             "settings": self._settings_hash(part), "part": part, "detect_seed": self.cfg.seed,
                             "predictions": len(predictions),
@@ -258,7 +273,6 @@ def _interval(bootstrap: Bootstrap) -> tuple[float, float] | None:
 
 def _save(detector: model.Detector, folder: Path, contender: Contender) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    metadata = json.dumps({"format": "slmlp-detector-1", "run": contender.run})
-    files.write_tensors(folder / "detector.safetensors", state, {"slmlp": metadata})
+    stored.write(folder / "detector.safetensors", state, {"format": "slmlp-detector-1", "run": contender.run})
     for file in (folder / "checkpoints").glob("step-*.ckpt"):
         file.unlink()

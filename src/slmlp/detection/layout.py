@@ -13,7 +13,7 @@ from slmlp.config import DataOptions
 from slmlp.data.sources import archive
 from slmlp.data.sources.parts import part_kind
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.files import parse_json_object
+from slmlp.runtime.json_files import parse_object
 
 PARTS = ("train", "val", "test")
 PROBES = 50  # images of a part used to find their folder
@@ -194,4 +194,4 @@ def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
     expected = "a COCO file, an object with images, annotations and categories"
-    return parse_json_object(content, name, "download or write it again", expected)
+    return parse_object(content, name, "download or write it again", expected)

@@ -20,7 +20,7 @@ from slmlp.results.intervals import Bootstrap
 from slmlp.results.records import Result
 from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict, alone, judge
-from slmlp.runtime import device, files
+from slmlp.runtime import device, files, json_files
 from slmlp.train.run import commit, versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
@@ -34,7 +34,7 @@ def write(detectors: Detectors, contenders: Sequence[Contender], configs: Sequen
     """
     folder, data = detectors.folder, detectors.parts[detectors.main]
     results = _results(detectors, contenders)
-    predictions = {c.run: predict.read(folder / str(results[c.run][0].predictions)) for c in contenders}
+    predictions = {c.run: predict.read(records.checked(folder, results[c.run][0])) for c in contenders}
     verdicts = _verdicts(detectors, contenders, predictions)
     comparisons = [comparison for one in verdicts for comparison in one.comparisons]
     note = "one seed an encoder: the intervals are over images only; another training may turn the sign"
@@ -47,7 +47,7 @@ def write(detectors: Detectors, contenders: Sequence[Contender], configs: Sequen
     for contender in contenders:
         first.setdefault(display(contender.name), predictions[contender.run])
     drawings = pictures.draw(folder / "pictures", data, first, detectors.cfg.pictures)
-    files.write_json(folder / "detect.json", _description(detectors, contenders, configs, drawings, results))
+    json_files.write(folder / "detect.json", _description(detectors, contenders, configs, drawings, results), seal=True)
     return report.write(folder)
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
-from slmlp.encoders import Encoder
+from slmlp.encoders import Encoder, stored
 from slmlp.encoders.extract import transform_id
 from slmlp.encoders.forward import BATCH
 from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import track
 
 
@@ -54,7 +54,7 @@ def calibrate_norms(
     for name, norm in norms.items():
         norm.momentum = momenta[name]
     if file is not None:
-        files.write_tensors(file, _statistics(norms), {"key": key})
+        stored.write(file, _statistics(norms), {"key": key})
 
 
 def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
@@ -64,12 +64,11 @@ def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
 def _restored(file: Path, key: str, norms: Mapping[str, nn.Module]) -> bool:
     """Load the statistics from a cache file; return whether it exists, is intact and has this key."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            if (opened.metadata() or {}).get("key") != key:
-                return False
-            statistics = _statistics(norms)
-            saved = {name: opened.get_tensor(name) for name in statistics}
-    except (OSError, SafetensorError):
+        about, saved = stored.read(file, "")
+    except SlmlpError:
+        return False
+    statistics = _statistics(norms)
+    if about.get("key") != key or saved.keys() != statistics.keys():
         return False
     for name, value in statistics.items():
         value.copy_(saved[name])

@@ -14,12 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from slmlp.config import from_dict
 from slmlp.encoders import stored
 from slmlp.encoders import weights as weight_files
 from slmlp.encoders.backbones import backbone_of
 from slmlp.encoders.preprocess import Origin, Preprocess
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 
@@ -114,7 +113,7 @@ class Encoder(nn.Module):
         about = {"format": FORMAT, "spec": dataclasses.asdict(self.spec), **(extra or {})}
         if self.preprocess != Preprocess.ours(self.spec.image_size):
             about["preprocess"] = dataclasses.asdict(self.preprocess)
-        files.write_tensors(path, self.weights(), {"slmlp": json.dumps(about, sort_keys=True)})
+        stored.write(path, self.weights(), about)
 
     def hash(self) -> str:
         """Return the SHA-256 over spec, key names and weights, and over what the origin adds."""
@@ -145,13 +144,15 @@ class Encoder(nn.Module):
         about, state = stored.read(file, "restore it or run again")
         if about.get("format") != FORMAT:
             raise SlmlpError(
-                f"{file} was not written by slmlp (found format {about.get('format')!r}, expected {FORMAT!r})"
+                f"{file} was not written by slmlp (found format {about.get('format')!r:.40}, expected {FORMAT!r})"
             )
-        spec = EncoderSpec(**about["spec"])
+        spec = json_files.convert(about.get("spec"), EncoderSpec, f"metadata of {file}", "restore it or run again")
         encoder = build(spec.name, spec.image_size, spec.stem)
         encoder.load_weights(state, str(file))
         if "preprocess" in about:
-            encoder.preprocess = from_dict(Preprocess, about["preprocess"])
+            encoder.preprocess = json_files.convert(
+                about["preprocess"], Preprocess, f"metadata of {file}", "restore it or run again"
+            )
         return encoder.eval()
 
     def transform(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.forward import BATCH, FloatArray, forward
 from slmlp.probes.features import Features
-from slmlp.runtime import distributed, files, processes, ranks
+from slmlp.runtime import distributed, files, npz, processes, ranks
 from slmlp.runtime.device import for_features
 from slmlp.runtime.errors import SlmlpError
 
@@ -109,8 +108,7 @@ def extract_layers(
             for name in missing if reads else ():
                 cached[name] = computed[name]
                 if name in caches:
-                    with files.atomic(caches[name]) as temporary, temporary.open("wb") as opened:
-                        np.savez(opened, x=computed[name], key=np.array(keys[name]))
+                    npz.write(caches[name], {"x": computed[name], "key": np.array(keys[name])})
     return {name: _features(cached.get(name), images) for name in wanted}
 
 
@@ -146,10 +144,10 @@ def _check_finite(features: Mapping[str, FloatArray], encoder: Encoder, images: 
 def _cached(file: Path, key: str) -> FloatArray | None:
     """Return the features of a cache file, or None where it is damaged or another's."""
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            return archive["x"] if str(archive["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = npz.read(file)
+    except npz.DamagedError:
         return None
+    return arrays["x"] if "x" in arrays and str(arrays.get("key")) == key else None
 
 
 def _features(x: FloatArray | None, images: ImageSet) -> Features:

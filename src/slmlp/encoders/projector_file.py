@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from slmlp import config
 from slmlp.encoders import stored
 from slmlp.encoders.projector import projector as build_projector
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
 FILE = "projector.safetensors"
@@ -30,7 +30,7 @@ def save_projector(run: Path, projector: nn.Module | None, dim: int) -> None:
     state = {
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in projector.state_dict().items()
     }
-    files.write_tensors(run / FILE, state, {"slmlp": json.dumps({"format": FORMAT, "dim": dim})})
+    stored.write(run / FILE, state, {"format": FORMAT, "dim": dim})
 
 
 def load_projector(run: Path, dim: int) -> nn.Sequential | None:
@@ -39,7 +39,7 @@ def load_projector(run: Path, dim: int) -> nn.Sequential | None:
     if not path.is_file() or not (run / "config.json").is_file():
         return None
     about, state = stored.read(path, "restore it, or remove it")
-    settings = files.read_json(run / "config.json").get("resolved", {}).get("method_settings", {})
+    settings = json_files.read(run / "config.json", dict[str, Any]).get("resolved", {}).get("method_settings", {})
     if about.get("format") != FORMAT or about.get("dim") != dim or "projector" not in settings:
         raise SlmlpError(f"{path} is no projector of this run's encoder ({dim} features); restore it, or remove it")
     projector, _ = build_projector(dim, config.from_dict(config.Projector, settings["projector"]))

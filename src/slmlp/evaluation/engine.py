@@ -11,7 +11,7 @@ from slmlp import config
 from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.sources import Source
 from slmlp.evaluation.tasks import TASKS, runner
-from slmlp.results.records import Predictions, read_predictions
+from slmlp.results.records import Predictions, checked, read_predictions
 from slmlp.results.store import Key, ResultsStore, Subject
 from slmlp.runtime import files
 from slmlp.runtime.progress import say
@@ -68,6 +68,4 @@ class Engine:
     def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
         """Return the predictions of another task of the same subject, which is run now where it has not been."""
         self.run(subject, source, [task])
-        file = self.store.lines(self.keys(subject, source, [task]))[0].predictions
-        assert file is not None
-        return read_predictions(self.folder / file)
+        return read_predictions(checked(self.folder, self.store.lines(self.keys(subject, source, [task]))[0]))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from slmlp.encoders import Encoder
 from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import kind, open_encoder, open_untrained
 from slmlp.results.store import Subject, slug
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.job import Job
 from slmlp.train.run import Run
@@ -94,7 +95,7 @@ def _contender(run: Path) -> str | None:
     from slmlp.experiments.study.specs import parse_all  # brings all that a study needs
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
-        names = files.read_json(run.parents[1] / "study.json")["methods"]
+        names = json_files.read(run.parents[1] / "study.json", dict[str, Any])["methods"]
         return next((spec.name for spec in parse_all(tuple(names)) if spec.is_run(run.name)), None)
     return None
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector_file import load_projector
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run
 
@@ -120,10 +120,8 @@ def _run_of(path: Path) -> tuple[Run | None, int | None]:
     elif place.is_file() and place.name != "encoder.safetensors":
         return None, None
     file = folder / "config.json"
-    content = files.read_json(file) if file.is_file() else {}
-    whole = (
-        isinstance(content, dict) and {"job", "resolved", "identity"} <= content.keys()
-    )  # and not another tool's config
+    content = json_files.read(file, dict[str, Any]) if file.is_file() else {}
+    whole = {"job", "resolved", "identity"} <= content.keys()  # and not another tool's config
     return (Run(folder), epoch) if whole else (None, None)
 
 

@@ -15,7 +15,7 @@ from slmlp.exports import timm_config, weights_file
 from slmlp.exports.bundle import FEATURES, Bundle
 from slmlp.exports.timm_config import unsupported
 from slmlp.exports.timm_file import features, state
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "unsupported", "usage", "write"]
 
@@ -26,7 +26,7 @@ SUFFIXES: tuple[str, ...] = ()  # a folder
 def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the folder, less its card."""
     path.mkdir()
-    files.write_json(path / "config.json", timm_config.config(bundle))
+    json_files.write(path / "config.json", timm_config.config(bundle))
     weights_file.write(path / "model.safetensors", state(bundle))
     return []
 

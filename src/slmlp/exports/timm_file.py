@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slmlp.exports import timm_config, weights_file
 from slmlp.exports.bundle import FEATURES, Bundle
 from slmlp.exports.timm_config import unsupported
-from slmlp.runtime import files, seeds
+from slmlp.runtime import json_files, seeds
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "unsupported", "usage", "write"]
 
@@ -25,13 +25,13 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Write the state dict, and a JSON file of architecture, arguments and ``pretrained_cfg``."""
     weights_file.write(path, state(bundle))
     beside = path.with_name(f"{path.name}.json")
-    files.write_json(beside, timm_config.config(bundle))
+    json_files.write(beside, timm_config.config(bundle))
     return [beside]
 
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Let timm build the network from the JSON file alone and load the weights, strictly."""
-    content: dict[str, Any] = files.read_json(path.with_name(f"{path.name}.json"))
+    content: dict[str, Any] = json_files.read(path.with_name(f"{path.name}.json"), dict[str, Any])
     network = timm.create_model(
         content["architecture"], pretrained_cfg=content["pretrained_cfg"], checkpoint_path=str(path),
         num_classes=content["num_classes"], **content["model_args"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmlp.runtime import files
+from slmlp.runtime import files, npz
 from slmlp.runtime.errors import SlmlpError
 
 Arrays = dict[str, npt.NDArray[Any]]
+BESIDE_HASH = "x_sha256"  # in the .npz: of the .npy beside it
 CHUNK = 1 << 24  # bytes that are read at a time
 Y_FORMS = {1: "y (N,)", 2: "y a 0/1 matrix (N, C)"}  # by number of axes
 
@@ -31,13 +31,16 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     type it has there. What the .npz holds is read.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = npz.read(path)
         if "x" not in arrays and beside(path).exists():
             x = np.lib.format.open_memmap(beside(path), mode="r")
+            _check_beside(path, arrays)
             arrays["x"] = np.array(x) if memory_limit_gb is None or 4e-9 * x.size <= memory_limit_gb else x
-    except (OSError, ValueError, EOFError, TypeError, MemoryError, zipfile.BadZipFile) as error:
-        raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {error}") from error
+    except (OSError, ValueError, EOFError, TypeError, MemoryError, SyntaxError, npz.DamagedError) as error:
+        raise SlmlpError(
+            f"{path} cannot be read as a features file (.npz with x and y): {' '.join(str(error).split())}"
+        ) from error
+    arrays.pop(BESIDE_HASH, None)
     if not {"x", "y"} <= arrays.keys():
         raise SlmlpError(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; a features file has x (N, D) and y (N,)"
@@ -45,6 +48,12 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     if arrays["x"].dtype.kind not in "biuf":
         raise SlmlpError(f"{path}: x must be numbers, found {arrays['x'].dtype}")
     return arrays
+
+
+def _check_beside(path: Path, arrays: Arrays) -> None:
+    """Raise DamagedError where the .npy beside a features file is not the one that was written with it."""
+    if BESIDE_HASH in arrays and str(arrays[BESIDE_HASH]) != files.sha256(files.chunks(beside(path))):
+        raise npz.DamagedError(f"{beside(path)} was changed or damaged since it was written (its sha256 differs)")
 
 
 def read_complete(path: Path, memory_limit_gb: float | None, y_axes: int) -> Arrays:

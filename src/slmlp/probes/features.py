@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slmlp.probes.feature_files import beside, labels, read_complete
-from slmlp.runtime import files
+from slmlp.probes.feature_files import BESIDE_HASH, beside, labels, read_complete
+from slmlp.runtime import files, npz
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -46,7 +46,9 @@ class Features:
         with files.atomic(path) as labels_file, files.atomic(beside(path)) as x_file:
             with x_file.open("wb") as file:
                 np.save(file, self.x)
+            arrays[BESIDE_HASH] = np.array(files.sha256(files.chunks(x_file)))
             with labels_file.open("wb") as file:
+                arrays[npz.SEAL] = np.array(npz.digest(arrays))
                 np.savez(file, **arrays)
 
     @classmethod

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from slmlp.report.grid import Grid
-from slmlp.report.inputs import Inputs, read
+from slmlp.report.inputs import KINDS, Inputs, read
 from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 
 __all__ = ["show", "tables", "write"]
 
@@ -27,7 +28,13 @@ def render(inputs: Inputs) -> str:
     from slmlp.report import detection, page, study, suite
 
     pages = {"study": study.page, "suite": suite.page, "detection": detection.page}
-    return page.render(pages[inputs.kind](inputs))
+    try:
+        return page.render(pages[inputs.kind](inputs))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SlmlpError(
+            f"{inputs.folder / KINDS[inputs.kind]} and verdict.json lack something that the page shows "
+            f"({type(error).__name__}: {error}); run the {inputs.kind} again to have them written"
+        ) from error
 
 
 def tables(folder: Path) -> list[Grid]:
@@ -49,6 +56,6 @@ def show(page: Path) -> None:
         console = Console(width=160)
     for table in tables(page.parent):
         console.print(table)
-    for sentence in files.read_json(page.parent / "verdict.json")["sentences"]:
+    for sentence in read(page.parent).verdict["sentences"]:
         print(sentence)
     print(f"report: {page}")

@@ -16,7 +16,7 @@ from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import Page, Section, block, fold, machine, settings
 from slmlp.results.records import Result
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 
 METRICS = {
     "ap": "AP",
@@ -177,7 +177,7 @@ def _loss(inputs: Inputs) -> Section:
     curves = []
     for name in names:
         logs = [row["metrics"] for row in inputs.about["rows"] if row["name"] == name]
-        seeds = [[(x["step"], x["loss"]) for x in files.read_json_lines(inputs.folder / log)] for log in logs]
+        seeds = [[(x["step"], x["loss"]) for x in _logged(inputs.folder / log)] for log in logs]
         steps = sorted(set.intersection(*({step for step, _ in seed} for seed in seeds)))
         if len(steps) > 1:
             means = [(step, sum(dict(seed)[step] for seed in seeds) / len(seeds)) for step in steps]
@@ -195,3 +195,7 @@ def _data(about: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(part, text.strip()) for part, _, text in (line.partition(":") for line in about["parts"])]
     rows += [(f"annotations, {part}", source) for part, source in about["sources"].items()]
     return rows + [(f"hash, {part}", value) for part, value in about["hashes"].items()]
+
+
+def _logged(file: Path) -> list[dict[str, Any]]:
+    return [row for row in json_files.read_lines(file, dict[str, Any]) if {"step", "loss"} <= row.keys()]

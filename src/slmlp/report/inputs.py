@@ -6,17 +6,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from slmlp.results import records
 from slmlp.results.records import Result
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
 SCHEMA = 1
 KINDS = {"detection": "detect.json", "suite": "suite.json", "study": "study.json"}
-REQUIRED = {"study": ("title", "machine", "versions", "data", "split", "settings", "methods", "seeds")}
 AT_THE_END = ("final", "baseline")  # roles of numbers taken at the end of training
+
+
+class StudyFile(TypedDict):
+    """What must be in study.json; further fields are shown where they are there."""
+
+    title: str
+    machine: dict[str, Any]
+    versions: dict[str, str | None]
+    data: dict[str, Any]
+    split: dict[str, Any]
+    settings: dict[str, Any]
+    methods: list[str]
+    seeds: int
+
+
+class SuiteFile(TypedDict):
+    """What must be in suite.json."""
+
+    title: str
+    machine: dict[str, Any]
+    versions: dict[str, str | None]
+    encoders: list[dict[str, Any]]
+    data: list[dict[str, Any]]
+    methods: list[str]
+    settings: dict[str, Any]
+    task_settings: dict[str, str]
+
+
+class DetectFile(TypedDict):
+    """What must be in detect.json."""
+
+    title: str
+    machine: dict[str, Any]
+    versions: dict[str, str | None]
+    data: str
+    parts: list[str]
+    main: str
+    images: int
+    rows: list[dict[str, Any]]
+    settings: dict[str, Any]
+    resolved: dict[str, Any]
+
+
+class VerdictFile(TypedDict):
+    """What must be in verdict.json."""
+
+    sentences: list[str]
+    note: NotRequired[str | None]
+    headline: NotRequired[str | None]
+    tasks: dict[str, dict[str, Any]]
+
+
+ABOUT: dict[str, Any] = {"detection": DetectFile, "suite": SuiteFile, "study": StudyFile}
 
 
 @dataclass(frozen=True)
@@ -121,17 +173,13 @@ def read(folder: Path) -> Inputs:
             "demo`, `slmlp compare`, `slmlp suite` or `slmlp detect` wrote"
         )
     path = folder / KINDS[kind]
-    about = files.read_json(path)
-    if not isinstance(about, dict):
-        raise SlmlpError(f"{path} must hold an object, found {type(about).__name__}")
+    about = json_files.read(path, dict[str, Any], f"run the {kind} again to have it written")
     if about.get("schema", 0) > SCHEMA:
         raise SlmlpError(f"{path} was written by a newer slmlp (schema {about['schema']}, this one reads {SCHEMA})")
-    missing = [key for key in REQUIRED.get(kind, ()) if key not in about]
-    if missing:
-        raise SlmlpError(f"{path} lacks {', '.join(missing)}; run the study again to have it written")
+    about = json_files.convert(about, ABOUT[kind], str(path), f"run the {kind} again to have it written")
     verdict = folder / "verdict.json"
     rows = suite_rows(folder, about) if kind == "suite" else records.read(folder / "results.jsonl")
-    return Inputs(folder, kind, about, rows, files.read_json(verdict) if verdict.exists() else {})
+    return Inputs(folder, kind, about, rows, dict(json_files.read(verdict, VerdictFile)) if verdict.exists() else {})
 
 
 def suite_rows(folder: Path, about: dict[str, Any]) -> list[Result]:

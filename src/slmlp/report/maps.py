@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from PIL import Image
 from slmlp.config.names import display
 from slmlp.report import drawing
 from slmlp.report.inputs import Inputs
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,11 +56,29 @@ class Maps:
     total: int
 
 
+class TsneMap(TypedDict):
+    """Where the images are on one method's map, and a hash of weights and images."""
+
+    xy: list[list[float]]
+    of: NotRequired[str]
+
+
+class TsneFile(TypedDict):
+    """The content of tsne.json."""
+
+    methods: dict[str, TsneMap]
+    ids: list[str]
+    labels: list[str]
+    thumbnails: NotRequired[str]
+    side: NotRequired[int]
+    columns: NotRequired[int]
+
+
 def maps(inputs: Inputs) -> Maps | None:
     """Return a map for each method that has one, with the same images on all."""
     path = inputs.folder / "tsne.json"
-    tsne = files.read_json(path) if path.exists() else None
-    if not tsne or not tsne.get("ids") or not tsne.get("methods"):
+    tsne = json_files.read(path, TsneFile) if path.exists() else None
+    if tsne is None or not tsne["ids"] or not tsne["methods"]:
         return None
     names, every = np.unique(np.array([str(label) for label in tsne["labels"]]), return_inverse=True)
     sample = _sample(every)
@@ -95,7 +113,7 @@ def _sample(classes: IntArray) -> IntArray:
     return np.sort(np.lexsort((chance, turn))[:MOST])
 
 
-def _sprite(path: Path, tsne: dict[str, Any], sample: IntArray) -> Sprite | None:
+def _sprite(path: Path, tsne: TsneFile, sample: IntArray) -> Sprite | None:
     """Return the thumbnails of a sample of the images, or None where the study wrote none."""
     if not path.exists() or not tsne.get("side") or not tsne.get("columns"):
         return None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files, npz
 from slmlp.runtime.errors import SlmlpError
 
 WARNINGS = {
@@ -49,6 +48,8 @@ class Result:
     interval: tuple[float, float] | None = None  # 95 %, images of this run only
     hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
     predictions: str | None = None  # file name below the results file's folder
+    predictions_hash: str | None = None  # SHA-256 of that file
+    lines: int = 0  # how many lines its task wrote at once; 0 where that is not known
     extra: dict[str, Any] = field(default_factory=dict)  # documented with the metric: chosen l2, k, floor ...
     warnings: dict[str, int] = field(default_factory=dict)  # what limits its meaning, counted: WARNINGS
     schema: int = SCHEMA
@@ -59,8 +60,8 @@ class Result:
 
 
 def append(path: Path, *rows: Result) -> None:
-    """Add lines, all of them in one write, safely against a kill and a second writer."""
-    files.append_line(path, "\n".join(files.canonical(dataclasses.asdict(row)) for row in rows))
+    """Add the lines of one task, all of them or none, safely against a kill and a second writer."""
+    json_files.append(path, *(dataclasses.asdict(replace(row, lines=len(rows))) for row in rows))
 
 
 def read(path: Path) -> list[Result]:
@@ -74,17 +75,43 @@ def read(path: Path) -> list[Result]:
 @functools.lru_cache(maxsize=4)
 def _rows(path: Path, *state: int) -> tuple[Result, ...]:
     """Read a file in this state; cached, since a study reads its thousands of lines again for every run."""
-    known = {f.name for f in dataclasses.fields(Result)}
     rows: dict[tuple[Any, ...], Result] = {}
-    for row in files.read_json_lines(path):
-        if row.get("schema", 0) > SCHEMA:
-            raise SlmlpError(f"{path} was written by a newer slmlp (schema {row['schema']}, this one reads {SCHEMA})")
-        values = {k: v for k, v in row.items() if k in known}
-        if values.get("interval") is not None:
-            values["interval"] = tuple(values["interval"])
-        result = Result(**values)
-        rows[result.key()] = result
+    for row in json_files.read_lines(path, Result, SCHEMA):
+        rows[row.key()] = row
     return tuple(rows.values())
+
+
+def intact(folder: Path, row: Result) -> bool:
+    """Return whether the predictions behind a line, where there are any, are those that were written with it."""
+    if row.predictions is None:
+        return True
+    path = folder / row.predictions
+    return path.is_file() and row.predictions_hash in (None, file_hash(path))
+
+
+def checked(folder: Path, row: Result) -> Path:
+    """Return the file of predictions behind a line; SlmlpError where it is not the one that was written with it."""
+    assert row.predictions is not None
+    path = folder / row.predictions
+    if not path.is_file():
+        raise SlmlpError(f"{path} is missing: restore it, or the same command makes it again")
+    if row.predictions_hash not in (None, file_hash(path)):
+        raise SlmlpError(
+            f"{path} was changed or damaged since it was written (its sha256 does not agree): restore it, or remove "
+            "it, and the same command makes it again"
+        )
+    return path
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file; remembered while its size and time stay the same."""
+    state = path.stat()
+    return _file_hash(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _file_hash(path: Path, *state: int) -> str:
+    return files.sha256(files.chunks(path))
 
 
 @dataclass(frozen=True)
@@ -168,18 +195,18 @@ class Scores:
 def write_scores(path: Path, rows: Scores) -> None:
     """Write .npz of ``ids``, ``groups``, ``classes``, ``on`` and ``scores``, atomically."""
     names = np.array(rows.classes, dtype=np.str_)
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, ids=rows.ids, groups=rows.groups, classes=names, on=rows.on, scores=rows.scores)
+    arrays = {"ids": rows.ids, "groups": rows.groups, "classes": names, "on": rows.on, "scores": rows.scores}
+    npz.write(path, arrays, compress=True)
 
 
 def read_scores(path: Path) -> Scores:
     """Read what ``write_scores`` wrote."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            classes = tuple(map(str, arrays["classes"]))
-            return Scores(arrays["ids"], arrays["groups"], classes, arrays["on"], arrays["scores"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SlmlpError(f"cannot read {path}: {error}") from error
+        arrays = npz.read(path)
+        classes = tuple(map(str, arrays["classes"]))
+        return Scores(arrays["ids"], arrays["groups"], classes, arrays["on"], arrays["scores"])
+    except (npz.DamagedError, KeyError) as error:
+        raise SlmlpError(f"{path} cannot be read ({error}): remove it, and the same command makes it again") from error
 
 
 @dataclass(frozen=True)

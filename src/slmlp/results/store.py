@@ -94,7 +94,7 @@ class ResultsStore:
                 for row in places.get(key.place, [])
                 if key.hashes.items() <= row.hashes.items()
                 and row.extra.get("settings") == key.settings
-                and (row.predictions is None or (self.folder / row.predictions).exists())
+                and records.intact(self.folder, row)
             ]
             for key in keys
         ]
@@ -121,7 +121,8 @@ class ResultsStore:
                     run=subject.run, method=subject.method, encoder=subject.encoder, seed=subject.seed, task=key.task,
                     data=key.data, metric=score.metric, value=score.value, n=score.n, role=subject.role,
                     epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels, layer=key.layer,
-                    interval=score.interval, hashes=dict(key.hashes), predictions=file, extra=extra,
+                    interval=score.interval, hashes=dict(key.hashes), predictions=file,
+                    predictions_hash=records.file_hash(self.folder / file) if file else None, extra=extra,
                     warnings=dict(warnings),
                 )
             )  # fmt: skip
@@ -130,5 +131,6 @@ class ResultsStore:
 
 
 def _own(key: Key, lines: Sequence[Result]) -> list[Result]:
-    """Return the lines that have the role and epoch of a key."""
-    return [row for row in lines if (row.role, row.epoch) == (key.subject.role, key.subject.epoch)]
+    """Return the lines that have the role and epoch of a key; none where a kill left some of them out."""
+    own = [row for row in lines if (row.role, row.epoch) == (key.subject.role, key.subject.epoch)]
+    return own if own and len(own) >= max(row.lines for row in own) else []

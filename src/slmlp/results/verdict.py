@@ -39,7 +39,7 @@ from slmlp.results import sentences as words
 from slmlp.results.comparison import BySeed, Comparison, Effects, Mean, compare, corrected, mean_of, pair
 from slmlp.results.intervals import Estimate
 from slmlp.results.over_datasets import REPLICATES, ByData, compare_over_datasets, own_log_odds
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError, unknown
 
 SCHEMA = 2
@@ -105,7 +105,7 @@ def write(folder: Path, verdicts: Sequence[Verdict], opening: Sequence[str], not
         "headline": verdicts[0].key if verdicts else None,
         "tasks": {verdict.key: verdict.to_json() for verdict in verdicts},
     }
-    files.write_json(folder / "verdict.json", content)
+    json_files.write(folder / "verdict.json", content, seal=True)
 
 
 def judge(

@@ -1,9 +1,8 @@
-"""Write files safely: atomic replacement, locked appending, hashes."""
+"""Write files safely: atomic replacement, hashes. JSON: see ``json_files``."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -62,70 +61,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def write_text(path: Path, content: str) -> None:
     """Write UTF-8 text atomically."""
     write_bytes(path, content.encode())
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON atomically; raise ValueError for NaN, which JSON does not allow."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def parse_json(content: str | bytes, name: str, fix: str) -> Any:
-    """Return the value of JSON text; broken text is one clear line that ends with ``fix``, what to do about it."""
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise SlmlpError(f"{name} is not valid JSON ({error}); {fix}") from error
-
-
-def parse_json_object(content: str | bytes, name: str, fix: str, expected: str) -> dict[str, Any]:
-    """Return the object of JSON text; any other value is one clear line that says what was ``expected``."""
-    parsed = parse_json(content, name, fix)
-    if not isinstance(parsed, dict):
-        raise SlmlpError(f"{name}: expected {expected}, found {parsed!r:.60}")
-    return parsed
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; raise SlmlpError if the file is missing or invalid."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
-    return parse_json(content, str(path), "restore it or remove it and run again")
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one line under an exclusive lock, so that lines of several writers do not mix.
-
-    If a crash left an incomplete last line, a newline is added first.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            torn = False
-            if size:
-                file.seek(size - 1)
-                torn = file.read(1) != b"\n"
-            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise SlmlpError(f"cannot append to {path}: {error.strerror or error}") from error
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; incomplete lines (of a crash during a write) are skipped."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
 
 
 def existing(folder: Path) -> Path:

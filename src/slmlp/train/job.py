@@ -45,7 +45,7 @@ class Job:
                     **saved,
                     "settings": config.from_dict(kind, saved["settings"]),
                     "training": config.from_dict(config.Training, saved["training"]),
-                    "options": config.DataOptions(**saved["options"]),
+                    "options": config.from_dict(config.DataOptions, saved["options"]),
                 }
             )
         except (KeyError, TypeError, SlmlpError) as error:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
+
+
+class LoggedStep(TypedDict):
+    """A line of metrics.jsonl; further fields are a method's own losses and measurements."""
+
+    step: int
+    epoch: int
+    loss: float
+    images_per_second: float
 
 
 class TrainingLog:
@@ -14,8 +23,8 @@ class TrainingLog:
     def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
         self.every, self.batch_size = every, batch_size
         self.rows: list[dict[str, float]] = []
-        earlier = [row for row in files.read_json_lines(path) if row["step"] <= step]
-        files.write_text(path, "".join(files.canonical(row) + "\n" for row in earlier))
+        earlier = [row for row in json_files.read_lines(path, LoggedStep) if row["step"] <= step]
+        files.write_text(path, "".join(map(json_files.line, earlier)))
         self.file: TextIO = path.open("a")
         self.board = _tensorboard(path.parent)
 
@@ -40,7 +49,7 @@ class TrainingLog:
             **mean,
             "images_per_second": n * self.batch_size / seconds,
         }
-        self.file.write(files.canonical(line) + "\n")
+        self.file.write(json_files.line(line))
         self.file.flush()
         if self.board is not None:
             for key, value in line.items():

@@ -22,7 +22,7 @@ from slmlp.data.targets import Labelling, labelling, refuse_several
 from slmlp.encoders import Encoder, build, choose_stem
 from slmlp.encoders.projector_file import save_projector
 from slmlp.methods.base import Facts
-from slmlp.runtime import device, distributed, files, folders, processes, seeds
+from slmlp.runtime import device, distributed, folders, json_files, processes, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
@@ -264,7 +264,7 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
         "machine": device.describe(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    files.write_json(config_file, about)  # last: a folder with it can be resumed
+    json_files.write(config_file, about, seal=True)  # last: a folder with it can be resumed
     say(
         f"{run.name}: {job.method}, {job.training.encoder} ({resolved['stem']} stem), {len(ready.train):,} images of "
         f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "

@@ -17,16 +17,46 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from slmlp.encoders import Encoder
-from slmlp.runtime import files
+from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train.log import LoggedStep
 
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
 
 STALL = 10  # times as long as the median step: the run was stopped from outside, not slow
+
+
+class Resolved(TypedDict):
+    """What a run's settings came to on its data and machine; further fields are for readers."""
+
+    image_size: int
+    method_settings: dict[str, Any]
+    training_images: int
+    classes: int
+    steps: int
+    peak_lr: float
+    passes_per_image: float
+    data_hash: str
+    device: str
+    precision: str
+
+
+class RunConfig(TypedDict):
+    """The content of config.json."""
+
+    schema: int
+    identity: dict[str, str | None]
+    job: dict[str, Any]
+    resolved: Resolved
+    class_names: list[str]
+    versions: dict[str, str]
+    commit: str | None
+    machine: dict[str, Any]
+    started: str
 
 
 @dataclass(frozen=True)
@@ -41,13 +71,12 @@ class Run:
         return self.path.name
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> RunConfig:
         """The resolved settings."""
         file = self.path / "config.json"
         if not file.exists():
             raise SlmlpError(f"{self.path} holds no run (no config.json); expected a folder made by slmlp pretrain")
-        config: dict[str, Any] = files.read_json(file)
-        return config
+        return json_files.read(file, RunConfig, "restore it, or remove the run and train it again")
 
     @property
     def split(self) -> ConceptSplit | None:
@@ -77,9 +106,9 @@ class Run:
         """Epochs whose encoder was kept, in order."""
         return sorted(int(p.stem) for p in (self.path / "epochs").glob("*.safetensors"))
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[LoggedStep]:
         """Return the logged rows."""
-        return files.read_json_lines(self.path / "metrics.jsonl")
+        return json_files.read_lines(self.path / "metrics.jsonl", LoggedStep)
 
     @property
     def hours(self) -> float:

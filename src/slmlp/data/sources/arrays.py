@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from slmlp.data.dataset import ByteArray
 from slmlp.data.readers import ArrayReader
 from slmlp.data.sources.parts import parts_of_words
 from slmlp.data.sources.table import Row, Table
+from slmlp.runtime import npz as npz_file
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -25,13 +25,10 @@ def npz(path: Path, source: str, options: DataOptions) -> Table:
     image's id is its row. Object arrays are rejected, because unpickling them can run code.
     """
     try:
-        with zipfile.ZipFile(path):  # np.load would take any other file for an array or a pickle
-            content = np.load(path, allow_pickle=False)
-        with content:
-            arrays = {name: content[name] for name in content.files if name in _NAMES}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = npz_file.read(path, _NAMES)
+    except npz_file.DamagedError as error:
         hint = ": save y, part and group as arrays of strings or integers" if "pickle" in str(error) else ""
-        raise SlmlpError(f"{path} cannot be read as .npz ({' '.join(str(error).split())}){hint}") from error
+        raise SlmlpError(f"{path} cannot be read as .npz ({error}){hint}") from error
     x, labels = _pixels(arrays, path), _labels(arrays, path)
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")

@@ -15,7 +15,7 @@ from slmlp.data.sources.layout import UNLABELLED
 from slmlp.data.sources.parts import part_kind, parts_of_words
 from slmlp.data.sources.table import Row
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.files import parse_json_object
+from slmlp.runtime.json_files import parse_object
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 REQUIRED = ("path", "label")
@@ -146,7 +146,7 @@ def _json_records(text: str, name: str, required: Sequence[str]) -> tuple[Record
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             place, expected = f"{name}, line {number}", 'an object {"path": ..., "label": ...}'
-            found.append((number, parse_json_object(line, place, "mend that line", expected)))
+            found.append((number, parse_object(line, place, "mend that line", expected)))
     if not found:
         return [], []
     names = list(dict.fromkeys(key for _, record in found for key in record))

@@ -16,7 +16,7 @@ from slmlp import config
 from slmlp.data import wordnet
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import ensure_test_part
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.seeds import numpy_generator
 
@@ -77,14 +77,11 @@ class ConceptSplit:
         """Return the split of ``to_json``'s content; raise SlmlpError if it is invalid or was edited by hand."""
         if not isinstance(saved, dict) or saved.get("schema") != SCHEMA:
             raise SlmlpError(f"{origin} is no split file of this version: expected JSON with schema {SCHEMA}")
-        values = {k: v for k, v in saved.items() if k not in ("schema", "source_hash", "unseen_hash")}
-        for name in ("source", "unseen", "held_out_superclasses", "test_ids", "leaks"):
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
-        try:
-            split = cls(**values)
-        except TypeError as error:
-            raise SlmlpError(f"{origin} is no split file of this version ({error})") from error
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown_names = sorted(saved.keys() - names - {"schema", "source_hash", "unseen_hash"})
+        if unknown_names:
+            raise SlmlpError(f"{origin} is no split file of this version (it has {unknown_names[0]!r})")
+        split = json_files.convert(saved, cls, origin, "make a new split")
         for side in ("source", "unseen"):
             stored, actual = saved.get(f"{side}_hash"), files.hash_names(getattr(split, side))
             if stored != actual:
@@ -98,12 +95,12 @@ class ConceptSplit:
         """Write the split; raise SlmlpError if the file has another split."""
         if path.exists() and ConceptSplit.load(path).hash() != self.hash():
             raise SlmlpError(f"{path} holds another split: choose another --out, or remove the file")
-        files.write_json(path, self.to_json())
+        json_files.write(path, self.to_json(), seal=True)
 
     @classmethod
     def load(cls, path: Path) -> ConceptSplit:
         """Read a split file."""
-        return cls.from_json(files.read_json(path), str(path))
+        return cls.from_json(json_files.read(path, dict[str, Any], "make a new split"), str(path))
 
     def check(self, images: ImageSet, *, strict: bool = True) -> None:
         """Raise SlmlpError if the data lacks classes of the split or, if ``strict``, has another hash."""

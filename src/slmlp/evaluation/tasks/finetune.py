@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from slmlp.probes.features import Features
 from slmlp.results.metrics import calibration_error
 from slmlp.results.records import Score
 from slmlp.results.store import slug
-from slmlp.runtime import device, files, seeds
+from slmlp.runtime import device, files, json_files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import TrainingProgress, say
 from slmlp.train import optim
@@ -137,7 +138,7 @@ def _scored(
             except SlmlpError as error:  # a rate at which training diverges is a point that loses
                 finished[key] = dataclasses.replace(point, reason=str(error))
             if notes is not None:
-                files.append_line(notes, files.canonical(dataclasses.asdict(finished[key])))
+                json_files.append(notes, dataclasses.asdict(finished[key]))
         yield finished[key]
 
 
@@ -147,12 +148,12 @@ def _finished(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: confi
         return {}
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("rates", "weight_decays")}
     key = files.hash_json([encoder.hash(), encoder.preprocess.id, images.hash(), settings])
-    rows = files.read_json_lines(notes)
+    rows = json_files.read_lines(notes, dict[str, Any])
     if not rows or rows[0].get("key") != key:
         notes.unlink(missing_ok=True)
-        files.append_line(notes, files.canonical({"key": key}))
+        json_files.append(notes, {"key": key})
         return {}
-    points = [Point(**row) for row in rows[1:]]
+    points = [json_files.convert(row, Point, str(notes), "remove it") for row in rows[1:]]
     return {_key(point): point for point in points}
 
 

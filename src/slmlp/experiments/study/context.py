@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from slmlp import config, data
 from slmlp.data.augment import training_side
@@ -21,7 +21,7 @@ from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.experiments.study.specs import Spec, parse_all
 from slmlp.results.store import Subject
-from slmlp.runtime import files
+from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.train.job import Job
@@ -132,6 +132,15 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
     return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg))
 
 
+class Owner(TypedDict):
+    """The content of owner.json: what a study's folder belongs to."""
+
+    schema: int
+    data: str
+    source_hash: str
+    settings: dict[str, Any]
+
+
 def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:
     """Record the study that a folder belongs to, or refuse a folder of other data or settings.
 
@@ -143,17 +152,17 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
         {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}
     )
     if file.exists():
-        saved_owner: dict[str, Any] = files.read_json(file)
+        saved_owner = json_files.read(file, Owner)
         if saved_owner != owner:
             differing = sorted(
-                {key for key in owner["settings"] if saved_owner.get("settings", {}).get(key) != owner["settings"][key]}
+                {key for key in owner["settings"] if saved_owner["settings"].get(key) != owner["settings"][key]}
                 | {key for key in ("data", "source_hash") if saved_owner.get(key) != owner[key]}
             )
             raise SlmlpError(
                 f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
             )
         return
-    files.write_json(file, owner)
+    json_files.write(file, owner, seal=True)
 
 
 def identity(cfg: config.Study) -> dict[str, Any]:

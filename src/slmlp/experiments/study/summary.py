@@ -19,11 +19,12 @@ from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
+from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
 from slmlp.results.records import Predictions
 from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict
-from slmlp.runtime import device, files, seeds
+from slmlp.runtime import device, files, json_files, seeds
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run, commit, versions
 
@@ -44,9 +45,12 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     winner = max(result.means, key=lambda name: result.means[name].value)
     about = _about(context, rates, winner, demo)
     file = context.folder / "study.json"
-    hours = _run_hours(context, files.read_json(file).get("run_hours", {}) if file.exists() else {})
+    earlier = json_files.read(file, dict[str, Any]).get("run_hours", {}) if file.exists() else {}
+    hours = _run_hours(context, earlier)
     total = round(sum(hours.values()) or seconds / 3600, 4)
-    files.write_json(file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours})
+    json_files.write(
+        file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours}, seal=True
+    )
 
 
 def _verdict(context: Context) -> Verdict:
@@ -65,8 +69,7 @@ def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
     for row in records.read(context.engine.store.file):
         wanted = row.task == "unseen" and row.metric == "accuracy" and row.role == "final" and row.predictions
         if wanted and row.method in predictions and row.seed < context.cfg.seeds:
-            assert row.predictions is not None
-            predictions[row.method][row.seed] = records.read_predictions(context.folder / row.predictions)
+            predictions[row.method][row.seed] = records.read_predictions(records.checked(context.folder, row))
     return predictions
 
 
@@ -91,19 +94,18 @@ def _map(context: Context) -> None:
         maps[spec.name] = tsne
     labels = [images.classes[y] for y in images.labels]
     _thumbnails(context, images)
-    files.write_json(
+    json_files.write(
         file,
         {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
-         "side": THUMBNAIL, "columns": COLUMNS},
+         "side": THUMBNAIL, "columns": COLUMNS}, seal=True,
     )  # fmt: skip
 
 
 def _maps(file: Path) -> dict[str, Any]:
     """Return the maps of an earlier call, by contender; none where the file is missing or broken."""
     try:
-        maps = files.read_json(file)["methods"]
-        return {name: tsne for name, tsne in maps.items() if {"xy", "of"} <= tsne.keys()}
-    except (SlmlpError, KeyError, TypeError, AttributeError):
+        return {name: tsne for name, tsne in json_files.read(file, TsneFile)["methods"].items() if "of" in tsne}
+    except SlmlpError:
         return {}
 
 
@@ -132,7 +134,7 @@ def _compute(context: Context) -> dict[str, float]:
     for spec in context.specs:
         saved = context.run(spec, 0).config
         steps, batch = saved["resolved"]["steps"], saved["job"]["training"]["batch_size"]
-        passes[spec.name] = steps * batch * float(saved["resolved"].get("passes_per_image", 1))
+        passes[spec.name] = steps * batch * saved["resolved"]["passes_per_image"]
     first = passes[context.specs[0].name]
     return {name: round(value / first, 3) for name, value in passes.items()}
 

@@ -19,10 +19,10 @@ from slmlp.report.inputs import suite_rows
 from slmlp.results import verdict
 from slmlp.results.metrics import bootstrap_runs
 from slmlp.results.over_datasets import ByData
-from slmlp.results.records import Predictions, Result, Scores, read_predictions, read_scores
+from slmlp.results.records import Predictions, Result, Scores, checked, read_predictions, read_scores
 from slmlp.results.sentences import data_warnings, missing_data_sets
 from slmlp.results.verdict import Verdict, judge_over_datasets
-from slmlp.runtime import device, files
+from slmlp.runtime import device, files, json_files
 from slmlp.train.run import commit, versions
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ def write(
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
     verdicts = [] if len(names) < 2 else _verdicts(folder, rows, names, missing)
-    files.write_json(folder / "suite.json", about)
+    json_files.write(folder / "suite.json", about, seal=True)
     verdict.write(folder, verdicts, _opening(verdicts))
 
 
@@ -84,13 +84,13 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
     for row in rows:
         if not TASKS[row.task].compared or row.predictions is None:
             continue
-        key, file = (row.task, row.metric), folder / row.predictions
+        key = (row.task, row.metric)
         if row.metric == "map":
             of_task = scores.setdefault(key, {name: {} for name in names})
-            of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(file)
+            of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(checked(folder, row))
         elif row.metric in JUDGED or row.metric.startswith("accuracy_at_"):
             predicted = accuracies.setdefault(key, {name: {} for name in names})
-            predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(file)
+            predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(checked(folder, row))
     runs: dict[tuple[str, str], Mapping[str, ByData]] = {
         **accuracies, **{key: bootstrap_runs(of_task, names[0]) for key, of_task in scores.items()}
     }  # fmt: skip
