@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
+TRIES ?= 100
+PARTS ?=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast lint docs hooks install clean
+.PHONY: demo test test-fast faults lint docs hooks install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/slmlp demo --out $(DEMO)
@@ -15,6 +17,10 @@ test: $(VENV)/.installed-test lint
 
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow"
+
+# Kills, full disks, damaged files, mutated inputs: counted, with the table in docs/reliability.md. TRIES=100 takes hours.
+faults: $(VENV)/.installed-test
+	$(BIN)/python tests/faults --tries $(TRIES) $(PARTS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

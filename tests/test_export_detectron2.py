@@ -80,8 +80,9 @@ def test_the_config_fits_the_weights(exported):
     assert model["RESNETS"]["DEPTH"] == int(encoder.spec.name.removeprefix("resnet"))
     assert model["RESNETS"].get("RES2_OUT_CHANNELS") == (64 if encoder.spec.name == "resnet18" else None)
     assert (held["SOLVER"]["MAX_ITER"], held["SOLVER"]["BASE_LR"]) == (90000, 0.02)
-    assert "--config-file r.pkl.yaml" in done.usage
-    assert "MODEL.WEIGHTS r.pkl" in done.usage
+    assert f"--config-file {done.path}.yaml" in done.usage  # to be typed where the command was
+    assert f"MODEL.WEIGHTS {done.path}" in done.usage
+    assert "MODEL.WEIGHTS r.pkl" in done.card.read_text()
 
 
 def test_tensors_that_do_not_fit_are_named():

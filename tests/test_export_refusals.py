@@ -9,7 +9,8 @@ import torch
 
 import slmlp
 from export_files import left, out
-from slmlp.exports import atomic, parity, timm_file
+from slmlp.exports import parity, timm_file
+from slmlp.runtime import staging
 from slmlp.runtime.errors import SlmlpError
 
 N = 4
@@ -126,23 +127,23 @@ def test_what_is_there_is_never_overwritten(encoder_file, tmp_path):
 
 
 def test_files_appear_together_or_not_at_all(tmp_path):
-    with atomic.staged(tmp_path / "x") as stage:
+    with staging.staged(tmp_path / "x") as stage:
         files = [stage / name for name in ("a", "b", "c")]
         for file in files:
             file.write_text("new")
-        real = atomic._move
+        real = staging._move
 
         def fails(path, there):
             if path.name == "c":
                 there.write_text("of another process")
             real(path, there)
 
-        atomic._move = fails
+        staging._move = fails
         try:
             with pytest.raises(SlmlpError, match="exists already"):
-                atomic.place(files, tmp_path)
+                staging.place(files, tmp_path)
         finally:
-            atomic._move = real
+            staging._move = real
         assert left(tmp_path) == [stage.name, "c"]
     assert left(tmp_path) == ["c"]
     assert (tmp_path / "c").read_text() == "of another process"

@@ -134,7 +134,7 @@ def test_a_disk_too_small_is_said_before_anything_is_computed(encoder, image_cac
     monkeypatch.setattr(features, "forward", lambda *_, **__: pytest.fail("computed"))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(SlmlpError, match=r"204 images \(2 layers of 32, 256 numbers\) need 0\.00 GB.*are free there"):
+    with pytest.raises(SlmlpError, match=r"204 images \(2 layers of 32, 256 numbers\) need 243 KB.*are free there"):
         extract_layers(encoder, image_cache, image_cache.images, tmp_path / "new" / "c", "cpu", ("stage1", "output"))
     monkeypatch.setattr(features, "forward", lambda *_, **__: {"stage1": np.zeros((204, 32), np.float32)})
     extract_layers(

@@ -124,7 +124,7 @@ def test_rows_of_a_map_are_maps_and_leave_nothing_behind(file, tmp_path):
 def test_no_room_for_mixed_rows_is_said_before_any_is_written(file, tmp_path, monkeypatch):
     path, arrays = file
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
-    with pytest.raises(SlmlpError, match=r"84 rows of a features file need 0\.00 GB, and 0\.00 GB are free"):
+    with pytest.raises(SlmlpError, match=r"84 rows of a features file need [\d.]+ KB, and 100 bytes are free"):
         rows_of(read_arrays(path, 0.0)["x"], arrays["parts"] == "test", tmp_path)
 
 

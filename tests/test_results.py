@@ -34,7 +34,7 @@ def test_lines_round_trip_and_the_newest_of_a_key_counts(tmp_path):
     full = line(interval=(0.4, 0.6), hashes={"encoder": "x"}, predictions="p.csv", extra={"l2": [0.1]})
     for row in (line(0.1), line(0.2, seed=1), full):
         records.append(path, row)
-    assert records.read(path) == [dataclasses.replace(row, lines=1) for row in (full, line(0.2, seed=1))]
+    assert records.read(path) == [dataclasses.replace(row, lines=1) for row in (line(0.2, seed=1), full)]
     assert len(path.read_text().splitlines()) == 3  # nothing is rewritten
 
 

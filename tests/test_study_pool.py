@@ -106,3 +106,26 @@ def test_a_script_without_a_main_guard_runs_once(shapes, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("begins") == 1
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_ctrl_c_while_processes_start_is_one_line(shapes, tmp_path):
+    command = [sys.executable, "-m", "slmlp", "study", str(shapes), *FLAGS.split(), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+    def started() -> bool:
+        for command in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if b"popen_loky_posix" in command.read_bytes() and os.getsid(int(command.parent.name)) == process.pid:
+                    return True
+        return False
+
+    while not started():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them, amid their imports
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, text
+    assert "Traceback" not in text
+    assert "the same command goes on" in text.splitlines()[-1]

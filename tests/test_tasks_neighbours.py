@@ -150,7 +150,7 @@ def test_bad_input_is_named():
         (train.select(train.y == 2), test.select(test.y == 2), "all of class 'c2'"),
         (train, dataclasses.replace(test, classes=("a", "b", "c", "d")), "do not name the same classes"),
         (train, dataclasses.replace(test, x=test.x[:, :5]), "training features have 8 dimensions and test features 5"),
-        (train, broken, f"features of the test images are NaN or infinite .first: row 7, image '{test.ids[7]}'"),
+        (train, broken, f"features of the test images are NaN or infinite .first: image '{test.ids[7]}'"),
         (train, test.select(test.y > 9), "there are no test images"),
     ]
     for first, second, words in cases:

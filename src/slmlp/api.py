@@ -154,11 +154,11 @@ def features(
         split: split file; default: the run's own.
         layer: one of ``encoders.layers.names``: ``output``, ``stage4``, ``block6``, ``projector.output`` ...
         cfg: settings, of which data, preprocessing and extraction are used.
-        out: the file, as ``features.npz``, beside which ``features.data.json`` and ``features.unreadable.txt`` say
-            which images were read; the features themselves are saved by ``Features.save``.
+        out: a new file, as ``features.npz``, that they are saved to; ``features.data.json`` and, where files were
+            unreadable, ``features.unreadable.txt`` beside it say which images were read.
 
     Raises:
-        SlmlpError: bad input, no image left, or features that are not finite.
+        SlmlpError: bad input, no image left, features that are not finite, or a file that exists.
 
     >>> import numpy as np, tempfile
     >>> folder, rng = tempfile.mkdtemp(), np.random.default_rng(0)

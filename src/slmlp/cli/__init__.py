@@ -10,6 +10,7 @@ from types import FrameType
 
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.plain import plain
 
 # name -> (module, its dataclass there, one line of help)
 COMMANDS = {
@@ -105,4 +106,4 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _line(message: str, debug: bool) -> str:
-    return (traceback.format_exc() if debug else "") + f"slmlp: {' '.join(message.split())}"
+    return (traceback.format_exc() if debug else "") + f"slmlp: {plain(' '.join(message.split()))}"

@@ -10,6 +10,7 @@ from typing import Literal
 from slmlp import config
 from slmlp.config.flags import argument
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import tell
 
 COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
 
@@ -63,7 +64,7 @@ class Data:
 
         datasets = published.find(self.datasets, self._options()) if self.datasets is not None else []
         if self.markdown:
-            print(markdown())
+            tell(markdown())
             return 0
         if self.json:
             print(json.dumps({"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": [
@@ -73,14 +74,14 @@ class Data:
             return 0
         show_table(COLUMNS, overview())
         run = [entry.name for entry in published.ENTRIES.values() if entry.run_on_archive]
-        print(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md")
+        tell(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md")
         if self.datasets is None:
-            print("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
+            tell("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
             return 0
         rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in datasets]
         show_table((f"in {self.datasets}", "", ""), rows)
         missing = published.missing(datasets)
-        print(f"missing of Islam et al. 2021: {', '.join(missing) or 'none'}")
+        tell(f"missing of Islam et al. 2021: {', '.join(missing) or 'none'}")
         return 0
 
     def _get(self, name: str) -> int:
@@ -89,10 +90,10 @@ class Data:
 
         entry, parent = published.get(name), Path(self.datasets or "datasets").expanduser()
         if entry.fetch is None:
-            print(fetch.by_hand(entry, parent))
+            tell(fetch.by_hand(entry, parent))
             return 1
         folder = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
-        print(f"{entry.name} is in {folder}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
+        tell(f"{entry.name} is in {folder}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
         return 0
 
     def _check(self, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slmlp.config.flags import argument
+from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class Export:
             self.run_folder, self.to, self.out, data=self.data, images=self.images,
             with_projector=self.with_projector, classifier=self.classifier, license=self.license, opset=self.opset,
         )  # fmt: skip
-        print(f"{exported.path}: compared with the encoder on {exported.images}")
+        tell(f"{exported.path}: compared with the encoder on {exported.images}")
         width = max(len(d.output) for d in exported.differences)
         for d in exported.differences:
-            print(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
+            tell(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
         for file in exported.beside:
-            print(f"beside it: {file}")
-        print(exported.usage)
+            tell(f"beside it: {file}")
+        tell(exported.usage)
         return 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
 from slmlp.runtime import processes
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Split:
         from slmlp import api
 
         split = api.split(self.data, self.out, self.split, self.options)
-        print(f"{self.out}: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
+        tell(f"{self.out}: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         for name, sense in split.senses.items():
-            print(f"  {name}: {sense}")
+            tell(f"  {name}: {sense}")
         return 0
 
 
@@ -74,12 +73,7 @@ class Features:
     def run(self) -> int:
         """Extract and save."""
         from slmlp import api
-        from slmlp.probes.feature_files import beside
 
-        out = Path(self.out)
-        for path in (out, beside(out)):
-            if path.exists():
-                raise SlmlpError(f"{path} exists already; choose another --out")
         cfg = config.TaskSettings(data=self.options, extraction=self.extraction, preprocess=self.preprocess)
         features = api.features(
             self.encoder,
@@ -89,12 +83,11 @@ class Features:
             split=self.split,
             layer=self.layer,
             cfg=cfg,
-            out=out,
+            out=self.out,
         )
         if processes.is_main():  # the other processes have no features
-            features.save(out)
             images, dim = features.x.shape
-            print(f"{self.out}: {images} images, {dim} features, {len(features.classes)} classes")
+            tell(f"{self.out}: {images} images, {dim} features, {len(features.classes)} classes")
         return 0
 
 
@@ -124,5 +117,5 @@ class Measure:
         else:
             width = max(map(len, values))
             for name, value in values.items():
-                print(f"{name:<{width}}  {value:.6g}")
+                tell(f"{name:<{width}}  {value:.6g}")
         return 0

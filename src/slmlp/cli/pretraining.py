@@ -12,6 +12,7 @@ from slmlp import config
 from slmlp.config import recipes
 from slmlp.config.flags import FLAT, argument
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -83,5 +84,5 @@ class Pretrain:
                 labels=self.labels, seed=self.seed, training=self.training, options=self.options,
                 validation_fraction=self.validation_fraction,
             )  # fmt: skip
-        print(Path(run.path) / "encoder.safetensors")
+        tell(str(Path(run.path) / "encoder.safetensors"))
         return 0

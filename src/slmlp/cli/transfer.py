@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
 from slmlp.runtime import processes
+from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Evaluate:
         for row in rows if processes.is_main() else []:
             interval = f" (95 % CI {100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})" if row.interval else ""
             where = (f"{row.data}: " if several else "") + row.task + ("" if row.layer == "output" else f" {row.layer}")
-            print(f"{where} {row.metric}: {100 * row.value:.2f} %{interval}, {row.n:,} images")
+            tell(f"{where} {row.metric}: {100 * row.value:.2f} %{interval}, {row.n:,} images")
             if row.extra.get("at_grid_edge") and row.metric == "accuracy":
                 what = "--finetune.rates" if row.task == "finetune" else "--probe.l2"
-                print(f"warning: a value at the edge of the grid was chosen; widen {what}")
+                tell(f"warning: a value at the edge of the grid was chosen; widen {what}")
         for line in data_warnings(rows) if processes.is_main() else []:
-            print(f"warning: {line}")
+            tell(f"warning: {line}")
         return 0
 
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from slmlp.data.dataset import ByteArray
+from slmlp.runtime.plain import short
 
 VERSION = 1  # part of every cache key; increased when a rule above changes any pixel
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -108,9 +109,27 @@ def _opened(content: bytes, short_side: int | None) -> Image.Image:
     except MemoryError:
         raise
     except UnidentifiedImageError as error:  # its message only has the buffer's address
-        raise ValueError(signature_problem(content[:SIGNATURE]) or "damaged header") from error
+        problem = signature_problem(content[:SIGNATURE]) or _unusual_tiff(content) or "damaged header"
+        raise ValueError(problem) from error
     except Exception as error:  # Pillow's plugins raise many types on damaged files
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(short(error)) from error
+
+
+def _unusual_tiff(content: bytes) -> str | None:
+    """Return what a TIFF holds that Pillow has no form for, as five bands; None for other files."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    with contextlib.suppress(Exception):
+        directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        bands, bits = int(directory.get(277, 1)), directory.get(258, (1,))
+        return (
+            f"a TIFF of {bands} band{'s' * (bands != 1)} of {'/'.join(map(str, dict.fromkeys(bits)))} bits, which "
+            "cannot be read: save one band, or three as RGB, of 8 or 16 bits"
+        )
+    return None
 
 
 def resize_image(image: ByteArray, resize: int | Resize) -> ByteArray:

@@ -29,6 +29,7 @@ from slmlp.runtime import device, distributed, files, json_files, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0
+from slmlp.train import checkpoint
 from slmlp.train.run import commit, versions
 from slmlp.train.sync_batchnorm import synchronise
 
@@ -173,6 +174,7 @@ class Detectors:
         saved = on_rank0(lambda: stored.read(weights, fix)[1] if weights.exists() else None)
         if saved is not None:
             detector.load_state_dict(saved, strict=True)
+            on_rank0(lambda: checkpoint.clear(folder / "checkpoints"))
             return
         cfg, data = self.cfg, self.parts["train"]
         plan = order_plan(len(data.usable()), cfg, detector_config["resolved"]["steps"])
@@ -274,5 +276,4 @@ def _interval(bootstrap: Bootstrap) -> tuple[float, float] | None:
 def _save(detector: model.Detector, folder: Path, contender: Contender) -> None:
     state = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
     stored.write(folder / "detector.safetensors", state, {"format": "slmlp-detector-1", "run": contender.run})
-    for file in (folder / "checkpoints").glob("step-*.ckpt"):
-        file.unlink()
+    checkpoint.clear(folder / "checkpoints")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from slmlp.config import DataOptions
 from slmlp.data.sources import archive
+from slmlp.data.sources.folder import walk
 from slmlp.data.sources.parts import part_kind
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.json_files import parse_object
@@ -41,7 +42,7 @@ class FolderStore:
 
     def names(self) -> list[str]:
         """Return the names of all files below the folder."""
-        return sorted(p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file())
+        return sorted(file.name for file in walk(self.root, [], everything=True))
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
@@ -162,6 +163,12 @@ def _parts_of(name: str) -> set[str]:
     return set()
 
 
+def located(folder: str, file_name: str, known: Set[str]) -> str:
+    """Return the name in the store of an annotation's file, without ``./`` and with ``/`` for Windows' own mark."""
+    name = posixpath.normpath(posixpath.join(folder, file_name))
+    return name if name in known or "\\" not in name else posixpath.normpath(name.replace("\\", "/"))
+
+
 def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
     """Return the folder that holds most of the first images; on a tie, the one whose path names the part.
 
@@ -169,7 +176,8 @@ def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
         SlmlpError: several folders hold as many, as thumbnails beside the images do.
     """
     rows = content.get("images")
-    file_names = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)] if rows else []
+    rows = rows if isinstance(rows, list) else []  # what else it may be is the reader's to say
+    file_names = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)]
     known = set(store.names())
     folders = {""}
     for name in known:
@@ -177,7 +185,7 @@ def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
         while folder and folder not in folders:
             folders.add(folder)
             folder = posixpath.dirname(folder)
-    hits = {folder: sum(posixpath.join(folder, name) in known for name in file_names) for folder in folders}
+    hits = {folder: sum(located(folder, name, known) in known for name in file_names) for folder in folders}
     best = sorted(folder for folder, n in hits.items() if n == max(hits.values()))
     if not max(hits.values()):
         return ""  # no image is there: the reader says which
@@ -194,4 +202,4 @@ def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
     expected = "a COCO file, an object with images, annotations and categories"
-    return parse_object(content, name, "download or write it again", expected)
+    return parse_object(content, name, "download or write it again", expected, nan=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +19,10 @@ from slmlp import config
 from slmlp.data.scratch import scratch
 from slmlp.detection.annotations import BadAnnotationError, judged
 from slmlp.detection.coco import DetectionSet, Picture, learnable
-from slmlp.detection.layout import PartFiles
+from slmlp.detection.layout import PartFiles, located
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 from slmlp.runtime.threads import in_threads
 
 TOLERATED = 0.01  # share of pictures, and of annotations, that may be bad without --allow-unreadable
@@ -51,7 +51,7 @@ def load(part_files: PartFiles, cfg: config.Detection = _DEFAULT) -> DetectionSe
     by_image, bad_annotations = _annotations(rows, pictures, cfg)
     _tolerate(bad_annotations, len(rows["annotations"]), "annotations", where, cfg)
     kept = tuple(
-        Picture(key, posixpath.join(part_files.folder, row["file_name"]), row["width"], row["height"],
+        Picture(key, located(part_files.folder, row["file_name"], part_files.names), row["width"], row["height"],
                 tuple(by_image[key]))
         for key, row in pictures.items()
     )  # fmt: skip
@@ -115,7 +115,7 @@ def _picture_problem(row: dict[str, Any], part_files: PartFiles) -> tuple[str | 
         return f"its width and height are {size[0]!r:.20} and {size[1]!r:.20}, expected whole pixels", b""
     if not isinstance(row.get("file_name"), str):
         return "it has no file_name", b""
-    name = posixpath.join(part_files.folder, row["file_name"])
+    name = located(part_files.folder, row["file_name"], part_files.names)
     if name not in part_files.names:
         return f"there is no file {name} in {part_files.store.source}", b""
     try:
@@ -124,7 +124,7 @@ def _picture_problem(row: dict[str, Any], part_files: PartFiles) -> tuple[str | 
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             there = (image.height, image.width) if turned else image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"it cannot be read: {' '.join(str(error).split()):.80}", b""
+        return f"it cannot be read: {short(error, 80)}", b""
     if there != size:
         return f"it is {there[0]} x {there[1]}, annotated as {size[0]} x {size[1]}", b""
     return None, hashlib.blake2b(content, digest_size=16).digest()

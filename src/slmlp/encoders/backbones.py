@@ -8,6 +8,7 @@ from torch import nn
 
 from slmlp.encoders.resnet10 import ResNet10
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.plain import short
 
 SMALL_STEM_AT = 64  # pixels
 
@@ -34,7 +35,7 @@ def backbone_of(name: str, image_size: int, stem: str, crop_size: int | None) ->
                 widths.append(int(backbone(torch.zeros(1, 3, side, side)).shape[1]))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise SlmlpError(
-                f"encoder {name} cannot take images of {side} pixels with the {stem} stem: {_one_line(error)}; "
+                f"encoder {name} cannot take images of {side} pixels with the {stem} stem: {short(error)}; "
                 f"choose another {option} or --stem"
             ) from error
     backbone.train()
@@ -56,7 +57,7 @@ def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Modu
             backbone = _with_small_stem(backbone, name, keywords)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         raise SlmlpError(
-            f"encoder {name} cannot be built for {image_size} pixels with the {stem} stem: {_one_line(error)}; "
+            f"encoder {name} cannot be built for {image_size} pixels with the {stem} stem: {short(error)}; "
             "choose another --image-size, or --stem standard"
         ) from error
     return backbone
@@ -79,7 +80,3 @@ def _with_small_stem(backbone: nn.Module, name: str, keywords: dict[str, object]
     if isinstance(getattr(backbone, "maxpool", None), nn.Module):
         backbone.maxpool = nn.Identity()
     return backbone
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

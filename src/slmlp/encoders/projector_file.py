@@ -13,6 +13,7 @@ from slmlp.encoders import stored
 from slmlp.encoders.projector import projector as build_projector
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 FILE = "projector.safetensors"
 FORMAT = "slmlp-projector-1"
@@ -46,6 +47,6 @@ def load_projector(run: Path, dim: int) -> nn.Sequential | None:
     try:
         projector.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
+        first = short(error)
         raise SlmlpError(f"{path} does not fit the run's config.json ({first}); restore it, or remove it") from error
     return projector.eval().requires_grad_(False)

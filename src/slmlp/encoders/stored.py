@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 KEY = "slmlp"  # of the metadata; a second key would change places with it from one run to the next
 
@@ -37,7 +38,7 @@ def read(file: Path, fix: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             names: list[str] = list(opened.keys())
             tensors = {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        raise SlmlpError(f"{file} cannot be read as safetensors ({' '.join(str(error).split())}); {fix}") from error
+        raise SlmlpError(f"{file} cannot be read as safetensors ({short(error)}); {fix}") from error
     about = json_files.parse_object(text, f"the metadata of {file}", fix, "an object")
     seal = about.pop(json_files.SEAL, None)
     if seal is not None and seal != _hash(tensors, about):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 from slmlp.runtime.progress import say
 
 WRAPPERS = ("state_dict", "model")  # where training scripts put the weights beside optimizer and epoch
@@ -39,7 +40,7 @@ def read(file: str, source: str) -> dict[str, Tensor]:
         )
     except Exception as error:  # safetensors, pickle and zip errors alike mean a file that is no weights file
         raise SlmlpError(
-            f"{source}: {file} cannot be read as weights ({_first(error)}); expected safetensors, or a torch.save of "
+            f"{source}: {file} cannot be read as weights ({short(error)}); expected safetensors, or a torch.save of "
             "tensors by name"
         ) from error
     notes = []
@@ -115,9 +116,5 @@ def without(state: dict[str, Tensor], classifiers: Iterable[str]) -> dict[str, T
 def undownloaded(source: str, error: Exception, instead: str) -> SlmlpError:
     """Return the error for weights that a hub does not give, ``instead`` being what to type with a file."""
     return SlmlpError(
-        f"{source}: the weights cannot be downloaded ({_first(error)}); fetch the file elsewhere and give {instead}"
+        f"{source}: the weights cannot be downloaded ({short(error)}); fetch the file elsewhere and give {instead}"
     )
-
-
-def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

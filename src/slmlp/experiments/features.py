@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
@@ -18,8 +21,9 @@ from slmlp.encoders import Encoder, layers
 from slmlp.encoders.extract import extract
 from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import open_encoder
+from slmlp.probes.feature_files import beside
 from slmlp.probes.features import Features
-from slmlp.runtime import distributed, processes
+from slmlp.runtime import distributed, processes, staging
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.ranks import all_gather_object, assert_same, on_rank0, rank_by_rank
 from slmlp.train.run import Run
@@ -42,7 +46,8 @@ def features(
     cfg: config.TaskSettings, out: Path | None,
 ) -> Features:  # fmt: skip
     """Return an encoder's features; see ``api.features``."""
-    with distributed.joined(), tempfile.TemporaryDirectory() as folder:
+    with distributed.joined(), tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stage = None if out is None else on_rank0(lambda: stack.enter_context(_stage(out)))
         encoder, projector, every = rank_by_rank(lambda: _open(source, data_source, classes, split, layer, cfg))
         images = every.of_part(part)
         if not len(images):
@@ -52,13 +57,38 @@ def features(
         cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
         memory, side = shared_memory(cfg.data), encoder.preprocess.resize
         image_cache = rank_by_rank(lambda: ImageCache.of_small(images, memory, cache, side, True))
-        if out is not None:
-            on_rank0(lambda: data.announce(data.without(every, image_cache.images), out.parent, f"{out.stem}."))
+        if stage is not None:
+            on_rank0(lambda: data.announce(data.without(every, image_cache.images), stage, f"{_stem(out)}."))
         extraction = cfg.extraction
-        return extract(
+        features = extract(
             encoder, image_cache, image_cache.images, None, extraction.device, layer=layer,
             precision=extraction.precision, projector=projector, batch_size=extraction.batch_size, together=True,
         )  # fmt: skip
+        if stage is not None and out is not None:
+            on_rank0(lambda: _place(features, stage, out))
+        return features
+
+
+@contextlib.contextmanager
+def _stage(out: Path) -> Iterator[Path]:
+    """Yield a folder for a features file and what belongs to it; SlmlpError where the file exists."""
+    staging.clear(out)
+    staging.check_free([out, beside(out)])
+    with staging.staged(out) as stage:
+        yield stage
+
+
+def _place(features: Features, stage: Path, out: Path) -> None:
+    """Save features, and move them to their place; a summary of an earlier try is replaced."""
+    features.save(stage / out.name)
+    for file in sorted(stage.glob(f"{glob.escape(_stem(out))}.*")):
+        if file.name not in (out.name, beside(out).name):
+            file.replace(out.parent / file.name)
+    staging.place([stage / beside(out).name, stage / out.name], out.parent)
+
+
+def _stem(out: Path | None) -> str:
+    return out.name.removesuffix(".npz") if out is not None else ""
 
 
 def _open(

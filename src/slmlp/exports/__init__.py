@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.plain import short
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,10 +63,10 @@ def export(
     >>> sorted(path.name for path in exported.beside), exported.differences[0].relative < 1e-4
     (['mine.safetensors.json', 'mine.safetensors.md'], True)
     """
-    from slmlp.exports import atomic, parity
+    from slmlp.exports import parity
     from slmlp.exports.bundle import open_bundle
     from slmlp.exports.card import card
-    from slmlp.runtime import files
+    from slmlp.runtime import files, staging
 
     if to not in TARGETS:
         raise unknown("export target", to, TARGETS)
@@ -73,12 +74,13 @@ def export(
     _check_name(to, target, path)
     folder = not target.SUFFIXES
     names = [path.name] if folder else [path.name, *(f"{path.name}{end}" for end in (".json", ".yaml", ".md"))]
-    atomic.check_free([path.with_name(name) for name in names])
+    staging.clear(path)
+    staging.check_free([path.with_name(name) for name in names])
     bundle = open_bundle(run, with_projector=with_projector, classes=classifier, opset=opset, license_name=license)
     check_supported(bundle, to)
     x, name = parity.real_images(bundle.encoder, data, images)
     compared = f"{len(x)} images of {name}"
-    with atomic.staged(path) as stage:
+    with staging.staged(path) as stage:
         staged = stage / path.name
         beside = list(target.write(bundle, staged))
         differences = parity.compare(_pairs(target, bundle, staged, x, to), to)
@@ -87,8 +89,9 @@ def export(
         about = staged / "README.md" if folder else stage / f"{path.name}.md"
         files.write_text(about, card(bundle, path.name, to, loader, usage, differences, compared, front_matter=folder))
         beside += [] if folder else [about]
-        atomic.place([*beside, staged], path.parent)
+        staging.place([*beside, staged], path.parent)
     written = tuple(path.with_name(file.name) for file in beside)
+    usage = target.usage(bundle, str(path))  # from where the command was typed; the card lies beside the file
     return Exported(path, written, path / "README.md" if folder else written[-1], usage, compared, tuple(differences))
 
 
@@ -111,7 +114,7 @@ def _pairs(target: Target, bundle: Bundle, export: Path, x: Tensor, to: str) -> 
     except SlmlpError:
         raise
     except Exception as error:  # the other library may raise anything: keys, shapes, an invalid graph
-        first = " ".join(str(error).split())[:300]
+        first = short(error)
         raise SlmlpError(f"{to}: {target.TOOL} does not take the export ({first}); nothing was written") from error
 
 

@@ -96,6 +96,11 @@ def open_bundle(
 ) -> Bundle:
     """Open a run's folder, its encoder file, or an encoder file without a run."""
     path = Path(source)
+    if not path.is_dir() and path.suffix != ".safetensors" and (path.is_file() or ":" in str(source)):
+        raise SlmlpError(
+            f"slmlp export takes a run's folder or an encoder.safetensors that slmlp wrote, found {source}: weights of "
+            "others stay in the files that they came in (slmlp evaluate and slmlp suite take them)"
+        )
     encoder = Encoder.load(path).eval()
     run, epoch = _run_of(path)
     projector = None

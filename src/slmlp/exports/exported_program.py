@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slmlp.exports.bundle import Bundle, no_room_for
+from slmlp.runtime import files
 
 TOOL, LOADER = "torch", "torch.export.load"
 SUFFIXES = (".pt2",)
@@ -22,7 +24,9 @@ def unsupported(bundle: Bundle) -> str | None:
 
 def write(bundle: Bundle, path: Path) -> Sequence[Path]:
     """Trace the network on two images, with a batch of any size, and save it."""
-    torch.export.save(program(bundle), path)
+    buffer = io.BytesIO()  # where a disk is full torch ends the process
+    torch.export.save(program(bundle), buffer)
+    files.write_bytes(path, buffer.getvalue())
     return []
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from slmlp.exports.bundle import Bundle
 from slmlp.exports.exported_program import program, unsupported
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 __all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "session", "unsupported", "usage", "write"]
 
@@ -36,7 +37,7 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
                 output_names=bundle.outputs, verbose=False,
             )  # fmt: skip
         except Exception as error:  # of the exporter's many parts
-            first = " ".join(str(error).split())[:200]
+            first = short(error)
             raise SlmlpError(f"onnx: the network cannot be written at opset {bundle.opset} ({first})") from error
     assert exported is not None
     model = exported.model_proto

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from slmlp.runtime import files, npz
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 Arrays = dict[str, npt.NDArray[Any]]
 BESIDE_HASH = "x_sha256"  # in the .npz: of the .npy beside it
@@ -37,9 +38,7 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
             _check_beside(path, arrays)
             arrays["x"] = np.array(x) if memory_limit_gb is None or 4e-9 * x.size <= memory_limit_gb else x
     except (OSError, ValueError, EOFError, TypeError, MemoryError, SyntaxError, npz.DamagedError) as error:
-        raise SlmlpError(
-            f"{path} cannot be read as a features file (.npz with x and y): {' '.join(str(error).split())}"
-        ) from error
+        raise SlmlpError(f"{path} cannot be read as a features file (.npz with x and y): {short(error)}") from error
     arrays.pop(BESIDE_HASH, None)
     if not {"x", "y"} <= arrays.keys():
         raise SlmlpError(
@@ -120,6 +119,8 @@ def labels(
             raise SlmlpError(f"{path}: labels y must be whole numbers or names of classes, found {y.dtype}")
         names, codes = np.unique(y.astype(np.str_), return_inverse=True)
         return codes.astype(np.int64), tuple(map(str, names))
+    if classes.ndim != 1:
+        raise SlmlpError(f"{path}: classes must be (C,) names, found shape {classes.shape}")
     if y.dtype.kind not in "biu":
         raise SlmlpError(f"{path}: with classes, labels y must be whole numbers, indices into them; found {y.dtype}")
     if len(y) and not 0 <= int(y.min()) <= int(y.max()) < len(classes):

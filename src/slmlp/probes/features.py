@@ -60,8 +60,8 @@ class Features:
         arrays = read_complete(path, memory_limit_gb, y_axes=1)
         y, names = labels(path, arrays["y"], arrays.get("classes"))
         parts = arrays.get("parts")
-        if parts is not None and (len(parts) != len(y) or not set(parts.tolist()) <= {"train", "test"}):
-            values = ", ".join(sorted(map(str, set(parts.tolist())))[:4])
+        if parts is not None and (parts.shape != y.shape or not set(parts.tolist()) <= {"train", "test"}):
+            values = ", ".join(sorted(set(map(str, parts.reshape(-1).tolist())))[:4])
             raise SlmlpError(f'{path}: parts must be (N,) of "train" and "test", found {parts.shape} of {values}')
         parts = None if parts is None else parts.astype(np.str_)
         return cls(arrays["x"], y, names, arrays["ids"], arrays["groups"], parts)

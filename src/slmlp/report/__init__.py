@@ -8,6 +8,7 @@ from slmlp.report.grid import Grid
 from slmlp.report.inputs import KINDS, Inputs, read
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import tell
 
 __all__ = ["show", "tables", "write"]
 
@@ -57,5 +58,5 @@ def show(page: Path) -> None:
     for table in tables(page.parent):
         console.print(table)
     for sentence in read(page.parent).verdict["sentences"]:
-        print(sentence)
-    print(f"report: {page}")
+        tell(sentence)
+    tell(f"report: {page}")

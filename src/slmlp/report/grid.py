@@ -12,6 +12,7 @@ from rich.text import Text
 from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.inputs import Spread
+from slmlp.runtime.plain import plain
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ class Grid:
 
     def __rich__(self) -> Table:
         """Return the table for the terminal."""
-        table = Table(title=Text(self.title), caption=Text(self.note), caption_justify="left")
+        table = Table(title=Text(plain(self.title)), caption=Text(plain(self.note)), caption_justify="left")
         table.add_column(self.corner)
         for heading in self.headings:
-            table.add_column(Text(heading), justify="right")
+            table.add_column(Text(plain(heading)), justify="right")
         for row in self.rows:
             style = "bold" if row.better else "dim" if row.baseline else ""
-            cells = [Text(c if isinstance(c, str) else f"{c.value}\n{c.range}".strip()) for c in row.cells]
-            table.add_row(Text(f"{row.label}\n{row.note}".strip()), *cells, style=style)
+            cells = [Text(plain(c if isinstance(c, str) else f"{c.value}\n{c.range}".strip())) for c in row.cells]
+            table.add_row(Text(plain(f"{row.label}\n{row.note}".strip())), *cells, style=style)
         return table
 
     def markdown(self) -> str:

@@ -21,6 +21,7 @@ AT_THE_END = ("final", "baseline")  # roles of numbers taken at the end of train
 class StudyFile(TypedDict):
     """What must be in study.json; further fields are shown where they are there."""
 
+    schema: NotRequired[int]
     title: str
     machine: dict[str, Any]
     versions: dict[str, str | None]
@@ -31,14 +32,29 @@ class StudyFile(TypedDict):
     seeds: int
 
 
+class SuiteEncoder(TypedDict):
+    """An encoder in suite.json."""
+
+    run: str
+    name: str
+
+
+class SuiteData(TypedDict):
+    """A data set in suite.json."""
+
+    name: str
+    hash: str
+
+
 class SuiteFile(TypedDict):
     """What must be in suite.json."""
 
+    schema: NotRequired[int]
     title: str
     machine: dict[str, Any]
     versions: dict[str, str | None]
-    encoders: list[dict[str, Any]]
-    data: list[dict[str, Any]]
+    encoders: list[SuiteEncoder]
+    data: list[SuiteData]
     methods: list[str]
     settings: dict[str, Any]
     task_settings: dict[str, str]
@@ -47,6 +63,7 @@ class SuiteFile(TypedDict):
 class DetectFile(TypedDict):
     """What must be in detect.json."""
 
+    schema: NotRequired[int]
     title: str
     machine: dict[str, Any]
     versions: dict[str, str | None]
@@ -62,6 +79,7 @@ class DetectFile(TypedDict):
 class VerdictFile(TypedDict):
     """What must be in verdict.json."""
 
+    schema: NotRequired[int]
     sentences: list[str]
     note: NotRequired[str | None]
     headline: NotRequired[str | None]
@@ -174,8 +192,9 @@ def read(folder: Path) -> Inputs:
         )
     path = folder / KINDS[kind]
     about = json_files.read(path, dict[str, Any], f"run the {kind} again to have it written")
-    if about.get("schema", 0) > SCHEMA:
-        raise SlmlpError(f"{path} was written by a newer slmlp (schema {about['schema']}, this one reads {SCHEMA})")
+    schema = about.get("schema", 0)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise SlmlpError(f"{path} was written by a newer slmlp (schema {schema}, this one reads {SCHEMA})")
     about = json_files.convert(about, ABOUT[kind], str(path), f"run the {kind} again to have it written")
     verdict = folder / "verdict.json"
     rows = suite_rows(folder, about) if kind == "suite" else records.read(folder / "results.jsonl")

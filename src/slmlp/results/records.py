@@ -65,7 +65,7 @@ def append(path: Path, *rows: Result) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """Return every number of a results file, the newest line of each key, in order of first appearance."""
+    """Return every number of a results file, the newest line of each key, in the order of these lines."""
     if not path.exists():
         return []
     state = path.stat()
@@ -77,6 +77,7 @@ def _rows(path: Path, *state: int) -> tuple[Result, ...]:
     """Read a file in this state; cached, since a study reads its thousands of lines again for every run."""
     rows: dict[tuple[Any, ...], Result] = {}
     for row in json_files.read_lines(path, Result, SCHEMA):
+        rows.pop(row.key(), None)  # what was written together stays together
         rows[row.key()] = row
     return tuple(rows.values())
 

@@ -78,7 +78,9 @@ class ResultsStore:
     def copy(self, key: Key) -> bool:
         """Add the lines of the same weights under another role or epoch as those of the key; False where none are."""
         (lines,) = self._lines([key])
-        rows = [replace(row, role=key.subject.role, epoch=key.subject.epoch) for row in lines]
+        kinds = dict.fromkeys((row.role, row.epoch) for row in lines)
+        whole = next((found for kind in kinds if (found := _whole(lines, *kind))), [])
+        rows = [replace(row, role=key.subject.role, epoch=key.subject.epoch) for row in whole]
         if rows:
             records.append(self.file, *rows)
         return bool(rows)
@@ -132,5 +134,10 @@ class ResultsStore:
 
 def _own(key: Key, lines: Sequence[Result]) -> list[Result]:
     """Return the lines that have the role and epoch of a key; none where a kill left some of them out."""
-    own = [row for row in lines if (row.role, row.epoch) == (key.subject.role, key.subject.epoch)]
+    return _whole(lines, key.subject.role, key.subject.epoch)
+
+
+def _whole(lines: Sequence[Result], role: str, epoch: int | None) -> list[Result]:
+    """Return the lines of a role and epoch where all that were written together are there, else none."""
+    own = [row for row in lines if (row.role, row.epoch) == (role, epoch)]
     return own if own and len(own) >= max(row.lines for row in own) else []

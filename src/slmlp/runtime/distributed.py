@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -27,6 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 START_TIMEOUT = timedelta(minutes=10)  # for all processes to start
 CONTROL_TIMEOUT = timedelta(hours=12)  # others wait while one rank decodes a large data set
@@ -45,14 +47,17 @@ def joined() -> Iterator[None]:
     rank, size = processes.rank(), processes.world_size()
     try:
         store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=START_TIMEOUT)))
-        _store = PrefixStore("slmlp", store)
+        # torchrun's store lives through its restarts, with the addresses of the processes that died; torch 2.14 looks
+        # them up under the same keys again, and then connects to nobody
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        _store = PrefixStore(f"slmlp-{attempt}", store)
         group.init_process_group(
-            "gloo", store=PrefixStore("control", store), rank=rank, world_size=size, timeout=CONTROL_TIMEOUT
+            "gloo", store=PrefixStore(f"control-{attempt}", store), rank=rank, world_size=size, timeout=CONTROL_TIMEOUT
         )
         _store.set_timeout(START_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise SlmlpError(
-            f"process {rank} of {size} could not meet the others: {' '.join(str(error).split())[:200]}; see that "
+            f"process {rank} of {size} could not meet the others: {short(error)}; see that "
             "MASTER_ADDR and MASTER_PORT (torchrun --rdzv-endpoint) can be reached from every machine"
         ) from error
     try:

@@ -72,10 +72,7 @@ def check_room(place: Path, needed: int, what: str, fix: str = "choose another f
     """Raise SlmlpError if the disk of folder ``place``, which need not exist, has less than ``needed`` bytes free."""
     free = shutil.disk_usage(existing(place)).free
     if needed > free:
-        raise SlmlpError(
-            f"{place}: {what} need {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free there; "
-            f"free space, or {fix}"
-        )
+        raise SlmlpError(f"{place}: {what} need {size(needed)}, and {size(free)} are free there; free space, or {fix}")
 
 
 def chunks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
@@ -83,6 +80,18 @@ def chunks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(size):
             yield chunk
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> size(812), size(3_100_000), size(5_240_000_000)
+    ('812 bytes', '3.1 MB', '5.24 GB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:,.3g} {unit}"
+    return f"{count:,} bytes"
 
 
 def sha256(content: bytes | Iterable[bytes]) -> str:

@@ -58,6 +58,10 @@ def read(path: Path, kind: type[T], fix: str = RESTORE) -> T:
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
     value = parse(content, str(path), fix)
+    try:
+        files.canonical(value)
+    except ValueError as error:  # 1e999
+        raise SlmlpError(f"{path} holds a number that is not finite; {fix}") from error
     if isinstance(value, dict):
         value = unsealed(value)
         if value is None:
@@ -79,10 +83,13 @@ def convert(value: Any, kind: type[T], name: str, fix: str) -> T:
         raise SlmlpError(f"{name}: {error}; {fix}") from error
 
 
-def parse(content: str | bytes, name: str, fix: str) -> Any:
-    """Return the value of JSON text; broken text is one clear line that ends with ``fix``, what to do about it."""
+def parse(content: str | bytes, name: str, fix: str, *, nan: bool = False) -> Any:
+    """Return the value of JSON text; broken text is one clear line that ends with ``fix``, what to do about it.
+
+    NaN and Infinity, which are no JSON but which some programs write, are refused unless ``nan`` lets them through.
+    """
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_constant=None if nan else _no_constant)
         if "\\ud" in (content.lower() if isinstance(content, str) else content.lower().decode(errors="replace")):
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         return value
@@ -92,12 +99,16 @@ def parse(content: str | bytes, name: str, fix: str) -> Any:
         raise SlmlpError(f"{name} is not valid JSON ({error}); {fix}") from error
 
 
-def parse_object(content: str | bytes, name: str, fix: str, expected: str) -> dict[str, Any]:
+def parse_object(content: str | bytes, name: str, fix: str, expected: str, *, nan: bool = False) -> dict[str, Any]:
     """Return the object of JSON text; any other value is one clear line that says what was ``expected``."""
-    parsed = parse(content, name, fix)
+    parsed = parse(content, name, fix, nan=nan)
     if not isinstance(parsed, dict):
         raise SlmlpError(f"{name}: expected {expected}, found {parsed!r:.60}")
     return parsed
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def append(path: Path, *rows: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp.runtime import files
+from slmlp.runtime.plain import short
 
 Arrays = dict[str, npt.NDArray[Any]]
 SEAL = "sha256"
@@ -51,7 +52,7 @@ def read(path: Path, names: Collection[str] | None = None) -> Arrays:
     except DamagedError:
         raise
     except Exception as error:  # numpy, zipfile and zlib have a dozen kinds for damaged files
-        raise DamagedError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise DamagedError(short(error)) from error
     if sealed and str(arrays.pop(SEAL)) != digest(arrays):
         raise DamagedError("its checksum does not agree with its arrays")
     return {name: array for name, array in arrays.items() if names is None or name in names}

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from slmlp.runtime import processes
+from slmlp.runtime.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,14 +31,19 @@ def _console() -> Console:
 def say(text: str) -> None:
     """Print one line to stderr on rank 0, without markup: class names may contain brackets."""
     if processes.is_main():
-        _console().print(text, markup=False, soft_wrap=True)
+        _console().print(plain(text), markup=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print one line of an answer to stdout, names of data and files without codes that act on a terminal."""
+    print(plain(text))
 
 
 class _Display:
     """A bar or lines for ``total`` items, shown after ``delay`` seconds; a delayed bar disappears at the end."""
 
     def __init__(self, label: str, total: int | None, completed: int, delay: float, show: bool) -> None:
-        self.label, self.total, self.completed, self.delay = label, total, completed, delay
+        self.label, self.total, self.completed, self.delay = plain(label), total, completed, delay
         self.show, self.terminal = show and processes.is_main(), sys.stderr.isatty()
         self.due = time.monotonic() + delay
         self.bar: Progress | None = None
@@ -62,7 +68,7 @@ class _Display:
             return
         if self.terminal:
             bar = self.bar or self._start()
-            bar.update(bar.task_ids[0], completed=completed, text=text)
+            bar.update(bar.task_ids[0], completed=completed, text=plain(text))
             self.due = now + 0.1
         else:
             say(line(completed))

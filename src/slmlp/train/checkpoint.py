@@ -43,9 +43,16 @@ def load_last(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
             warnings.append(f"{path} is damaged ({error}); the checkpoint before it is used")
     if warnings:
         raise SlmlpError(
-            f"no checkpoint in {folder} can be read ({len(warnings)} damaged); remove the run's folder and start again"
+            f"no checkpoint in {folder} can be read (damaged: {', '.join(path.name for path in _found(folder))}): "
+            "remove the run's folder and start again"
         )
     return None, warnings
+
+
+def clear(folder: Path) -> None:
+    """Remove all checkpoints: of a run that has ended, also where a kill came before they were removed."""
+    for path in _found(folder):
+        path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

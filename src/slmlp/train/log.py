@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from slmlp.runtime import files, json_files
+from slmlp.runtime.errors import SlmlpError
 
 
 class LoggedStep(TypedDict):
@@ -21,7 +23,7 @@ class TrainingLog:
     """Means over ``every`` steps, one JSON line each; lines after step ``step`` in the file are removed (resuming)."""
 
     def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
-        self.every, self.batch_size = every, batch_size
+        self.path, self.every, self.batch_size = path, every, batch_size
         self.rows: list[dict[str, float]] = []
         earlier = [row for row in json_files.read_lines(path, LoggedStep) if row["step"] <= step]
         files.write_text(path, "".join(map(json_files.line, earlier)))
@@ -38,6 +40,7 @@ class TrainingLog:
         """Write the mean of the rows since the last line."""
         if not self.rows:
             return
+        self.check(int(self.rows[-1]["step"]))
         last, n = self.rows[-1], len(self.rows)
         keys = dict.fromkeys(key for row in self.rows for key in row if key not in ("step", "epoch", "seconds"))
         columns = {key: [row[key] for row in self.rows if key in row] for key in keys}  # some are not in every row
@@ -56,11 +59,24 @@ class TrainingLog:
                 self.board.add_scalar(key, value, line["step"])
         self.rows = []
 
+    def check(self, step: int) -> None:
+        """Raise SlmlpError where the file is gone: what is written from now on would be lost."""
+        if not self.path.exists():
+            raise SlmlpError(f"{self.path.parent} was removed while the run wrote into it: it ends at step {step:,}")
+
     def close(self) -> None:
         """Close the files."""
         self.file.close()
-        if self.board is not None:
+        if self.board is None:
+            return
+        folder = self.path.parent
+        gone = next((path for path in (folder, *folder.parents) if not path.exists() and path.parent.exists()), None)
+        if gone is None:
             self.board.close()
+            return
+        (folder / "tensorboard").mkdir(parents=True)  # it writes once more, from a thread that would print a traceback
+        self.board.close()
+        shutil.rmtree(gone)
 
 
 def _tensorboard(folder: Path) -> Any:

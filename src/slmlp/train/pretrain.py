@@ -27,7 +27,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
 from slmlp.runtime.threads import cores
-from slmlp.train import optim
+from slmlp.train import checkpoint, optim
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
 from slmlp.train.loop import State
@@ -159,8 +159,7 @@ def _finish(run: Run, job: Job, state: State) -> None:
     """Save the projector, then the encoder, which marks the run as finished; remove the checkpoints."""
     save_projector(run.path, getattr(state.model, "projector", None), state.model.encoder.dim)
     state.model.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
-    for file in (run.path / "checkpoints").glob("step-*.ckpt"):
-        file.unlink()
+    checkpoint.clear(run.path / "checkpoints")
 
 
 def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
@@ -247,6 +246,7 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
                 f"{run.path} holds another run (it differs in {', '.join(names)}); choose another --out, or remove it"
             )
         if run.finished:
+            checkpoint.clear(run.path / "checkpoints")
             say(f"{run.path} is finished already")
             return True
         return False

@@ -82,6 +82,7 @@ def record(
                         on_epoch_end(int(row["epoch"]))
                     if stop or since > (60 if epoch_ended else 60 * checkpoint_minutes):
                         log.flush()
+                        log.check(state.step)
                         checkpoint.save(checkpoints, state.step, state.state_dict())
                         saved_at = time.monotonic()
                 if stop:

@@ -14,6 +14,7 @@ from slmlp.config import DataOptions
 from slmlp.data.published import opening
 from slmlp.data.published.entry import Entry
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 _ARCHIVES = (".zip", ".tgz", ".tar.gz", ".gz", ".mat")
 
@@ -55,7 +56,7 @@ def fetch(entry: Entry, parent: Path, options: DataOptions, *, accept_terms: boo
             for settings in entry.fetch.calls:
                 constructor(partial, **settings, download=True)
     except Exception as error:  # torchvision raises many types when the network fails
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = short(f"{type(error).__name__}: {error}")
         raise SlmlpError(
             f"{entry.name} cannot be downloaded ({reason:.200}): run the same command again, which keeps the "
             f"complete archives, or get it by hand from {entry.where}"

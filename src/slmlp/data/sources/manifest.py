@@ -72,6 +72,8 @@ def parse(
             record["label"] = _joined(record["label"], separator, line, name)
         label = _required(record, "label", line, name) if labelled else UNLABELLED
         file = locate(path)
+        if file.problem and path != path.strip():  # a blank after the comma
+            file = locate(path.strip())
         if file.id in lines:
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
         lines[file.id] = line

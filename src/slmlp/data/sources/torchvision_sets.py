@@ -20,6 +20,7 @@ from slmlp.data.sources.arrays import row_table
 from slmlp.data.sources.table import Row, Table
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.plain import short
 
 PREFIX = "torchvision:"
 Settings = tuple[dict[str, Any], ...]
@@ -140,15 +141,15 @@ def _open(constructor: Any, name: str, root: Path, settings: dict[str, Any], *, 
         missing = error
     if not fetch:
         raise SlmlpError(
-            f"torchvision cannot read {name} ({' '.join(f'{type(missing).__name__}: {missing}'.split()):.200}): its "
+            f"torchvision cannot read {name} ({short(f'{type(missing).__name__}: {missing}')}): its "
             "files are damaged or not the published ones; unpack the published archive again"
         ) from missing
     try:
         return constructor(root, **settings, download=True)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = short(f"{type(error).__name__}: {error}")
         raise SlmlpError(
-            f"{PREFIX}{name} is not in {root} ({' '.join(str(missing).split()):.80}) and cannot be downloaded "
+            f"{PREFIX}{name} is not in {root} ({short(missing, 80)}) and cannot be downloaded "
             f"({reason:.200}): connect to the network, or put its unpacked files there by hand, as {SETS[name].at}"
         ) from error
 

@@ -137,8 +137,9 @@ def _check_two_groups(
     members = y == wrong
     count = int(members.sum())
     content = "one image" if count == 1 else f"{count} images, all of one group ({str(groups[members][0])!r})"
+    needed = "two of different groups" if len(np.unique(groups)) < len(groups) else "two"
     raise SlmlpError(
-        f"class {str(classes[wrong])!r} has {content}: it takes at least two of different groups {purpose}; add images "
+        f"class {str(classes[wrong])!r} has {content}: it takes at least {needed} {purpose}; add images "
         f"or remove the class ({int((~several).sum())} such classes)"
     )
 

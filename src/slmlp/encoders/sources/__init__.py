@@ -17,6 +17,7 @@ EXPECTED = (
     "expected a run's folder, an encoder file, timm:NAME[@FILE], torchvision:NAME[@FILE], FILE.onnx[#OUTPUT], or "
     "module:function of a torch.nn.Module"
 )
+ARRAYS = (".npy", ".csv", ".parquet", ".h5", ".hdf5")
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
@@ -96,6 +97,13 @@ def kind(source: str) -> str:
             raise SlmlpError(
                 f"{source} holds weights without a network: name it, timm:NAME@{source} or torchvision:NAME@{source}"
             )
+        if file.suffix in ARRAYS:
+            raise SlmlpError(
+                f"{source} holds an array and no encoder: features go into an .npz, "
+                f"np.savez('{file.stem}.npz', x=features, y=labels), and slmlp evaluate {file.stem}.npz measures them"
+            )
+        if Path(source).is_file() and file.suffix != ".safetensors":
+            raise SlmlpError(f"{source} is no encoder: {EXPECTED}")
         return "run"
     if ":" in source:
         return "function"

@@ -9,6 +9,7 @@ from slmlp.encoders.encoder import Encoder, EncoderSpec
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources.preparing import Prepared
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 
 def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, identity: tuple[str, ...] = ()) -> Encoder:
@@ -18,10 +19,10 @@ def checked(backbone: nn.Module, name: str, prepared: Prepared, source: str, ide
         with torch.inference_mode():
             output = backbone.eval()(torch.zeros(2, 3, size, size))
     except Exception as error:  # whatever a stranger's network raises
-        first = " ".join(str(error).split())[:200]
+        first = short(error)
         raise SlmlpError(
-            f"{source} cannot take images of {size} pixels ({type(error).__name__}: {first}); override the size "
-            "of its preprocessing"
+            f"{source} cannot take images (N, 3, {size}, {size}) ({type(error).__name__}: {first}); slmlp gives RGB "
+            "squares: where another size is needed, give it with --preprocess.size"
         ) from error
     if not isinstance(output, Tensor):
         raise SlmlpError(f"{source} returns a {type(output).__name__}, expected a tensor of features (N, D)")

@@ -20,6 +20,7 @@ from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import Prepared, from_timm
 from slmlp.runtime import files, seeds
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.plain import short
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -36,7 +37,7 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
         with seeds.seeded(seed, "encoder"):
             backbone = function()
     except Exception as error:  # whatever a stranger's code raises
-        first = " ".join(str(error).split())[:200]
+        first = short(error)
         raise SlmlpError(f"{source}: calling it failed ({type(error).__name__}: {first})") from error
     if not isinstance(backbone, nn.Module):
         raise SlmlpError(f"{source} returns a {type(backbone).__name__}, expected a torch.nn.Module")
@@ -81,7 +82,7 @@ def _function(source: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # an import runs a stranger's code
-        first = " ".join(str(error).split())[:200]
+        first = short(error)
         raise SlmlpError(
             f"{source}: the module {module_name!r} cannot be imported ({type(error).__name__}: {first}); expected "
             "module:function of a module that Python finds from here"

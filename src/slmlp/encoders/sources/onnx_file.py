@@ -16,6 +16,7 @@ from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import plain
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
@@ -106,7 +107,7 @@ def _session(path: Path, source: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common class
-        first = " ".join(str(error).split())[:160]
+        first = short(error)
         raise SlmlpError(f"{source}: {path} cannot be read as an ONNX model ({first})") from error
 
 
@@ -146,9 +147,9 @@ def _found(session: Any, output: str, size: int, source: str) -> tuple[int, ...]
     try:
         return tuple(OnnxNetwork(session, output)(torch.zeros(2, 3, size, size)).shape)
     except Exception as error:  # its exceptions have no common class
-        first = " ".join(str(error).split())[:200]
+        first = short(error)
         raise SlmlpError(
-            f"{source} cannot take images of {size} pixels ({first}); override the size of its preprocessing"
+            f"{source} cannot take images of {size} pixels ({first}); give another size with --preprocess.size"
         ) from error
 
 

@@ -16,6 +16,7 @@ from slmlp.encoders.pretrained import known, timm_weights
 from slmlp.encoders.sources.preparing import from_timm
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
 
 
 def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:
@@ -69,5 +70,5 @@ def _resize(backbone: nn.Module, size: int, source: str) -> None:
             raise ValueError("timm cannot resize it")
         resize(img_size=(size, size))
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:160]
+        first = short(error)
         raise SlmlpError(f"{source} takes no images of {size} pixels ({first}); leave the size out") from error

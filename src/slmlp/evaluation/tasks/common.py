@@ -23,10 +23,10 @@ def check_features(task: str, images: Features, what: str) -> None:
     for start in range(0, len(images), ROWS):
         bad = ~np.isfinite(images.x[start : start + ROWS]).all(axis=1)
         if bad.any():
-            row = start + int(bad.argmax())
+            first = str(images.ids[start + int(bad.argmax())])
             raise SlmlpError(
-                f"{task}: features of the {what} images are NaN or infinite (first: row {row}, image "
-                f"{str(images.ids[row])!r}): the encoder has diverged, or was given other preprocessing than it needs"
+                f"{task}: features of the {what} images are NaN or infinite (first: image {first!r}): the encoder has "
+                "diverged, or was given other preprocessing than it needs"
             )
 
 

@@ -7,13 +7,17 @@ they do not import the user's script again, so a script without a main guard may
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 from loky import ProcessPoolExecutor
+from loky.backend import resource_tracker
 
 from slmlp import config
 from slmlp.experiments.study import worker
@@ -63,11 +67,14 @@ def _side_by_side(context: Context, tasks: Sequence[Task], parallel: int) -> dic
     pool = ProcessPoolExecutor(
         parallel, initializer=worker.start, initargs=(stop,), env={"OMP_NUM_THREADS": str(threads)}
     )
+    for tracker in (resource_tracker, multiprocessing.resource_tracker):
+        tracker.ensure_running()  # where one is started below it lets Ctrl-C through again, and the rest has none
     try:
         while waiting or running:
             while waiting and len(running) < parallel:  # no more than there are processes, so that a stop is quick
                 task = waiting.pop(0)
-                running[pool.submit(worker.run, context.source, context.folder, cfg, task)] = task
+                with _ctrl_c_later():  # a process that starts now would meet it with a traceback, amid its imports
+                    running[pool.submit(worker.run, context.source, context.folder, cfg, task)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
                 try:
@@ -87,6 +94,16 @@ def _side_by_side(context: Context, tasks: Sequence[Task], parallel: int) -> dic
             pool.shutdown(kill_workers=True)
             raise
     return errors
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Hold Ctrl-C back meanwhile, also from processes that are started; ``worker.start`` ignores it in them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listed(tasks: Sequence[Task]) -> str:

@@ -20,6 +20,7 @@ from slmlp.runtime import processes
 from slmlp.runtime.interrupt import Interrupt
 
 BUSY = threading.Lock()  # held while this process of the pool performs a task
+STOPPED = threading.Event()  # set when the study asked for the end, perhaps before a task began
 
 
 def perform(context: Context, task: Task) -> None:
@@ -58,6 +59,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _watch(stop: Connection) -> None:
     parent = os.getppid()
     stop.poll(None)
+    STOPPED.set()
     if BUSY.locked():
         os.kill(os.getpid(), signal.SIGTERM)
     while os.getppid() == parent:  # which ends this process when all have saved their runs
@@ -69,6 +71,8 @@ def _watch(stop: Connection) -> None:
 def run(source: str, folder: Path, cfg: config.Study, task: Task) -> None:
     """Perform a task in a process of the pool."""
     with BUSY:
+        if STOPPED.is_set():
+            raise KeyboardInterrupt
         perform(_opened(source, folder, cfg), task)
 
 

@@ -66,7 +66,7 @@ def write(
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    rows = suite_rows(folder, about)
+    rows = sorted(suite_rows(folder, about), key=lambda row: cfg.tasks.index(row.task) if row.task in cfg.tasks else -1)
     about["how"] = _how(about, rows)
     about["warnings"] = _warnings(rows)
     verdicts = [] if len(names) < 2 else _verdicts(folder, rows, names, missing)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -11,20 +13,54 @@ from pathlib import Path
 
 from slmlp.runtime.errors import SlmlpError
 
+LOCK = ".lock"  # in the hidden folder: held while its command works
+
 
 @contextlib.contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Yield a new hidden folder beside ``out``, removed afterwards with what is left in it."""
+    """Yield a new hidden folder beside ``out``, removed afterwards with what is left in it.
+
+    What an earlier command for ``out`` left when it was killed is removed first.
+
+    Raises:
+        SlmlpError: another command is writing ``out``, or the disk refuses.
+    """
+    clear(out)
     folder = out.parent / f".{out.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True)
-        yield folder
+        with (folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
     except OSError as error:
         raise SlmlpError(
             f"cannot write {out}: {error.strerror or error}; free space or choose another --out"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear(out: Path) -> None:
+    """Remove what killed commands left: their hidden folders, and files that they placed without the main one."""
+    for folder in sorted(out.parent.glob(f".{glob.escape(out.name)}.*.tmp")) if out.parent.is_dir() else ():
+        try:
+            with (folder / LOCK).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _same(folder / out.name, out):
+                    for file in folder.iterdir():
+                        placed = out.parent / file.name
+                        if file.is_file() and _same(file, placed):
+                            placed.unlink()
+        except BlockingIOError:
+            raise SlmlpError(f"another command is writing {out}: wait until it ends, or choose another --out") from None
+        except OSError:
+            continue  # no folder of ours, or another's to remove
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Return whether two names are links to one file."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def check_free(paths: Sequence[Path]) -> None:

@@ -1,0 +1,98 @@
+"""Break slmlp on purpose and count how it ends: ``python tests/faults [PART ...] [--tries N]``; ``make faults``.
+
+Parts: ``kills`` (SIGKILL at every write and at random moments, signals, full disks, folders taken, two writers),
+``damage`` (a flipped bit or a cut in every file that numbers come from), ``fuzz`` (mutated inputs of every reader,
+pickles that would run code), ``long`` (thousands of steps, a clock set back, one of two processes killed). Each fault
+is printed with how to see it again; exit code 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a process that forks must have no threads of its own
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("kills", "damage", "fuzz", "long")
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
+LOADED = [
+    "api",
+    "cli.studying",
+    "cli.pretraining",
+    "cli.transfer",
+    "cli.measuring",
+    "cli.exporting",
+    "cli.detecting",
+    "experiments.single",
+    "experiments.study.main",
+    "experiments.suite.main",
+    "experiments.features",
+    "detection",
+    "report.page",
+    "report.study",
+    "report.suite",
+    "report.detection",
+    "exports.safetensors_file",
+    "evaluation.tasks.linear",
+    "evaluation.tasks.knn",
+    "evaluation.tasks.centroid",
+    "evaluation.tasks.unseen",
+    "evaluation.tasks.measures",
+]
+
+
+def main() -> int:
+    """Run the parts, print the table, and with ``--write`` keep it in docs/reliability.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    parser.add_argument("--tries", type=int, default=100, help="of each kind of harm; docs/reliability.md has 100")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="commands or readers, divided by commas")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        help="a file of finished counts: what it has is not counted again; docs/reliability.jsonl",
+    )
+    parser.add_argument("--write", action="store_true", help="put the table of --record into docs/reliability.md")
+    given = parser.parse_args()
+    for name in LOADED:
+        importlib.import_module(f"slmlp.{name}")
+    import torch
+    from counting import held, keep, table
+    from world import COMMANDS, World
+
+    torch.set_num_threads(1)
+    if given.only:
+        for name in set(COMMANDS) - set(given.only.split(",")):
+            del COMMANDS[name]
+    began, counts = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        world = World(Path(folder))
+        world.make()
+        for part in given.parts or PARTS:
+            for count in importlib.import_module(part).counts(world, given.tries, given.seed, held(given.record)):
+                counts.append(count)
+                if given.record:
+                    keep(given.record, count)
+                bad = f", FAULTS: {len(count.faults)}" if count.faults else ""
+                print(f"{count.part}, {count.what}: {count.tries:,} tries{bad} ({count.seconds:.0f} s)", flush=True)
+                for fault in count.faults[:5]:
+                    print(f"    {fault}", flush=True)
+    if given.record:
+        counts = list(held(given.record).values())
+    text = table(counts)
+    print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.0f} minutes, --tries {given.tries} --seed {given.seed}")
+    if given.write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    return 1 if any(count.faults for count in counts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

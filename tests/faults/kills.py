@@ -1,0 +1,177 @@
+"""Kill commands, fill their disk, take their folder, signal them; then give the same command again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from counting import Clock, Count
+from world import COMMANDS, Ended, World, at_event, every_event, file_limit, start, wait
+
+Held = Container[tuple[str, str]]  # counts that are kept already, by harm and what it was done to
+
+
+def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
+    """Yield the counts of every command: killed at each write, at random moments, ended by signals, on a full disk."""
+    for name in COMMANDS:
+        events, seconds = _straight(world, name)
+        every = list(range(1, events + 1))
+        numbers = every if events <= tries else sorted(random.Random(seed).sample(every, tries))
+        trials = Trials(world, name, tries, seconds, seed)
+        kinds: dict[tuple[str, str], Callable[[Count], None]] = {
+            ("kill -9 at a write", f"{name} ({len(numbers)} of its {events} writes)"): partial(
+                trials.at_writes, numbers
+            ),
+            ("kill -9 at a moment", name): trials.at_moments,
+            ("SIGTERM or Ctrl-C", name): trials.signals,
+            ("disk full in a write", name): trials.full_disk,
+            ("its folder removed", name): trials.folder_removed,
+            ("two at once", name): trials.two_writers,
+        }
+        for key, act in kinds.items():
+            if key not in done:
+                count = Count(*key)
+                with Clock(count):
+                    act(count)
+                yield count
+
+
+def _straight(world: World, name: str) -> tuple[int, float]:
+    """Return how often a command changes a file, and how long it takes."""
+    with world.place(name) as place:
+        file = world.root / f"events-{os.getpid()}"
+        file.write_bytes(b"")
+
+        def count() -> None:
+            note = os.open(file, os.O_APPEND | os.O_WRONLY)
+            every_event(place, lambda: os.write(note, b"x"))
+
+        ended = world.trial(COMMANDS[name](world, place), before=count)
+        assert ended.code == 0, ended.text
+        return file.stat().st_size, ended.seconds
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Harm to one command, and what the same command makes of what is left."""
+
+    world: World
+    name: str
+    tries: int
+    seconds: float  # that the command takes
+    seed: int
+
+    def at_writes(self, numbers: Sequence[int], count: Count) -> None:
+        """Kill it at its n-th change of a file."""
+        for number in numbers:
+            with self.world.place(self.name) as place:
+                self._run(place, before=at_event(place, number, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+                outcome, fault = self._again(place)
+                count.add(outcome, fault and f"write {number}: {fault}")
+        self._control(count)
+
+    def at_moments(self, count: Count) -> None:
+        """Kill it at random moments."""
+        rng = random.Random(self.seed)
+        for _ in range(self.tries):
+            moment = rng.uniform(0, self.seconds)
+            with self.world.place(self.name) as place:
+                self._run(place, meanwhile=lambda pid, at=moment: _after(pid, at, signal.SIGKILL))
+                outcome, fault = self._again(place)
+                count.add(outcome, fault and f"after {moment:.3f} s: {fault}")
+        self._control(count)
+
+    def signals(self, count: Count) -> None:
+        """Send SIGTERM or SIGINT at random moments: one line and exit 130, then the end of a straight run."""
+        rng = random.Random(self.seed + 1)
+        for i in range(max(2, self.tries // 5)):
+            moment, number = rng.uniform(0, self.seconds), (signal.SIGTERM, signal.SIGINT)[i % 2]
+            with self.world.place(self.name) as place:
+                ended = self._run(place, meanwhile=lambda pid, at=moment, n=number: _after(pid, at, n))
+                outcome, fault = self._again(place)
+                fault = _ugly(ended, (0, 130)) or fault
+                count.add(
+                    f"exit {ended.code}, then {outcome}", fault and f"{number.name} after {moment:.3f} s: {fault}"
+                )
+
+    def full_disk(self, count: Count) -> None:
+        """Let no file grow beyond a random size: one line and exit 2, then, with room, the end of a straight run."""
+        rng = random.Random(self.seed + 2)
+        for size in [int(10 ** rng.uniform(1, 6.5)) for _ in range(max(3, self.tries // 3))]:
+            with self.world.place(self.name) as place:
+                ended = self._run(place, before=file_limit(size))
+                outcome, fault = self._again(place)
+                fault = _ugly(ended, (0, 2)) or fault
+                count.add(f"exit {ended.code}, then {outcome}", fault and f"files of at most {size} bytes: {fault}")
+
+    def folder_removed(self, count: Count) -> None:
+        """Remove what it has written so far: one line and exit 2, or a whole end."""
+        rng = random.Random(self.seed + 3)
+        for _ in range(max(2, self.tries // 10)):
+            moment = rng.uniform(0.1, 0.9) * self.seconds
+            with self.world.place(self.name) as place:
+
+                def take(pid: int, place: Path = place, moment: float = moment) -> None:
+                    time.sleep(moment)
+                    for inside in list(place.iterdir()):
+                        shutil.rmtree(inside, ignore_errors=True)
+
+                ended = self._run(place, meanwhile=take)
+                wrong = _ugly(ended, (0, 2))
+                count.add(f"exit {ended.code}", wrong and f"after {moment:.3f} s: {wrong}")
+
+    def two_writers(self, count: Count) -> None:
+        """Start it twice at once: both are whole, or one is told that the other works."""
+        for _ in range(max(1, self.tries // 20)):
+            with self.world.place(self.name) as place:
+                words = COMMANDS[self.name](self.world, place)
+                ended = [wait(*one) for one in [start(words, lambda: None) for _ in range(2)]]
+                codes = sorted(one.code for one in ended)
+                told = next((one.last for one in ended if one.code == 2), "")
+                fault = next((wrong for one in ended if (wrong := _ugly(one, (0, 2)))), None)
+                if codes == [2, 2]:
+                    fault = f"neither ends: {told[:160]}"
+                elif told and not any(word in told for word in ("in use", "another command", "exists already")):
+                    fault = f"the other is told {told[:160]}"
+                fault = fault or self.world.same(self.name, place)
+                count.add(f"exits {codes[0]} and {codes[1]}", fault and f"{self.name}: {fault}")
+
+    def _run(self, place: Path, **how: Callable[..., None]) -> Ended:
+        return self.world.trial(COMMANDS[self.name](self.world, place), **how)
+
+    def _again(self, place: Path) -> tuple[str, str | None]:
+        """Give the command again after harm; return how that ended, and the fault."""
+        again = self._run(place)
+        if again.code == 2 and "exists already" in again.last and self.name in ("features", "export"):
+            return "whole before", self.world.same(self.name, place)
+        if again.code:
+            return f"exit {again.code}", f"{self.name}: the same command ends with {again.code}: {again.last[:200]}"
+        different = self.world.same(self.name, place)
+        return "bit for bit", different and f"{self.name}: {different}"
+
+    def _control(self, count: Count) -> None:
+        with self.world.place(self.name) as place:
+            ended, (_, fault) = self._run(place), self._again(place)
+            count.control = "the same" if ended.code == 0 and fault is None else f"differs: {fault or ended.last}"
+
+
+def _after(pid: int, seconds: float, number: signal.Signals) -> None:
+    time.sleep(seconds)
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _ugly(ended: Ended, codes: tuple[int, ...]) -> str | None:
+    """Return what is wrong with how a command ended, or None."""
+    if "Traceback (most recent call last)" in ended.text:
+        return f"a traceback: {ended.last[:200]}"
+    return None if ended.code in codes else f"exit {ended.code}: {ended.last[:200]}"
