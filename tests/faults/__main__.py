@@ -59,7 +59,11 @@ def main() -> int:
         type=Path,
         help="a file of finished counts: what it has is not counted again; docs/reliability.jsonl",
     )
-    parser.add_argument("--write", action="store_true", help="put the table of --record into docs/reliability.md")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="put the table of --record into docs/reliability.md; without PART nothing is run",
+    )
     given = parser.parse_args()
     for name in LOADED:
         importlib.import_module(f"slmlp.{name}")
@@ -74,8 +78,9 @@ def main() -> int:
     began, counts = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         world = World(Path(folder))
-        world.make()
-        for part in given.parts or PARTS:
+        if given.parts or not given.write:
+            world.make()
+        for part in given.parts or ([] if given.write else PARTS):
             for count in importlib.import_module(part).counts(world, given.tries, given.seed, held(given.record)):
                 counts.append(count)
                 if given.record:

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -44,7 +44,7 @@ def held(file: Path | None) -> dict[tuple[str, str], Count]:
 def keep(file: Path, count: Count) -> None:
     """Add a count to a file."""
     with file.open("a") as opened:
-        opened.write(json.dumps(asdict(count)) + "\n")
+        opened.write(json.dumps({**vars(count), "outcomes": dict(count.outcomes)}) + "\n")
 
 
 class Clock:
@@ -68,7 +68,7 @@ def table(counts: Sequence[Count]) -> str:
         "| harm | to | tries | without a fault | how they ended | the same without harm |",
         "| --- | --- | ---: | ---: | --- | --- |",
     ]
-    for c in counts:
+    for c in sorted(counts, key=lambda c: (c.part, c.what)):
         ended = ", ".join(f"{n:,} {words}" for words, n in c.outcomes.most_common())
         lines.append(f"| {c.part} | {c.what} | {c.tries:,} | {c.tries - len(c.faults):,} | {ended} | {c.control} |")
     total, bad = sum(c.tries for c in counts), sum(len(c.faults) for c in counts)

@@ -11,6 +11,7 @@ from pathlib import Path
 from counting import Clock, Count
 from world import ALL, World, snapshot
 
+WRITTEN = {"results.jsonl", "verdict.json"}  # what the command writes is never left damaged
 HARMLESS = {"report.html", ".slmlp", "README.md"}  # read by nobody, or written anew
 
 
@@ -101,10 +102,16 @@ def _try(
         elif ended.code == 2:
             named = file.name in ended.text or file.stem in ended.text
             count.add("named, exit 2", None if named else f"{where}: the file is not named: {ended.last[:200]}")
-        elif _numbers(place / subject.result) == expected:
+        elif _same(_numbers(place / subject.result), expected, target):
             count.add("the same numbers")
         else:
             count.add("other numbers", f"{where}: other numbers, and exit 0")
+
+
+def _same(found: dict[str, bytes], expected: dict[str, bytes], target: Path) -> bool:
+    """Return whether the numbers are those of undamaged files; the damaged file itself may stand there, unread."""
+    left = {name for name in expected if found.get(name) != expected[name]} | (found.keys() - expected.keys())
+    return all(target.as_posix().endswith(f"/{name}") and target.name not in WRITTEN for name in left)
 
 
 def _copy(world: World, subject: Subject, place: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from counting import Clock, Count
 from world import COMMANDS, Ended, World, at_event, every_event, file_limit, start, wait
 
+EVALUATED = 6  # numbers of accuracy that the evaluation prints: two of each task
 Held = Container[tuple[str, str]]  # counts that are kept already, by harm and what it was done to
 
 
@@ -125,6 +126,11 @@ class Trials:
 
                 ended = self._run(place, meanwhile=take)
                 wrong = _ugly(ended, (0, 2))
+                said = ended.text if self.name == "evaluate" else ""
+                if ended.code == 0 and self.name == "evaluate" and said.count("accuracy:") != EVALUATED:
+                    wrong = f"{said.count('accuracy:')} of {EVALUATED} accuracies are printed, and exit 0"
+                if ended.code == 0 and self.name in ("features", "export"):
+                    wrong = self.world.same(self.name, place)
                 count.add(f"exit {ended.code}", wrong and f"after {moment:.3f} s: {wrong}")
 
     def two_writers(self, count: Count) -> None:

@@ -22,7 +22,7 @@ def counts(world: World, tries: int, seed: int, done: Container[tuple[str, str]]
     acts: dict[tuple[str, str], Callable[[Count], None]] = {
         ("many steps", f"pretrain, {100 * tries:,} steps"): partial(_flat, world, 100 * tries),
         ("the clock set back by a day", "every command, in its middle"): partial(_clock, world),
-        ("kill -9 of one of two processes", "torchrun --max-restarts 1, pretrain"): partial(
+        ("kill -9 of one of two processes", "torchrun with one restart, pretrain"): partial(
             _one_of_two, world, max(1, tries // 10), seed
         ),
     }

@@ -14,6 +14,7 @@ from slmlp.evaluation.tasks import TASKS, runner
 from slmlp.results.records import Predictions, checked, read_predictions
 from slmlp.results.store import Key, ResultsStore, Subject
 from slmlp.runtime import files
+from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 
 Settings = config.TaskSettings | config.Study
@@ -64,6 +65,15 @@ class Engine:
             inputs = Inputs(TASKS[key.task], source, key.layer, subject, self)
             settings = (getattr(self.cfg, name) for name in TASKS[key.task].settings)
             self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(TASKS[key.task]))
+
+    def whole(self, keys: Sequence[Key]) -> None:
+        """Raise SlmlpError where lines are gone that were written before: the folder was removed meanwhile."""
+        lost = self.store.missing(keys)
+        if lost:
+            raise SlmlpError(
+                f"{self.folder} lost numbers that were in it ({lost[0].task} of {lost[0].subject.run}), as if it had "
+                "been removed while the command wrote into it: give the same command again"
+            )
 
     def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
         """Return the predictions of another task of the same subject, which is run now where it has not been."""

@@ -78,7 +78,7 @@ def _suite(
     described: dict[str, str] = {}
     engine = Engine(folder, cfg)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = []
+    facts, keys = [], []
     for data_set in sets:
         images = open_data(data_set, folder, cfg, encoders_and_untrained[0], class_split)
         facts.append(summary.data_facts(images))
@@ -91,6 +91,8 @@ def _suite(
                 calibrate_norms(encoder, images.image_cache, images.of("train"), images.features_cache)
             source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
             engine.run(contender.subject(encoder), source, cfg.tasks)
+            keys += engine.keys(contender.subject(encoder), source, cfg.tasks)
+    engine.whole(keys)
     command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, encoders_and_untrained, described, facts, missing, started, command)
     return report.write(folder)
