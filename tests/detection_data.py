@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from slmlp import config
+from slmlp.detection.coco import DetectionSet
+from slmlp.detection.layout import find_parts
+from slmlp.detection.reading import load
 from slmlp.encoders import Encoder, build
 from slmlp.runtime import seeds
 
@@ -86,6 +91,21 @@ def encoder(seed: int = 0, name: str = "test_resnet", stem: str = "standard") ->
     with seeds.seeded(seed, "encoder"):
         made = build(name, 64, stem)
     return made.eval()
+
+
+def edited(folder: Path, place: Path, how: Callable[[dict], object], **options: object) -> DetectionSet:
+    """Return the training part of a copy of ``folder`` below ``place``, read after a change of its annotations."""
+    copy = shutil.copytree(folder, place / f"edited-{len(list(place.iterdir()))}")
+    file = copy / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    how(content)
+    file.write_text(json.dumps(content))
+    return load(find_parts(str(copy), {})["train"], settings(**options))
+
+
+def change(key: str, place: int, name: str, value: object) -> Callable[[dict], None]:
+    """Return what sets a field of an entry of an annotations file."""
+    return lambda content: content[key][place].__setitem__(name, value)
 
 
 def settings(**other: object) -> config.Detection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,10 @@ def keep(file: Path, count: Count) -> None:
         opened.write(json.dumps({**vars(count), "outcomes": dict(count.outcomes)}) + "\n")
 
 
+Held = Container[tuple[str, str]]  # counts that are kept already, by harm and what it was done to
+Acts = dict[tuple[str, str], Callable[[Count], None]]
+
+
 class Clock:
     """Seconds that a count took."""
 
@@ -60,6 +64,16 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         """Note the seconds."""
         self.count.seconds += time.monotonic() - self.began
+
+
+def counted(acts: Acts, done: Held) -> Iterator[Count]:
+    """Yield the count of each act, by harm and what it is done to, that is not kept already."""
+    for key, act in acts.items():
+        if key not in done:
+            count = Count(*key)
+            with Clock(count):
+                act(count)
+            yield count
 
 
 def table(counts: Sequence[Count]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from counting import Clock, Count
+from counting import Clock, Count, Held
 from world import ALL, World, snapshot
 
 WRITTEN = {"results.jsonl", "verdict.json"}  # what the command writes is never left damaged
@@ -48,7 +48,7 @@ def subjects(world: World) -> Sequence[Subject]:
     ]
 
 
-def counts(world: World, tries: int, seed: int, done: Container[tuple[str, str]]) -> Iterator[Count]:
+def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
     """Yield, for each subject, the counts of flipped bits and of cuts."""
     for subject in subjects(world):
         if not (world.root / subject.folder).exists():

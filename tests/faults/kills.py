@@ -7,16 +7,15 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from counting import Clock, Count
+from counting import Acts, Count, Held, counted
 from world import COMMANDS, Ended, World, at_event, every_event, file_limit, start, wait
 
 EVALUATED = 6  # numbers of accuracy that the evaluation prints: two of each task
-Held = Container[tuple[str, str]]  # counts that are kept already, by harm and what it was done to
 
 
 def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
@@ -26,7 +25,7 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
         every = list(range(1, events + 1))
         numbers = every if events <= tries else sorted(random.Random(seed).sample(every, tries))
         trials = Trials(world, name, tries, seconds, seed)
-        kinds: dict[tuple[str, str], Callable[[Count], None]] = {
+        kinds: Acts = {
             ("kill -9 at a write", f"{name} ({len(numbers)} of its {events} writes)"): partial(
                 trials.at_writes, numbers
             ),
@@ -36,12 +35,7 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
             ("its folder removed", name): trials.folder_removed,
             ("two at once", name): trials.two_writers,
         }
-        for key, act in kinds.items():
-            if key not in done:
-                count = Count(*key)
-                with Clock(count):
-                    act(count)
-                yield count
+        yield from counted(kinds, done)
 
 
 def _straight(world: World, name: str) -> tuple[int, float]:

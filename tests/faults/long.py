@@ -9,29 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from counting import Clock, Count
+from counting import Acts, Count, Held, counted
 from world import ALL, SMALL, World
 
 
-def counts(world: World, tries: int, seed: int, done: Container[tuple[str, str]]) -> Iterator[Count]:
+def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
     """Yield the counts of memory, threads and files over 100 times ``tries`` steps, of the clock, and of torchrun."""
-    acts: dict[tuple[str, str], Callable[[Count], None]] = {
+    acts: Acts = {
         ("many steps", f"pretrain, {100 * tries:,} steps"): partial(_flat, world, 100 * tries),
         ("the clock set back by a day", "every command, in its middle"): partial(_clock, world),
         ("kill -9 of one of two processes", "torchrun with one restart, pretrain"): partial(
             _one_of_two, world, max(1, tries // 10), seed
         ),
     }
-    for key, act in acts.items():
-        if key not in done:
-            count = Count(*key)
-            with Clock(count):
-                act(count)
-            yield count
+    yield from counted(acts, done)
 
 
 def _flat(world: World, steps: int, count: Count) -> None:

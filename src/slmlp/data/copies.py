@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Collection, Hashable
 
 from slmlp.data.dataset import ImageSet
 from slmlp.data.readers import content
@@ -47,7 +47,10 @@ def _sizes(images: ImageSet) -> Keys:
 def _digests(images: ImageSet, keys: Keys, wanted: Collection[Hashable], size: int | None) -> Keys:
     """Return, of images whose key is wanted, that key with the digest of their first ``size`` bytes."""
     index = [i for i, key in keys.items() if key in wanted]
-    digest: Callable[[int], bytes] = lambda at: _digest(images, index[at], size)  # noqa: E731
+
+    def digest(at: int) -> bytes:
+        return _digest(images, index[at], size)
+
     results = in_threads(digest, len(index), f"comparing {images.name}")
     return {index[at]: (keys[index[at]], of) for at, of in results}
 

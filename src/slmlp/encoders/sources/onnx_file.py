@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,10 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
 
 def _beside(path: Path, source: str) -> list[Path]:
     """Return the files that hold an ONNX file's weights, where it does not hold them itself."""
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401 - missing, it is said here
-    except ImportError as error:
-        raise SlmlpError(f"{source} needs ONNX Runtime: pip install 'slmlp[onnx]'") from error
+    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
+        raise SlmlpError(f"{source} needs ONNX Runtime: pip install 'slmlp[onnx]'")
+    import onnx
+
     try:
         model = onnx.load(str(path), load_external_data=False)
     except Exception:  # protobuf's own kind; the session says what is wrong with the file
