@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from slmlp import config
 from slmlp.data.dataset import ImageSet
@@ -15,6 +16,7 @@ from slmlp.experiments.study.grid import _relabelled
 from slmlp.probes.features import Features
 from slmlp.results import records
 from slmlp.results.store import Key, Subject
+from slmlp.runtime.errors import SlmlpError
 from slmlp.train.pretrain import Prepared
 
 CFG = config.TaskSettings(knn=config.Knn(neighbours=3))
@@ -41,10 +43,13 @@ def test_what_is_missing_is_computed_once(tmp_path):
     before = engine.store.file.read_bytes()
     engine.run(SUBJECT, source(), ("centroid", "knn"))
     assert engine.store.file.read_bytes() == before
-    lines = engine.store.lines(keys)
+    lines = engine.lines(keys)
     assert [(row.task, row.metric) for row in lines] == [
         (task, metric) for task in ("knn", "centroid") for metric in ("accuracy", "mean_class_accuracy")
     ]
+    engine.store.file.unlink()
+    with pytest.raises(SlmlpError, match=r"lost numbers .*knn of"):
+        engine.lines(keys)
 
 
 def test_other_weights_data_settings_and_lost_predictions_are_missing(tmp_path):
@@ -56,7 +61,7 @@ def test_other_weights_data_settings_and_lost_predictions_are_missing(tmp_path):
     assert elsewhere.store.missing(elsewhere.keys(SUBJECT, source(), ("knn",)))
     (key,) = engine.keys(SUBJECT, source(), ("knn",))
     assert engine.store.missing([dataclasses.replace(key, hashes={"data": "images"})]) == []  # of whatever weights
-    (tmp_path / engine.store.lines([key])[0].predictions).unlink()
+    (tmp_path / engine.lines([key])[0].predictions).unlink()
     assert engine.store.missing([key]) == [key]
 
 

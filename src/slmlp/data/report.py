@@ -54,20 +54,23 @@ def summary(images: ImageSet, duplicates: Pairs | None = None) -> dict[str, Any]
     }
 
 
-def announce(images: ImageSet, folder: Path, prefix: str = "") -> None:
+def announce(images: ImageSet, folder: Path, prefix: str = "") -> list[Path]:
     """Say the summary, and write it: ``data.json`` and, where files were unreadable, ``unreadable.txt``.
+
+    Returns the files that were written.
 
     Every command that reads images calls this once, after they were decoded, so that the counts are the final ones.
     ``unreadable.txt`` has a line ``id <tab> reason`` a file. The names of both begin with ``prefix``.
     """
     duplicates = duplicates_across_parts(images)
     say(describe(images, duplicates))
-    json_files.write(folder / f"{prefix}data.json", summary(images, duplicates))
-    unreadable = folder / f"{prefix}unreadable.txt"
-    if images.unreadable:
-        files.write_text(unreadable, list_text(images.unreadable))
-    else:
+    counted, unreadable = folder / f"{prefix}data.json", folder / f"{prefix}unreadable.txt"
+    json_files.write(counted, summary(images, duplicates))
+    if not images.unreadable:
         unreadable.unlink(missing_ok=True)
+        return [counted]
+    files.write_text(unreadable, list_text(images.unreadable))
+    return [counted, unreadable]
 
 
 def without(images: ImageSet, decoded: ImageSet) -> ImageSet:

@@ -11,7 +11,7 @@ from slmlp import config
 from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.sources import Source
 from slmlp.evaluation.tasks import TASKS, runner
-from slmlp.results.records import Predictions, checked, read_predictions
+from slmlp.results.records import Predictions, Result, checked, read_predictions
 from slmlp.results.store import Key, ResultsStore, Subject
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
@@ -66,16 +66,18 @@ class Engine:
             settings = (getattr(self.cfg, name) for name in TASKS[key.task].settings)
             self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(TASKS[key.task]))
 
-    def whole(self, keys: Sequence[Key]) -> None:
-        """Raise SlmlpError where lines are gone that were written before: the folder was removed meanwhile."""
-        lost = self.store.missing(keys)
+    def lines(self, keys: Sequence[Key]) -> list[Result]:
+        """Return the lines of the keys, written before; SlmlpError where some are gone: the folder was removed."""
+        found = self.store.lines_by_key(keys)
+        lost = [key for key, lines in zip(keys, found, strict=True) if not lines]
         if lost:
             raise SlmlpError(
                 f"{self.folder} lost numbers that were in it ({lost[0].task} of {lost[0].subject.run}), as if it had "
                 "been removed while the command wrote into it: give the same command again"
             )
+        return [row for lines in found for row in lines]
 
     def predictions(self, subject: Subject, source: Source, task: str) -> Predictions:
         """Return the predictions of another task of the same subject, which is run now where it has not been."""
         self.run(subject, source, [task])
-        return read_predictions(checked(self.folder, self.store.lines(self.keys(subject, source, [task]))[0]))
+        return read_predictions(checked(self.folder, self.lines(self.keys(subject, source, [task]))[0]))

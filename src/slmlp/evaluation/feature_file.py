@@ -81,7 +81,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     subject = Subject(path.stem, path.stem, "features", 0, "final")
     engine = Engine(folder, cfg)
     engine.run(subject, source, tasks)
-    return engine.store.lines(engine.keys(subject, source, tasks))
+    return engine.lines(engine.keys(subject, source, tasks))
 
 
 def _one_label(path: Path, folder: Path, limit: float) -> FileSource:

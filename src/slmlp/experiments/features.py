@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -57,15 +56,17 @@ def features(
         cache = Path(all_gather_object(folder)[processes.rank() - processes.local_rank()])
         memory, side = shared_memory(cfg.data), encoder.preprocess.resize
         image_cache = rank_by_rank(lambda: ImageCache.of_small(images, memory, cache, side, True))
+        about: list[Path] = []
         if stage is not None:
-            on_rank0(lambda: data.announce(data.without(every, image_cache.images), stage, f"{_stem(out)}."))
+            decoded = data.without(every, image_cache.images)
+            about = on_rank0(lambda: data.announce(decoded, stage, f"{_stem(out)}."))
         extraction = cfg.extraction
         features = extract(
             encoder, image_cache, image_cache.images, None, extraction.device, layer=layer,
             precision=extraction.precision, projector=projector, batch_size=extraction.batch_size, together=True,
         )  # fmt: skip
         if stage is not None and out is not None:
-            on_rank0(lambda: _place(features, stage, out))
+            on_rank0(lambda: _place(features, about, stage, out))
         return features
 
 
@@ -78,12 +79,11 @@ def _stage(out: Path) -> Iterator[Path]:
         yield stage
 
 
-def _place(features: Features, stage: Path, out: Path) -> None:
-    """Save features, and move them to their place; a summary of an earlier try is replaced."""
+def _place(features: Features, about: Sequence[Path], stage: Path, out: Path) -> None:
+    """Save features, and move them and the files ``about`` the data to their place, where earlier ones are replaced."""
     features.save(stage / out.name)
-    for file in sorted(stage.glob(f"{glob.escape(_stem(out))}.*")):
-        if file.name not in (out.name, beside(out).name):
-            file.replace(out.parent / file.name)
+    for file in about:
+        file.replace(out.parent / file.name)
     staging.place([stage / beside(out).name, stage / out.name], out.parent)
 
 

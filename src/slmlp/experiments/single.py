@@ -70,8 +70,7 @@ def _evaluate_on(
         source.extract_together(tasks)
     subject = contender.subject(encoder)
     on_rank0(lambda: engine.run(subject, source, tasks))
-    on_rank0(lambda: engine.whole(engine.keys(subject, source, tasks)))
-    return on_rank0(lambda: engine.store.lines(engine.keys(subject, source, tasks)))
+    return on_rank0(lambda: engine.lines(engine.keys(subject, source, tasks)))
 
 
 def _images(

@@ -68,12 +68,11 @@ class ResultsStore:
     def missing(self, keys: Iterable[Key]) -> list[Key]:
         """Return the keys without a line of the same subject, hashes and settings whose predictions are still there."""
         keys = list(keys)
-        return [key for key, lines in zip(keys, self._lines(keys), strict=True) if not _own(key, lines)]
+        return [key for key, lines in zip(keys, self.lines_by_key(keys), strict=True) if not lines]
 
-    def lines(self, keys: Iterable[Key]) -> list[Result]:
-        """Return the lines of the keys, in their order."""
-        keys = list(keys)
-        return [row for key, lines in zip(keys, self._lines(keys), strict=True) for row in _own(key, lines)]
+    def lines_by_key(self, keys: Sequence[Key]) -> list[list[Result]]:
+        """Return the lines of each key; of a key that is missing, none."""
+        return [_own(key, lines) for key, lines in zip(keys, self._lines(keys), strict=True)]
 
     def copy(self, key: Key) -> bool:
         """Add the lines of the same weights under another role or epoch as those of the key; False where none are."""

@@ -88,6 +88,8 @@ def place(paths: Sequence[Path], folder: Path) -> None:
             target = folder / path.name
             _move(path, target)
             placed.append(target)
+        for target in placed:
+            target.lstat()  # a folder that somebody removes meanwhile took those that were placed first
     except BaseException as error:
         for target in placed:
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)

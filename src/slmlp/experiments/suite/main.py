@@ -92,7 +92,7 @@ def _suite(
             source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
             engine.run(contender.subject(encoder), source, cfg.tasks)
             keys += engine.keys(contender.subject(encoder), source, cfg.tasks)
-    engine.whole(keys)
+    engine.lines(keys)
     command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, encoders_and_untrained, described, facts, missing, started, command)
     return report.write(folder)
