@@ -12,11 +12,12 @@ from PIL import Image
 import detection_data
 from detection_data import change, data_set, settings
 from detection_data import part as part_of
-from slmlp.detection.coco import learnable, shared
+from slmlp.detection.announce import announce, summary
+from slmlp.detection.coco import copies_of_training, learnable
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import find_parts
 from slmlp.detection.main import _parts
-from slmlp.detection.reading import load, write_list
+from slmlp.detection.reading import load
 from slmlp.detection.samples import target
 from slmlp.runtime.errors import SlmlpError
 
@@ -133,8 +134,10 @@ def test_at_most_one_percent_is_left_out_without_a_word_of_permission(tmp_path):
     assert (len(part), part.masks) == (99, True)
     assert [name for name, _ in part.left_out] == ["image 007.png", "annotation 3", "annotation 40"]
     assert "3 bad images and annotations left out" in part.describe()
-    write_list({"train": part}, tmp_path)
-    assert len((tmp_path / "unreadable.txt").read_text().splitlines()) == 3
+    announce({"train": part}, tmp_path)
+    assert [line.split("\t")[:2] for line in (tmp_path / "unreadable.txt").read_text().splitlines()] == [
+        ["train", "image 007.png"], ["train", "annotation 3"], ["train", "annotation 40"]
+    ]  # fmt: skip
     content["annotations"][50]["iscrowd"] = "false"
     file.write_text(json.dumps(content))
     with pytest.raises(SlmlpError, match=rf"3 of {objects} annotations cannot be used"):
@@ -187,6 +190,23 @@ def test_a_picture_of_200_million_pixels_is_bad_before_any_training(folder, tmp_
         load(find_parts(str(copy), {})["train"])
 
 
+@pytest.mark.parametrize("keep", [0, 20, 0.5, 0.8])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_cut_short_is_bad_before_any_training(folder, tmp_path, keep, suffix):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "images" / "train" / "001.png"  # PIL goes by the content
+    Image.open(file).save(file, "JPEG" if suffix == "jpg" else "PNG")
+    assert not load(find_parts(str(copy), {})["train"]).left_out
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
+    with pytest.raises(
+        SlmlpError, match=r"1 of 6 pictures cannot be used.*image 001.png: it cannot be read: "
+    ) as error:
+        load(find_parts(str(copy), {})["train"])
+    assert "BytesIO" not in str(error.value)
+    assert len(load(find_parts(str(copy), {})["train"], settings(allow_unreadable=True))) == 5
+
+
 def test_parts_without_objects_are_refused_before_training(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     file = copy / "annotations" / "instances_val.json"
@@ -202,8 +222,8 @@ def test_training_images_in_another_part_are_counted(folder):
     given = {part: (str(folder / "annotations" / "instances_train.json"), str(folder / "images" / "train"))
              for part in ("train", "val")}  # fmt: skip
     parts = _parts(None, given, settings())
-    assert (shared(parts, "val"), shared(parts, "train")) == (6, 0)
-    assert shared(_parts(str(folder), {}, settings()), "val") == 0
+    assert (len(copies_of_training(parts, "val")), copies_of_training(parts, "train")) == (6, [])
+    assert copies_of_training(_parts(str(folder), {}, settings()), "val") == []
 
 
 @pytest.mark.parametrize(
@@ -223,3 +243,46 @@ def test_images_of_the_same_names_in_two_folders_are_a_tie(folder, tmp_path, oth
     ) as e:
         find_parts(str(copy), {})
     assert "images/all" in str(e.value)
+
+
+def test_what_was_read_is_said_and_written_part_by_part(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    file.write_text(json.dumps(content))
+    (copy / "images" / "train" / "003.png").write_bytes(b"no image")
+    objects = [row for row in content["annotations"][1:] if not row["iscrowd"] and row["image_id"] != 13]
+    val = json.loads((copy / "annotations" / "instances_val.json").read_text())
+    same = copy / "images" / "val" / "001.png"
+    shutil.copy(copy / "images" / "train" / "002.png", same)
+    val["images"][1]["width"] = next(row["width"] for row in content["images"] if row["file_name"] == "002.png")
+    val["annotations"] = [row for row in val["annotations"] if row["image_id"] != 11]
+    (copy / "annotations" / "instances_val.json").write_text(json.dumps(val))
+
+    parts = _parts(str(copy), {}, settings(allow_unreadable=True))
+    announce(parts, tmp_path / "out")
+    facts = json.loads((tmp_path / "out" / "data.json").read_text())
+    assert facts == summary(parts)
+    assert list(facts) == ["train", "val"]
+    train = facts["train"]
+    assert (train["images"], train["images_to_train_on"], train["objects"]) == (5, 4, len(objects))
+    assert train["left_out"] == {"images": 1, "annotations": 1}
+    assert [(row["id"], row["name"]) for row in train["categories"]] == [(3, "brick"), (7, "ball")]
+    for row in train["categories"]:
+        assert row["objects"] == sum(o["category_id"] == row["id"] for o in objects)
+    assert (train["masks"], train["crowd_regions"], facts["val"]["crowd_regions"]) == (True, 1, 1)
+    assert train["hash"] == parts["train"].hash() != facts["val"]["hash"]
+    assert train["source"].endswith("instances_train.json")
+    assert train["duplicates_with_training"] == []
+    [[one, other]] = facts["val"]["duplicates_with_training"]
+    assert (one.rsplit("/", 2)[1:], other.rsplit("/", 2)[1:]) == (["train", "002.png"], ["val", "001.png"])
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("warning")] == [
+        f"warning: 1 of 5 val images equal a training image byte for byte: {one} = {other}"
+    ]
+    assert "left out of train: image 003.png: " in "\n".join(said)
+    listed = (tmp_path / "out" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in listed] == [["train", "image 003.png"], ["train", "annotation 0"]]
+    announce(_parts(str(folder), {}, settings()), tmp_path / "out")
+    assert not (tmp_path / "out" / "unreadable.txt").exists()

@@ -122,6 +122,14 @@ def test_the_page_shows_table_differences_and_pictures(straight):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_what_was_read_is_written(place, straight):
+    facts = json.loads((straight / "data.json").read_text())
+    parts = {name: load(files) for name, files in find_parts(str(place / "coco"), {}).items()}
+    assert {name: (f["images"], f["objects"], f["hash"]) for name, f in facts.items()} == {
+        name: (len(part), part.objects, part.hash()) for name, part in parts.items()
+    }
+
+
 def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
     before = (straight / "results.jsonl").read_bytes()
     monkeypatch.setattr(train, "fit", None)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,15 +98,40 @@ def decode_resized(content: bytes, resize: int | Resize) -> ByteArray:
     return np.array(_resize(_opened(content, resize.side), resize))
 
 
+def size_of(content: bytes) -> tuple[int, int]:
+    """Return width and height of an image file, EXIF rotation applied, once it is known to decode to its end.
+
+    A JPEG is decoded at 1/8 of its size, which takes a third of the time.
+
+    Raises:
+        ValueError: as ``decode``.
+    """
+    with _with_reason(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        turned = False
+        with contextlib.suppress(Exception):  # a damaged EXIF block, which ``decode`` ignores
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        if image.format in ("JPEG", "MPO"):
+            image.draft(None, (1, 1))
+        image.load()
+    return (height, width) if turned else (width, height)
+
+
 def _opened(content: bytes, short_side: int | None) -> Image.Image:
+    with _with_reason(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        if short_side is not None and image.format in ("JPEG", "MPO"):
+            scale = 2 * short_side / min(image.size)
+            if scale < 1:
+                image.draft(None, (-int(-image.width * scale // 1), -int(-image.height * scale // 1)))
+        image.load()
+        return _rgb(image)
+
+
+@contextlib.contextmanager
+def _with_reason(content: bytes) -> Iterator[None]:
+    """Raise ValueError with the reason where Pillow cannot decode ``content``."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if short_side is not None and image.format in ("JPEG", "MPO"):
-                scale = 2 * short_side / min(image.size)
-                if scale < 1:
-                    image.draft(None, (-int(-image.width * scale // 1), -int(-image.height * scale // 1)))
-            image.load()
-            return _rgb(image)
+        yield
     except MemoryError:
         raise
     except UnidentifiedImageError as error:  # its message only has the buffer's address

@@ -98,10 +98,18 @@ def learnable(picture: Picture) -> list[dict[str, Any]]:
     return annotations
 
 
-def shared(parts: Mapping[str, DetectionSet], name: str) -> int:
-    """Return how many pictures of a part equal one of the training part byte for byte; 0 for that part itself."""
-    training = set(parts["train"].digests) if name != "train" else set()
-    return sum(digest in training for digest in parts[name].digests)
+def copies_of_training(parts: Mapping[str, DetectionSet], name: str) -> list[tuple[str, str]]:
+    """Return (training picture, picture) of each of a part that equals one of training byte for byte.
+
+    None for the training part itself. Of several equal pictures of training the first is named.
+    """
+    if name == "train":
+        return []
+    training: dict[bytes, str] = {}
+    for picture, digest in zip(parts["train"].pictures, parts["train"].digests, strict=True):
+        training.setdefault(digest, picture.name)
+    of_part = zip(parts[name].pictures, parts[name].digests, strict=True)
+    return [(training[digest], picture.name) for picture, digest in of_part if digest in training]
 
 
 def same_categories(train: DetectionSet, other: DetectionSet) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from slmlp import config
 from slmlp.detection import model, predict, train
 from slmlp.detection.backbone import stages
-from slmlp.detection.coco import DetectionSet, shared
+from slmlp.detection.coco import DetectionSet, copies_of_training
 from slmlp.detection.evaluate import Kind, average_precision
 from slmlp.detection.resample import bootstrap_weights, match, weighted
 from slmlp.detection.samples import Samples, order_plan, resized_image
@@ -123,7 +123,7 @@ class Detectors:
         """Return the detector's config.json, written now unless the folder has it.
 
         Raises:
-            SlmlpError: the folder has a detector of another encoder, data or settings, or the batch is too large.
+            SlmlpError: the folder has a detector of another encoder, data or settings.
         """
         file = folder / "config.json"
         if file.exists():
@@ -137,7 +137,6 @@ class Detectors:
             return detector_config
         data, cfg = self.parts["train"], self.cfg
         total = cfg.total(len(data.usable()))
-        order_plan(len(data.usable()), cfg, total)  # rejects a batch that is too large before anything is written
         widths = stages(encoder).widths
         detector_config = {
             "schema": 1, "identity": identity, "run": contender.run, "name": contender.name, "seed": contender.seed,
@@ -205,7 +204,7 @@ class Detectors:
     def _warnings(self, part: str) -> dict[str, int]:
         """Return what limits the meaning of a part's numbers; see ``Result.warnings``."""
         left_out = sum(len(self.parts[name].left_out) for name in {"train", part})
-        found = {"duplicates_across_parts": shared(self.parts, part), "left_out": left_out}
+        found = {"duplicates_across_parts": len(copies_of_training(self.parts, part)), "left_out": left_out}
         return {key: n for key, n in found.items() if n}
 
     def _evaluate(

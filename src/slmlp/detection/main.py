@@ -11,17 +11,18 @@ import torch
 
 from slmlp import config
 from slmlp.detection import summary
+from slmlp.detection.announce import announce
 from slmlp.detection.backbone import stages
-from slmlp.detection.coco import DetectionSet, same_categories, shared
+from slmlp.detection.coco import DetectionSet, same_categories
 from slmlp.detection.controls import controls_of
 from slmlp.detection.detectors import Detectors, batch_part
 from slmlp.detection.layout import PARTS, find_parts
-from slmlp.detection.reading import load, write_list
+from slmlp.detection.reading import load
+from slmlp.detection.samples import order_plan
 from slmlp.experiments.contenders import contenders
 from slmlp.runtime import distributed
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
-from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0, raise_on_all_ranks, rank_by_rank
 
 NEEDED = ("pycocotools", "faster_coco_eval")
@@ -56,16 +57,9 @@ def detect(
                 if not contender.untrained:
                     stages(contender.open())  # reject unsupported encoders before hours of training
         parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
-        for part in parts.values():
-            say(part.describe())
-            if part.left_out:
-                say(f"  left out of {part.part}: " + "; ".join(f"{entry}: {why}" for entry, why in part.left_out[:3]))
-        for name, count in ((name, shared(parts, name)) for name in parts):
-            if count:
-                say(f"warning: {count:,} of {len(parts[name]):,} {name} images equal a training image byte for byte")
         folder = Path(out)
         on_rank0(lambda: stack.enter_context(locked(folder, "detection")))
-        on_rank0(lambda: write_list(parts, folder))
+        on_rank0(lambda: announce(parts, folder))
         detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
         configs = [detectors.run(contender) for contender in everyone]
         return on_rank0(lambda: summary.write(detectors, everyone, configs))
@@ -85,8 +79,10 @@ def _parts(data: str | None, given: Given, cfg: config.Detection) -> dict[str, D
     parts = {part: load(available[part], cfg) for part in ("train", *evaluated)}
     for part in evaluated:
         same_categories(parts["train"], parts[part])
-    if not parts["train"].usable():
+    usable = len(parts["train"].usable())
+    if not usable:
         raise SlmlpError(f"{parts['train'].source}: no image has an annotation to train on")
+    order_plan(usable, cfg, cfg.total(usable))  # rejects a batch that is too large
     for part in evaluated:
         if not parts[part].objects:
             raise SlmlpError(

@@ -7,15 +7,12 @@ count in AP.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
-
 from slmlp import config
+from slmlp.data import decode
 from slmlp.data.scratch import scratch
 from slmlp.detection.annotations import BadAnnotationError, judged
 from slmlp.detection.coco import DetectionSet, Picture, learnable
@@ -28,7 +25,6 @@ from slmlp.runtime.threads import in_threads
 TOLERATED = 0.01  # share of pictures, and of annotations, that may be bad without --allow-unreadable
 FEW_MASKS = 0.001  # share of objects with a mask below which the data counts as boxes
 EXAMPLES = 3  # entries that an error names
-LISTED = "unreadable.txt"
 Rows = list[dict[str, Any]]
 LeftOut = list[tuple[str, str]]  # (picture or annotation, reason)
 
@@ -60,15 +56,6 @@ def load(part_files: PartFiles, cfg: config.Detection = _DEFAULT) -> DetectionSe
     part = DetectionSet(part_files.part, where, kept, categories, part_files.store, left_out, digests)
     _check_units(part)
     return part
-
-
-def write_list(parts: Mapping[str, DetectionSet], folder: Path) -> None:
-    """Write what was left out of every part to unreadable.txt: ``part <tab> picture or annotation <tab> reason``."""
-    lines = [f"{name}\t{entry}\t{reason}\n" for name, part in parts.items() for entry, reason in part.left_out]
-    if lines:
-        files.write_text(folder / LISTED, "".join(lines))
-    else:
-        (folder / LISTED).unlink(missing_ok=True)
 
 
 def _lists(content: dict[str, Any], where: str) -> dict[str, Rows]:
@@ -120,10 +107,8 @@ def _picture_problem(row: dict[str, Any], part_files: PartFiles) -> tuple[str | 
         return f"there is no file {name} in {part_files.store.source}", b""
     try:
         content = part_files.store.read(name)
-        with Image.open(io.BytesIO(content)) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            there = (image.height, image.width) if turned else image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        there = decode.size_of(content)
+    except (OSError, ValueError) as error:
         return f"it cannot be read: {short(error, 80)}", b""
     if there != size:
         return f"it is {there[0]} x {there[1]}, annotated as {size[0]} x {size[1]}", b""
@@ -175,7 +160,7 @@ def _tolerate(bad: LeftOut, total: int, what: str, where: str, cfg: config.Detec
     """Raise SlmlpError, after the list is written, where more than 1 % is bad."""
     if not bad or cfg.allow_unreadable or len(bad) <= TOLERATED * total:
         return
-    path = scratch(config.DataOptions()) / LISTED
+    path = scratch(config.DataOptions()) / "unreadable.txt"
     files.write_text(path, "".join(f"{entry}\t{reason}\n" for entry, reason in bad))
     examples = "; ".join(f"{entry}: {reason}" for entry, reason in bad[:EXAMPLES])
     raise SlmlpError(
