@@ -9,6 +9,8 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slmlp.train.run import commit
+
 
 @dataclass
 class Count:
@@ -20,6 +22,7 @@ class Count:
     faults: list[str] = field(default_factory=list)  # one line each: how to see it again
     control: str = "–"  # the same without harm
     seconds: float = 0.0
+    commit: str = field(default_factory=lambda: commit() or "")  # of the code that was tried
 
     def add(self, outcome: str, fault: str | None = None) -> None:
         """Count one try; ``fault`` says what went wrong, None where nothing did."""
