@@ -237,8 +237,8 @@ SITUATIONS = [
     Situation("COCO: a flat polygon", coco(first(segmentation=[[1, 1, 2, 2, 3, 3]])), "a ring without area"),
     Situation(
         "COCO: runs of the wrong length",
-        coco(first(segmentation={"size": [96, 96], "counts": [5, 5]})),
-        "annotations cannot be used",
+        coco(first(segmentation={"size": [96, 120], "counts": [5, 5]})),
+        "its mask has 10 pixels, its picture 11,520",
     ),
     Situation('COCO: iscrowd "false"', coco(first(iscrowd="false")), "iscrowd is 'false', expected 0 or 1"),
     Situation(

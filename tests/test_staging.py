@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from slmlp import api
 from slmlp.experiments import features
-from slmlp.runtime import staging
+from slmlp.runtime import files, staging
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -46,3 +49,67 @@ def test_features_without_the_summary_of_their_data_are_not_placed(tmp_path, mon
     with pytest.raises(SlmlpError, match=f"cannot write {out}"):
         api.features("timm:test_resnet@random", "emoji", out=out)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "free space"), (errno.EACCES, "make it writable")])
+def test_an_error_without_a_file_gets_one_and_what_to_do(tmp_path, number, remedy):
+    with pytest.raises(SlmlpError, match=f"cannot write {tmp_path}.*; {remedy} or") as caught, files.writing(tmp_path):
+        raise OSError(number, "refused")
+    assert "\n" not in str(caught.value)
+
+
+FULL = """
+import pathlib, resource, sys
+from slmlp.runtime.errors import SlmlpError
+from slmlp.train.log import TrainingLog
+path = pathlib.Path(sys.argv[1])
+if sys.argv[2] == "later":
+    log = TrainingLog(path, 0, 1, 4)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    if sys.argv[2] == "at once":
+        log = TrainingLog(path, 0, 1, 4)
+    for step in range(1, 9):
+        log.add({"step": step, "epoch": 0, "loss": 1.0, "seconds": 0.1})
+except SlmlpError as error:
+    print(error)
+if sys.argv[2] == "later":
+    try:
+        log.close()
+    except SlmlpError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_training_log_on_a_full_disk_is_one_line_that_names_it(tmp_path, when):
+    """TensorBoard writes from a thread of its own, whose error has no file and whose traceback would be printed."""
+    (tmp_path / "run").mkdir()
+    words = [sys.executable, "-c", FULL, str(tmp_path / "run" / "metrics.jsonl"), when]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    lines = done.stdout.splitlines()
+    assert lines
+    assert all(f"cannot write {tmp_path / 'run'}" in line for line in lines)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
+def test_a_folder_of_somebody_else_is_one_line_and_stays_as_it_is(tmp_path):
+    code = (
+        "import os, pathlib, sys\n"
+        "from slmlp.runtime import folders\n"
+        "from slmlp.runtime.errors import SlmlpError\n"
+        "os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "try:\n"
+        "    with folders.locked(pathlib.Path(sys.argv[1]), 'run'): print('written')\n"
+        "except SlmlpError as error: print(error)\n"
+    )
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for target in (tmp_path, tmp_path / "new"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(target)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.stdout.startswith(f"cannot write {target}: Permission denied; make it writable or choose another")
+        assert done.stderr == ""
+        assert list(tmp_path.iterdir()) == []

@@ -41,7 +41,9 @@ def held(file: Path | None) -> dict[tuple[str, str], Count]:
     if file is None or not file.exists():
         return {}
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    return {(row["part"], row["what"]): Count(**{**row, "outcomes": Counter(row["outcomes"])}) for row in rows}
+    return {
+        (row["part"], row["what"]): Count(**{"commit": "", **row, "outcomes": Counter(row["outcomes"])}) for row in rows
+    }
 
 
 def keep(file: Path, count: Count) -> None:

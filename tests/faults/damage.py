@@ -23,6 +23,7 @@ class Subject:
     folder: str  # below the world's root
     words: Callable[[World, Path], list[str]]
     result: str  # folder of the results of that command below the trial's
+    cheap: bool = False  # a trial takes about a second, so that five times as many are made
 
 
 def subjects(world: World) -> Sequence[Subject]:
@@ -38,13 +39,15 @@ def subjects(world: World) -> Sequence[Subject]:
         return ["evaluate", file, "--task", "centroid", "--out", f"{place}/evaluation"]
 
     return [
-        Subject("a finished run, evaluated", "straight-pretrain/run", of_run, "evaluation"),
+        Subject("a finished run, evaluated", "straight-pretrain/run", of_run, "evaluation", cheap=True),
         Subject("a run killed half-way, given again", "half/run", again["pretrain"], "run"),
         Subject("a study, given again", "straight-study/study", again["study"], "study"),
-        Subject("an evaluation, given again", "straight-evaluate/evaluation", again["evaluate"], "evaluation"),
+        Subject(
+            "an evaluation, given again", "straight-evaluate/evaluation", again["evaluate"], "evaluation", cheap=True
+        ),
         Subject("a suite, given again", "straight-suite/suite", again["suite"], "suite"),
         Subject("a detection, given again", "straight-detect/detect", again["detect"], "detect"),
-        Subject("a file of features, evaluated", "straight-features", of_file, "evaluation"),
+        Subject("a file of features, evaluated", "straight-features", of_file, "evaluation", cheap=True),
     ]
 
 
@@ -53,14 +56,16 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
     for subject in subjects(world):
         if not (world.root / subject.folder).exists():
             continue
-        harms = [harm for harm in ("a flipped bit", "a cut") if (harm, subject.name) not in done]
+        damaged = _files(world, subject)
+        what = f"{subject.name} ({len(damaged)} files)"
+        harms = [harm for harm in ("a flipped bit", "a cut") if (harm, what) not in done]
         expected, control = _control(world, subject) if harms else ({}, "")
         for harm in harms:
-            count = Count(harm, subject.name, control=control)
+            count = Count(harm, what, control=control)
             rng = random.Random(f"{seed} {subject.name} {harm}")
             with Clock(count):
-                for file in _files(world, subject):
-                    for _ in range(max(1, tries // 10)):
+                for file in damaged:
+                    for _ in range(max(1, tries // (2 if subject.cheap else 10))):
                         _try(world, subject, file, harm, rng, expected, count)
             yield count
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from counting import Acts, Count, Held, counted
-from world import COMMANDS, Ended, World, at_event, every_event, file_limit, start, wait
+from world import COMMANDS, Ended, World, at_event, every_event, file_limit, no_byte_more, start, wait
 
 FULL = 100  # tries from which every write is tried, however many there are
 EVALUATED = 6  # numbers of accuracy that the evaluation prints: two of each task
@@ -24,6 +24,7 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
     for name in COMMANDS:
         events, seconds = _straight(world, name)
         every = list(range(1, events + 1))
+        some = every if events <= tries else sorted(random.Random(seed + 4).sample(every, tries))
         numbers = every if tries >= FULL or events <= tries else sorted(random.Random(seed).sample(every, tries))
         trials = Trials(world, name, tries, seconds, seed)
         kinds: Acts = {
@@ -32,6 +33,13 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
             ),
             ("kill -9 at a moment", name): trials.at_moments,
             ("SIGTERM or Ctrl-C", name): trials.signals,
+            ("SIGTERM at a write", f"{name} ({len(some)} of its {events} writes)"): partial(
+                trials.signal_at_writes, some
+            ),
+            ("disk full from a write on", f"{name} ({len(numbers)} of its {events} writes)"): partial(
+                trials.full_from, numbers
+            ),
+            ("a read-only folder, as another user", name): trials.read_only,
             ("disk full in a write", name): trials.full_disk,
             ("its folder removed", name): trials.folder_removed,
             ("two at once", name): trials.two_writers,
@@ -96,6 +104,42 @@ class Trials:
                 count.add(
                     f"exit {ended.code}, then {outcome}", fault and f"{number.name} after {moment:.3f} s: {fault}"
                 )
+
+    def signal_at_writes(self, numbers: Sequence[int], count: Count) -> None:
+        """Send SIGTERM at its n-th change of a file: one line and exit 130, then the end of a straight run."""
+        for number in numbers:
+            with self.world.place(self.name) as place:
+                ended = self._run(place, before=at_event(place, number, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+                outcome, fault = self._again(place)
+                fault = _ugly(ended, (0, 130)) or fault
+                count.add(f"exit {ended.code}, then {outcome}", fault and f"write {number}: {fault}")
+
+    def full_from(self, numbers: Sequence[int], count: Count) -> None:
+        """Let no byte be written from its n-th change of a file on: one line and exit 2, then, with room, the end."""
+        for number in numbers:
+            with self.world.place(self.name) as place:
+                ended = self._run(place, before=at_event(place, number, no_byte_more))
+                outcome, fault = self._again(place)
+                fault = _ugly(ended, (0, 2)) or fault
+                count.add(f"exit {ended.code}, then {outcome}", fault and f"full from write {number}: {fault}")
+
+    def read_only(self, count: Count) -> None:
+        """Give it a folder that its user may not write: empty, and with a finished result of somebody else's in it."""
+        for full in (False, True):
+            with self.world.place(self.name) as place:
+                if full:
+                    shutil.copytree(self.world.straight(self.name), place, dirs_exist_ok=True)
+                before = _everything(place)
+                place.chmod(0o555)
+                ended = self._run(place, before=self.world.become_another)
+                lines = [line for line in ended.text.splitlines() if line.startswith("slmlp: ")]
+                fault = _ugly(ended, (0, 2) if full else (2,))
+                if ended.code == 2 and (len(lines) != 1 or str(place) not in lines[0]):
+                    fault = f"{len(lines)} lines of error, expected one that names the folder: {ended.last[:200]}"
+                if _everything(place) != before:
+                    fault = "it wrote there"
+                what = "somebody's finished result" if full else "an empty folder"
+                count.add(f"exit {ended.code} in {what}", fault and f"{what}: {fault}")
 
     def full_disk(self, count: Count) -> None:
         """Let no file grow beyond a random size: one line and exit 2, then, with room, the end of a straight run."""
@@ -171,8 +215,14 @@ def _after(pid: int, seconds: float, number: signal.Signals) -> None:
         return
 
 
+def _everything(place: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in place.rglob("*")}
+
+
 def _ugly(ended: Ended, codes: tuple[int, ...]) -> str | None:
     """Return what is wrong with how a command ended, or None."""
     if "Traceback (most recent call last)" in ended.text:
         return f"a traceback: {ended.last[:200]}"
+    if "slmlp: the system: " in ended.text:
+        return f"no file is named: {ended.last[:200]}"
     return None if ended.code in codes else f"exit {ended.code}: {ended.last[:200]}"

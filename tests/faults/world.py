@@ -59,6 +59,7 @@ VOLATILE = {
     "metrics.jsonl",
     "README.md",
 }
+NOBODY = 65534
 EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.truncate", "os.rmdir", "shutil.rmtree"}
 
 
@@ -130,6 +131,13 @@ class World:
             self.trial(ALL["pretrain"](self, half), before=kill)
             if list(half.rglob("*.ckpt")):
                 break
+
+    def become_another(self) -> None:
+        """Make this process one of a user who owns nothing; the world stays readable."""
+        self.root.chmod(0o755)
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
 
     def straight(self, name: str) -> Path:
         """Return the folder of a command's straight result."""
@@ -260,6 +268,14 @@ def file_limit(size: int) -> Callable[[], None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return install
+
+
+def no_byte_more() -> None:
+    """Refuse every byte that this process would write to a file: a full disk, on which names can still be made.
+
+    Python ignores SIGXFSZ from its start, so that this is an error of the write; it may be called in any thread.
+    """
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 def snapshot(place: Path) -> dict[str, bytes]:

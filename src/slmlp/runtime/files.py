@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -27,19 +28,33 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise SlmlpError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another --out, then run the same "
-            "command again: finished results are kept"
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` (a full disk, no permission), which may name no file, into an SlmlpError with ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise SlmlpError(
+            f"cannot write {path}: {error.strerror or error}; {remedy(error)}, then run the same command again: "
+            "finished results are kept"
+        ) from error
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do about a file that cannot be written."""
+    forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return f"{'make it writable' if forbidden else 'free space'} or choose another --out"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

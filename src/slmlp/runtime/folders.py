@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 MARK = ".slmlp"  # in every folder that a command works in: says that it is slmlp's, and is locked meanwhile
@@ -26,7 +27,7 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
         proof: a file that every such folder holds; one that has other files, but neither it nor the mark, is refused.
 
     Raises:
-        SlmlpError: another process holds the folder, or it holds files that are not slmlp's.
+        SlmlpError: another process holds the folder, it holds files that are not slmlp's, or it cannot be written.
     """
     mark = folder / MARK
     if proof is not None and folder.is_dir() and not mark.exists() and not (folder / proof).exists():
@@ -35,8 +36,10 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
             raise SlmlpError(
                 f"{folder} is not empty and holds no {what} of slmlp (it holds {foreign[0]}); choose another --out"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    with mark.open("a+") as file:
+    with contextlib.ExitStack() as opened:
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(mark.open("a+"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,9 +48,10 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
                 f"{folder} is in use by another command ({file.read().strip() or 'another process'}): wait until it "
                 "ends, or stop it"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with files.writing(mark):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 LOCK = ".lock"  # in the hidden folder: held while its command works
@@ -33,9 +34,7 @@ def staged(out: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield folder
     except OSError as error:
-        raise SlmlpError(
-            f"cannot write {out}: {error.strerror or error}; free space or choose another --out"
-        ) from error
+        raise SlmlpError(f"cannot write {out}: {error.strerror or error}; {files.remedy(error)}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

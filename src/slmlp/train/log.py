@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
@@ -27,8 +28,9 @@ class TrainingLog:
         self.rows: list[dict[str, float]] = []
         earlier = [row for row in json_files.read_lines(path, LoggedStep) if row["step"] <= step]
         files.write_text(path, "".join(map(json_files.line, earlier)))
-        self.file: TextIO = path.open("a")
-        self.board = _tensorboard(path.parent)
+        with files.writing(path):
+            self.file: TextIO = path.open("a")
+            self.board = _tensorboard(path.parent)
 
     def add(self, row: dict[str, float]) -> None:
         """Add the row of one step."""
@@ -52,11 +54,12 @@ class TrainingLog:
             **mean,
             "images_per_second": n * self.batch_size / seconds,
         }
-        self.file.write(json_files.line(line))
-        self.file.flush()
-        if self.board is not None:
-            for key, value in line.items():
-                self.board.add_scalar(key, value, line["step"])
+        with files.writing(self.path):
+            self.file.write(json_files.line(line))
+            self.file.flush()
+            if self.board is not None:  # raises what its own thread met when it wrote
+                for key, value in line.items():
+                    self.board.add_scalar(key, value, line["step"])
         self.rows = []
 
     def check(self, step: int) -> None:
@@ -66,13 +69,15 @@ class TrainingLog:
 
     def close(self) -> None:
         """Close the files."""
-        self.file.close()
+        with files.writing(self.path):
+            self.file.close()
         if self.board is None:
             return
         folder = self.path.parent
         gone = next((path for path in (folder, *folder.parents) if not path.exists() and path.parent.exists()), None)
         if gone is None:
-            self.board.close()
+            with files.writing(folder / "tensorboard"):
+                self.board.close()
             return
         (folder / "tensorboard").mkdir(parents=True)  # it writes once more, from a thread that would print a traceback
         self.board.close()
@@ -85,4 +90,14 @@ def _tensorboard(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
+    threading.excepthook = _without_tensorboard
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _without_tensorboard(met: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, but not of TensorBoard: it raises the error again."""
+    if not type(met.thread).__module__.startswith("tensorboard."):
+        _USUAL(met)
+
+
+_USUAL = threading.excepthook
