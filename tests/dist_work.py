@@ -35,8 +35,12 @@ EXTRA = {  # options that look across the batch, and an encoder without BatchNor
     "swav+crops": ("swav", {"freeze_epochs": 0.5, "queue_size": 0}, "resnet10", 2),
     "sl+vit": ("sl", {}, "vit_tiny_patch16_224", 0),
     "sl+efficientnet": ("sl", {}, "efficientnet_b0", 0),
+    "sl-mlp+fine": ("sl-mlp", {}, "resnet10", 0),
 }
 RUNS = {name: (name, {}, "resnet10", 0) for name in SYNCED} | EXTRA
+FINE = {  # rates by layer, a frozen start of two steps, a clipped gradient
+    "optimizer": "adamw", "base_lr": 0.01, "layer_decay": 0.7, "frozen_epochs": 1.0, "clip_norm": 0.5,
+}  # fmt: skip
 
 
 def image_cache() -> ImageCache:
@@ -64,9 +68,10 @@ def state_of(name, settings, encoder_name, training_images, cfg):
     return State(method, optim.build(method, cfg))
 
 
-def curve(images, name, settings, encoder, crops):
+def curve(images, name, settings, encoder, crops, **changes):
     """Losses of some steps in float64, and the state they end in."""
     cfg = config.Training(encoder=encoder, batch_size=N, epochs=STEPS, base_lr=0.5, warmup_epochs=1, local_crops=crops)
+    cfg = dataclasses.replace(cfg, **changes)
     plan = Plan.of_epochs(images.images.labels, N, STEPS // 2, 0)
     state = state_of(name, settings, encoder, len(images.images), cfg)
     views = augment.views("crop", 16, state.model.num_views, crops)
@@ -82,7 +87,12 @@ def curve(images, name, settings, encoder, crops):
 def curves() -> dict:
     """Every method; with two processes also the options."""
     images = image_cache()
-    return {run: curve(images, *how) for run, how in RUNS.items() if run in SYNCED or processes.world_size() < 4}
+    changes = {"sl-mlp+fine": FINE}
+    return {
+        run: curve(images, *how, **changes.get(run, {}))
+        for run, how in RUNS.items()
+        if run in SYNCED or processes.world_size() < 4
+    }
 
 
 # What the parts do

@@ -51,7 +51,7 @@ def test_an_option_that_is_not_there_is_answered_with_those_that_are(words, said
         ("pretrain", "x --epochs ten", "--epochs must be a whole number, found 'ten'"),
         ("pretrain", "x --base-lr fast", "--base-lr must be a number, found 'fast'"),
         ("pretrain", "x --epochs", "--epochs needs a value"),
-        ("pretrain", "x --optimizer adamw", "--optimizer must be lars or sgd, found 'adamw'"),
+        ("pretrain", "x --optimizer adam", "--optimizer must be adamw, lars or sgd, found 'adam'"),
         ("pretrain", "x --projector.act silu", "--projector.act must be gelu, none or relu, found 'silu'"),
         (
             "pretrain", "x --projector.hidden big",

@@ -165,7 +165,7 @@ def test_steps_fall_at_moco_v1s_epochs():
         ({"milestones": (0.5, 1.0)}, "--milestones"),
         ({"milestones": ()}, "found none"),
         ({"momentum": 1.0}, "momentum must be 0 to below 1"),
-        ({"weight_decay": -1e-4}, "weight_decay must be 0 or more"),
+        ({"weight_decay": -1e-4}, "--weight-decay must be at least 0"),
     ],
 )
 def test_rates_that_cannot_be_are_refused(changes, words):
@@ -175,7 +175,7 @@ def test_rates_that_cannot_be_are_refused(changes, words):
 
 def test_what_was_begun_before_these_settings_goes_on():
     training = config.Training(augment="weak")  # colour has its own version since the changes got an order per image
-    old = dataclasses.asdict(training)
+    old = dataclasses.asdict(training) | {"base_lr": 0.1, "weight_decay": 1e-4}  # the defaults of before
     for name in config.training.LATER:
         old.pop(name)
     assert config.identity(training) == old

@@ -317,7 +317,8 @@ def test_the_first_progress_line_names_what_runs(shapes, tmp_path):
 CHANGES = {
     "encoder": "resnet18", "stem": "standard", "epochs": 2, "image_size": 24, "batch_size": 16, "base_lr": 0.3,
     "warmup_epochs": 0.02, "momentum": 0.5, "weight_decay": 0.1, "decay_norms_and_biases": True, "augment": "weak",
-    "balanced": True, "local_crops": 2, "optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.1,
+    "balanced": True, "local_crops": 2, "head_rate": 3.0, "layer_decay": 0.5, "frozen_epochs": 1, "clip_norm": 0.1,
+    "ema": 0.9, "optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.1,
 }  # fmt: skip
 # these decide how, not what: tested where they act
 ELSEWHERE = {
@@ -330,6 +331,7 @@ ELSEWHERE = {
     "threads",
     "device",
     "milestones",
+    "betas",
 }
 
 

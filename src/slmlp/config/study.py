@@ -90,6 +90,13 @@ class Split:
     """Seed of every draw made here."""
 
 
+GRIDS = {
+    "sgd": (0.05, 0.1, 0.2, 0.4),
+    "lars": (0.05, 0.1, 0.2, 0.4),
+    "adamw": (0.0003, 0.001, 0.003),
+}  # of rates, by optimizer
+
+
 @dataclass(frozen=True)
 class Study:
     """A study: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
@@ -103,8 +110,9 @@ class Study:
     """Seeds whose saved epochs are evaluated for the curves (with --save-every)."""
     parallel: int | None = None
     """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
-    rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
-    """Base learning rates tried, per 256 images, the same for every method; a single one is taken as it is."""
+    rates: tuple[float, ...] | None = None
+    """Base learning rates tried, per 256 images, the same for every method; a single one is taken as it is. Default:
+    0.05 0.1 0.2 0.4; with `--optimizer adamw` 0.0003 0.001 0.003."""
     validation_fraction: float = 0.1
     """Share of the source training images held back while rates are chosen."""
     labels: Literal["class", "superclass"] = "class"
@@ -124,10 +132,15 @@ class Study:
         """Raise SlmlpError for settings that would fail only after training."""
         at_least(self, 1, "seeds", flags="--")
         at_least(self, 0, "curve_seeds", flags="--")
-        all_above(self, 0, "rates", "--rates")
+        all_above(self, 0, "grid", "--rates")
         inside(self, "validation_fraction", "--validation-fraction")
         if self.parallel is not None:
             at_least(self, 1, "parallel", flags="--")
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The rates tried: as given, else those of the optimizer."""
+        return GRIDS[self.training.optimizer] if self.rates is None else self.rates
 
 
 # The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other superclasses.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmlp.config.checks import not_negative, share
 from slmlp.config.flags import HIDDEN
 from slmlp.runtime.errors import SlmlpError
+
+RATES = {"sgd": 0.1, "lars": 0.1, "adamw": 0.001}  # base rate by optimizer, where none is given
+DECAYS = {"sgd": 1e-4, "lars": 1e-4, "adamw": 0.05}
+MOST_ADAMW = 0.02
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Training:
     """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224."""
     batch_size: int = 256
     """Images in a step, of all processes together."""
-    base_lr: float = 0.1
-    """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256."""
+    base_lr: float | None = None
+    """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256. Default: 0.1, with `adamw` 0.001."""
     warmup_epochs: float = 5.0
     """Epochs in which the rate rises from 0 to its peak, at most a tenth of all."""
     schedule: Literal["cosine", "step"] = "cosine"
@@ -69,17 +74,32 @@ class Training:
     final_lr: float = 0.0
     """Rate per 256 images at which the cosine ends (SwAV: 0.0003, which is 0.0048 at 4,096 images; t-ReX: 1e-6); not
     used by the step schedule."""
-    optimizer: Literal["sgd", "lars"] = "sgd"
-    """`lars` scales the step of each weight tensor by the norm of the tensor over that of its gradient, times 0.001
-    (You 2017; SimCLR, BYOL and SwAV train so); its rates are not those of `sgd`."""
+    optimizer: Literal["sgd", "lars", "adamw"] = "sgd"
+    """`adamw` (Loshchilov 2019) is what ViTs are trained with; `lars` scales the step of each weight tensor by the norm
+    of the tensor over that of its gradient, times 0.001 (You 2017; SimCLR, BYOL and SwAV train so). Each has rates of
+    its own."""
     momentum: float = 0.9
-    """Momentum of the optimizer."""
+    """Momentum of `sgd` and `lars`."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Shares of the old kept in the two running means of `adamw`: of gradients and of their squares."""
     nesterov: bool = True
     """Nesterov momentum; SimCLR, MoCo, BYOL and SwAV use plain momentum."""
-    weight_decay: float = 1e-4
-    """L2 penalty on weights."""
+    weight_decay: float | None = None
+    """L2 penalty on weights, of `adamw` decoupled from the gradient. Default: 0.0001, with `adamw` 0.05."""
     decay_norms_and_biases: bool = False
     """Whether weight decay, and the scaling of `lars` with it, also acts on biases and normalisation parameters."""
+    layer_decay: float = 1.0
+    """Learning rate of each layer of the encoder as a multiple of the next one's, the last at the full rate (Bao 2021);
+    0.65 to 0.9 where pretrained weights are trained on."""
+    head_rate: float = 1.0
+    """Learning rate of what lies behind the encoder, as a multiple of the encoder's."""
+    frozen_epochs: float = 0.0
+    """Epochs at the start in which only what lies behind the encoder is trained (linear probing, then fine-tuning:
+    Kumar 2022)."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all weights together; a larger one is scaled down to it."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, as 0.999: its encoder and projector are what is kept."""
     augment: str = "moco-v2"
     """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `crop` (random resized
     crop and flip), `weak` (shift by an eighth and flip), `none`, or `module:name` of a torchvision v2 transform."""
@@ -109,21 +129,57 @@ class Training:
                 raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(self, name)}")
         if self.image_size is not None and not 8 <= self.image_size <= 2048:
             raise SlmlpError(f"--image-size must be 8 to 2048 pixels, found {self.image_size}")
-        if not self.base_lr > 0:
-            raise SlmlpError(f"--base-lr must be above 0, found {self.base_lr}")
-        if not 0 <= self.final_lr <= self.base_lr:
-            raise SlmlpError(f"--final-lr must be 0 to --base-lr ({self.base_lr:g}), found {self.final_lr:g}")
+        if not self.rate > 0:
+            raise SlmlpError(f"--base-lr must be above 0, found {self.rate}")
+        self._check_rates()
+        if not 0 <= self.final_lr <= self.rate:
+            raise SlmlpError(f"--final-lr must be 0 to --base-lr ({self.rate:g}), found {self.final_lr:g}")
         inside = all(0 < step < 1 for step in self.milestones)
         if not self.milestones or not inside or list(self.milestones) != sorted(set(self.milestones)):
             listed = " ".join(map(str, self.milestones)) or "none"
             raise SlmlpError(f"--milestones must be rising shares of training between 0 and 1, found {listed}")
         share(self, "momentum")
-        not_negative(self, "warmup_epochs", "weight_decay")
+        not_negative(self, "warmup_epochs", "frozen_epochs", flags="--")
+        if not self.decay >= 0:
+            raise SlmlpError(f"--weight-decay must be at least 0, found {self.decay:g}")
+
+    def _check_rates(self) -> None:
+        """Refuse rates and multiples of rates that no training takes."""
+        if self.optimizer == "adamw" and self.rate > MOST_ADAMW:
+            raise SlmlpError(
+                f"--base-lr {self.rate:g} is a rate for sgd: adamw takes 0.0003 to 0.003 from random weights and "
+                f"0.00003 to 0.0003 from pretrained ones, at most {MOST_ADAMW:g}"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise SlmlpError(f"--layer-decay must be above 0 and at most 1 (1: one rate), found {self.layer_decay:g}")
+        for name in ("head_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise SlmlpError(f"--{name.replace('_', '-')} must be above 0, found {value:g}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise SlmlpError(f"--ema must lie between 0 and 1 (as 0.999), found {self.ema:g}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise SlmlpError(f"--betas must be two numbers from 0 to below 1, found {' '.join(map(str, self.betas))}")
+        if self.frozen_epochs >= self.epochs:
+            raise SlmlpError(
+                f"--frozen-epochs {self.frozen_epochs:g} leaves no epoch of the {self.epochs} to train the encoder in; "
+                "choose fewer"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The base rate: as given, else the optimizer's."""
+        return RATES[self.optimizer] if self.base_lr is None else self.base_lr
+
+    @property
+    def decay(self) -> float:
+        """The weight decay: as given, else the optimizer's."""
+        return DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
 
     @property
     def peak_lr(self) -> float:
         """Learning rate at the batch in use: ``base_lr * batch_size / 256`` (linear scaling rule)."""
-        return self.base_lr * self.batch_size / 256
+        return self.rate * self.batch_size / 256
 
     @property
     def last_lr(self) -> float:
@@ -135,7 +191,7 @@ class Training:
 class StudyTraining(Training):
     """Training inside a study: the rate is the study's to choose."""
 
-    base_lr: float = field(default=Training.base_lr, metadata=HIDDEN)
+    base_lr: float | None = field(default=None, metadata=HIDDEN)
     """Chosen from `Study.rates`."""
     save_every: int = 10
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
@@ -143,7 +199,10 @@ class StudyTraining(Training):
 
 WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour
 COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
-LATER: tuple[str, ...] = ("optimizer", "nesterov", "schedule", "milestones", "final_lr")
+LATER: tuple[str, ...] = (
+    "optimizer", "nesterov", "schedule", "milestones", "final_lr", "betas", "layer_decay", "head_rate",
+    "frozen_epochs", "clip_norm", "ema",
+)  # fmt: skip
 
 
 def identity(training: Training) -> dict[str, Any]:
@@ -153,6 +212,7 @@ def identity(training: Training) -> dict[str, Any]:
     that what was begun before them goes on.
     """
     values, default = dataclasses.asdict(training), Training()
+    values |= {"base_lr": training.rate, "weight_decay": training.decay}
     if values["augment"] not in WITHOUT_COLOUR and ":" not in training.augment:  # a transform of the user's is theirs
         values["colour_version"] = COLOUR_VERSION
     for name in LATER:

@@ -35,6 +35,10 @@ class ResNet10(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return which names belong to which layer, as timm asks for it (``coarse`` changes nothing here)."""
+        return {"stem": r"^conv1|bn1", "blocks": r"^layer(\d+)"}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return pooled features (N, 256)."""
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))

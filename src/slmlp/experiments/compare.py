@@ -46,10 +46,10 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     context = _open(opened, jobs, specs, by_seed, folder, probe or config.Probe())
     for (name, seed), run in by_seed.items():
         job = jobs[opened.index(run)]
-        subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.base_lr, job.labels)
+        subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.rate, job.labels)
         context.engine.run(subject, context.features(run.encoder()), TASKS)
     baselines.evaluate(context)
-    rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.base_lr
+    rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.rate
                    for spec in specs for seed in [min(s for n, s in by_seed if n == spec.name)]})  # fmt: skip
     summary.write(context, rates, datetime.now(UTC).isoformat(timespec="seconds"), 0.0, demo=False)
     return report.write(folder)
@@ -101,7 +101,7 @@ def _open(
     seeds = set.intersection(*({s for n, s in by_seed if n == spec.name} for spec in specs))
     training = dataclasses.replace(job.training, image_size=size)
     cfg = config.Study(
-        methods=tuple(spec.name for spec in specs), seeds=max(seeds) + 1, rates=(job.training.base_lr,),
+        methods=tuple(spec.name for spec in specs), seeds=max(seeds) + 1, rates=(job.training.rate,),
         labels="superclass" if job.labels == "superclass" else "class", training=training, data=job.options,
         probe=probe,
     )  # fmt: skip

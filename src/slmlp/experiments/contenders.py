@@ -87,7 +87,7 @@ def _contender_of_word(word: str) -> Contender:
     job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
     title = name or _contender(path.resolve()) or job.method
     run = f"{title}-seed{job.seed}" if name else path.resolve().name
-    return Contender(title, run, source, job.seed, "final", job.labels, job.training.base_lr)
+    return Contender(title, run, source, job.seed, "final", job.labels, job.training.rate)
 
 
 def _contender(run: Path) -> str | None:

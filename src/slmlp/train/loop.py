@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from slmlp.methods.base import Objective, Progress
 from slmlp.runtime import distributed, processes, seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import collapse
+from slmlp.train.average import Average
 from slmlp.train.batches import StepDataset
 from slmlp.train.optim import Schedule
 
@@ -27,6 +29,7 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     losses: list[float] = field(default_factory=list)  # of the current epoch, where the model has a chance loss
+    average: Average | None = None  # of the weights over steps
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
@@ -34,6 +37,7 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
+            **({"average": self.average.state_dict()} if self.average else {}),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -44,7 +48,14 @@ class State:
             for key, value in values.items():
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                     values[key] = torch.empty_like(parameter).copy_(value)
+        if self.average:
+            self.average.load_state_dict(saved["average"])
         self.step, self.losses = saved["step"], list(saved["losses"])
+
+    @property
+    def kept(self) -> Any:
+        """The module whose ``encoder`` and ``projector`` are kept: the average where there is one, else the model."""
+        return self.average or self.model
 
 
 def train(
@@ -66,16 +77,17 @@ def train(
     """
     model: Objective = state.model
     optimizer, plan = state.optimizer, batches.plan
-    model.train()
-    parallel = distributed.parallel(model)
+    parallel = _parallel(state, schedule)
     own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for batch in batches.iterate(state.step, workers):
         if plan.ends_epoch(state.step):
             state.losses = []
+        if state.step and state.step == schedule.frozen_steps:  # the encoder trains from here on
+            parallel = _parallel(state, schedule)
         lr = schedule.rate(state.step)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         inputs = batches.inputs(batch, compute)
         # dropout and sampled regions draw from the global generator: seeded by the step, so that a resumed run draws
         # the same numbers, and by the process, so that no two processes do
@@ -87,7 +99,11 @@ def train(
             raise SlmlpError(_not_finite(state.step, logged, lr, schedule))
         optimizer.zero_grad(set_to_none=True)
         rows["loss"].backward()
+        if schedule.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), schedule.clip_norm)
         optimizer.step()
+        if state.average:
+            state.average.update(model, state.step)
         state.step += 1
         model.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
         if model.chance_loss is not None:
@@ -99,6 +115,19 @@ def train(
         began = time.perf_counter()
         if plan.ends_epoch(state.step):
             _check_learning(state, schedule)
+
+
+def _parallel(state: State, schedule: Schedule) -> nn.Module:
+    """Return the model set to train and wrapped for several processes; its encoder frozen in the frozen steps.
+
+    A frozen encoder is in evaluation mode: its features are those of the weights that it came with.
+    """
+    model = state.model
+    model.train()
+    if schedule.frozen_steps:
+        frozen = state.step < schedule.frozen_steps
+        model.encoder.train(not frozen).requires_grad_(not frozen)
+    return distributed.parallel(model)
 
 
 def _not_finite(step: int, logged: dict[str, float], lr: float, schedule: Schedule) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from slmlp.config import Training
+from slmlp.runtime.errors import SlmlpError
 from slmlp.train.batches import Plan
 
 
@@ -24,6 +26,8 @@ class Schedule:
     base_lr: float  # as the user gave it, for messages
     or_else: str = ""  # what else helps where the loss is not finite
     check_from: float = math.inf  # first step after which a loss still that of guessing stops the run
+    clip_norm: float | None = None  # largest norm of the gradient
+    frozen_steps: int = 0  # steps at the start in which the model's encoder stays as it is
 
 
 def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
@@ -34,33 +38,77 @@ def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
     """
     total, warmup = plan.total, warmup_steps(plan.total, plan.steps_per_epoch, cfg)
     return Schedule(
-        rate=lambda step: lr_at(step, total, warmup, cfg), seed=seed, use="dropout", base_lr=cfg.base_lr,
+        rate=lambda step: lr_at(step, total, warmup, cfg), seed=seed, use="dropout", base_lr=cfg.rate,
         or_else=" or --precision float32" if cfg.precision != "float32" else "",
-        check_from=max(3 * warmup, total / 5, 300),
+        check_from=max(3 * warmup, total / 5, 300), clip_norm=cfg.clip_norm,
+        frozen_steps=round(cfg.frozen_epochs * plan.steps_per_epoch),
     )  # fmt: skip
 
 
-def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, object]]:
-    """Return weights with weight decay, and biases and normalisation parameters (1-d tensors) without, by default.
+def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, Any]]:
+    """Return groups of weights: with weight decay, and biases and normalisation parameters (1-d) without, by default.
 
     ``adapt``: whether LARS scales the steps of a group; what is not decayed is not scaled either (SimCLR and BYOL
-    leave biases and BatchNorm out of both).
+    leave biases and BatchNorm out of both). ``lr_scale``: the group's rate as a multiple of the schedule's, where
+    ``layer_decay`` or ``head_rate`` is not 1; timm says which layer a weight of the encoder belongs to.
+
+    Raises:
+        SlmlpError: ``layer_decay`` for an encoder whose layers timm does not know.
     """
+    if cfg.layer_decay == cfg.head_rate == 1 and cfg.optimizer != "adamw":
+        return _by_decay(module.parameters(), cfg)
+    encoder = module.encoder
+    assert isinstance(encoder, nn.Module)
+    backbone = encoder.backbone
+    assert isinstance(backbone, nn.Module)
+    inside = {id(p) for p in backbone.parameters()}
+    behind = _by_decay((p for p in module.parameters() if id(p) not in inside), cfg)
+    return [*_of_backbone(backbone, cfg), *({**group, "lr_scale": cfg.head_rate} for group in behind)]
+
+
+def _by_decay(parameters: Iterable[nn.Parameter], cfg: Training, spared: Container[int] = ()) -> list[dict[str, Any]]:
+    """Return the trained parameters in two groups; those with ids in ``spared`` are not decayed."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for parameter in module.parameters():
+    for parameter in parameters:
         if parameter.requires_grad:
-            (free if parameter.ndim <= 1 and not cfg.decay_norms_and_biases else decayed).append(parameter)
-    groups: list[dict[str, object]] = [
-        {"params": decayed, "weight_decay": cfg.weight_decay, "adapt": True},
+            exempt = (parameter.ndim <= 1 and not cfg.decay_norms_and_biases) or id(parameter) in spared
+            (free if exempt else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": cfg.decay, "adapt": True},
         {"params": free, "weight_decay": 0.0, "adapt": False},
     ]
     return [group for group in groups if group["params"]]
 
 
+def _of_backbone(backbone: nn.Module, cfg: Training) -> list[dict[str, Any]]:
+    """Return the groups of a network: by layer where their rates differ, the last layer's at the full rate.
+
+    AdamW does not decay what the network itself exempts: position embeddings and class tokens of ViTs.
+    """
+    exempts = getattr(backbone, "no_weight_decay", None)
+    names = set(exempts()) if callable(exempts) and cfg.optimizer == "adamw" else set()
+    if cfg.layer_decay == 1:
+        return _by_decay(
+            backbone.parameters(), cfg, {id(p) for name, p in backbone.named_parameters() if name in names}
+        )
+    if not hasattr(backbone, "group_matcher"):
+        raise SlmlpError(
+            f"--layer-decay {cfg.layer_decay:g}: timm knows no layers of a {type(backbone).__name__}, so all its "
+            "weights would be one group; leave it 1, or choose an encoder of timm"
+        )
+    groups = param_groups_layer_decay(
+        backbone, cfg.decay, names, weight_decay_exclude_1d=not cfg.decay_norms_and_biases, layer_decay=cfg.layer_decay
+    )
+    return [{**group, "adapt": group["weight_decay"] > 0} for group in groups]
+
+
 def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
     """Return the optimizer of the settings; the training loop sets the rate before every step."""
     groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
+    if cfg.optimizer == "adamw":
+        on_gpu = next(module.parameters()).is_cuda
+        return torch.optim.AdamW(groups, lr=0.0, betas=cfg.betas, fused=on_gpu, foreach=not on_gpu)
     if cfg.optimizer == "lars":
         return LARS(groups, momentum=cfg.momentum, nesterov=nesterov)
     return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, foreach=True)

@@ -28,6 +28,7 @@ from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
 from slmlp.runtime.threads import cores
 from slmlp.train import checkpoint, optim
+from slmlp.train.average import Average
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
 from slmlp.train.loop import State
@@ -146,7 +147,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
 
     def save_encoder(epoch: int) -> None:
         if cfg.save_every and epoch % cfg.save_every == 0:
-            state.model.encoder.save(run.epoch_file(epoch))
+            state.kept.encoder.save(run.epoch_file(epoch))
 
     record(
         run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
@@ -157,8 +158,8 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
 
 def _finish(run: Run, job: Job, state: State) -> None:
     """Save the projector, then the encoder, which marks the run as finished; remove the checkpoints."""
-    save_projector(run.path, getattr(state.model, "projector", None), state.model.encoder.dim)
-    state.model.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
+    save_projector(run.path, getattr(state.kept, "projector", None), state.model.encoder.dim)
+    state.kept.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
     checkpoint.clear(run.path / "checkpoints")
 
 
@@ -206,7 +207,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
         "data_hash": ready.train.hash(),
         "initial_encoder_hash": encoder.hash(),
     }
-    return State(method, optim.build(method, cfg)), views, compute, resolved
+    average = Average(method, cfg.ema) if cfg.ema is not None else None
+    return State(method, optim.build(method, cfg), average=average), views, compute, resolved
 
 
 def initial_encoder(

@@ -167,7 +167,7 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
 
 def identity(cfg: config.Study) -> dict[str, Any]:
     """Return the settings that must not change when a study goes on; methods and seeds may be added."""
-    values = dataclasses.asdict(cfg)
+    values = dataclasses.asdict(cfg) | {"rates": cfg.grid}
     for key in ("methods", "seeds", "curve_seeds", "parallel"):
         values.pop(key)
     values["training"] = config.identity(cfg.training)

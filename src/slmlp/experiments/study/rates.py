@@ -34,7 +34,7 @@ def choose(context: Context) -> Rates:
     frozen features of that training part is scored on the validation share. The unseen accuracy of these runs is
     recorded too (role ``grid``), for the table at equal rates; it chooses nothing.
     """
-    grid = context.cfg.rates
+    grid = context.cfg.grid
     if len(grid) == 1:
         return Rates({spec.name: grid[0] for spec in context.specs})
     tasks = [Task("grid", spec.name, rate, grid_runs.SEED) for rate in grid for spec in context.specs]

@@ -174,7 +174,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "compute": _compute(context),
         "epochs": _epochs(context),
         "labels": cfg.labels,
-        "rates": {"grid": list(cfg.rates), "chosen": chosen,
+        "rates": {"grid": list(cfg.grid), "chosen": chosen,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
                   "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},
         "full_command": full_command(context, winner, chosen[winner]),
@@ -201,7 +201,7 @@ def study_command(context: Context) -> str:
     """Return the command that does this study again."""
     cfg, default = context.cfg, config.Study()
     words = ["slmlp", "study", context.source, "--methods", ",".join(s.name for s in context.specs)]
-    words += ["--seeds", str(cfg.seeds), "--rates", *(f"{r:g}" for r in cfg.rates)]
+    words += ["--seeds", str(cfg.seeds), "--rates", *(f"{r:g}" for r in cfg.grid)]
     if cfg.labels != "class":
         words += ["--labels", cfg.labels]
     words += flags(cfg.training, default.training) + flags(cfg.data, default.data)
