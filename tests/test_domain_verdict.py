@@ -186,6 +186,16 @@ def test_one_data_set_has_no_mean_to_tell():
     assert not verdict.comparisons[0].holds_for_random_effects
 
 
+def test_one_data_set_has_one_interval():
+    """Headline, forest plot and a study answer one question with one number, not with two estimators of it."""
+    only = [{"dtd": runs["dtd"]} for runs in (BASE, BETTER)]
+    [c] = judge_over_datasets(dict(zip(("sl", "sl-mlp"), only, strict=True)), "sl").comparisons
+    alone = compare("sl", "sl-mlp", [(BASE["dtd"][s], BETTER["dtd"][s]) for s in range(3)], "dtd")
+    assert c.estimate == c.sets[0].estimate == alone.estimate
+    [several] = judge_over_datasets({"sl": BASE, "sl-mlp": BETTER}, "sl").comparisons
+    assert several.estimate != several.sets[0].estimate
+
+
 def test_a_verdict_is_plain_json():
     verdict = judge_over_datasets({"sl": BASE, "sl-mlp": BETTER}, "sl", ["isic"])
     text = json.dumps(verdict.to_json(), allow_nan=False)

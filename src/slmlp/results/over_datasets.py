@@ -92,10 +92,12 @@ def compare_over_datasets(
     if not sets:
         raise SlmlpError(f"no data set and seed has predictions of both {display(a)} and {display(b)}")
     in_points, in_log_odds = (mean_difference(paired, scale, seed, replicates) for scale in (POINTS, LOG_ODDS))
+    # one data set has one interval, the one that its own row and a study show
+    fixed = in_points.fixed if len(sets) > 1 else sets[0].estimate
     return Comparison(
-        a, b, metric, tuple(one.data[0] for one in sets), in_points.fixed,
+        a, b, metric, tuple(one.data[0] for one in sets), fixed,
         seeds=min(one.seeds for one in sets), images=sum(one.images for one in sets),
-        groups=sum(one.groups for one in sets), per_seed=(), draws=sets[0].draws, p_holm=in_points.fixed.p,
+        groups=sum(one.groups for one in sets), per_seed=(), draws=sets[0].draws, p_holm=fixed.p,
         random_effects=in_points.random, log_odds=in_log_odds, sets=tuple(sets),
         one_run=one_run if any(one.seeds > 1 for one in sets) else None,
     )  # fmt: skip
