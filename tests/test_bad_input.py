@@ -47,6 +47,21 @@ def two(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("flags", "spec", "words"),
+    [
+        (["--margin", "0.3"], "sl:margin=0.3", "add --cosine"),
+        (["--cosine", "--margin", "1.6"], "sl:cosine=true:margin=1.6", "margin must be 0 to below pi/2"),
+        (["--cosine", "--temperature", "0"], "sl:cosine=true:temperature=0", "temperature must be above 0, found 0"),
+    ],
+)
+def test_a_margin_or_temperature_that_cannot_be(two, tmp_path, flags, spec, words):
+    assert words in refused("pretrain", two, "--out", tmp_path / "run", "--method", "sl", *flags, *SMALL)
+    assert words in refused("study", two, "--out", tmp_path / "study", "--methods", f"sl,{spec}", *SMALL)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda p: p / "missing", "does not exist"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import ArcFaceLoss
 
 import tiny
 from slmlp import api, config, methods
@@ -15,6 +17,7 @@ from slmlp.methods.base import Facts
 from slmlp.methods.mix import mixer
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train.job import Job
 from tiny import DIM, C, N
 
 
@@ -50,6 +53,48 @@ def test_cosine_softmax(name, temperature):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = method.logits(z)
         assert torch.equal(logits, method.logits(z))  # not rounded to bfloat16
+
+
+@pytest.mark.parametrize("name", ["sl", "sl-mlp"])
+@pytest.mark.parametrize("local", [0, 2])
+def test_arcface_with_and_without_the_projector(name, local):
+    margin, temperature = 0.3, 0.2
+    method = tiny.method(name, cosine=True, temperature=temperature, margin=margin).double().eval()
+    views, labels = tiny.batch(1, local=local)
+    views = [view.double() for view in views]
+    z = torch.cat([method.projector(method.encoder(view)) for view in views])
+    theirs = ArcFaceLoss(C, z.shape[1], margin=math.degrees(margin), scale=1 / temperature)
+    theirs.W = torch.nn.Parameter(method.classifier.weight.detach().T.clone())
+    rows, other = method(views, labels), theirs(z, labels.repeat(1 + local))
+    torch.testing.assert_close(rows["loss"], other)
+    weights = list(method.encoder.parameters())
+    for ours, other_ in zip(*(torch.autograd.grad(x, weights) for x in (rows["loss"], other)), strict=True):
+        torch.testing.assert_close(ours, other_)
+        assert ours.abs().max() > 0
+    assert rows["accuracy"] == (theirs.get_logits(z)[:N].argmax(1) == labels).float().mean()  # without the margin
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_guessing_under_a_margin_is_that_of_right_angles(smoothing):
+    method = tiny.method("sl", cosine=True, margin=0.3, label_smoothing=smoothing)
+    behind = torch.zeros(N, C) - one_hot(torch.arange(N) % C) * math.sin(0.3) / 0.1
+    expected = cross_entropy(behind, (1 - smoothing) * one_hot(torch.arange(N) % C) + smoothing / C)
+    assert method.chance_loss == pytest.approx(expected.item(), rel=1e-5)
+    assert tiny.method("sl", cosine=True, label_smoothing=smoothing).chance_loss == math.log(C)
+
+
+def test_runs_without_a_margin_are_known_as_they_were_before_there_was_one():
+    def known(**settings):
+        return Job(data="emoji", method="sl", settings=config.SL(**settings)).hash()
+
+    # written down at the commit before
+    assert known() == "d175292f83b1618ff0b602632dc2e1b132abe397e29ba048bfde73a995564a3c"
+    cosine = known(cosine=True, temperature=0.2)
+    assert cosine == "f81c06ef0c3fb5468c8bb6193dbfa4f156f5e13e433035aa2e702579d871a216"
+    assert known(cosine=True, temperature=0.2, margin=0.3) != cosine
+    old = Job(data="emoji", method="sl", settings=config.SL()).to_json()
+    del old["settings"]["margin"]
+    assert Job.from_json(old, "config.json").hash() == known()
 
 
 def test_mixup_blends_neighbours_and_their_labels():
@@ -277,6 +322,12 @@ def test_the_most_parts_that_are_allowed_are():
         ("sl", {"variance": -1.0}, "variance must be 0 or more"),
         ("sl", {"covariance": -1.0}, "covariance must be 0 or more"),
         ("sl", {"temperature": 0.0}, "temperature must be above 0"),
+        ("sl", {"margin": 0.3}, r"margin 0\.3 is an angle, .* add --cosine"),
+        ("sl-mlp", {"cosine": True, "margin": math.pi / 2}, r"margin must be 0 to below pi/2 .*, found 1\.57"),
+        ("sl", {"cosine": True, "margin": -0.1}, r"margin must be 0 to below pi/2 .*, found -0\.1"),
+        ("sl", {"cosine": True, "margin": float("nan")}, "margin must be 0 to below pi/2"),
+        ("sl", {"cosine": True, "margin": 0.3, "mixup": 0.2}, "one class each, and mixup and cutmix mix two"),
+        ("sl", {"cosine": True, "margin": 0.3, "temperature": -0.1}, "temperature must be above 0"),
     ],
 )
 def test_settings_out_of_range_are_one_line(name, settings, words):

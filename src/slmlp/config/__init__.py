@@ -18,6 +18,7 @@ from slmlp.config.methods import (
     SwAV,
     TReX,
     method_config,
+    method_identity,
 )
 from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector, Width
@@ -74,5 +75,6 @@ __all__ = [
     "from_dict",
     "identity",
     "method_config",
+    "method_identity",
     "tasks_help",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -29,6 +30,7 @@ class MethodConfig:
 
     supervised: ClassVar[bool] = False  # whether the loss reads labels
     multi_crop: ClassVar[bool] = False  # whether local crops may follow the views
+    later: ClassVar[tuple[str, ...]] = ()  # settings that came after the first results; see ``method_identity``
 
     projector: Projector = NO_PROJECTOR
     """What stands between encoder and loss."""
@@ -40,6 +42,7 @@ class SL(MethodConfig):
 
     supervised = True
     multi_crop = True
+    later = ("margin",)
 
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, 0 to 1."""
@@ -47,6 +50,9 @@ class SL(MethodConfig):
     """Cosine softmax: class weights and embeddings are unit vectors, logits are their products over `temperature`."""
     temperature: float = 0.1
     """Of the cosine softmax (t-ReX: 0.1); not used without it."""
+    margin: float = 0.0
+    """ArcFace (Deng 2019; 0.5 there, at temperature 1/64): radians added to the angle between an image and its class, 0
+    to below pi/2; 0 is none. Needs `cosine`."""
     mixup: float = 0.0
     """Alpha of mixup (Zhang 2018; 0.2 is usual); 0 is none. With both, each batch is mixed by one of the two."""
     cutmix: float = 0.0
@@ -62,6 +68,18 @@ class SL(MethodConfig):
         not_negative(self, "label_smoothing", "mixup", "cutmix", "variance", "covariance")
         if self.label_smoothing >= 1:
             raise SlmlpError(f"label_smoothing must be below 1, found {self.label_smoothing}")
+        if not 0 <= self.margin < math.pi / 2:
+            raise SlmlpError(f"margin must be 0 to below pi/2 (1.5708 radians), found {self.margin}")
+        if self.margin and not self.cosine:
+            raise SlmlpError(
+                f"margin {self.margin} is an angle, which only the cosine softmax has: add --cosine (in --methods "
+                "cosine=true), or leave the margin out"
+            )
+        if self.margin and (self.mixup or self.cutmix):
+            raise SlmlpError(
+                f"margin {self.margin} is for images of one class each, and mixup and cutmix mix two: leave the margin "
+                "or the mixing out"
+            )
 
 
 @dataclass(frozen=True)
@@ -257,3 +275,12 @@ def method_config(
         raise unknown("method", name, METHOD_CONFIGS)
     preset = preset or METHOD_CONFIGS[name]
     return dataclasses.replace(preset, projector=preset.projector.override(**overrides)) if overrides else preset
+
+
+def method_identity(settings: MethodConfig) -> dict[str, Any]:
+    """Return a method's settings by name, as runs are known by: as ``config.identity``, of ``later`` settings."""
+    values = dataclasses.asdict(settings)
+    for setting in dataclasses.fields(settings):
+        if setting.name in settings.later and values[setting.name] == setting.default:
+            values.pop(setting.name)
+    return values

@@ -5,6 +5,7 @@ Letters: N images, V views, P embedding width, K prototypes or keys, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,22 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     """
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.to(a.dtype).T
+
+
+def arcface(logits: Tensor, labels: Tensor, margin: float, temperature: float) -> Tensor:
+    """Return logits (N, C), cosines over the temperature, with the angle theta of each own class made larger.
+
+    Deng et al. 2019, equation 3 (its scale is 1 / temperature): cos(theta + margin) in place of cos(theta), by the sum
+    formula, so that no arccos is taken. Where theta + margin passes pi it would rise again; there the logit goes on
+    falling as cos(theta) - margin sin(margin), as in the source's code (``easy_margin`` off). The sine is at least the
+    square root of the precision, which bounds its slope at theta of 0 and pi.
+    """
+    own = labels[:, None]
+    cosine = logits.gather(1, own) * temperature  # (N, 1)
+    square = ((1 - cosine) * (1 + cosine)).clamp(min=torch.finfo(logits.dtype).eps)
+    moved = cosine * math.cos(margin) - square.sqrt() * math.sin(margin)
+    moved = torch.where(cosine > -math.cos(margin), moved, cosine - margin * math.sin(margin))
+    return logits.scatter(1, own, moved / temperature)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:

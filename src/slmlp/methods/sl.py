@@ -13,7 +13,7 @@ from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector import projector
 from slmlp.methods.base import Facts, Method, encode
-from slmlp.methods.losses import products, unit, variance_covariance
+from slmlp.methods.losses import arcface, products, unit, variance_covariance
 from slmlp.methods.mix import mixer
 from slmlp.runtime.distributed import gather
 from slmlp.runtime.errors import SlmlpError
@@ -49,7 +49,8 @@ class SL(Method):
         h = torch.cat(encode(self.encoder, views))  # (VN, D)
         z = self.projector(h)  # (VN, P)
         logits = self.logits(z)  # (VN, C)
-        loss = F.cross_entropy(logits, targets, label_smoothing=cfg.label_smoothing)
+        penalised = arcface(logits, targets, cfg.margin, cfg.temperature) if cfg.margin else logits
+        loss = F.cross_entropy(penalised, targets, label_smoothing=cfg.label_smoothing)
         rows = {"accuracy": (logits[: len(labels)].argmax(1) == labels).float().mean()}
         if cfg.variance or cfg.covariance:
             rows["variance"], rows["covariance"] = variance_covariance(gather(h))
@@ -65,5 +66,13 @@ class SL(Method):
 
     @property
     def chance_loss(self) -> float | None:
-        """Ln C: the cross-entropy of equal logits. Mixed images stay near it for long, so they are not judged."""
-        return math.log(self.num_classes) if self.mix is None else None
+        """Ln C: the cross-entropy of equal logits. Mixed images stay near it for long, so they are not judged.
+
+        With a margin, that of images at a right angle to every class, which falls behind the others by sin(margin).
+        """
+        if self.mix is not None:
+            return None
+        cfg, classes = self.cfg, self.num_classes
+        behind = math.sin(cfg.margin) / cfg.temperature if cfg.margin else 0.0
+        own = 1 - cfg.label_smoothing * (classes - 1) / classes  # share of the target that the image's class has
+        return math.log(classes - 1 + math.exp(-behind)) + own * behind

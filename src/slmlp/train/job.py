@@ -58,6 +58,7 @@ class Job:
         values = self.to_json()
         values.pop("data")  # the data hash stands beside this one; a folder may move
         values.pop("recipe")
+        values["settings"] = config.method_identity(self.settings)
         values["training"] = config.identity(self.training)
         for key in FREE_TRAINING:
             values["training"].pop(key)

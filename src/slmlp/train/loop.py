@@ -147,7 +147,7 @@ def _check_learning(state: State, schedule: Schedule) -> None:
     mean = sum(state.losses) / len(state.losses)
     if mean > 0.985 * chance:
         raise SlmlpError(
-            f"the loss is still {mean:.3f} after step {state.step}, that of guessing (ln C = {chance:.3f}): nothing is "
+            f"the loss is still {mean:.3f} after step {state.step}, that of guessing ({chance:.3f}): nothing is "
             f"learnt, and from here nothing will be. The rate is too high for this projector and encoder most often: "
             f"take a smaller --base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 4:g}); or the labels do not "
             "belong to the images"
