@@ -51,8 +51,8 @@ def image_cache() -> ImageCache:
 class InFloat64(Batches):
     """Batches of float64 views."""
 
-    def __getitem__(self, step):
-        views, labels = super().__getitem__(step)
+    def inputs(self, batch, compute):
+        views, labels = super().inputs(batch, compute)
         return [view.double() for view in views], labels
 
 

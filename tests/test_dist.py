@@ -14,6 +14,7 @@ from slmlp import config, data
 from slmlp.data import augment
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.runtime import distributed, processes
+from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.batches import Batches, Plan
 
@@ -183,8 +184,14 @@ def test_parts_of_a_batch_are_the_batch(shapes, streamed, count):
     plan = Plan.of_epochs(images.labels, 12, 2, 0)
     views = augment.views("moco-v2", 16, 2, local_crops=1)
     rows = image_cache.rows(images)
-    (whole, labels), size = Batches(image_cache, rows, plan, views)[7], 12 // count
-    parts = [Batches(image_cache, rows, plan, views, slice(i * size, (i + 1) * size))[7] for i in range(count)]
+    size = 12 // count
+
+    def step_7(part=slice(None)):
+        batches = Batches(image_cache, rows, plan, views, part)
+        return batches.inputs(batches[7], Compute(torch.device("cpu"), False, False))
+
+    whole, labels = step_7()
+    parts = [step_7(slice(i * size, (i + 1) * size)) for i in range(count)]
     assert torch.equal(torch.cat([y for _, y in parts]), labels)
     for i, view in enumerate(whole):
         torch.testing.assert_close(torch.cat([x[i] for x, _ in parts]), view, atol=1e-6, rtol=0)

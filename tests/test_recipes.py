@@ -37,6 +37,7 @@ from slmlp.train.run import Run
 
 ALL = [make() for make in recipes.RECIPES.values()]
 IDS = [recipe.name for recipe in ALL]
+CPU = Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
 TOY = {"encoder": "resnet10", "stem": "small", "image_size": 16, "batch_size": 8, "precision": "float32"}
 CLASSES, IMAGES = 6, 48
 
@@ -66,9 +67,7 @@ def toy(recipe, image_cache, **changes):
 
 
 def steps(state, batches, cfg, number):
-    rows = train(
-        state, batches, optim.schedule(cfg, batches.plan, 0), Compute(torch.device("cpu"), "float32", False), 0
-    )
+    rows = train(state, batches, optim.schedule(cfg, batches.plan, 0), CPU, 0)
     return [next(rows) for _ in range(number)]
 
 
@@ -77,7 +76,7 @@ def steps(state, batches, cfg, number):
 def test_it_is_built_and_stepped(recipe, image_cache):
     state, batches, cfg = toy(recipe, image_cache)
     method = state.model
-    sizes = [view.shape[-1] for view in batches[0][0]]
+    sizes = [view.shape[-1] for view in batches.inputs(batches[0], CPU)[0]]
     assert sizes == [16] * method.num_views + [8] * {"swav": 6, "t-rex": 8, "t-rex-star": 8}.get(recipe.method, 0)
     assert (type(state.optimizer) is optim.LARS) == (cfg.optimizer == "lars")
     assert not any(group["nesterov"] for group in state.optimizer.param_groups)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from slmlp import api, config
 from slmlp.encoders import Encoder
 from slmlp.runtime import seeds
+from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import checkpoint, optim
 from slmlp.train.batches import Batches, Plan
@@ -150,6 +151,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
 import resource, torch
 from pathlib import Path
 from slmlp.train import checkpoint
+from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 folder = Path({str(tmp_path)!r})
 checkpoint.save(folder, 1, {{"x": torch.zeros(10)}})
@@ -250,15 +252,18 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
     assert not kept.streamed
     plan = Plan.of_epochs(images.labels, 16, 2, 0)
     batches = [Batches(c, c.rows(images), plan, [Augment("weak", 16)] * 2) for c in (kept, streamed)]
-    assert torch.equal(batches[0][5][0][1], batches[1][5][0][1])
+    cpu = Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
+    assert torch.equal(*(b.inputs(b[5], cpu)[0][1] for b in batches))
     ahead = list(batches[1].iterate(22, workers=2))  # in other processes, from the middle
     assert len(ahead) == len(batches[1]) - 22
-    for offset, (views, labels) in enumerate(ahead):
-        expected, expected_labels = batches[1][22 + offset]
+    for offset, batch in enumerate(ahead):
+        assert batch.choices is None  # worker processes make whole views where a CPU trains
+        views, labels = batches[1].inputs(batch, cpu)
+        expected, expected_labels = batches[1].inputs(batches[1][22 + offset], cpu)
         assert torch.equal(views[0], expected[0])
         assert torch.equal(labels, expected_labels)
     crops = Batches(streamed, streamed.rows(images), plan, [Augment("crop", 16)])
-    assert crops[0][0][0].shape == (16, 3, 16, 16)
+    assert crops.inputs(crops[0], cpu)[0][0].shape == (16, 3, 16, 16)
 
 
 def test_an_epoch_holds_each_image_once_and_balance_holds_each_class_equally():

@@ -94,7 +94,8 @@ def resume(run: str | Path, data_source: str | None = None, *, progress: bool = 
         data_source: where the run's images are now, if they were moved; the same images, by their hash.
         progress: whether to show progress on stderr.
         changes: settings that decide no weights, in place of the run's: ``threads``, ``device``, ``workers``,
-            ``checkpoint_minutes``, ``save_every``, ``memory_limit_gb``, ``cache_dir``, ``allow_unreadable``.
+            ``checkpoint_minutes``, ``save_every``, ``memory_limit_gb``, ``device_memory_gb``, ``cache_dir``,
+            ``allow_unreadable``.
 
     Raises:
         SlmlpError: ``run`` is no run, finished, or in use; other images; a setting that decides weights.

@@ -38,6 +38,8 @@ class DataOptions:
     """Go on when more than 1 % of the files cannot be read."""
     memory_limit_gb: float = 4.0
     """Decoded images larger than this stay in a memory-mapped file in the cache folder instead of memory."""
+    device_memory_gb: float = 4.0
+    """Cached training images up to this size are copied to the GPU once, and larger sets batch by batch."""
     stream_above_gb: float = 64.0
     """Decoded images larger than this are not cached at all but decoded again in every epoch."""
     workers: int = -1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,15 +16,17 @@ import torch
 from torch import Tensor
 
 from slmlp.data.augment import Augment, training_side
-from slmlp.data.augment.draws import Draws
+from slmlp.data.augment.draws import Choices, Draws, on_device
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.runtime import seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 
-Batch = tuple[list[Tensor], Tensor]
 T = TypeVar("T")
+CPU = torch.device("cpu")
+COPIED = 1024  # images that are copied to the device at a time
+AHEAD = 2  # batches of cached images that are read while another is in use
 
 
 @dataclass(frozen=True)
@@ -138,42 +143,128 @@ class StepDataset(torch.utils.data.Dataset[T]):
         )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What the host prepares of a step: which images, their pixels where the device has none, and what is random."""
+
+    chosen: IntArray  # (N,), positions among the training images
+    labels: Tensor  # (N,)
+    # uint8 (N, S, S, 3): one for all views, or one for each that is cut already; none where the device holds all
+    images: list[Tensor]
+    choices: list[Choices] | None  # of each view; None: ``images`` are the views
+
+    def pin_memory(self) -> Batch:
+        """Return the batch with its images in memory that a GPU copies from while others work (see DataLoader)."""
+        return replace(self, labels=self.labels.pin_memory(), images=[x.pin_memory() for x in self.images])
+
+
 class Batches(StepDataset[Batch]):
-    """Views, each float32 (N, 3, size, size), and labels (N,) of a step."""
+    """Views, each float32 (N, 3, size, size), and labels (N,) of a step; views are made on ``device``.
+
+    Images that fit ``DataOptions.device_memory_gb`` are copied to a GPU once, at the first step, and others batch by
+    batch, while the GPU works on the batch before. On a CPU, streamed images are made into views by those who decode.
+    """
 
     def __init__(
-        self, image_cache: ImageCache, rows: IntArray, plan: Plan, views: Sequence[Augment], part: slice = slice(None)
+        self,
+        image_cache: ImageCache,
+        rows: IntArray,
+        plan: Plan,
+        views: Sequence[Augment],
+        part: slice = slice(None),
+        device: torch.device = CPU,
     ) -> None:
-        """Take the rows of the cache to train on, and what makes each view."""
+        """Take the rows of the cache to train on, what makes each view, and where."""
         super().__init__(plan, part)
-        self.image_cache, self.rows, self.views = image_cache, rows, views
+        self.image_cache, self.rows, self.views, self.device = image_cache, rows, views, device
         self.side = training_side(max(view.size for view in views))
+        custom = any(view.custom for view in views)
+        self.made_by_host = custom or (image_cache.streamed and device.type == "cpu")
+        small = len(rows) * self.side**2 * 3 <= image_cache.options.device_memory_gb * 1e9
+        self.resident = small and device.type != "cpu" and not image_cache.streamed and not custom
 
     def __getitem__(self, step: int) -> Batch:
-        """Return views and labels of this process's part of the batch."""
+        """Return what the host prepares of this process's part of the batch."""
         assert self.plan.labels is not None
         chosen = self.plan.chosen(step)[self.part]
-        return self._views(self.rows[chosen], step), torch.from_numpy(self.plan.labels[chosen])
-
-    def _views(self, rows: IntArray, step: int) -> list[Tensor]:
         draws = [
             Draws(seeds.torch_generator(self.plan.seed, "augment", step, view), self.plan.batch_size, self.part)
             for view in range(len(self.views))
         ]
+        images: list[Tensor] = []
         if self.image_cache.streamed and self.views[0].crops_originals:
-            originals = self.image_cache.originals(rows)
-            return [view.from_originals(originals, d) for view, d in zip(self.views, draws, strict=True)]
-        squares = self.image_cache.squares(rows, self.side)
-        return [view(squares, d) for view, d in zip(self.views, draws, strict=True)]
+            originals = self.image_cache.originals(self.rows[chosen])
+            cut = [view.cut(originals, d) for view, d in zip(self.views, draws, strict=True)]
+            images, choices = [crops for crops, _ in cut], [left for _, left in cut]
+        else:
+            choices = [view.draw(d) for view, d in zip(self.views, draws, strict=True)]
+            if not self.resident:
+                images = [self.image_cache.squares(self.rows[chosen], self.side)]
+        batch = Batch(chosen, torch.from_numpy(self.plan.labels[chosen]), images, choices)
+        return replace(batch, images=self._views(batch), choices=None) if self.made_by_host else batch
+
+    def _views(self, batch: Batch) -> list[Tensor]:
+        """Return the views of a batch, made where its images are."""
+        assert batch.choices is not None
+        images = batch.images if len(batch.images) == len(self.views) else batch.images * len(self.views)
+        return [view.apply(x, c) for view, x, c in zip(self.views, images, batch.choices, strict=True)]
 
     def inputs(self, batch: Batch, compute: Compute) -> tuple[list[Tensor], Tensor]:
         """Return views, in the memory layout of the encoder, and labels on the device."""
-        views, labels = batch
-        return [to_device(view, compute) for view in views], labels.to(compute.device, non_blocking=True)
+        if self.resident:
+            images = [self._all_images.index_select(0, *on_device(self.device, batch.chosen))]
+        else:
+            images = self._copied(batch.images)
+        views = images if batch.choices is None else self._views(replace(batch, images=images))
+        return [to_device(view, compute) for view in views], batch.labels.to(compute.device, non_blocking=True)
+
+    @cached_property
+    def _all_images(self) -> Tensor:
+        """All training images on the device, uint8 (images, S, S, 3)."""
+        images = torch.empty((len(self.rows), self.side, self.side, 3), dtype=torch.uint8, device=self.device)
+        for start in range(0, len(self.rows), COPIED):
+            part = slice(start, start + COPIED)
+            images[part] = self.image_cache.squares(self.rows[part], self.side).to(self.device)
+        return images
+
+    def _copied(self, images: list[Tensor]) -> list[Tensor]:
+        """Return images on the device; to CUDA they are copied while it works on what was asked for before."""
+        if self.device.type != "cuda":
+            return [x.to(self.device) for x in images]
+        with torch.cuda.stream(self._copies):
+            copied = [x.to(self.device, non_blocking=True) for x in images]
+        computing = torch.cuda.current_stream(self.device)
+        computing.wait_stream(self._copies)
+        for x in copied:
+            x.record_stream(computing)  # its memory is not given to another batch before the views are made
+        return copied
+
+    @cached_property
+    def _copies(self) -> torch.cuda.Stream:
+        """The stream of copies to the device."""
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def iterate(self, start: int, workers: int) -> Iterator[Batch]:
-        """Yield the batches of steps ``start`` to the end; only streamed images are decoded by worker processes."""
-        return super().iterate(start, workers if self.image_cache.streamed else 0)
+        """Yield the batches of steps ``start`` to the end.
+
+        Worker processes load only streamed images. Cached ones that are copied batch by batch are read ahead by a
+        thread.
+        """
+        if self.image_cache.streamed or self.resident or self.device.type == "cpu":
+            yield from super().iterate(start, workers if self.image_cache.streamed else 0)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead: deque[Future[Batch]] = deque()
+            for step in range(start, len(self)):
+                ahead.append(reader.submit(self._read, step))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _read(self, step: int) -> Batch:
+        batch = self[step]
+        return batch.pin_memory() if torch.cuda.is_available() else batch
 
 
 def to_device(view: Tensor, compute: Compute) -> Tensor:

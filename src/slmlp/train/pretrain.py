@@ -125,7 +125,7 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
     resume_state(state, out)
     if state.step:
         say(f"{run.name}: continues after step {state.step:,}")
-    batches = Batches(image_cache, image_cache.rows(ready.train), _plan(job, ready), views, part)
+    batches = Batches(image_cache, image_cache.rows(ready.train), _plan(job, ready), views, part, compute.device)
     distributed.connect(compute.device)
     if state.model.sync_norms:
         synchronise(state.model, compute.device)

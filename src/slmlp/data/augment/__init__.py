@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from slmlp.data.augment import colour, geometry
-from slmlp.data.augment.draws import Draws
+from slmlp.data.augment.draws import Choices, Draws, parts
 from slmlp.data.augment.recipes import Recipe, named
 from slmlp.runtime.errors import SlmlpError
 
@@ -45,8 +47,8 @@ def local_side(size: int, local_size: int | None = None) -> int:
 class Augment:
     """One recipe at one image size: uint8 images (N, S, S, 3) to float views (N, 3, size, size).
 
-    All random numbers come from ``draws``, for a whole batch at a time and always equally many, so a batch can be
-    reproduced from its seed.
+    ``draw`` makes all that is random, on the CPU, for a whole batch at a time and always equally many numbers, so that
+    a batch can be reproduced from its seed. ``apply`` makes the views on the images' device and never waits for it.
     """
 
     def __init__(self, name: str, size: int, recipe: Recipe | None = None) -> None:
@@ -60,51 +62,86 @@ class Augment:
 
     def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return normalised views, float32 (N, 3, size, size), of uint8 images (N, S, S, 3)."""
+        return self.apply(pixels, self.draw(draws))
+
+    def draw(self, draws: Draws, aspect: Tensor | float = 1.0) -> Choices:
+        """Return what is random in the view of each image; ``aspect`` is the images' width / height, (N,) or one."""
         if self.custom is not None:
-            return self._per_sample(pixels, draws)
-        boxes = geometry.draw_boxes(self.recipe, draws)
-        flips = draws.rand() < self.recipe.flip
-        x = geometry.crop(pixels, boxes, flips, self.size)
-        return normalise(self.colour(x, draws))
+            return Choices(seeds=draws.integers(2**62).numpy())
+        recipe = self.recipe
+        boxes = geometry.draw_boxes(recipe, draws, aspect).numpy()
+        chosen: dict[str, Any] = {"boxes": boxes, "mirrored": draws.below(recipe.flip)}
+        if recipe.jitter is not None:
+            chosen |= colour.draw_jitter(recipe.jitter, recipe.jitter_p, draws)
+        if recipe.grey_p:
+            chosen["grey"] = draws.below(recipe.grey_p)
+        # a blur below half a pixel is negligible beside the crop's interpolation
+        if recipe.blur_p and self.blur_sigma[1] >= 0.5:
+            chosen |= colour.draw_blur(self.blur_sigma, recipe.blur_p, draws)
+        if recipe.solarise_p:
+            chosen["solarised"] = draws.below(recipe.solarise_p)
+        return Choices(**chosen)
+
+    @property
+    def blur_sigma(self) -> tuple[float, float]:
+        """The least and the largest sigma of the blur, in pixels of the view."""
+        low, high = self.recipe.blur_sigma
+        return low * self.size / 224, high * self.size / 224
 
     @property
     def crops_originals(self) -> bool:
         """Whether views are cut from the images' own resolution when they are streamed."""
         return self.recipe.scale is not None
 
-    def from_originals(self, images: Sequence[npt.NDArray[np.uint8]], draws: Draws) -> Tensor:
-        """Return views as ``__call__`` does, cut with antialiasing from images (H, W, 3) of any size."""
-        aspect = torch.tensor([image.shape[1] / image.shape[0] for image in images])
-        boxes = geometry.draw_boxes(self.recipe, draws, aspect)
-        flips = draws.rand() < self.recipe.flip
-        views = [
-            geometry.crop_original(image, box, bool(flip), self.size)
-            for image, box, flip in zip(images, boxes.tolist(), flips, strict=True)
-        ]
-        x = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255
-        return normalise(self.colour(x, draws))
+    def cut(self, images: Sequence[npt.NDArray[np.uint8]], draws: Draws) -> tuple[Tensor, Choices]:
+        """Return crops, uint8 (N, size, size, 3), with antialiasing from images (H, W, 3) of any size.
 
-    def colour(self, x: Tensor, draws: Draws) -> Tensor:
-        """Return images (N, 3, H, W) in [0, 1] with the recipe's colour changes and blur."""
-        recipe = self.recipe
-        if recipe.jitter is not None:
-            x = colour.jitter(x, recipe.jitter, recipe.jitter_p, draws)
-        if recipe.grey_p:
-            x = colour.grey(x, draws.rand() < recipe.grey_p)
-        low, high = (s * self.size / 224 for s in recipe.blur_sigma)
-        # a blur below half a pixel is negligible beside the crop's interpolation
-        if recipe.blur_p and high >= 0.5:
-            x = colour.blur(x, (low, high), recipe.blur_p, draws)
-        if recipe.solarise_p:
-            x = colour.solarise(x, draws.rand() < recipe.solarise_p)
+        With them come the choices that are left: ``apply`` makes the views of both.
+        """
+        choices = self.draw(draws, torch.tensor([image.shape[1] / image.shape[0] for image in images]))
+        assert choices.boxes is not None
+        assert choices.mirrored is not None
+        crops = [
+            geometry.crop_original(image, box, mirror, self.size)
+            for image, box, mirror in zip(images, choices.boxes.tolist(), choices.mirrored.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(crops)), dataclasses.replace(choices, boxes=None, mirrored=None)
+
+    def apply(self, images: Tensor, choices: Choices) -> Tensor:
+        """Return normalised views, float32 (N, 3, size, size), on the device of uint8 images (N, S, S, 3).
+
+        A user's transform takes images on the CPU alone.
+        """
+        if self.custom is not None:
+            return self._per_sample(images, choices)
+        views = torch.empty((len(images), 3, self.size, self.size), device=images.device)
+        for part in parts(len(images), self.size, images.device):
+            normalise(self._coloured(images[part], choices.of(part)), out=views[part])
+        return views
+
+    def _coloured(self, images: Tensor, choices: Choices) -> Tensor:
+        """Return views (N, 3, size, size) in [0, 1]."""
+        if choices.boxes is None or choices.mirrored is None:
+            x = geometry.to_floats(images).contiguous()
+        else:
+            x = geometry.crop(images, choices.boxes, choices.mirrored, self.size)
+        if choices.jittered is not None and choices.changes is not None and choices.orders is not None:
+            x = colour.jitter(x, choices.jittered, choices.changes, choices.orders)
+        if choices.grey is not None:
+            x = colour.grey(x, choices.grey)
+        if choices.blurred is not None and choices.sigmas is not None:
+            x = colour.blur(x, choices.blurred, choices.sigmas, self.blur_sigma[1])
+        if choices.solarised is not None:
+            x = colour.solarise(x, choices.solarised)
         return x
 
-    def _per_sample(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Apply a user's torchvision transform to each image, with torch's global seed set from ``draws``."""
+    def _per_sample(self, pixels: Tensor, choices: Choices) -> Tensor:
+        """Apply a user's torchvision transform to each image, with torch's global seed set by ``choices``."""
         assert self.custom is not None
+        assert choices.seeds is not None
         views = []
         with torch.random.fork_rng(devices=[]):
-            for image, seed in zip(pixels, draws.integers(2**62).tolist(), strict=True):
+            for image, seed in zip(pixels, choices.seeds.tolist(), strict=True):
                 torch.manual_seed(seed)
                 views.append(self.custom(image.permute(2, 0, 1)))
         for view in views[:1]:
@@ -117,11 +154,16 @@ class Augment:
         return x if x.is_floating_point() else normalise(x.float() / 255)
 
 
-def normalise(x: Tensor) -> Tensor:
-    """Return images in [0, 1] with ImageNet's channel means subtracted and divided by its deviations."""
-    mean = x.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = x.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    return (x - mean) / std
+def normalise(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return images (N, 3, H, W) in [0, 1] with ImageNet's channel means subtracted and divided by its deviations.
+
+    The result is written to ``out`` if that is given. Constants are plain numbers: a tensor of them would have to be
+    copied to the device, for which the host waits.
+    """
+    out = torch.empty_like(x) if out is None else out
+    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+        torch.sub(x[:, channel], mean, out=out[:, channel]).div_(std)
+    return out
 
 
 def evaluation_side(size: int) -> int:

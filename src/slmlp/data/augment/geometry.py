@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from slmlp.data.augment.draws import Draws
-    from slmlp.data.augment.recipes import Recipe
+from slmlp.data.augment.draws import Draws, on_device
+from slmlp.data.augment.recipes import Recipe
 
 RATIO = (3 / 4, 4 / 3)  # width over height, as in torchvision's RandomResizedCrop
 TRIES = 10
@@ -54,19 +52,25 @@ def resized_crops(scale: tuple[float, float], draws: Draws, aspect: Tensor | flo
     return torch.stack([top, left, height, width], dim=1)
 
 
-def crop(pixels: Tensor, boxes: Tensor, flips: Tensor, size: int) -> Tensor:
+def crop(pixels: Tensor, boxes: npt.NDArray[np.float32], mirrored: npt.NDArray[np.bool_], size: int) -> Tensor:
     """Crop the boxes from uint8 images (N, S, S, 3), bilinear; return float (N, 3, size, size) in [0, 1].
 
-    ``flips`` (N,) selects the images to mirror. Beyond the border an image is reflected.
+    ``mirrored`` (N,) selects the images to mirror. Beyond the border an image is reflected.
     """
-    x = pixels.permute(0, 3, 1, 2) / 255
-    top, left, height, width = boxes.to(x.device).unsqueeze(2).unbind(1)  # (N, 1) each
-    sign = torch.where(flips.to(x.device), -1.0, 1.0).unsqueeze(1)
+    x = to_floats(pixels)
+    signs = np.where(mirrored, np.float32(-1), np.float32(1))
+    box, sign = on_device(x.device, boxes, signs[:, None])
+    top, left, height, width = box.unsqueeze(2).unbind(1)  # (N, 1) each
     # pixel centres of the view on the -1..1 axis, and where they lie in the image
     axis = (torch.arange(size, device=x.device) * 2 + 1) / size - 1
     across, down = axis * (width * sign) + (2 * left + width - 1), axis * height + (2 * top + height - 1)  # (N, size)
     grid = torch.stack((across.unsqueeze(1).expand(-1, size, -1), down.unsqueeze(2).expand(-1, -1, size)), dim=3)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False).clamp_(0, 1)
+
+
+def to_floats(pixels: Tensor) -> Tensor:
+    """Return uint8 images (N, H, W, 3) as float (N, 3, H, W) in [0, 1]."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 def crop_original(image: npt.NDArray[np.uint8], box: Sequence[float], flip: bool, size: int) -> npt.NDArray[np.uint8]:

@@ -187,7 +187,7 @@ class _Session:
         device.place(method, self.compute)
         plan = Plan.of_epochs(images.labels, batch, epochs, self.cfg.seed)
         views = augment.views(training.augment, self.start.preprocess.size)
-        batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views)
+        batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views, device=self.compute.device)
         state = State(method, optim.build(method, training))
         workers = max(0, self.image_cache.options.workers)
         with TrainingProgress(words, plan.total, 0, batch) as progress:

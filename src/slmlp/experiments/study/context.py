@@ -174,6 +174,6 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     for key in ("threads", "device", "checkpoint_minutes"):
         values["training"].pop(key)
     values["probe"].pop("memory_limit_gb")
-    for key in ("memory_limit_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
+    for key in ("memory_limit_gb", "device_memory_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
         values["data"].pop(key)
     return values
