@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from dist_launch import TORCHRUN, ended, started, told
 from slmlp import api, config
+from slmlp.encoders.initial import initial_encoder
 from slmlp.results import records
-from slmlp.train.pretrain import initial_encoder
 from slmlp.train.run import Run
 
 pytestmark = pytest.mark.slow

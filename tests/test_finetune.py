@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from slmlp import config, data
+from slmlp.data import augment
+from slmlp.data.augment.draws import Draws
 from slmlp.data.cache import ImageCache
 from slmlp.encoders import Encoder, build
 from slmlp.encoders.preprocess import Preprocess
@@ -100,12 +102,14 @@ def test_a_stopped_grid_goes_on_and_ends_the_same(images, image_cache, tmp_path,
     assert json_files.read_lines(notes, dict)[1:] == files.as_json(other.extra["grid"])
 
 
-def test_an_encoder_of_another_normalisation_sees_its_own_pixels():
-    odd = encoder(mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
-    plain = room._from_imagenet_pixels(odd)
+def test_an_encoder_of_another_normalisation_sees_its_own_pixels(images, image_cache, monkeypatch):
+    odd, made, real = encoder(mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2)), [], augment.views
+    monkeypatch.setattr(room.augment, "views", lambda *a, **k: made.extend(real(*a, **k)) or made[-1:])
+    tuned(images, image_cache, encoder=odd)
+    assert {view.channels for view in made} == {(odd.preprocess.mean, odd.preprocess.std)}
     pixels = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(plain(plain.preprocess(pixels)), odd(odd.preprocess(pixels)), atol=1e-4, rtol=1e-4)
+    (view,) = real("none", 16, channels=made[0].channels)
+    torch.testing.assert_close(view(pixels, Draws(torch.Generator(), 5)), odd.preprocess(pixels), atol=1e-4, rtol=1e-4)
 
 
 def test_an_encoder_without_weights_is_refused(images, image_cache):

@@ -81,7 +81,8 @@ class Pretrain:
                 raise SlmlpError("slmlp pretrain needs DATA and --out RUN (or --resume RUN)")
             run = api.pretrain(
                 self.data, self.out, method=self.method, recipe=self.recipe, settings=self.settings, split=self.split,
-                labels=self.labels, seed=self.seed, training=self.training, options=self.options,
+                labels=self.labels, seed=self.seed, training=config.for_weights(self.training, self.given),
+                options=self.options,
                 validation_fraction=self.validation_fraction,
             )  # fmt: skip
         tell(str(Path(run.path) / "encoder.safetensors"))

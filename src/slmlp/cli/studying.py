@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
@@ -26,6 +27,8 @@ class Study:
     """Folder of the study."""
     study: config.Study = field(default_factory=config.Study, metadata=FLAT)
     """Settings."""
+    given: Mapping[str, Any] = field(default_factory=dict, metadata={"hidden": True})
+    """The options that were given, by flag."""
 
     def run(self) -> int:
         """Run the study and print where the page is."""
@@ -34,7 +37,8 @@ class Study:
         say("starting: loading libraries and images")
         from slmlp import api, report
 
-        report.show(api.study(self.data, self.out, self.study))
+        training = config.for_weights(self.study.training, self.given)
+        report.show(api.study(self.data, self.out, dataclasses.replace(self.study, training=training)))
         return 0
 
 

@@ -36,7 +36,7 @@ from slmlp.config.tasks import (
     Task,
     tasks_help,
 )
-from slmlp.config.training import DataOptions, StudyTraining, Training, identity
+from slmlp.config.training import DataOptions, StudyTraining, Training, for_weights, identity
 
 __all__ = [
     "BYOL",
@@ -72,6 +72,7 @@ __all__ = [
     "TaskSettings",
     "Training",
     "Width",
+    "for_weights",
     "from_dict",
     "identity",
     "method_config",

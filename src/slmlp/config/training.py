@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from slmlp.config.checks import not_negative, share
 from slmlp.config.flags import HIDDEN
@@ -14,6 +15,7 @@ from slmlp.runtime.errors import SlmlpError
 RATES = {"sgd": 0.1, "lars": 0.1, "adamw": 0.001}  # base rate by optimizer, where none is given
 DECAYS = {"sgd": 1e-4, "lars": 1e-4, "adamw": 0.05}
 MOST_ADAMW = 0.02
+T = TypeVar("T", bound="Training")
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,18 @@ class Training:
     """How an encoder is pretrained; the same for every method of a study."""
 
     encoder: str = "resnet50"
-    """`resnet10` (lean, for small images), or any timm convnet or ViT by name."""
+    """`resnet10` (lean, for small images), or any timm convnet or ViT by name; with `--init timm:NAME` that one."""
     init: str = "random"
-    """`random`, a run's folder, `timm:NAME` or `timm:NAME@FILE`; keys must match exactly."""
+    """`random`, a run's folder, `timm:NAME`, `timm:NAME@FILE` or, where a file has several sets of weights,
+    `timm:NAME@FILE#PART`; all of the encoder must be in it. Preprocessing is then that of the weights."""
     stem: Literal["auto", "small", "standard"] = "auto"
-    """`small` is a 3x3 convolution of stride 1 without max-pool; `auto` takes it at 64 pixels and less."""
+    """`small` is a 3x3 convolution of stride 1 without max-pool; `auto` takes it at 64 pixels and less, and with
+    `--init` the stem that the weights have."""
     epochs: int = 100
     """Passes over the training images."""
     image_size: int | None = None
-    """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224."""
+    """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224; with `--init` the
+    size that the weights were trained at."""
     batch_size: int = 256
     """Images in a step, of all processes together."""
     base_lr: float | None = None
@@ -197,6 +202,14 @@ class StudyTraining(Training):
     """Chosen from `Study.rates`."""
     save_every: int = 10
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
+
+
+def for_weights(training: T, given: Mapping[str, Any]) -> T:
+    """Return the settings with the network that ``--init timm:NAME`` names, unless ``--encoder`` is among the given."""
+    name = training.init.removeprefix("timm:").partition("@")[0]
+    if not training.init.startswith("timm:") or "--encoder" in given:
+        return training
+    return dataclasses.replace(training, encoder=name)
 
 
 WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour

@@ -63,6 +63,28 @@ def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Modu
     return backbone
 
 
+def resize(backbone: nn.Module, size: int, source: str) -> None:
+    """Make a network take images of another size, where it is bound to one: position embeddings are resampled by timm.
+
+    ``source`` is what the user typed, for the error of a size that it cannot take.
+    """
+    set_size = getattr(backbone, "set_input_size", None)
+    bound = bool((getattr(backbone, "pretrained_cfg", None) or {}).get("fixed_input_size"))
+    training = backbone.training
+    try:
+        if bound and set_size is None:
+            raise ValueError("timm cannot resize it")
+        if bound and set_size is not None:
+            set_size(img_size=(size, size))
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 3, size, size))
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        raise SlmlpError(
+            f"{source} takes no images of {size} pixels ({short(error)}); give another size, or leave it out"
+        ) from error
+    backbone.train(training)
+
+
 def _with_small_stem(backbone: nn.Module, name: str, keywords: dict[str, object]) -> nn.Module:
     """Return the network with a first convolution of stride 1 and no max-pool, or patches a quarter of the side."""
     first = str(backbone.pretrained_cfg["first_conv"])  # type: ignore[index]

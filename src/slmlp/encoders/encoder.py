@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slmlp.encoders import stored
 from slmlp.encoders import weights as weight_files
-from slmlp.encoders.backbones import backbone_of
+from slmlp.encoders.backbones import backbone_of, resize
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
@@ -33,7 +33,7 @@ class EncoderSpec:
     stem: str  # small or standard; "own" for a network that slmlp does not build by its name
     image_size: int
     dim: int
-    normalisation: str = "imagenet"  # channel means and deviations; the only one so far
+    normalisation: str = "imagenet"  # kept since it is in every hash; ``Encoder.preprocess`` has the numbers
 
 
 class Encoder(nn.Module):
@@ -82,17 +82,7 @@ class Encoder(nn.Module):
                 f"weights of {source}: {integer}, so that they are quantised, and their scales are not beside them; "
                 "give the weights of before, in floating point"
             )
-        missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        shapes = [
-            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-            for k in own
-            if k in state and own[k].shape != state[k].shape
-        ]
-        problems = [
-            f"{word} {len(keys)} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
-            for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
-            if keys
-        ]
+        problems = weight_files.problems(state, own)
         if problems:
             stem = "" if self.spec.stem == "own" else f" with the {self.spec.stem} stem"
             raise SlmlpError(
@@ -148,6 +138,12 @@ class Encoder(nn.Module):
             )
         spec = json_files.convert(about.get("spec"), EncoderSpec, f"metadata of {file}", "restore it or run again")
         encoder = build(spec.name, spec.image_size, spec.stem)
+        default = (getattr(encoder.backbone, "pretrained_cfg", None) or {}).get("input_size", (3, spec.image_size))[1]
+        if default != spec.image_size and weight_files.misshapen(state, encoder.backbone.state_dict()):
+            # a Swin that was resized has smaller windows than one that is built for the size
+            encoder = build(spec.name, default, spec.stem)
+            resize(encoder.backbone, spec.image_size, str(file))
+            encoder.spec = spec
         encoder.load_weights(state, str(file))
         if "preprocess" in about:
             encoder.preprocess = json_files.convert(

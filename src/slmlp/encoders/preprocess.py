@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_side
+from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, Triple, evaluation_side
 from slmlp.data.decode import Resize
-
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from typing import Any
+
 import timm
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from slmlp.encoders import weights
-from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.encoders.matching import matched
+from slmlp.runtime.errors import unknown
 
 
-def timm_weights(source: str, encoder: str, option: str = "--init ") -> dict[str, Tensor]:
-    """Return the weights of ``timm:NAME`` or ``timm:NAME@FILE`` without their classifier, for the encoder so named.
-
-    ``option`` stands before the source in errors.
-    """
+def timm_weights(source: str) -> dict[str, Tensor]:
+    """Return the weights of ``timm:NAME`` or ``timm:NAME@FILE[#PART]`` without their classifier, by timm's names."""
     name, _, file = source.removeprefix("timm:").partition("@")
     known(name)
-    if name.split(".")[0] != encoder.split(".")[0]:
-        raise SlmlpError(f"{option}{source} holds weights of {name}, but --encoder is {encoder}; the two must agree")
-    if file:
-        return weights.without(weights.read(file, option + source), classifiers(name))
-    try:
-        return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
-    except Exception as error:  # the hub's client raises many kinds
-        raise weights.undownloaded(option + source, error, f"{option}timm:{name}@FILE") from error
+    if not file:
+        try:
+            return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+        except Exception as error:  # the hub's client raises many kinds
+            raise weights.undownloaded(source, error, f"timm:{name}@FILE") from error
+    network = unallocated(name)
+
+    def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights under timm's names, where timm knows those of the network's authors."""
+        rename: Any = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+        return dict(rename(dict(state), timm.create_model(name, num_classes=0))) if rename else {}
+
+    return matched(file, network.state_dict(), source, classifiers(name), renamed)
+
+
+def unallocated(name: str) -> nn.Module:
+    """Return timm's network without its classifier, shapes only: its tensors take no memory."""
+    with torch.device("meta"):
+        network: nn.Module = timm.create_model(name, num_classes=0)
+    return network
 
 
 def known(name: str) -> None:

@@ -1,87 +1,125 @@
-"""Read weight files: safetensors, or pickles restricted to tensors; wrappers are removed and reported."""
+"""Read weight files: safetensors, or pickles restricted to tensors and harmless values; nothing is ever executed."""
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import pathlib
+import pickletools
 import re
+import types
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy._core.multiarray as multiarray
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plain import short
-from slmlp.runtime.progress import say
 
-WRAPPERS = ("state_dict", "model")  # where training scripts put the weights beside optimizer and epoch
-AVERAGED = re.compile(r"ema|averag|swa|teacher", re.IGNORECASE)  # in the name of a second set of weights beside them
 # in names of what training puts behind or beside an encoder, and a finished encoder does without
 TRAINING_ONLY = re.compile(r"(^|\.)(projector|projection|projection_head|predictor|prototypes|queue)(\.|_|$)")
+# at the start of a name: heads, and the mask token of masked pretraining, which no finished encoder reads
+HEAD = re.compile(
+    r"(head|head_dist|heads|fc|classifier|linear|aux1|aux2|AuxLogits|decoder\w*|dino_head|ibot_head|mask_token)(\.|$)"
+)
 COUNTER = ".num_batches_tracked"  # of BatchNorm; older files have none, and evaluation reads none
-PARALLEL = "module."  # what DistributedDataParallel puts before every name
+
+DTYPES = {type(np.dtype(code)) for code in "?bhilqBHILQefdgFDSUOMm"}
+# What training scripts keep beside weights: values without behaviour. Building one runs no code of the file's.
+HARMLESS: tuple[Any, ...] = (
+    argparse.Namespace, types.SimpleNamespace, frozenset, slice,
+    pathlib.PosixPath, pathlib.PurePosixPath, pathlib.PureWindowsPath,
+    (pathlib.PureWindowsPath, "pathlib.WindowsPath"),  # which exists on Windows only
+    *((getattr(pathlib, name), f"pathlib._local.{name}") for name in ("PosixPath", "PurePosixPath", "PureWindowsPath")),
+    (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),  # as Python 3.13 writes them
+    datetime.datetime, datetime.date, datetime.timedelta,
+    np.dtype, np.ndarray, *DTYPES,
+    *((getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")
+      for name in ("scalar", "_reconstruct") for core in ("core", "_core")),
+    torch.torch_version.TorchVersion,
+)  # fmt: skip
 
 
-def read(file: str, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file by name; ``source`` is what the user typed, for error messages.
+def file_and_part(text: str) -> tuple[str, str]:
+    """Split ``FILE#PART`` where no file has that whole name; the part is empty where none is named."""
+    file, sharp, part = text.rpartition("#")
+    return (file, part) if sharp and not Path(text).is_file() else (text, "")
 
-    Safetensors, or pickles read with ``weights_only=True``. Weights below ``state_dict`` or ``model``, and names that
-    begin with ``module.``, are understood, in one printed line.
+
+def read(file: str, source: str) -> Any:
+    """Return what a weights file holds, tensors on the CPU; ``source`` is what the user typed, for error messages.
+
+    Raises:
+        SlmlpError: no such file, no weights file, or one with objects other than tensors and plain values: they are
+            named, with the line of Python that saves a file without them.
     """
     path = Path(file)
     if not path.is_file():
         raise SlmlpError(f"{source}: no file {file}")
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(list(HARMLESS)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors, pickle and zip errors alike mean a file that is no weights file
+        objects = _objects(path)
+        if objects:
+            raise SlmlpError(
+                f"{source}: {file} holds objects that only running their code could read ({', '.join(objects[:4])}"
+                f"{', ...' * (len(objects) > 4)}), and slmlp runs none; where you trust the file, save its tensors "
+                f"alone and give that: {_cleaning(path)}"
+            ) from error
         raise SlmlpError(
             f"{source}: {file} cannot be read as weights ({short(error)}); expected safetensors, or a torch.save of "
             "tensors by name"
         ) from error
-    notes = []
-    for name in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            others = [key for key, value in content.items() if key != name and _is_second(str(key), value)]
-            if others:
-                notes.append(
-                    f"of {name!r} are taken, not those of {others[0]!r} beside them (an average of them, most "
-                    "likely: to use it, save it alone)"
-                )
-            content = content[name]
-            notes.append(f"found below {name!r}")
-    state = dict(content) if isinstance(content, dict) else {}
-    if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        described = f"the keys {', '.join(map(str, list(state)[:6]))}" if state else f"a {type(content).__name__}"
-        raise SlmlpError(
-            f"{source}: {file} holds {described}, no tensors by name; save model.state_dict() and give that"
-        )
-    if all(k.startswith(PARALLEL) for k in state):
-        state = {k.removeprefix(PARALLEL): v for k, v in state.items()}
-        notes.append(f"the prefix {PARALLEL!r} of DistributedDataParallel taken off")
-    if notes:
-        say(f"{file}: weights {', '.join(notes)}")
-    return state
 
 
-def _is_second(key: str, value: Any) -> bool:
-    """Return whether an entry of a checkpoint is a second set of weights, as an EMA copy."""
-    tensors = isinstance(value, dict) and any(isinstance(each, Tensor) for each in value.values())
-    return bool(AVERAGED.search(key)) and (tensors or (isinstance(value, dict) and any(map(_nested, value.values()))))
+def _objects(path: Path) -> list[str]:
+    """Return the classes and functions that a pickle names and that are not read; empty for other files."""
+    try:
+        with torch.serialization.safe_globals(list(HARMLESS)):
+            return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)))
+    except Exception:  # damaged, or of the format before PyTorch 1.6
+        return []
 
 
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict) and any(isinstance(each, Tensor) for each in value.values())
+def _cleaning(path: Path) -> str:
+    """Return the command that saves the tensors of a pickle alone: of a network, or of the tables of a dictionary."""
+    clean = path.with_name(f"{path.stem}-clean.pt")
+    saved = (
+        "{k: v for k, v in c.items() if isinstance(v, dict) and any(isinstance(t, torch.Tensor) for t in v.values())}"
+        if _is_dictionary(path)
+        else "c.state_dict()"
+    )
+    load = f"c = torch.load({str(path)!r}, map_location='cpu', weights_only=False)"
+    return f'python -c "import torch; {load}; torch.save({saved}, {str(clean)!r})"'
+
+
+def _is_dictionary(path: Path) -> bool:
+    """Return whether the pickle of a file of torch.save begins with a dictionary, by its opcodes, not executed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            for opcode, argument, _ in pickletools.genops(archive.read(name)):
+                if opcode.name not in ("PROTO", "FRAME", "MARK"):
+                    return opcode.name in ("EMPTY_DICT", "DICT") or argument == "collections OrderedDict"
+    except Exception:  # of the format before PyTorch 1.6
+        return True
+    return True
 
 
 def fit(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Return weights that lack only counters or have only training's parts too many as ``own`` needs them, and notes.
+    """Return weights that lack only counters or have only heads and training's parts too many as ``own`` needs them.
 
-    ``own`` is the state of the network. All else is left as it is, for the check of the keys to refuse.
+    ``own`` is the state of the network. Notes say what was changed. All else is left as it is, for the check of the
+    keys to refuse.
     """
     notes, state = [], dict(state)
     missing = own.keys() - state.keys()
@@ -89,13 +127,40 @@ def fit(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, 
     if counters and len(counters) == len(missing):
         notes.append(f"{len(counters)} counters of BatchNorm (num_batches_tracked) missing, set to 0")
         state |= {key: torch.zeros_like(own[key]) for key in counters}
-    extra = sorted(key for key in state.keys() - own.keys() if TRAINING_ONLY.search(key))
+    extra = sorted(key for key in state.keys() - own.keys() if TRAINING_ONLY.search(key) or HEAD.match(key))
     if extra:
         notes.append(
-            f"{len(extra)} tensors of training's own left out ({', '.join(extra[:3])}{' ...' * (len(extra) > 3)})"
+            f"{len(extra)} tensors of heads and training's own left out ({', '.join(extra[:3])}"
+            f"{' ...' * (len(extra) > 3)})"
         )
         state = {key: value for key, value in state.items() if key not in extra}
     return state, notes
+
+
+def problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return what keeps weights, as ``fit`` returns them, from being those of a network: keys and shapes, in words."""
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in misshapen(state, own)]
+    words = [
+        f"{word} {len(keys)} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
+        for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+        if keys
+    ]
+    channels = {state[k].shape[1] for k in own if k in state and _channels_differ(state[k], own[k])}
+    if channels:
+        words.append(f"so they are for images of {channels.pop()} channels, and slmlp's have 3")
+    return words
+
+
+def misshapen(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return the names whose tensors have another shape than the network's."""
+    return [key for key in own if key in state and own[key].shape != state[key].shape]
+
+
+def _channels_differ(theirs: Tensor, own: Tensor) -> bool:
+    """Return whether two weights are of a first convolution, over 3 channels in ``own`` and other ones in the file."""
+    same = theirs.ndim == own.ndim == 4 and theirs.shape[0] == own.shape[0] and theirs.shape[2:] == own.shape[2:]
+    return same and own.shape[1] == 3 != theirs.shape[1]
 
 
 def quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> str | None:

@@ -19,6 +19,7 @@ from slmlp.data.augment import Augment, training_side
 from slmlp.data.augment.draws import Choices, Draws, on_device
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
+from slmlp.data.decode import Resize
 from slmlp.runtime import seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
@@ -173,14 +174,15 @@ class Batches(StepDataset[Batch]):
         views: Sequence[Augment],
         part: slice = slice(None),
         device: torch.device = CPU,
+        interpolation: str = "bicubic",
     ) -> None:
-        """Take the rows of the cache to train on, what makes each view, and where."""
+        """Take the rows of the cache to train on, what makes each view and where, and the filter of the resize."""
         super().__init__(plan, part)
         self.image_cache, self.rows, self.views, self.device = image_cache, rows, views, device
-        self.side = training_side(max(view.size for view in views))
+        self.resize = Resize(training_side(max(view.size for view in views)), interpolation)
         custom = any(view.custom for view in views)
         self.made_by_host = custom or (image_cache.streamed and device.type == "cpu")
-        small = len(rows) * self.side**2 * 3 <= image_cache.options.device_memory_gb * 1e9
+        small = len(rows) * self.resize.side**2 * 3 <= image_cache.options.device_memory_gb * 1e9
         self.resident = small and device.type != "cpu" and not image_cache.streamed and not custom
 
     def __getitem__(self, step: int) -> Batch:
@@ -199,7 +201,7 @@ class Batches(StepDataset[Batch]):
         else:
             choices = [view.draw(d) for view, d in zip(self.views, draws, strict=True)]
             if not self.resident:
-                images = [self.image_cache.squares(self.rows[chosen], self.side)]
+                images = [self.image_cache.squares(self.rows[chosen], self.resize)]
         batch = Batch(chosen, torch.from_numpy(self.plan.labels[chosen]), images, choices)
         return replace(batch, images=self._views(batch), choices=None) if self.made_by_host else batch
 
@@ -221,10 +223,12 @@ class Batches(StepDataset[Batch]):
     @cached_property
     def _all_images(self) -> Tensor:
         """All training images on the device, uint8 (images, S, S, 3)."""
-        images = torch.empty((len(self.rows), self.side, self.side, 3), dtype=torch.uint8, device=self.device)
+        images = torch.empty(
+            (len(self.rows), self.resize.side, self.resize.side, 3), dtype=torch.uint8, device=self.device
+        )
         for start in range(0, len(self.rows), COPIED):
             part = slice(start, start + COPIED)
-            images[part] = self.image_cache.squares(self.rows[part], self.side).to(self.device)
+            images[part] = self.image_cache.squares(self.rows[part], self.resize).to(self.device)
         return images
 
     def _copied(self, images: list[Tensor]) -> list[Tensor]:

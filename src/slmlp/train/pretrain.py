@@ -17,10 +17,12 @@ from slmlp.data import augment
 from slmlp.data.augment import Augment, training_side
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
+from slmlp.data.decode import Resize
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.data.targets import Labelling, labelling, refuse_several
-from slmlp.encoders import Encoder, build, choose_stem
+from slmlp.encoders.initial import initial_encoder, preprocessing
 from slmlp.encoders.projector_file import save_projector
+from slmlp.encoders.sources import describe
 from slmlp.methods.base import Facts
 from slmlp.runtime import device, distributed, folders, json_files, processes, seeds
 from slmlp.runtime.errors import SlmlpError
@@ -45,12 +47,18 @@ LOGS_PER_EPOCH = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job's training and validation images, their labels, and the image size."""
+    """A job's training and validation images, their labels, the image size, and how images are resized to be cached."""
 
     train: ImageSet
     validation: ImageSet | None
     labels: Labelling
     image_size: int
+    interpolation: str = "bicubic"
+
+    @property
+    def resize(self) -> Resize:
+        """How images are resized to be cached for training."""
+        return Resize(training_side(self.image_size), self.interpolation)
 
 
 def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
@@ -66,8 +74,13 @@ def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
             np.array(part.classes)[part.labels], part.groups, job.validation_fraction, job.validation_seed, "validation"
         )
         part, validation = part.select(~mask), part.select(mask)
-    size = job.training.image_size or choose_image_size(part)
-    return Prepared(part, validation, labelling(part, job.labels), size)
+    return Prepared(part, validation, labelling(part, job.labels), *size_and_interpolation(job.training, part))
+
+
+def size_and_interpolation(cfg: config.Training, images: ImageSet) -> tuple[int, str]:
+    """Return the image size and the filter of resizing: the settings', the starting weights', or by the images."""
+    own = preprocessing(cfg.encoder, cfg.init, cfg.image_size, cfg.stem)
+    return (own.size, own.interpolation) if own else (cfg.image_size or choose_image_size(images), "bicubic")
 
 
 def choose_image_size(images: ImageSet) -> int:
@@ -110,8 +123,8 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
     own = image_cache is None
     if image_cache is None:
         cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
-        side = training_side(ready.image_size)
-        image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, side, progress))
+        resize = ready.resize
+        image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, resize, progress))
         images = data.without(images, image_cache.images)
         if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
             ready = prepare(job, images, split)
@@ -125,7 +138,8 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
     resume_state(state, out)
     if state.step:
         say(f"{run.name}: continues after step {state.step:,}")
-    batches = Batches(image_cache, image_cache.rows(ready.train), _plan(job, ready), views, part, compute.device)
+    rows, plan = image_cache.rows(ready.train), _plan(job, ready)
+    batches = Batches(image_cache, rows, plan, views, part, compute.device, ready.interpolation)
     distributed.connect(compute.device)
     if state.model.sync_norms:
         synchronise(state.model, compute.device)
@@ -167,9 +181,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     """Return the state before step 0, the batches, the device, and the resolved settings."""
     cfg = job.training
     plan = _plan(job, ready)
-    stem = choose_stem(cfg.stem, ready.image_size)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
-    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, stem, job.seed, crop)
+    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, cfg.stem, job.seed, crop)
     settings, notes = methods.fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
@@ -186,17 +199,21 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
         )
     compute = device.choose(encoder, cfg.device, cfg.precision, cfg.channels_last)
     device.place(method, compute)
-    views = augment.views(cfg.augment, ready.image_size, method.num_views, cfg.local_crops, cfg.local_size)
+    prepare, size = encoder.preprocess, ready.image_size
+    views = augment.views(
+        cfg.augment, size, method.num_views, cfg.local_crops, cfg.local_size, (prepare.mean, prepare.std)
+    )
     resolved = {
         "image_size": ready.image_size,
-        "stem": stem,
+        "stem": encoder.spec.stem,
+        "preprocess": prepare.id,
+        "start": None if cfg.init == "random" else describe(encoder),
         "feature_width": encoder.dim,
         "classes": len(ready.labels.names),
         "training_images": len(ready.train),
         "method_settings": dataclasses.asdict(settings),
         "notes": notes,
-        "passes_per_image": method.passes
-        + sum((view.size / ready.image_size) ** 2 for view in views[method.num_views :]),
+        "passes_per_image": method.passes + sum((view.size / size) ** 2 for view in views[method.num_views :]),
         "peak_lr": cfg.peak_lr,
         "steps": plan.total,
         "steps_per_epoch": plan.steps_per_epoch,
@@ -209,26 +226,6 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     }
     average = Average(method, cfg.ema) if cfg.ema is not None else None
     return State(method, optim.build(method, cfg), average=average), views, compute, resolved
-
-
-def initial_encoder(
-    name: str, init: str, image_size: int, stem: str, seed: int, crop_size: int | None = None
-) -> Encoder:
-    """Return the encoder that training starts from: random by ``seed``, a run's, or timm's weights.
-
-    ``init`` is ``random``, a run's folder or encoder file, ``timm:NAME`` (downloads) or ``timm:NAME@FILE``.
-    """
-    with seeds.seeded(seed, "encoder"):
-        encoder = build(name, image_size, stem, crop_size)
-    if init == "random":
-        return encoder
-    if init.startswith("timm:"):
-        from slmlp.encoders.pretrained import timm_weights
-
-        encoder.load_weights(timm_weights(init, name), init)
-    else:
-        encoder.load_weights(Encoder.load(init).weights(), init)
-    return encoder
 
 
 def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any]) -> bool:
@@ -272,6 +269,6 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
         f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "
         f"peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on {resolved['device']}"
     )
-    for note in resolved["notes"]:
+    for note in [*([resolved["start"]] if resolved["start"] else []), *resolved["notes"]]:
         say(f"{run.name}: {note}")
     return False

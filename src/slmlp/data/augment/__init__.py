@@ -19,23 +19,31 @@ from slmlp.runtime.errors import SlmlpError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Triple = tuple[float, float, float]
+Channels = tuple[Triple, Triple]  # means and deviations, of values in 0 to 1
+IMAGENET: Channels = (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def views(
-    name: str, size: int, num_views: int = 1, local_crops: int = 0, local_size: int | None = None
+    name: str,
+    size: int,
+    num_views: int = 1,
+    local_crops: int = 0,
+    local_size: int | None = None,
+    channels: Channels = IMAGENET,
 ) -> list[Augment]:
     """Return the augmentation of each view: ``num_views`` at ``size``, then ``local_crops`` at ``local_size``.
 
-    See ``local_side`` for the default of ``local_size``.
+    See ``local_side`` for the default of ``local_size``. ``channels`` are means and deviations to normalise with.
     """
     if ":" in name:
         if local_crops:
             raise SlmlpError(f"--augment {name} makes no local crops; leave --local-crops 0, or name an augmentation")
-        return [Augment(name, size)] * num_views
+        return [Augment(name, size, channels=channels)] * num_views
     recipes = named(name)
     small = local_side(size, local_size)
-    return [Augment(name, size, recipes.of(view)) for view in range(num_views)] + [
-        Augment(name, small, recipes.crop)
+    return [Augment(name, size, recipes.of(view), channels) for view in range(num_views)] + [
+        Augment(name, small, recipes.crop, channels)
     ] * local_crops
 
 
@@ -51,8 +59,8 @@ class Augment:
     a batch can be reproduced from its seed. ``apply`` makes the views on the images' device and never waits for it.
     """
 
-    def __init__(self, name: str, size: int, recipe: Recipe | None = None) -> None:
-        self.name, self.size = name, size
+    def __init__(self, name: str, size: int, recipe: Recipe | None = None, channels: Channels = IMAGENET) -> None:
+        self.name, self.size, self.channels = name, size, channels
         self.custom: Callable[[Tensor], Tensor] | None = None
         self.recipe = recipe or Recipe(flip=0.0)
         if ":" in name:
@@ -116,7 +124,7 @@ class Augment:
             return self._per_sample(images, choices)
         views = torch.empty((len(images), 3, self.size, self.size), device=images.device)
         for part in parts(len(images), self.size, images.device):
-            normalise(self._coloured(images[part], choices.of(part)), out=views[part])
+            normalise(self._coloured(images[part], choices.of(part)), self.channels, out=views[part])
         return views
 
     def _coloured(self, images: Tensor, choices: Choices) -> Tensor:
@@ -151,17 +159,17 @@ class Augment:
                     f"tensor (3, H, W), found {tuple(view.shape) if isinstance(view, Tensor) else type(view).__name__}"
                 )
         x = torch.stack(views)
-        return x if x.is_floating_point() else normalise(x.float() / 255)
+        return x if x.is_floating_point() else normalise(x.float() / 255, self.channels)
 
 
-def normalise(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return images (N, 3, H, W) in [0, 1] with ImageNet's channel means subtracted and divided by its deviations.
+def normalise(x: Tensor, channels: Channels = IMAGENET, out: Tensor | None = None) -> Tensor:
+    """Return images (N, 3, H, W) in [0, 1] with the channels' means subtracted and divided by their deviations.
 
     The result is written to ``out`` if that is given. Constants are plain numbers: a tensor of them would have to be
     copied to the device, for which the host waits.
     """
     out = torch.empty_like(x) if out is None else out
-    for channel, (mean, std) in enumerate(zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)):
+    for channel, (mean, std) in enumerate(zip(*channels, strict=True)):
         torch.sub(x[:, channel], mean, out=out[:, channel]).div_(std)
     return out
 

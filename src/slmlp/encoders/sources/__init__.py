@@ -78,10 +78,17 @@ def open_untrained(source: str, *, overrides: PreprocessFlags | None = None, see
     if where != "run":
         return open_encoder(f"{source.partition('@')[0]}@random", overrides=overrides, seed=seed)
     trained = open_encoder(source, overrides=overrides)
+    return untrained(trained, seed)
+
+
+def untrained(encoder: Encoder, seed: int) -> Encoder:
+    """Return the network of an encoder with random weights by ``seed``, and its preprocessing, in evaluation mode."""
+    spec, origin = encoder.spec, encoder.origin
     with seeded(seed, "encoder"):
-        encoder = build(trained.spec.name, trained.spec.image_size, trained.spec.stem)
-    encoder.preprocess, encoder.origin = trained.preprocess, Origin(f"{source}, untrained", trained.origin.values)
-    return encoder.eval()
+        fresh = build(spec.name, spec.image_size, spec.stem)
+    return Encoder(
+        fresh.backbone, spec, encoder.preprocess, Origin(f"{origin.source}, untrained", origin.values)
+    ).eval()
 
 
 def kind(source: str) -> str:

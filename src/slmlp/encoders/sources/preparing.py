@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.preprocess import Preprocess, Triple
+from slmlp.data.augment import Triple
+from slmlp.encoders.preprocess import Preprocess
 from slmlp.runtime.errors import SlmlpError
 
 SIZE, CROP_PCT = 224, 0.875  # pixels, and size / side: what ImageNet encoders are evaluated with where nothing is said
 INTERPOLATIONS = ("bicubic", "bilinear")
 DEFAULT = "default"
 GIVEN = "given"
+AS_TRAINED = "as it was trained"
 
 
 @dataclass(frozen=True)

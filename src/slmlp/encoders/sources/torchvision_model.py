@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
@@ -13,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders import weights
 from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.matching import matched
 from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import Prepared, plain
@@ -24,7 +26,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": False},
     "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": False},
 }
-HALFWAY = ("aux1.", "aux2.", "AuxLogits.")
 INTERPOLATIONS = {InterpolationMode.BICUBIC: "bicubic", InterpolationMode.BILINEAR: "bilinear"}
 
 
@@ -42,30 +43,34 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     entry = _entry(entries, choice)
     prepared = _prepared(entry, source).override(overrides)
     options = OPTIONS.get(name, {})
-    state = None if choice == "random" else _state(source, entry, choice)
+    state = None if choice == "random" else _state(source, entry, choice, name)
     if name.startswith("vit_"):  # its position embedding is made for one size
         trained = None if state is None else _side(state)
         if trained not in (None, prepared.preprocess.size) and (overrides is None or overrides.size is None):
             prepared = prepared.at(trained, "the weights' position embedding")
         options = {"image_size": prepared.preprocess.size}
     with seeds.seeded(seed, "encoder"):
-        backbone: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-    classifier = _classifier(backbone, source)
-    parent, _, leaf = classifier.rpartition(".")
-    setattr(backbone.get_submodule(parent), leaf, nn.Identity())
+        backbone, _ = _without_classifier(name, source, options)
     encoder = checked(backbone, f"torchvision:{name}", prepared, source)
     if state is not None:
-        state = weights.without(state, [classifier])
-        if name in OPTIONS:
-            state = {key: value for key, value in state.items() if not key.startswith(HALFWAY)}
         encoder.load_weights(state, source)
     return encoder
 
 
+def _without_classifier(name: str, source: str, options: dict[str, Any]) -> tuple[nn.Module, str]:
+    """Return a network with random weights that ends before its classifier, and the classifier's name."""
+    backbone: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    classifier = _classifier(backbone, source)
+    parent, _, leaf = classifier.rpartition(".")
+    setattr(backbone.get_submodule(parent), leaf, nn.Identity())
+    return backbone, classifier
+
+
 def _entry(entries: list[Any], choice: str) -> Any:
     """Return torchvision's weights entry by its name or its file's name, or else the newest."""
+    file = Path(weights.file_and_part(choice)[0]).name
     for entry in entries:
-        if choice in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == Path(choice).name:
+        if choice in (entry.name, f"{type(entry).__name__}.{entry.name}") or Path(entry.url).name == file:
             return entry
     return type(entries[0]).DEFAULT if entries else None
 
@@ -84,14 +89,18 @@ def _prepared(entry: Any, source: str) -> Prepared:
     return Prepared(preprocess, dict.fromkeys(("size", "side", "mean", "std", "interpolation", "squash"), who))
 
 
-def _state(source: str, entry: Any, choice: str) -> dict[str, Tensor]:
-    if choice and entry is not None and choice.rpartition(".")[2] != entry.name and not Path(choice).is_file():
+def _state(source: str, entry: Any, choice: str, name: str) -> dict[str, Tensor]:
+    """Return the weights without the classifier's, of a file or of torchvision's download."""
+    with torch.device("meta"):
+        network, classifier = _without_classifier(name, source, OPTIONS.get(name, {}))
+    is_file = Path(weights.file_and_part(choice)[0]).is_file()
+    if choice and entry is not None and choice.rpartition(".")[2] != entry.name and not is_file:
         names = ", ".join(e.name for e in type(entry))
         raise SlmlpError(f"{source}: no file {choice}, and torchvision's weights of it are {names}")
-    if Path(choice).is_file() or entry is None:
-        return weights.read(choice, source)
+    if is_file or entry is None:
+        return matched(choice, network.state_dict(), source, [classifier])
     try:
-        return dict(entry.get_state_dict(progress=False, check_hash=True))
+        return weights.without(dict(entry.get_state_dict(progress=False, check_hash=True)), [classifier])
     except Exception as error:  # many kinds, by what is wrong with the network
         raise weights.undownloaded(source, error, f"{source.partition('@')[0]}@FILE") from error
 

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from slmlp import config, methods
 from slmlp.data import augment
-from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import stratified_holdout
@@ -83,8 +82,7 @@ def finetune(
         raise SlmlpError(
             f"{encoder.spec.name} has no weights that can be trained: leave finetune out of --tasks for it"
         )
-    start = _from_imagenet_pixels(encoder)
-    session = _Session(start, image_cache, cfg, device_name, precision)
+    session = _Session(encoder, image_cache, cfg, device_name, precision)
     points = [Point(rate, decay) for rate in cfg.rates for decay in cfg.weight_decays]
     best = points[0]
     if len(points) > 1:
@@ -186,7 +184,8 @@ class _Session:
             method = methods.build("sl", copy.deepcopy(self.start), len(images.classes), config.METHOD_CONFIGS["sl"])
         device.place(method, self.compute)
         plan = Plan.of_epochs(images.labels, batch, epochs, self.cfg.seed)
-        views = augment.views(training.augment, self.start.preprocess.size)
+        prepare = self.start.preprocess
+        views = augment.views(training.augment, prepare.size, channels=(prepare.mean, prepare.std))
         batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views, device=self.compute.device)
         state = State(method, optim.build(method, training))
         workers = max(0, self.image_cache.options.workers)
@@ -205,26 +204,3 @@ class _Session:
                 h = method.encoder(to_device(x, self.compute))
                 parts.append(method.logits(method.projector(h)).float().cpu())  # type: ignore[operator]  # of sl
         return torch.cat(parts)
-
-
-class _Renormalise(nn.Module):
-    """Turns pixels normalised by ImageNet's statistics into those normalised by an encoder's own, (N, 3, H, W)."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.preprocess.mean, encoder.preprocess.std))
-        base_mean, base_std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        self.register_buffer("scale", base_std / std)
-        self.register_buffer("shift", (base_mean - mean) / std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.shift  # type: ignore[operator]
-
-
-def _from_imagenet_pixels(encoder: Encoder) -> Encoder:
-    """Return the encoder for the output of the augmentation: pixels normalised by ImageNet's statistics."""
-    prepare = encoder.preprocess
-    if (prepare.mean, prepare.std) == (IMAGENET_MEAN, IMAGENET_STD):
-        return encoder
-    backbone = nn.Sequential(_Renormalise(encoder), encoder.backbone)
-    return Encoder(backbone, encoder.spec, dataclasses.replace(prepare, mean=IMAGENET_MEAN, std=IMAGENET_STD))

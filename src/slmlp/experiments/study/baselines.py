@@ -6,17 +6,20 @@ import numpy as np
 
 from slmlp import config
 from slmlp.data.dataset import ImageSet
-from slmlp.encoders import choose_stem
+from slmlp.encoders import Encoder
 from slmlp.encoders.calibrate import calibrate_norms
+from slmlp.encoders.initial import RANDOM, initial_encoder
+from slmlp.encoders.sources import describe, untrained
 from slmlp.evaluation.sources import ImageData, ImageSource
 from slmlp.experiments.study.context import TASKS, Context
 from slmlp.probes.features import Features
 from slmlp.results.store import Subject
 from slmlp.runtime import files
-from slmlp.train.pretrain import initial_encoder
+from slmlp.runtime.progress import say
 
 PIXEL_SIDE = 16  # pixels: 768 numbers an image, what a linear probe of raw pixels can be fitted to in seconds
 SEED = 0
+STARTING = "starting-encoder"
 
 
 class Pixels(ImageSource):
@@ -38,20 +41,27 @@ class Pixels(ImageSource):
 
 
 def evaluate(context: Context) -> None:
-    """Evaluate the baselines with seed 0; a starting encoder given by ``--init`` is one of them."""
-    _encoder(context, "random-init", "random")
-    if context.cfg.training.init != "random":
-        _encoder(context, "starting-encoder", context.cfg.training.init)
+    """Evaluate an untrained encoder, with seed 0, and raw pixels."""
+    cfg = context.cfg.training
+    start = _start(context)
+    encoder = start if cfg.init == RANDOM else untrained(start, SEED)
+    calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
+    context.engine.run(_subject(context, "random-init", cfg.encoder), context.features(encoder.eval()), TASKS)
     context.engine.run(_subject(context, "raw-pixels", "none"), Pixels(context.data), TASKS)
 
 
-def _encoder(context: Context, name: str, init: str) -> None:
+def evaluate_start(context: Context) -> None:
+    """Evaluate the encoder that ``--init`` names as it is, before any training: what continuing it must beat."""
     cfg = context.cfg.training
-    assert cfg.image_size is not None
-    encoder = initial_encoder(cfg.encoder, init, cfg.image_size, choose_stem(cfg.stem, cfg.image_size), SEED)
-    if init == "random":
-        calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
-    context.engine.run(_subject(context, name, cfg.encoder), context.features(encoder.eval()), TASKS)
+    if cfg.init != RANDOM:
+        encoder = _start(context)
+        say(f"starting {describe(encoder)}")
+        context.engine.run(_subject(context, STARTING, cfg.encoder), context.features(encoder.eval()), TASKS)
+
+
+def _start(context: Context) -> Encoder:
+    cfg = context.cfg.training
+    return initial_encoder(cfg.encoder, cfg.init, cfg.image_size, cfg.stem, SEED)
 
 
 def _subject(context: Context, name: str, encoder: str) -> Subject:

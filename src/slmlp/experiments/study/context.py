@@ -12,6 +12,7 @@ from slmlp import config, data
 from slmlp.data.augment import training_side
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
+from slmlp.data.decode import Resize
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits import leaks
 from slmlp.data.splits.classes import ConceptSplit
@@ -25,7 +26,7 @@ from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.train.job import Job
-from slmlp.train.pretrain import choose_image_size, run_job
+from slmlp.train.pretrain import run_job, size_and_interpolation
 from slmlp.train.run import Run
 
 TASKS = ("unseen", "source", "measures")
@@ -114,11 +115,12 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
     split_file = folder / "split.json"
     split = ConceptSplit.load(split_file) if split_file.exists() else concepts.make(images, cfg.split)
     images = concepts.apply(split, images)
-    size = cfg.training.image_size or choose_image_size(images.of_part("train"))
+    size, interpolation = size_and_interpolation(cfg.training, images.of_part("train"))
     cfg = dataclasses.replace(cfg, training=dataclasses.replace(cfg.training, image_size=size))
     claim(folder, cfg, images, split)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    image_cache = ImageCache(images, cfg.data, cache, training_side(size), progress=not quiet)
+    resize = Resize(training_side(size), interpolation)
+    image_cache = ImageCache(images, cfg.data, cache, resize, progress=not quiet)
     images = image_cache.images
     if not split_file.exists():
         split = leaks.check(split, image_cache, images)

@@ -27,6 +27,7 @@ def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool) -> Path:
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     context = open_study(source, folder, cfg)
     cfg = context.cfg
+    baselines.evaluate_start(context)
     chosen = rates.choose(context)
     # seeds outermost: every finished seed is a finished pair
     tasks = [
