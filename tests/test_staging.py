@@ -93,6 +93,22 @@ def test_a_training_log_on_a_full_disk_is_one_line_that_names_it(tmp_path, when)
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_on_a_full_disk_is_one_line_that_names_it(tmp_path):
+    code = (
+        "import pathlib, resource, sys\n"
+        "from slmlp.runtime import folders\n"
+        "from slmlp.runtime.errors import SlmlpError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "try:\n"
+        "    with folders.locked(pathlib.Path(sys.argv[1]), 'run'): print('written')\n"
+        "except SlmlpError as error: print(error)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.startswith(f"cannot write {tmp_path / 'run'}")
+    assert done.stderr == ""
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
 def test_a_folder_of_somebody_else_is_one_line_and_stays_as_it_is(tmp_path):
     code = (

@@ -39,19 +39,19 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
     with contextlib.ExitStack() as opened:
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            file = opened.enter_context(mark.open("a+"))
+            # unbuffered: closing has nothing left to write, which a full disk would refuse again
+            file = opened.enter_context(mark.open("ab+", buffering=0))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
+            owner = file.read().decode(errors="replace").strip() or "another process"
             raise SlmlpError(
-                f"{folder} is in use by another command ({file.read().strip() or 'another process'}): wait until it "
-                "ends, or stop it"
+                f"{folder} is in use by another command ({owner}): wait until it ends, or stop it"
             ) from None
         with files.writing(mark):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
             yield
         finally:
