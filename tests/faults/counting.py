@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slmlp.train.run import commit
+
+@functools.cache
+def commit() -> str:
+    """Return the commit that is tried, with ``+`` where files were changed; empty where git does not know."""
+    root = Path(__file__).resolve().parents[2]
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @dataclass
@@ -22,7 +30,7 @@ class Count:
     faults: list[str] = field(default_factory=list)  # one line each: how to see it again
     control: str = "–"  # the same without harm
     seconds: float = 0.0
-    commit: str = field(default_factory=lambda: commit() or "")  # of the code that was tried
+    commit: str = field(default_factory=lambda: commit())  # of the code that was tried
 
     def add(self, outcome: str, fault: str | None = None) -> None:
         """Count one try; ``fault`` says what went wrong, None where nothing did."""
