@@ -104,6 +104,8 @@ def test_help_goes_to_stdout_and_ends_with_0(capsys):
         ("--parallel 0", "--parallel must be at least 1, found 0"),
         ("--rates", "--rates must be one or more numbers above 0, found nothing"),
         ("--rates 0.1 -1", "--rates must be one or more numbers above 0, found 0.1 -1.0"),
+        ("--optimizer adamw --rates 0.1", "--methods sl at rate 0.1 (--rates): --base-lr 0.1 is a rate for sgd"),
+        ("--methods sl,sl:training.optimizer=adamw", "--methods sl:training.optimizer=adamw at rate 0.05"),
         ("--rates inf", "--rates must be one or more numbers above 0, found inf"),
         ("--validation-fraction 1", "--validation-fraction must be above 0 and below 1, found 1.0"),
         ("--probe.folds 1", "--probe.folds must be at least 2, found 1"),

@@ -7,13 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
-from pytorch_metric_learning.losses import ArcFaceLoss, SupConLoss
+from pytorch_metric_learning.losses import SupConLoss
 
+from loss_checks import T, agree, drawn, gradients, lists, near
 from slmlp.methods.base import Queue
 from slmlp.methods.losses import (
-    arcface,
     info_nce,
     nt_xent,
     products,
@@ -25,28 +24,11 @@ from slmlp.methods.losses import (
     variance_covariance,
 )
 
-T = 0.3
 LABELS = {
     "pairs": [0, 0, 1, 1, 2, 2],
     "alone": [0, 0, 0, 1, 1, 2],  # class 2 has one image
     "one": [0, 0, 0, 0, 0, 0],
 }
-
-
-def drawn(*shape, seed=0, grad=True):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
-
-
-def gradients(loss, inputs):
-    return torch.autograd.grad(loss, inputs, retain_graph=True)
-
-
-def agree(ours, theirs, inputs, atol=1e-10):
-    torch.testing.assert_close(ours, theirs, atol=atol, rtol=atol)
-    for mine, other in zip(gradients(ours, inputs), gradients(theirs, inputs), strict=True):
-        torch.testing.assert_close(mine, other, atol=atol, rtol=atol)
-        assert mine.abs().max() > 1e-4  # equal zeros would agree too
 
 
 # --- other authors' code ---
@@ -105,28 +87,6 @@ def test_sup_con_equals_pytorch_metric_learnings(views, labels):
     agree(sup_con(z, y, T), theirs, z)
 
 
-def arcface_loss(z, weights, y, margin, temperature):
-    """Written as ``SL.forward`` composes it; that the method does so is tested with the method."""
-    logits = products(unit(z), unit(weights)) / temperature
-    return F.cross_entropy(arcface(logits, y, margin, temperature), y)
-
-
-@pytest.mark.parametrize("temperature", [1 / 64, 0.1, 0.5])
-@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 1.5])
-def test_arcface_equals_pytorch_metric_learnings(margin, temperature):
-    weights, y = drawn(5, 6, seed=1), torch.arange(12) % 5
-    # images on every side of their class: near it, across, and where angle and margin pass pi
-    z = (drawn(12, 6) * 0.3 + torch.linspace(-1.5, 1.5, 12)[:, None] * weights[y]).detach().requires_grad_()
-    angles = (unit(z) * unit(weights)[y]).sum(1).acos()
-    assert (angles > math.pi - margin).any() or margin == 0.1
-    assert (angles < math.pi - margin).any()
-    theirs = ArcFaceLoss(5, 6, margin=math.degrees(margin), scale=1 / temperature)
-    theirs.W = torch.nn.Parameter(weights.detach().T.clone())
-    loss, other = arcface_loss(z, weights, y, margin, temperature), theirs(z, y)
-    agree(loss, other, [z])
-    torch.testing.assert_close(gradients(loss, [weights])[0], gradients(other, [theirs.W])[0].T, atol=1e-10, rtol=1e-10)
-
-
 def test_sup_con_of_two_views_and_no_labels_in_common_is_nt_xent():
     z1, z2 = drawn(6, 5), drawn(6, 5, seed=1)
     for form in ("out", "in"):
@@ -139,10 +99,6 @@ def test_sup_con_of_two_views_and_no_labels_in_common_is_nt_xent():
 def cosine(a, b):
     dot = sum(x * y for x, y in zip(a, b, strict=True))
     return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
-
-
-def lists(*tensors):
-    return [row for tensor in tensors for row in tensor.tolist()]
 
 
 def nt_xent_by_hand(z1, z2):
@@ -193,11 +149,6 @@ def soft_cross_entropy_by_hand(logits, codes):
     return total / len(logits)
 
 
-def near(ours, by_hand):
-    assert ours.dtype == torch.float64
-    assert ours.item() == pytest.approx(by_hand, rel=1e-12)
-
-
 def test_nt_xent_by_hand():
     z1, z2 = drawn(4, 3), drawn(4, 3, seed=1)
     near(nt_xent(z1, z2, T), nt_xent_by_hand(z1, z2))
@@ -243,18 +194,6 @@ def test_variance_and_covariance_by_numpy_and_hand():
     assert torch.isfinite(gradients(variance + covariance, [constant])[0]).all()
 
 
-@pytest.mark.parametrize("margin", [0.3, 1.2])
-def test_arcface_by_hand(margin):
-    logits, y = torch.linspace(-0.99, 0.99, 60, dtype=torch.float64).reshape(12, 5) / T, torch.arange(12) % 5
-    found = arcface(logits, y, margin, T)
-    for i, row in enumerate(lists(logits)):
-        for c, logit in enumerate(row):
-            angle = math.acos(logit * T)
-            beyond = angle > math.pi - margin
-            own = math.cos(angle) - margin * math.sin(margin) if beyond else math.cos(angle + margin)
-            near(found[i, c], own / T if c == y[i] else logit)
-
-
 CODES = drawn(4, 3, seed=2, grad=False).softmax(1)
 GRADIENTS = {
     "nt_xent": lambda a, b: nt_xent(a, b, T),
@@ -265,7 +204,6 @@ GRADIENTS = {
     "info_nce": lambda a, b: info_nce(a, b, unit(torch.eye(3, dtype=torch.float64) + 0.2), T),
     "regression": regression,
     "soft_cross_entropy": lambda a, b: soft_cross_entropy(a + b, CODES),
-    "arcface": lambda a, b: arcface_loss(a, b, torch.tensor([0, 1, 2, 0]), 0.4, T),
     "variance": lambda a, b: variance_covariance(0.3 * torch.cat([a, b]))[0],
     "covariance": lambda a, b: variance_covariance(torch.cat([a, b]))[1],
 }
@@ -304,43 +242,6 @@ def test_a_zero_embedding_gives_no_nan():
     for loss in (nt_xent(z, z, T), sup_con([z], y, T), sup_con([z], y, T, "in"), regression(z, z)):
         assert torch.isfinite(loss)
         assert torch.isfinite(gradients(loss, [z])[0]).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_arcface_at_an_angle_of_zero_and_pi_has_its_value_and_a_gradient(dtype):
-    weights = drawn(4, 6, seed=1, grad=False).to(dtype)
-    y, margin = torch.arange(4).repeat(2), 0.3
-    z = (torch.cat([3 * weights, -2 * weights])).requires_grad_()  # each class itself, and its opposite
-    logits = products(unit(z), unit(weights)) / T
-    found = arcface(logits, y, margin, T)
-    own = found[range(8), y] * T
-    room = 2 * math.sqrt(torch.finfo(dtype).eps)
-    torch.testing.assert_close(own[:4], torch.full((4,), math.cos(margin), dtype=dtype), atol=room, rtol=0)
-    torch.testing.assert_close(
-        own[4:], torch.full((4,), -1 - margin * math.sin(margin), dtype=dtype), atol=room, rtol=0
-    )
-    (grad,) = gradients(F.cross_entropy(found, y), [z])
-    assert torch.isfinite(grad).all()
-    assert grad.norm(dim=1).max() < 10 / T  # acos would give a slope without bound
-    beyond = torch.tensor([[1.0000002, 0.0], [-1.0000002, 0.0]], dtype=dtype) / T  # as rounding makes them
-    assert torch.isfinite(arcface(beyond, torch.tensor([0, 0]), margin, T)).all()
-
-
-@pytest.mark.parametrize("margin", [0.1, 0.3, 1.5])
-def test_arcface_falls_all_the_way_as_the_angle_grows(margin):
-    angles = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
-    logits = torch.stack([angles.cos(), torch.zeros_like(angles)], dim=1) / T
-    own = arcface(logits, torch.zeros(2001, dtype=torch.long), margin, T)[:, 0]
-    assert (own.diff() < 0).all()
-    assert (own < logits[:, 0]).all()
-
-
-def test_arcface_never_waits_for_the_device():
-    """Tensors without data have nothing to wait for: a boolean index, ``item`` or ``nonzero`` fails on them."""
-    logits, y = torch.empty(7, 5, device="meta"), torch.empty(7, dtype=torch.long, device="meta")
-    assert arcface(logits, y, 0.3, T).shape == (7, 5)
-    with pytest.raises(Exception, match="meta"):
-        logits[logits > 0]
 
 
 # --- what must not change a loss ---
@@ -400,7 +301,6 @@ def test_losses_are_float32_under_autocast_to_the_bit():
         lambda: sup_con([a, b], Y, 0.1, "in"),
         lambda: info_nce(a, b, queue, 0.1),
         lambda: regression(a, b),
-        lambda: arcface_loss(a, b, Y, 0.3, 0.1),
         lambda: soft_cross_entropy(products(unit(a), queue) / 0.1, products(unit(b), queue).softmax(1)),
         lambda: sinkhorn(products(unit(a), queue), 0.05, 3),
         lambda: torch.stack(variance_covariance(3 * a)),

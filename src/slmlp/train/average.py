@@ -24,7 +24,8 @@ class Average(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The averaged encoder."""
-        return self.ema.module["encoder"]  # type: ignore[no-any-return]
+        encoder: nn.Module = self.ema.module["encoder"]
+        return encoder
 
     @property
     def projector(self) -> nn.Module | None:

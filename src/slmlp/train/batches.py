@@ -246,7 +246,7 @@ class Batches(StepDataset[Batch]):
     @cached_property
     def _copies(self) -> torch.cuda.Stream:
         """The stream of copies to the device."""
-        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
 
     def iterate(self, start: int, workers: int) -> Iterator[Batch]:
         """Yield the batches of steps ``start`` to the end.

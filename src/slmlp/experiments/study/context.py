@@ -20,7 +20,7 @@ from slmlp.data.targets import refuse_several
 from slmlp.encoders import Encoder
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
-from slmlp.experiments.study.specs import Spec, parse_all
+from slmlp.experiments.study.specs import Spec, check_training, parse_all
 from slmlp.results.store import Subject
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
@@ -110,6 +110,7 @@ class Context:
 def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:
     """Load, split and decode the data, and make sure that the folder belongs to this study."""
     specs = parse_all(cfg.methods)
+    check_training(specs, cfg)
     refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     split_file = folder / "split.json"

@@ -114,6 +114,16 @@ def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
     return specs
 
 
+def check_training(specs: Sequence[Spec], cfg: config.Study) -> None:
+    """Raise SlmlpError where a contender's own settings of training, or the rates tried, cannot be."""
+    for spec in specs:
+        for rate in cfg.grid:
+            try:
+                dataclasses.replace(cfg.training, **spec.training, base_lr=rate)
+            except SlmlpError as error:
+                raise SlmlpError(f"--methods {spec.name} at rate {rate:g} (--rates): {error}") from error
+
+
 def mlp_pairs(specs: Sequence[Spec]) -> list[tuple[str, str]]:
     """Return the (without, with) pairs of contenders that differ in their projector alone, one having no MLP."""
 
