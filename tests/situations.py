@@ -264,9 +264,10 @@ SITUATIONS = [
     ),
     Situation(
         "an EMA copy beside the weights",
-        weights(lambda s: {"state_dict": s, "state_dict_ema": s}),
-        "not those of 'state_dict_ema' beside them",
-        0,
+        weights(lambda s: {"state_dict": s, "state_dict_ema": {k: v * 0.9 for k, v in s.items()}}),
+        "2 sets of weights in ./w.pt fit, and they differ; name one of them: timm:test_resnet@./w.pt#state_dict, "
+        "timm:test_resnet@./w.pt#state_dict_ema",
+        2,
     ),
     Situation(
         "num_batches_tracked missing",
@@ -277,7 +278,7 @@ SITUATIONS = [
     Situation(
         "a projector left in the file",
         weights(lambda s: {**s, "projector.0.weight": s["fc.weight"]}),
-        "tensors of training's own left out",
+        "training's own left out (",
         0,
     ),
     Situation("a flipped bit in the weights of a run", flipped, "its sha256 does not agree"),
