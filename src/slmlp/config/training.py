@@ -108,8 +108,9 @@ class Training:
     ema: float | None = None
     """Decay of a moving average of the weights, as 0.999: its encoder and projector are what is kept."""
     augment: str = "moco-v2"
-    """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `crop` (random resized
-    crop and flip), `weak` (shift by an eighth and flip), `none`, or `module:name` of a torchvision v2 transform."""
+    """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `randaugment`,
+    `trivialaugment` (with random erasing), `crop` (random resized crop and flip), `weak` (shift by an eighth and flip),
+    `none`, or `module:name` of a torchvision v2 transform."""
     local_crops: int = 0
     """Small crops of each image beside its views (multi-crop: SwAV takes 6, t-ReX 8)."""
     local_size: int | None = None

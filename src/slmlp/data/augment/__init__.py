@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slmlp.data.augment import colour, geometry
+from slmlp.data.augment import colour, geometry, policy
 from slmlp.data.augment.draws import Choices, Draws, parts
 from slmlp.data.augment.recipes import Recipe, named
 from slmlp.runtime.errors import SlmlpError
@@ -79,6 +79,8 @@ class Augment:
         recipe = self.recipe
         boxes = geometry.draw_boxes(recipe, draws, aspect).numpy()
         chosen: dict[str, Any] = {"boxes": boxes, "mirrored": draws.below(recipe.flip)}
+        if recipe.policy is not None:
+            chosen |= policy.draw(recipe.policy, self.size, draws)
         if recipe.jitter is not None:
             chosen |= colour.draw_jitter(recipe.jitter, recipe.jitter_p, draws)
         if recipe.grey_p:
@@ -88,6 +90,8 @@ class Augment:
             chosen |= colour.draw_blur(self.blur_sigma, recipe.blur_p, draws)
         if recipe.solarise_p:
             chosen["solarised"] = draws.below(recipe.solarise_p)
+        if recipe.erase_p:
+            chosen |= policy.draw_erased(recipe.erase_p, self.size, draws)
         return Choices(**chosen)
 
     @property
@@ -124,7 +128,10 @@ class Augment:
             return self._per_sample(images, choices)
         views = torch.empty((len(images), 3, self.size, self.size), device=images.device)
         for part in parts(len(images), self.size, images.device):
-            normalise(self._coloured(images[part], choices.of(part)), self.channels, out=views[part])
+            drawn = choices.of(part)
+            normalise(self._coloured(images[part], drawn), self.channels, out=views[part])
+            if drawn.erased is not None:
+                policy.erase(views[part], drawn.erased)
         return views
 
     def _coloured(self, images: Tensor, choices: Choices) -> Tensor:
@@ -133,6 +140,8 @@ class Augment:
             x = geometry.to_floats(images).contiguous()
         else:
             x = geometry.crop(images, choices.boxes, choices.mirrored, self.size)
+        if choices.policy is not None and choices.magnitudes is not None:
+            x = policy.apply(x, choices.policy, choices.magnitudes)
         if choices.jittered is not None and choices.changes is not None and choices.orders is not None:
             x = colour.jitter(x, choices.jittered, choices.changes, choices.orders)
         if choices.grey is not None:

@@ -58,6 +58,8 @@ class Choices:
 
     boxes: npt.NDArray[np.float32] | None = None  # (N, 4), see geometry; None: the images are cut already
     mirrored: npt.NDArray[np.bool_] | None = None  # (N,)
+    policy: npt.NDArray[np.int64] | None = None  # (N, rounds), see policy
+    magnitudes: npt.NDArray[np.float32] | None = None  # (N, rounds)
     jittered: npt.NDArray[np.bool_] | None = None
     changes: npt.NDArray[np.float32] | None = None  # (N, 4) of brightness, contrast, saturation, hue
     orders: npt.NDArray[np.int64] | None = None  # (N, 4), a permutation of the four changes
@@ -65,6 +67,7 @@ class Choices:
     blurred: npt.NDArray[np.bool_] | None = None
     sigmas: npt.NDArray[np.float32] | None = None  # (N,), pixels
     solarised: npt.NDArray[np.bool_] | None = None
+    erased: npt.NDArray[np.int64] | None = None  # (N, 4), top, left, bottom and right in pixels
     seeds: npt.NDArray[np.int64] | None = None  # of a user's transform
 
     def of(self, part: slice) -> Choices:
