@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import timm
 import torch
 
-from slmlp import api
+from slmlp import api, cli
 from slmlp.config import PreprocessFlags, Training
 from slmlp.data.augment import views
 from slmlp.data.augment.draws import Draws
 from slmlp.encoders import Encoder
 from slmlp.encoders.initial import initial_encoder
 from slmlp.encoders.sources import open_encoder
-from slmlp.runtime import seeds
+from slmlp.report import study_table
+from slmlp.report.inputs import read
+from slmlp.results import records
+from slmlp.runtime import json_files, seeds
 from slmlp.runtime.errors import SlmlpError
 
 NAMES = ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"]
@@ -63,6 +67,26 @@ def test_views_are_normalised_by_the_weights_own_numbers():
     np.testing.assert_allclose(
         view(pixels, Draws(torch.Generator(), 1)).numpy(), by_hand.transpose(0, 3, 1, 2), atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_a_study_says_whether_continuing_helped_unseen_classes(shapes, tmp_path):
+    init, out = weights_of("test_resnet", tmp_path), tmp_path / "study"
+    words = f"study {shapes} --init {init} --image-size 32 --batch-size 24 --epochs 2 --augment weak"
+    words += " --save-every 0 --seeds 2 --rates 0.05 --split.by random --split.unseen-fraction 0.5"
+    words += " --probe.folds 3 --probe.l2 1e-2 --parallel 1"
+    assert cli.main([*words.split(), "--out", str(out)]) == 0
+    rows = [r for r in records.read(out / "results.jsonl") if (r.task, r.metric) == ("unseen", "accuracy")]
+    assert rows[0].method == "starting-encoder"  # before any training
+    mean = np.mean([r.value for r in rows if r.role == "final" and r.method == "sl"])
+    written = json_files.read(out / "verdict.json", dict)
+    for sentence, name in zip(written["sentences"], ("SL", "SL-MLP"), strict=False):
+        assert sentence.startswith(f"continuing the weights with {name} ")
+        assert "95 % CI" in sentence
+    (points,) = (float(n) for n in re.findall(r": ([+-][0-9.]+) points", written["sentences"][0])[:1])
+    assert abs(abs(points) - abs(100 * (mean - rows[0].value))) < 0.06
+    table = study_table.grid(read(out))
+    assert table.rows[0].label == "starting encoder"
 
 
 @pytest.mark.slow

@@ -79,7 +79,8 @@ def grid(inputs: Inputs) -> Grid:
     columns, better = _columns(inputs), inputs.better()
     first, *others = [display(m) for m in inputs.methods]
     rows = []
-    for method in [*inputs.methods, *inputs.baselines]:
+    first_rows = [name for name in inputs.baselines if name == "starting-encoder"]
+    for method in dict.fromkeys([*first_rows, *inputs.methods, *inputs.baselines]):
         baseline = method in inputs.baselines
         notes = ["baseline"] if baseline else []
         if method in better:

@@ -38,6 +38,12 @@ def sentence(c: Comparison) -> str:
     return words
 
 
+def continued(c: Comparison) -> str:
+    """Return whether training on helped unseen classes: ``b`` is what a method made of the encoder ``a``."""
+    found = {c.b: "helped", c.a: "hurt", None: "was not shown to help or to hurt"}[c.winner]
+    return f"continuing the weights with {display(c.b)} {found} unseen classes: {sentence(c)}"
+
+
 def short(c: Comparison) -> str:
     """Return the finding over data sets without its basis, seen from the winner."""
     first, second, sign = _order(c)

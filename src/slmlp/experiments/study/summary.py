@@ -14,15 +14,18 @@ from PIL import Image
 from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.data.dataset import ImageSet
+from slmlp.encoders.initial import RANDOM
 from slmlp.evaluation.tasks import TASKS
+from slmlp.experiments.study.baselines import STARTING
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
 from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
+from slmlp.results.comparison import compare, corrected, pair
 from slmlp.results.records import Predictions
-from slmlp.results.sentences import data_warnings
+from slmlp.results.sentences import continued, data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files, seeds
 from slmlp.runtime.errors import SlmlpError
@@ -37,7 +40,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     """Write verdict.json, tsne.json with its thumbnails, and study.json."""
     result = _verdict(context)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
-    opening = result.sentences or ["One method: nothing to compare it with."]
+    opening = [*_continued(context), *(result.sentences or ["One method: nothing to compare it with."])]
     verdict.write(
         context.folder, [result], opening, "one seed: images only; another seed may turn the sign" if one_seed else None
     )
@@ -61,6 +64,25 @@ def _verdict(context: Context) -> Verdict:
     pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the comparison itself is that
     baseline = context.specs[0].name
     return verdict.judge(predictions, baseline, task="unseen", data=data_name, pairs=pairs)
+
+
+def _continued(context: Context) -> list[str]:
+    """Return for every contender whether training helped unseen classes over the weights that it started from.
+
+    Those have one run, which is paired with every seed of the contender. Empty for random weights.
+    """
+    if context.cfg.training.init == RANDOM:
+        return []
+    rows = [row for row in records.read(context.engine.store.file) if row.method == STARTING]
+    row = next(row for row in rows if (row.task, row.metric) == ("unseen", "accuracy"))
+    start = records.read_predictions(records.checked(context.folder, row))
+    comparisons = [
+        compare(
+            STARTING, name, "accuracy", pair(context.images.name, {seed: (start, run) for seed, run in runs.items()})
+        )
+        for name, runs in final_predictions(context).items()
+    ]
+    return [continued(c) for c in corrected(comparisons)]
 
 
 def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
