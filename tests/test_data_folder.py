@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_images import encoded, jpeg, photo, two_classes, write
@@ -252,6 +252,7 @@ def test_images_per_class_limits_training_images_only_and_nests(tmp_path):
 steps = st.sampled_from(["train", "test", "val", "cat", "dog", "x.jpg", "y.png", ".z", "manifest.csv", "a.heic"])
 
 
+@example(["cat/train/x.jpg", "dog/train/x.jpg", "train/test/train"])  # a folder of no image where the parts stand
 @given(st.lists(st.lists(steps, min_size=1, max_size=4).map("/".join), max_size=8, unique=True))
 def test_any_layout_places_each_image_at_most_once_or_is_refused(names):
     try:

@@ -130,7 +130,8 @@ class _Layout:
         if not self.parts:
             return (steps[0], None) if len(steps) > 1 else None
         if self.part_below_class:
-            return (steps[0], self.parts[steps[1]]) if len(steps) > 2 else None
+            # every image's folder is a part; one that holds only files of another kind may be none
+            return (steps[0], self.parts.get(steps[1])) if len(steps) > 2 else None
         folder = self.folder(steps)
         depth = len(folder.split("/")) if folder else 0
         return None if folder is None or len(steps) < depth + 2 else (steps[depth], self.parts[folder])
