@@ -20,6 +20,9 @@ def commit() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
+FULL = 100  # tries from which a count is the whole one: every write, five times the damage where it is cheap
+
+
 @dataclass
 class Count:
     """Tries of one kind of harm to one thing."""

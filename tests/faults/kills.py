@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from counting import Acts, Count, Held, counted
+from counting import FULL, Acts, Count, Held, counted
 from world import COMMANDS, Ended, World, at_event, every_event, file_limit, no_byte_more, start, wait
 
-FULL = 100  # tries from which every write is tried, however many there are
 EVALUATED = 6  # numbers of accuracy that the evaluation prints: two of each task
 
 
