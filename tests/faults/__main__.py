@@ -22,28 +22,37 @@ PARTS = ("kills", "damage", "fuzz", "long")
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 LOADED = [
-    "api",
-    "cli.studying",
-    "cli.pretraining",
-    "cli.transfer",
-    "cli.measuring",
-    "cli.exporting",
-    "cli.detecting",
-    "experiments.single",
-    "experiments.study.main",
-    "experiments.suite.main",
-    "experiments.features",
-    "detection",
-    "report.page",
-    "report.study",
-    "report.suite",
-    "report.detection",
-    "exports.safetensors_file",
-    "evaluation.tasks.linear",
-    "evaluation.tasks.knn",
-    "evaluation.tasks.centroid",
-    "evaluation.tasks.unseen",
-    "evaluation.tasks.measures",
+    "slmlp.api",
+    "slmlp.cli.studying",
+    "slmlp.cli.pretraining",
+    "slmlp.cli.transfer",
+    "slmlp.cli.measuring",
+    "slmlp.cli.exporting",
+    "slmlp.cli.detecting",
+    "slmlp.experiments.single",
+    "slmlp.experiments.study.main",
+    "slmlp.experiments.suite.main",
+    "slmlp.experiments.features",
+    "slmlp.detection",
+    "slmlp.report.page",
+    "slmlp.report.study",
+    "slmlp.report.suite",
+    "slmlp.report.detection",
+    "slmlp.exports.safetensors_file",
+    "slmlp.evaluation.tasks.linear",
+    "slmlp.evaluation.tasks.knn",
+    "slmlp.evaluation.tasks.centroid",
+    "slmlp.evaluation.tasks.unseen",
+    "slmlp.evaluation.tasks.measures",
+    "slmlp.methods.sl",
+    "slmlp.report.figures",
+    "slmlp.report.study_curves",
+    "slmlp.exports.card",
+    "sklearn.manifold",
+    "scipy.stats",
+    "torch.utils.tensorboard",
+    "faster_coco_eval",
+    "rich.progress",
 ]
 
 
@@ -54,6 +63,7 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=100, help="of each kind of harm; docs/reliability.md has 100")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="commands or readers, divided by commas")
+    parser.add_argument("--harm", help="kinds of harm of the parts, in the words of the table, divided by commas")
     parser.add_argument(
         "--record",
         type=Path,
@@ -66,9 +76,9 @@ def main() -> int:
     )
     given = parser.parse_args()
     for name in LOADED:
-        importlib.import_module(f"slmlp.{name}")
+        importlib.import_module(name)
     import torch
-    from counting import held, keep, table
+    from counting import Held, held, keep, table
     from world import COMMANDS, World
 
     torch.set_num_threads(1)
@@ -80,8 +90,9 @@ def main() -> int:
         world = World(Path(folder))
         if given.parts or not given.write:
             world.make()
+        done = Held(held(given.record), given.harm and given.harm.split(","))
         for part in given.parts or ([] if given.write else PARTS):
-            for count in importlib.import_module(part).counts(world, given.tries, given.seed, held(given.record)):
+            for count in importlib.import_module(part).counts(world, given.tries, given.seed, done):
                 counts.append(count)
                 if given.record:
                     keep(given.record, count)

@@ -63,7 +63,18 @@ def keep(file: Path, count: Count) -> None:
         opened.write(json.dumps({**vars(count), "outcomes": dict(count.outcomes)}) + "\n")
 
 
-Held = Container[tuple[str, str]]  # counts that are kept already, by harm and what it was done to
+@dataclass(frozen=True)
+class Held:
+    """Counts that are not made, by harm and what it would be done to: kept ones, and kinds of harm not asked for."""
+
+    kept: Container[tuple[str, str]]
+    harms: Container[str] | None = None  # None: every kind
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        """Return whether the count is left out."""
+        return key in self.kept or (self.harms is not None and key[0] not in self.harms)
+
+
 Acts = dict[tuple[str, str], Callable[[Count], None]]
 
 
