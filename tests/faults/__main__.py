@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=100, help="of each kind of harm; docs/reliability.md has 100")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="commands or readers, divided by commas")
-    parser.add_argument("--harm", help="kinds of harm of the parts, in the words of the table, divided by commas")
+    parser.add_argument("--harm", nargs="+", help="kinds of harm of the parts, in the words of the table")
     parser.add_argument(
         "--record",
         type=Path,
@@ -90,7 +90,7 @@ def main() -> int:
         world = World(Path(folder))
         if given.parts or not given.write:
             world.make()
-        done = Held(held(given.record), given.harm and given.harm.split(","))
+        done = Held(held(given.record), given.harm)
         for part in given.parts or ([] if given.write else PARTS):
             for count in importlib.import_module(part).counts(world, given.tries, given.seed, done):
                 counts.append(count)
