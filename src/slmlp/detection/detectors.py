@@ -30,7 +30,8 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0
 from slmlp.train import checkpoint
-from slmlp.train.run import commit, versions
+from slmlp.runtime.checkout import commit
+from slmlp.train.run import versions
 from slmlp.train.sync_batchnorm import synchronise
 
 CALIBRATION_IMAGES = 64  # training images for the BatchNorm statistics of a random backbone, in batches of 8

@@ -21,7 +21,8 @@ from slmlp.results.records import Result
 from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files, json_files
-from slmlp.train.run import commit, versions
+from slmlp.runtime.checkout import commit
+from slmlp.train.run import versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
 

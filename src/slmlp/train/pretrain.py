@@ -36,7 +36,8 @@ from slmlp.train.job import Job
 from slmlp.train.loop import State
 from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
-from slmlp.train.run import Run, commit, versions
+from slmlp.runtime.checkout import commit
+from slmlp.train.run import Run, versions
 from slmlp.train.sync_batchnorm import synchronise
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import statistics
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -129,18 +128,3 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that numbers depend on."""
     names = ("slmlp", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-
-
-def commit() -> str | None:
-    """Return the commit of the source tree slmlp runs from, with ``+`` where it was changed; None when installed."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        head = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        state = subprocess.run(
-            ["git", "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.stdout.strip() + ("+" if state.stdout.strip() else "")

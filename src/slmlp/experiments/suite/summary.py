@@ -23,7 +23,8 @@ from slmlp.results.records import Predictions, Result, Scores, checked, read_pre
 from slmlp.results.sentences import data_warnings, missing_data_sets
 from slmlp.results.verdict import Verdict, judge_over_datasets
 from slmlp.runtime import device, files, json_files
-from slmlp.train.run import commit, versions
+from slmlp.runtime.checkout import commit
+from slmlp.train.run import versions
 
 SCHEMA = 1
 JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy")
