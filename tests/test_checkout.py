@@ -90,7 +90,7 @@ def test_the_tests_run_from_a_checkout_or_an_installed_copy():
     from slmlp.runtime.checkout import commit
 
     root = Path(__file__).resolve().parents[1]
-    if PACKAGE == root / "src" / "slmlp" and (root / ".git").exists():
+    if root / "src" / "slmlp" == PACKAGE and (root / ".git").exists():
         assert (commit() or "").rstrip("+") == git(root, "rev-parse", "HEAD").strip()
     else:
         assert commit() is None

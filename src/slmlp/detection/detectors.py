@@ -26,11 +26,11 @@ from slmlp.results.intervals import Bootstrap, bootstrap_mean
 from slmlp.results.records import Result
 from slmlp.results.store import Key, ResultsStore, Subject, slug
 from slmlp.runtime import device, distributed, files, json_files, processes
+from slmlp.runtime.checkout import commit
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0
 from slmlp.train import checkpoint
-from slmlp.runtime.checkout import commit
 from slmlp.train.run import versions
 from slmlp.train.sync_batchnorm import synchronise
 

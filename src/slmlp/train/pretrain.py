@@ -25,6 +25,7 @@ from slmlp.encoders.projector_file import save_projector
 from slmlp.encoders.sources import describe
 from slmlp.methods.base import Facts
 from slmlp.runtime import device, distributed, folders, json_files, processes, seeds
+from slmlp.runtime.checkout import commit
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
@@ -36,7 +37,6 @@ from slmlp.train.job import Job
 from slmlp.train.loop import State
 from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
-from slmlp.runtime.checkout import commit
 from slmlp.train.run import Run, versions
 from slmlp.train.sync_batchnorm import synchronise
 

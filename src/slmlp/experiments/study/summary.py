@@ -28,8 +28,8 @@ from slmlp.results.records import Predictions
 from slmlp.results.sentences import continued, data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files, seeds
-from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.checkout import commit
+from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run, versions
 
 MAP_IMAGES = 500
