@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -19,6 +20,8 @@ from slmlp.detection.layout import find_parts
 from slmlp.detection.main import _parts
 from slmlp.detection.reading import load
 from slmlp.detection.samples import target
+from slmlp.results.records import Result
+from slmlp.results.sentences import data_warnings
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -224,6 +227,23 @@ def test_training_images_in_another_part_are_counted(folder):
     parts = _parts(None, given, settings())
     assert (len(copies_of_training(parts, "val")), copies_of_training(parts, "train")) == (6, [])
     assert copies_of_training(_parts(str(folder), {}, settings()), "val") == []
+
+
+def test_copies_in_folders_of_their_own_are_named_with_them(folder, tmp_path):
+    """Both are ``000.png`` below the folders that ``--train-images`` and ``--val-images`` name."""
+    file, train = folder / "annotations" / "instances_train.json", folder / "images" / "train"
+    other = shutil.copytree(train, tmp_path / "other")
+    pairs = copies_of_training(_parts(None, {"train": (file, train), "val": (file, other)}, settings()), "val")
+    assert pairs == [(f"{train}/{i:03}.png", f"{other}/{i:03}.png") for i in range(6)]
+
+
+def test_a_warning_names_the_part_that_was_evaluated():
+    row = Result(
+        run="a", method="a", encoder="a", seed=0, task="detect", data="bricks", metric="box_ap", value=0.0, n=2,
+        extra={"part": "val"}, warnings={"duplicates_across_parts": 1},
+    )  # fmt: skip
+    other = dataclasses.replace(row, extra={"part": "test"}, task="detect-test")
+    assert [line.split(" images ")[0] for line in data_warnings([row, other])] == ["bricks: val", "bricks: test"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from report_folder import make
 from slmlp import report
 from slmlp.config import names
 from slmlp.report import drawing, inputs, limits, maps, page, study, study_curves, words
+from slmlp.report.figures import Difference, forest
 from slmlp.results import records
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
@@ -191,3 +192,23 @@ def test_contrast_holds_in_light_dark_and_print():
 def test_examples_in_docstrings_run():
     assert doctest.testmod(words) == (0, 4)
     assert doctest.testmod(names) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "ends", [(0, 0), (-3, 4), (-31, -9), (0, 0.002), (-0.0021, 0.0007), (50, 150), (-6, -1), (-0.945, 0.945)]
+)
+def test_numbers_at_the_ends_of_an_axis_lie_inside_the_drawing(ends):
+    """Letters are at most two thirds of their size wide."""
+    for chart in forest([Difference("b − a", sum(ends) / 2, *ends)], "points", "f"):
+        width = float(re.search(r'viewBox="0 0 ([0-9.]+) ', chart)[1])
+        ticks = re.findall(
+            r'<text style="font-size: (\d+)px[^"]*text-anchor: (\w+); fill: var\(--soft\)"[^>]*? x="([0-9.-]+)"[^>]*>'
+            r"([0-9.−]+)</text>",
+            chart,
+        )
+        assert len(ticks) > 2
+        for size, anchor, x, text in ticks:
+            wide = len(text) * int(size) * 2 / 3
+            left = float(x) - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
+            assert left > -1
+            assert left + wide < width + 1

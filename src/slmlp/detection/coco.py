@@ -101,15 +101,19 @@ def learnable(picture: Picture) -> list[dict[str, Any]]:
 def copies_of_training(parts: Mapping[str, DetectionSet], name: str) -> list[tuple[str, str]]:
     """Return (training picture, picture) of each of a part that equals one of training byte for byte.
 
-    None for the training part itself. Of several equal pictures of training the first is named.
+    None for the training part itself. Of several equal pictures of training the first is named. Where the parts' images
+    were named as folders of their own, the names begin with them: train/0.png and val/0.png would both be 0.png.
     """
     if name == "train":
         return []
-    training: dict[bytes, str] = {}
-    for picture, digest in zip(parts["train"].pictures, parts["train"].digests, strict=True):
-        training.setdefault(digest, picture.name)
-    of_part = zip(parts[name].pictures, parts[name].digests, strict=True)
-    return [(training[digest], picture.name) for picture, digest in of_part if digest in training]
+    sets = [parts["train"], parts[name]]
+    apart = sets[0].store.source != sets[1].store.source
+    training, mine = ([f"{s.store.source}/{p.name}" if apart else p.name for p in s.pictures] for s in sets)
+    first: dict[bytes, str] = {}
+    for digest, picture in zip(sets[0].digests, training, strict=True):
+        first.setdefault(digest, picture)
+    of_part = zip(sets[1].digests, mine, strict=True)
+    return [(first[digest], picture) for digest, picture in of_part if digest in first]
 
 
 def same_categories(train: DetectionSet, other: DetectionSet) -> None:

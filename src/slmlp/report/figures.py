@@ -99,6 +99,7 @@ def _forest(
         axes.axvline(0, color=INK, linewidth=1.2)
         for i, row in enumerate(rows):
             _row(axes, row, -i * height, height, letters=width // 11)
+        _ticks_inside(axes, width)
         axes.set_xlabel(axis)
         if ends:
             axes.xaxis.labelpad = 6 if wide else 22
@@ -108,6 +109,18 @@ def _forest(
                     textcoords="offset points", ha=side, va="top", color=SOFT, annotation_clip=False, parse_math=False,
                 )  # fmt: skip
         return to_svg(figure, name, spoken)
+
+
+def _ticks_inside(axes: Axes, width: int) -> None:
+    """Turn the number at an end of the axis inwards: centred on its tick, half of it would lie outside."""
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    axes.set_xticks(ticks)
+    for tick, text, label in zip(
+        ticks, axes.xaxis.get_major_formatter().format_ticks(ticks), axes.get_xticklabels(), strict=True
+    ):
+        half = 4 * len(text) / width * (high - low)  # 8 CSS pixels a letter are more than it takes
+        label.set_horizontalalignment("left" if tick - low < half else "right" if high - tick < half else "center")
 
 
 def _limits(rows: Sequence[Difference]) -> tuple[float, float]:

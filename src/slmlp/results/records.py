@@ -16,8 +16,8 @@ import numpy.typing as npt
 from slmlp.runtime import files, json_files, npz
 from slmlp.runtime.errors import SlmlpError
 
-WARNINGS = {
-    "duplicates_across_parts": "test images that equal a training image byte for byte",
+WARNINGS = {  # what is counted; {part}: the part that was evaluated
+    "duplicates_across_parts": "{part} images that equal a training image byte for byte",
     "repeated_images": "images that equal another one byte for byte, perhaps across folds",
     "test_part_drawn": "images drawn as test part, since the data has none of its own",
     "classes_without_test_images": "classes without a test image",

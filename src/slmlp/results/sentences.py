@@ -199,10 +199,11 @@ def _log_odds(effects: Effects, sign: int) -> str:
 
 
 def data_warnings(rows: Iterable[Result]) -> list[str]:
-    """Return what the data of the numbers limit: one sentence a data set and warning, with the tasks."""
-    tasks: dict[tuple[str, str, int], dict[str, None]] = {}
+    """Return what the data of the numbers limit: one sentence a data set, part and warning, with the tasks."""
+    tasks: dict[tuple[str, str, str, int], dict[str, None]] = {}
     for row in rows:
+        part = row.extra.get("part", "test")
         for key, n in row.warnings.items():
-            tasks.setdefault((row.data, key, n), {})[row.task] = None
-    found = sorted(tasks.items(), key=lambda item: list(WARNINGS).index(item[0][1]))
-    return [f"{data}: {WARNINGS[key]}: {n:,} ({', '.join(of)})" for (data, key, n), of in found]
+            tasks.setdefault((row.data, WARNINGS[key].format(part=part), key, n), {})[row.task] = None
+    found = sorted(tasks.items(), key=lambda item: list(WARNINGS).index(item[0][2]))
+    return [f"{data}: {words}: {n:,} ({', '.join(of)})" for (data, words, _, n), of in found]
