@@ -28,14 +28,14 @@ from suite_runs import TRAINING, trained
 pytestmark = pytest.mark.slow
 
 QUICK = config.Suite(
-    tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise"),
+    tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise", "retrieval"),
     probe=config.Probe(l2=(1e-3, 1e-1)),
     knn=config.Knn(neighbours=5),
     fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
     label_efficiency=config.LabelEfficiency(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
     extraction=config.Extraction(precision="float32"),
 )
-SPLIT_TASKS = ("unseen", "semantic-distance", "source", "coarse-to-fine")
+SPLIT_TASKS = ("unseen", "unseen-knn", "unseen-retrieval", "semantic-distance", "source", "coarse-to-fine")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from slmlp.evaluation import tasks
 from slmlp.evaluation.tasks import knn as knn_module
 from slmlp.evaluation.tasks.centroid import centroid
 from slmlp.evaluation.tasks.knn import knn
+from slmlp.probes import nearest
 from slmlp.probes.features import Features
 from slmlp.runtime.errors import SlmlpError
 from task_features import blobs
@@ -68,8 +69,8 @@ def test_blocks_and_the_order_of_images_change_nothing(monkeypatch):
     train, test = blobs(90), blobs(70, start=1000)
     train.x[10:50] = train.x[10]  # forty equal images: the cut at k goes through them
     whole = knn(train, test, config.Knn(9, 0.0))[0].predictions.predictions
-    monkeypatch.setattr(knn_module, "ROWS", 7)
-    monkeypatch.setattr(knn_module, "QUERIES", 11)
+    monkeypatch.setattr(nearest, "ROWS", 7)
+    monkeypatch.setattr(nearest, "QUERIES", 11)
     mixed = train.select(np.random.default_rng(3).permutation(90))
     assert knn(mixed, test, config.Knn(9, 0.0))[0].predictions.predictions.tolist() == whole.tolist()
     assert whole.tolist() == vote_by_loop(train, test, 9, 0.0)

@@ -33,6 +33,7 @@ from slmlp.config.tasks import (
     Finetune,
     Knn,
     LabelEfficiency,
+    Retrieval,
     Task,
     tasks_help,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "PreprocessFlags",
     "Probe",
     "Projector",
+    "Retrieval",
     "SimCLR",
     "Split",
     "Study",

@@ -42,6 +42,9 @@ TASKS: dict[str, Task] = {
     "linear": Task("Linear probe", "logistic regression", several_labels=True, by_block=True),
     "knn": Task("Nearest neighbours", "vote of the nearest training images", ("knn",), by_block=True),
     "centroid": Task("Nearest class mean", "nearest class mean", ("centroid",), by_block=True),
+    "retrieval": Task(
+        "Retrieval", "nearest training images of each test image's class", ("retrieval",), by_block=True
+    ),
     "fewshot": Task("Few-shot episodes", "episodes of few classes and images", ("fewshot",)),
     "label-efficiency": Task(
         "Few labels", "the linear probe on shares of the training labels", ("label_efficiency", "probe")
@@ -53,6 +56,14 @@ TASKS: dict[str, Task] = {
     "finetune": Task("Fine-tuning", "all layers trained on", ("finetune",), reads=()),
     "unseen": Task(
         "Classes that pretraining never saw", "cross-validated on the held-out classes of the split", reads=("unseen",)
+    ),
+    "unseen-knn": Task(
+        "Nearest neighbours among unseen classes", "vote of the nearest other images of the held-out classes",
+        ("knn",), reads=("unseen",),
+    ),
+    "unseen-retrieval": Task(
+        "Retrieval among unseen classes", "each image of the held-out classes asks for the others of its class",
+        ("retrieval",), reads=("unseen",),
     ),
     "semantic-distance": Task(
         "Unseen classes by semantic distance", "the same by distance from the source classes",
@@ -100,6 +111,18 @@ class Knn:
         at_least(self, 1, "neighbours", flags="--knn.")
         if not 0 <= self.temperature < math.inf:
             raise SlmlpError(f"--knn.temperature must be 0 or above, found {self.temperature}")
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Images of a query's class among its nearest (Musgrave et al. 2020); mAP@R has no setting."""
+
+    recall_at: tuple[int, ...] = (1, 5, 10)
+    """Nearest images that Recall@K looks at, by cosine."""
+
+    def __post_init__(self) -> None:
+        """Refuse a look at nothing."""
+        all_above(self, 0, "recall_at", "--retrieval.recall-at")
 
 
 @dataclass(frozen=True)

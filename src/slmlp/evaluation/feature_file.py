@@ -17,10 +17,10 @@ from slmlp.data.splits.parts import stratified_holdout
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import Sets, Source
 from slmlp.evaluation.tasks import TASKS
-from slmlp.evaluation.tasks.common import ROWS
 from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
+from slmlp.probes.nearest import ROWS
 from slmlp.results.records import Result
 from slmlp.results.store import Subject
 from slmlp.runtime import files

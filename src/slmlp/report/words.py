@@ -10,6 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from slmlp.results.sentences import metric_name
+
 METRICS = {
     "accuracy": "accuracy",
     "map": "mean average precision",
@@ -29,7 +31,7 @@ AFTER_A_NAME = ("beats ", "beat ", "loses ", "lose ", "against ", "minus ", "has
 
 def metric(key: str) -> str:
     """Return a metric's name for readers."""
-    return METRICS.get(key, key.replace("_", " "))
+    return METRICS.get(key) or metric_name(key)
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -34,6 +34,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.seeds import numpy_generator
 
 REPLICATES = 2000
+CELLS = 20_000_000  # numbers of a block of replicates by kinds of groups in memory at once
 
 ByData = Mapping[str, BySeed]  # data set -> seed -> run
 
@@ -278,7 +279,10 @@ def _inner_offsets(one: PairedAccuracy, seed: int, replicates: int) -> Array:
     # Groups with the same row are exchangeable: how often each row comes is multinomial, and there are few rows.
     rows, counts = np.unique(one.by_group, axis=0, return_counts=True)
     groups = int(counts.sum())
-    sums = random.multinomial(groups, counts / groups, size=replicates) @ rows  # (B, 3): images, right of a, of b
+    at_once = max(1, CELLS // len(rows))
+    parts = [min(at_once, replicates - start) for start in range(0, replicates, at_once)]
+    # (B, 3): images, right of a, of b
+    sums = np.concatenate([random.multinomial(groups, counts / groups, size=part) @ rows for part in parts])
     offsets: Array = (sums[:, 1:] / sums[:, :1] - one.value) * np.sqrt(groups / (groups - 1))
     if one.draws > 1:
         offsets = offsets + _smoothed(one.by_draw - one.value, random, replicates)

@@ -21,6 +21,7 @@ WARNINGS = {  # what is counted; {part}: the part that was evaluated
     "repeated_images": "images that equal another one byte for byte, perhaps across folds",
     "test_part_drawn": "images drawn as test part, since the data has none of its own",
     "classes_without_test_images": "classes without a test image",
+    "queries_left_out": "images that ask for nothing, since no image of their class is in their gallery, left out",
     "unreadable": "files that cannot be read and were left out",
     "left_out": "images and annotations that cannot be used and were left out",
 }
@@ -125,25 +126,37 @@ class Predictions:
     predictions: npt.NDArray[np.str_]
     folds: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64] | None = None  # probability of the prediction, where the probe gives one
+    values: npt.NDArray[np.float64] | None = None  # the image's own number, where that is more than right or wrong
 
     @property
     def correct(self) -> npt.NDArray[np.float64]:
-        """1.0 where the prediction is the label."""
+        """What each image counts for in the mean: its value, else 1.0 where the prediction is the label."""
+        if self.values is not None:
+            return self.values
         hits: npt.NDArray[np.float64] = (self.labels == self.predictions).astype(np.float64)
         return hits
 
 
 COLUMNS = ("id", "group", "label", "prediction", "fold")
+MORE = ((), ("confidence",), ("value",))  # columns that may follow
 
 
 def write_predictions(path: Path, rows: Predictions) -> None:
-    """Write a CSV of image id, group, label, prediction, fold, and confidence where the probe gives one, atomically."""
+    """Write a CSV of image id, group, label, prediction, fold, and confidence or value where known, atomically.
+
+    Values are written so that they are read again bit for bit.
+    """
+    header = [*COLUMNS]
     columns: list[Any] = [rows.ids, rows.groups, rows.labels, rows.predictions, rows.folds.tolist()]
     if rows.confidence is not None:
+        header.append("confidence")
         columns.append([f"{value:.6g}" for value in rows.confidence.tolist()])
+    if rows.values is not None:
+        header.append("value")
+        columns.append(rows.values.tolist())
     with files.atomic(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, "confidence"][: len(columns)])
+        writer.writerow(header)
         writer.writerows(zip(*columns, strict=True))
 
 
@@ -156,30 +169,32 @@ def read_predictions(path: Path) -> Predictions:
     try:
         with path.open(newline="") as file:
             columns = _columns(file)
-        ids, groups, labels, predictions = (np.array(c, dtype=np.str_) for c in columns[:4])
-        folds = np.array(columns[4], dtype=np.int64)
-        confidence = np.array(columns[5], dtype=np.float64) if len(columns) > len(COLUMNS) else None
+        ids, groups, labels, predictions = (np.array(columns[name], dtype=np.str_) for name in COLUMNS[:4])
+        folds = np.array(columns["fold"], dtype=np.int64)
+        confidence, values = (
+            np.array(columns[name], dtype=np.float64) if name in columns else None for name in ("confidence", "value")
+        )
     except OSError as error:
         raise SlmlpError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, csv.Error) as error:
         raise SlmlpError(
             f"{path} is no predictions file, or a damaged one ({error}): remove it, and the same command makes it again"
         ) from error
-    return Predictions(ids, groups, labels, predictions, folds, confidence)
+    return Predictions(ids, groups, labels, predictions, folds, confidence, values)
 
 
-def _columns(lines: Iterable[str]) -> list[list[str]]:
-    """Return the columns of a predictions file below its header."""
+def _columns(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return the columns of a predictions file by their names in its header."""
     reader = csv.reader(lines)
     header = next(reader, [])
-    if header not in ([*COLUMNS], [*COLUMNS, "confidence"]):
+    if header not in ([*COLUMNS, *more] for more in MORE):
         raise ValueError(f"its columns are {', '.join(header)}")
     fields: list[str] = []  # of all lines, one after the other: a list for each of a million lines takes twice as long
     for row in reader:
         if len(row) != len(header):
             raise ValueError(f"line {reader.line_num} has {len(row)} of {len(header)} fields")
         fields += row
-    return [fields[i :: len(header)] for i in range(len(header))]
+    return {name: fields[i :: len(header)] for i, name in enumerate(header)}
 
 
 @dataclass(frozen=True)
@@ -221,3 +236,4 @@ class Score:
     predictions: Predictions | None = None  # of this number alone; None where it follows from another score's
     extra: dict[str, Any] = field(default_factory=dict)  # chosen l2, gradient norm, episodes ...
     scores: Scores | None = None  # in place of predictions, where images have several labels
+    warnings: dict[str, int] = field(default_factory=dict)  # what limits its meaning beside the images: WARNINGS

@@ -143,9 +143,13 @@ def metric_name(metric: str) -> str:
 
     >>> metric_name("box_ap50"), metric_name("mask_ap_small"), metric_name("map"), metric_name("accuracy_at_1_shot")
     ('box AP50', 'mask AP small', 'mAP', 'accuracy at 1 shot')
+    >>> metric_name("recall_at_10"), metric_name("map_at_r")
+    ('Recall@10', 'mAP@R')
     """
-    if metric == "map":
-        return "mAP"
+    if metric in ("map", "map_at_r"):
+        return metric.replace("map", "mAP").replace("_at_r", "@R")
+    if metric.startswith("recall_at_"):
+        return metric.replace("recall_at_", "Recall@")
     words = metric.replace("_", " ")
     return words.replace("ap", "AP", 1) if metric.startswith(("box_", "mask_")) else words
 

@@ -101,7 +101,7 @@ class ResultsStore:
         ]
 
     def add(self, key: Key, scores: Sequence[Score], warnings: Mapping[str, int]) -> None:
-        """Write the predictions of the scores, then the lines, all at once, each with the ``warnings``.
+        """Write the predictions of the scores, then the lines, all at once, each with the ``warnings`` and its own.
 
         Scores without predictions name the file of the score before them, from which they follow.
         """
@@ -124,7 +124,7 @@ class ResultsStore:
                     epoch=subject.epoch, base_lr=subject.base_lr, labels=subject.labels, layer=key.layer,
                     interval=score.interval, hashes=dict(key.hashes), predictions=file,
                     predictions_hash=records.file_hash(self.folder / file) if file else None, extra=extra,
-                    warnings=dict(warnings),
+                    warnings={**warnings, **score.warnings},
                 )
             )  # fmt: skip
         if rows:

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
-from slmlp.evaluation.tasks.common import ROWS, accuracy_scores, check_parts, predictions
+from slmlp.evaluation.tasks.common import accuracy_scores, check_parts, predictions
 from slmlp.probes.features import Features
+from slmlp.probes.nearest import ROWS
 from slmlp.results.records import Score
 from slmlp.runtime.errors import SlmlpError
 

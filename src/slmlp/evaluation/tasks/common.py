@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp.probes.features import Features
+from slmlp.probes.nearest import ROWS, smallest_gallery
 from slmlp.results.intervals import share_interval
 from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
-
-ROWS = 8192  # images of a block; it bounds the memory of loops over features
 
 
 def check_features(task: str, images: Features, what: str) -> None:
@@ -32,18 +31,7 @@ def check_features(task: str, images: Features, what: str) -> None:
 
 def check_parts(task: str, train: Features, test: Features) -> None:
     """Raise SlmlpError for parts of other classes or width, and for a class that only the test part has."""
-    check_features(task, train, "training")
-    check_features(task, test, "test")
-    if train.x.shape[1] != test.x.shape[1]:
-        raise SlmlpError(
-            f"{task}: training features have {train.x.shape[1]} dimensions and test features {test.x.shape[1]}; "
-            "extract both with the same encoder and layer"
-        )
-    if train.classes != test.classes:
-        raise SlmlpError(
-            f"{task}: the parts do not name the same classes: training has {_few(train.classes)}, "
-            f"test has {_few(test.classes)}"
-        )
+    check_same(task, train, test, "training", "test")
     missing = np.setdiff1d(test.y, train.y)
     if len(missing):
         raise SlmlpError(
@@ -52,6 +40,31 @@ def check_parts(task: str, train: Features, test: Features) -> None:
         )
     if len(np.unique(train.y)) < 2:
         raise SlmlpError(f"{task}: the training images are all of class {train.classes[int(train.y[0])]!r}")
+
+
+def check_same(task: str, a: Features, b: Features, what_a: str, what_b: str) -> None:
+    """Raise SlmlpError for two sets of images of other classes or width, and for features that are not finite."""
+    check_features(task, a, what_a)
+    if b is not a:
+        check_features(task, b, what_b)
+    if a.x.shape[1] != b.x.shape[1]:
+        raise SlmlpError(
+            f"{task}: {what_a} features have {a.x.shape[1]} dimensions and {what_b} features {b.x.shape[1]}; "
+            "extract both with the same encoder and layer"
+        )
+    if a.classes != b.classes:
+        raise SlmlpError(
+            f"{task}: the parts do not name the same classes: {what_a} has {_few(a.classes)}, "
+            f"{what_b} has {_few(b.classes)}"
+        )
+
+
+def check_gallery(task: str, flag: str, k: int, gallery: Features, queries: Features, *, own_group: bool) -> None:
+    """Raise SlmlpError where a query has fewer than k images to search; see ``nearest`` for ``own_group``."""
+    least = smallest_gallery(gallery, queries, own_group=own_group)
+    if k > least:
+        images = f"there are {least} training images" if own_group else f"an image has {least} others to search"
+        raise SlmlpError(f"{task}: {flag} is {k}, and {images}: lower it")
 
 
 def joined(sets: Sequence[Features]) -> Features:

@@ -27,7 +27,7 @@ from slmlp.runtime.checkout import commit
 from slmlp.train.run import versions
 
 SCHEMA = 1
-JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy")
+JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy", "map_at_r")
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
         if row.metric == "map":
             of_task = scores.setdefault(key, {name: {} for name in names})
             of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(checked(folder, row))
-        elif row.metric in JUDGED or row.metric.startswith("accuracy_at_"):
+        elif row.metric in JUDGED or row.metric.startswith(("accuracy_at_", "recall_at_")):
             predicted = accuracies.setdefault(key, {name: {} for name in names})
             predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(checked(folder, row))
     runs: dict[tuple[str, str], Mapping[str, ByData]] = {
@@ -158,7 +158,7 @@ def suite_command(
     default = config.Suite()
     if cfg.tasks != default.tasks:
         words += ["--tasks", *cfg.tasks]
-    for name in ("probe", "knn", "centroid", "fewshot", "label_efficiency", "finetune", "extraction", "preprocess"):
+    for name in (field.name for field in dataclasses.fields(config.TaskSettings) if field.name != "data"):
         words += flags(getattr(cfg, name), getattr(default, name), f"{name}.")
     words += flags(cfg.data, default.data)
     return shlex.join([*words, "--out", out.name])
