@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import shlex
+import types
+import typing
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from slmlp import config
+from slmlp.cli.parse import parse as cli_parse
+from slmlp.cli.studying import Study
+from slmlp.experiments.study import summary
 from slmlp.experiments.study.specs import mlp_pairs, parse, parse_all
 from slmlp.runtime.errors import SlmlpError
 
@@ -54,6 +63,51 @@ def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():
     assert mlp_pairs(parse_all(names)) == [
         ("sl", "sl-mlp"), ("sl", "sl-mlp:projector.depth=2"), ("supcon:projector.depth=0", "supcon"),
     ]  # fmt: skip
+
+
+def others(hint, value):
+    """Return values that a field of this type may have besides its own."""
+    kind = next(k for k in (typing.get_args(hint) if type(hint) is types.UnionType else (hint,)) if k is not type(None))
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return [choice for choice in inner if choice != value]
+    if typing.get_origin(kind) is tuple:
+        (made, *_), old = others(inner[0], None), value or ()
+        return [(*old, made), old[1:], (made,) if inner[-1] is ... else (made,) * len(inner)]
+    number = value if type(value) in (int, float) else 1
+    return {bool: [not value], int: [number + 1, 3, 64], float: [number / 3, 2.0], str: ["a b", "weak"]}[kind]
+
+
+def changed(settings):
+    """Yield the settings with one field changed, for every field that a command can give, as (field, settings)."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, found = getattr(settings, field.name), 0
+        if dataclasses.is_dataclass(value):
+            yield from (
+                (f"{field.name}.{n}", dataclasses.replace(settings, **{field.name: s})) for n, s in changed(value)
+            )
+            continue
+        for other in () if field.metadata.get("hidden") else others(hints[field.name], value):
+            with contextlib.suppress(SlmlpError):  # out of the field's range
+                yield field.name, dataclasses.replace(settings, **{field.name: other})
+                found += 1
+        assert found or field.metadata.get("hidden") or field.name in ("methods", "optimizer"), field.name
+
+
+def test_the_command_on_a_page_gives_every_setting_of_its_study():
+    cases = [*changed(config.Study()), ("optimizer", config.Study(training=config.StudyTraining(optimizer="adamw")))]
+    cases.append(("all", config.Study(methods=("sl", "sl-mlp:projector.out=64"), probe=config.Probe(tolerance=1 / 3))))
+    assert {"measures.seed", "validation_fraction", "curve_seeds"} <= {name for name, _ in cases}
+    for name, cfg in cases:
+        specs = parse_all(("sl",) if name == "methods" else cfg.methods)
+        context = SimpleNamespace(cfg=cfg, source="my data", specs=specs, folder=Path("x/o"))
+        program, command, *words = shlex.split(summary.study_command(context))
+        again = cli_parse(Study, "study", words)
+        assert (program, command, again.data, again.out) == ("slmlp", "study", "my data", "o")
+        assert parse_all(again.study.methods) == specs
+        assert again.study.grid == cfg.grid
+        assert dataclasses.replace(again.study, methods=cfg.methods, rates=cfg.rates) == cfg, name
 
 
 def test_every_study_setting_survives_json():

@@ -23,17 +23,22 @@ def flags(given: Any, default: Any, prefix: str = "") -> list[str]:
     """
     words: list[str] = []
     for entry in dataclasses.fields(given):
-        value = getattr(given, entry.name)
-        if value == getattr(default, entry.name) or value is None:
+        value, usual = getattr(given, entry.name), getattr(default, entry.name)
+        if value == usual:
             continue
         flag = f"--{prefix}{entry.name}".replace("_", "-")
-        if isinstance(value, bool):
+        if isinstance(value, bool) and usual is not None:  # one that may be None takes its value as a word
             words.append(flag if value else f"--{prefix}no-{entry.name}".replace("_", "-"))
         elif isinstance(value, tuple):
             words += [flag, *map(str, value)]
         elif dataclasses.is_dataclass(value):
             inner = prefix if entry.metadata.get("flat") else f"{prefix}{entry.name}."
-            words += flags(value, getattr(default, entry.name), inner)
+            words += flags(value, usual, inner)
         else:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [flag, _short(value) if isinstance(value, float) else str(value)]
     return words
+
+
+def _short(value: float) -> str:
+    """Return a number without digits that say nothing: 1e-4 and 2, not 0.0001 and 2.0, but 1/3 in full."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

@@ -224,11 +224,9 @@ def study_command(context: Context) -> str:
     """Return the command that does this study again."""
     cfg, default = context.cfg, config.Study()
     words = ["slmlp", "study", context.source, "--methods", ",".join(s.name for s in context.specs)]
-    words += ["--seeds", str(cfg.seeds), "--rates", *(f"{r:g}" for r in cfg.grid)]
-    if cfg.labels != "class":
-        words += ["--labels", cfg.labels]
-    words += flags(cfg.training, default.training) + flags(cfg.data, default.data)
-    words += flags(cfg.split, default.split, "split.") + flags(cfg.probe, default.probe, "probe.")
+    words += ["--seeds", str(cfg.seeds), "--rates", *map(str, cfg.grid)]
+    named = dataclasses.replace(cfg, methods=default.methods, seeds=default.seeds, rates=default.rates)
+    words += flags(named, default)
     return shlex.join([*words, "--out", Path(context.folder).name])
 
 
