@@ -1,7 +1,13 @@
-"""What a step costs beside the network: ``python benchmarks/step.py [--old CHECKOUT] [--sides 32 64 224]``.
+"""What a step costs beside the network: ``python benchmarks/step.py [PART ...] [--old CHECKOUT] [--sides 32 64 224]``.
 
-Views: time an image of one view of each augmentation at each side, from the same uint8 squares, a quarter larger than
-the view. Contenders take turns, each in a process of its own; who goes first changes every round:
+``waits``: for how many operations of a step, between two readings of the loss, the host waits for the device, by
+method; counted on the CPU, where the same operations run and nobody waits. Mixing draws on the host, and is left out.
+
+``share``: the part of a step's time that is not the bare step (forward, backward and optimizer on views that are ready)
+of the training loop from images in memory, resnet10 at the first of the sides, in float32, by method.
+
+``views``: time an image of one view of each augmentation at each side, from the same uint8 squares, a quarter larger
+than the view. Contenders take turns, each in a process of its own; who goes first changes every round:
 
 - ``ours``: this checkout; ``old``: another one (``--old``, as benchmarks/checkouts.py takes it);
 - ``torchvision``: the same changes by torchvision's v2 transforms, image by image, in one process;
@@ -20,7 +26,7 @@ import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+import step_loop
 import turns
+from slmlp.config import METHODS
 from slmlp.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augment, training_side
 from slmlp.data.augment.draws import Draws
 from slmlp.data.augment.recipes import VIEWS, Recipe
@@ -41,11 +49,14 @@ Make = Callable[[Tensor], Tensor]  # uint8 (N, S, S, 3) -> float (N, 3, size, si
 
 
 def main() -> None:
-    """Print the time of views."""
+    """Print what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}; all of them if none is given")
     parser.add_argument("--old", type=Path, help="checkout to compare with")
     parser.add_argument("--sides", type=int, nargs="+", default=[32, 64, 224])
     parser.add_argument("--names", nargs="+", default=NAMES, choices=VIEWS, metavar="AUGMENTATION")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
+    parser.add_argument("--steps", type=int, default=10, help="of a turn of the loop")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -56,17 +67,13 @@ def main() -> None:
     if given.side:
         _take_turns(given)
         return
-    print_views(given)
+    for part in given.parts or PARTS:
+        PARTS[part](given)
 
 
-# Views
-
-
-def print_views(given: argparse.Namespace) -> None:
-    """Let the contenders make views in turn; print a line for each augmentation, side and contender."""
-    names = ["ours", *(["old"] if given.old else []), "torchvision"]
-    if importlib.util.find_spec("kornia"):
-        names.append("kornia")
+@contextlib.contextmanager
+def _contenders(names: list[str], given: argparse.Namespace) -> Iterator[dict[str, turns.Side]]:
+    """Start a process for each name, and say what each runs with."""
     with contextlib.ExitStack() as stack:
         contenders = {}
         for name in names:
@@ -78,6 +85,51 @@ def print_views(given: argparse.Namespace) -> None:
         for name, contender in contenders.items():
             print(f"{name}: {contender.says}")
         print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        yield contenders
+
+
+# The loop
+
+
+def print_waits(given: argparse.Namespace) -> None:
+    """Print for how many operations of a step the host would wait, by method."""
+    with _contenders(["ours", *(["old"] if given.old else [])], given) as contenders:
+        for method in given.methods:
+            for name, contender in contenders.items():
+                found = contender.ask(["waits", method])
+                kinds = ", ".join(f"{kind} {count}" for kind, count in found.items())
+                print(f"{method:11} {name:5} {sum(found.values()):3} a step{'  ' * bool(kinds)}{kinds}", flush=True)
+
+
+def print_share(given: argparse.Namespace) -> None:
+    """Print the part of a step that is not the bare step, by method: the median of the rounds."""
+    with _contenders(["ours", *(["old"] if given.old else [])], given) as contenders:
+        for method in given.methods:
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+            for i in range(given.rounds):
+                for name in list(contenders)[:: 1 if i % 2 else -1]:
+                    times[name].append(contenders[name].ask(["share", method, given.sides[0]]))
+            for name, pairs in times.items():
+                looped, bare = (1e3 * statistics.median(p[k] for p in pairs) for k in (0, 1))
+                shares = [1 - p[1] / p[0] for p in pairs]
+                part = f"{statistics.median(shares):4.0%} ({min(shares):.0%} to {max(shares):.0%})"
+                ratios = [p[0] / o[0] for p, o in zip(pairs, times["ours"], strict=True)]
+                beside = f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) of ours"
+                print(
+                    f"{method:11} {name:5} {looped:7.1f} ms, bare {bare:7.1f} ms: {part} beside it; {beside}",
+                    flush=True,
+                )
+
+
+# Views
+
+
+def print_views(given: argparse.Namespace) -> None:
+    """Let the contenders make views in turn; print a line for each augmentation, side and contender."""
+    names = ["ours", *(["old"] if given.old else []), "torchvision"]
+    if importlib.util.find_spec("kornia"):
+        names.append("kornia")
+    with _contenders(names, given) as contenders:
         for side in given.sides:
             for augmentation in given.names:
                 times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
@@ -116,7 +168,12 @@ def _take_turns(given: argparse.Namespace) -> None:
         return (time.perf_counter() - wall) / number, (time.process_time() - cpu) / number
 
     says: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": given.device}
-    turns.take(says | {"cpu": device.describe()["cpu"]}, {"views": views})
+
+    def share(method: str, side: int) -> tuple[float, float]:
+        return step_loop.share(method, side, given.steps, given.device)
+
+    runs: dict[str, Callable[..., Any]] = {"views": views, "waits": step_loop.waits, "share": share}
+    turns.take(says | {"cpu": device.describe()["cpu"]}, runs)
 
 
 def _ours(augmentation: str, side: int) -> Make:
@@ -183,6 +240,8 @@ def _kornia(augmentation: str, side: int) -> Make:
 
     return make
 
+
+PARTS = {"waits": print_waits, "share": print_share, "views": print_views}
 
 if __name__ == "__main__":
     main()

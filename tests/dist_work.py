@@ -14,6 +14,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+import tiny
 from slmlp import config, data, methods
 from slmlp.data import augment
 from slmlp.data.cache import ImageCache
@@ -76,7 +77,7 @@ def curve(images, name, settings, encoder, crops, **changes):
     state = state_of(name, settings, encoder, len(images.images), cfg)
     views = augment.views("crop", 16, state.model.num_views, crops)
     batches = InFloat64(images, images.rows(images.images), plan, views, distributed.batch_part(N))
-    rows = list(train(state, batches, optim.schedule(cfg, plan, 0), Compute(CPU, False, False), 0))
+    rows = tiny.rows(state, batches, optim.schedule(cfg, plan, 0), Compute(CPU, False, False))
     return {
         "losses": [row["loss"] for row in rows],
         "logged": [{k: v for k, v in row.items() if k not in ("seconds", "embedding_std")} for row in rows],
@@ -296,7 +297,7 @@ def agreements(folder: Path) -> dict:
         "order": ranks.rank_by_rank(order), "first": ranks.on_rank0(lambda: rank),
         "any": ranks.any_rank(rank == 1),
         "not any": ranks.any_rank(False), "exchange": ranks.all_gather_object(rank),
-        "means": distributed.means({"a": torch.tensor(float(rank)), "b": torch.tensor(2.0, dtype=torch.float64)}),
+        "mean": ranks.mean(torch.tensor([float(rank), 2.0])), "highest": ranks.highest(3 + rank),
         "share": [distributed.share_of(7), distributed.batch_part(12)],
     }  # fmt: skip
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from detection_data import QUICK, data_set, encoder, packed, settings
 from dist_launch import ended, started
 from slmlp import cli
@@ -24,7 +25,6 @@ from slmlp.detection.samples import Samples, order_plan
 from slmlp.results import records
 from slmlp.runtime import device
 from slmlp.runtime.errors import SlmlpError
-from slmlp.train import loop
 
 pytestmark = pytest.mark.slow
 
@@ -219,6 +219,6 @@ def test_the_loss_falls_on_four_real_images():
     detector = model.build(encoder(0), len(data.categories), True, cfg, False)
     samples = Samples(data, order_plan(4, cfg, 24), cfg, True, slice(None))
     compute = device.choose(detector, "cpu", "float32")
-    rows = loop.train(train.start(detector, cfg), samples, train.schedule(cfg, 24), compute, 0)
+    rows = tiny.rows(train.start(detector, cfg), samples, train.schedule(cfg, 24), compute)
     losses = [row["loss"] for row in rows]
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import slmlp
+import tiny
 from slmlp import config, data, methods
 from slmlp.cli import catalogue, main
 from slmlp.cli.parse import parse
@@ -32,7 +33,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.train import checkpoint, optim
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
-from slmlp.train.loop import State, train
+from slmlp.train.loop import State
 from slmlp.train.run import Run
 
 ALL = [make() for make in recipes.RECIPES.values()]
@@ -67,8 +68,7 @@ def toy(recipe, image_cache, **changes):
 
 
 def steps(state, batches, cfg, number):
-    rows = train(state, batches, optim.schedule(cfg, batches.plan, 0), CPU, 0)
-    return [next(rows) for _ in range(number)]
+    return tiny.rows(state, batches, optim.schedule(cfg, batches.plan, 0), CPU, number)
 
 
 @pytest.mark.slow

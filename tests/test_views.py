@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from slmlp import config, data
 from slmlp.data.augment import Augment, draws, views
@@ -17,38 +16,12 @@ from slmlp.data.augment.recipes import VIEWS
 from slmlp.data.cache import ImageCache
 from slmlp.runtime import seeds
 from slmlp.runtime.device import Compute
+from slmlp.runtime.transfer import on_device
 from slmlp.train.batches import Batches, Plan
+from waiting import Waiting
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 N = 40
-aten = torch.ops.aten
-# whose result, or its shape, the host can only know from the device
-ASKING = {
-    aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default,
-    aten.bincount.default, aten.unique_dim.default, aten._unique2.default,
-}  # fmt: skip
-COPYING = {aten._to_copy.default, aten.copy_.default}
-
-
-class Waiting(TorchDispatchMode):
-    """Lists the operations for which the host would wait for a device."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        masks = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])
-        copies = False
-        if func in COPYING:
-            source, target = (args[1], args[0]) if func is aten.copy_.default else (args[0], out)
-            waits = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
-            copies = source.device != target.device and (target.device.type == "cpu" or waits)
-        if func in ASKING or masks or copies:
-            self.found.append(str(func))
-        return out
 
 
 def test_waiting_is_seen():
@@ -126,15 +99,15 @@ def test_small_arrays_go_to_a_device_in_one_copy():
         rng.random((3, 5), np.float32), rng.random(7) < 0.5, np.arange(4), np.empty((0, 4), np.float32),
         rng.random((5, 4, 3), np.float32)[:, ::2],
     ]  # fmt: skip
-    for found, array in zip(draws.on_device(CPU, *arrays), arrays, strict=True):
+    for found, array in zip(on_device(CPU, *arrays), arrays, strict=True):
         np.testing.assert_array_equal(found, array)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        fakes = draws.on_device(CUDA, *arrays)
+        fakes = on_device(CUDA, *arrays)
     for fake, array in zip(fakes, arrays, strict=True):
         assert (fake.device.type, tuple(fake.shape)) == ("cuda", array.shape)
         assert fake.dtype == torch.from_numpy(array.copy()).dtype
     if torch.cuda.is_available():
-        for found, array in zip(draws.on_device(CUDA, *arrays), arrays, strict=True):
+        for found, array in zip(on_device(CUDA, *arrays), arrays, strict=True):
             np.testing.assert_array_equal(found.cpu(), array)
 
 

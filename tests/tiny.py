@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,11 @@ from slmlp.encoders import Encoder
 from slmlp.encoders.encoder import EncoderSpec
 from slmlp.methods.base import Facts, Method
 from slmlp.runtime import seeds
+from slmlp.runtime.device import Compute
+from slmlp.train.batches import StepDataset
+from slmlp.train.loop import State, train
+from slmlp.train.optim import Schedule
+from slmlp.train.readings import Readings
 
 N, C, DIM, SIDE = 6, 4, 8, 8
 
@@ -48,3 +54,13 @@ def batch(views: int, local: int = 0, seed: int = 0, n: int = N) -> tuple[list[T
     generator = torch.Generator().manual_seed(seed)
     sides = [SIDE] * views + [SIDE // 2] * local
     return [torch.randn(n, 3, s, s, generator=generator) for s in sides], torch.arange(n) % C
+
+
+def rows(
+    state: State, batches: StepDataset, schedule: Schedule, compute: Compute, steps: int | None = None
+) -> list[dict[str, float]]:
+    """Train to the end, or for some steps, and return what was read of them."""
+    readings = Readings(state, schedule, 1000)
+    for step in itertools.islice(train(state, batches, schedule, compute, 0), steps):
+        readings.add(step)
+    return readings.rest()

@@ -128,30 +128,37 @@ def ema_update(target: nn.Module, online: Sequence[nn.Module], momentum: float) 
 
 
 class Queue(nn.Module):
-    """The last ``size`` rows that were pushed, newest over oldest; its place and rows are in buffers."""
+    """The last ``size`` rows that were pushed, newest over oldest.
+
+    Its place is known to the host, so that no question about it waits for the device; PyTorch keeps it in the state.
+    """
 
     rows: Tensor
-    place: Tensor
-    filled: Tensor
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(size, width))
-        self.register_buffer("place", torch.zeros((), dtype=torch.long))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self.pushed = 0  # rows, ever
 
     @property
     def full(self) -> bool:
         """Whether every row was written at least once."""
-        return bool(self.filled == len(self.rows))
+        return self.pushed >= len(self.rows)
 
     @torch.no_grad()
     def push(self, rows: Tensor) -> Tensor:
         """Write rows (M, width) over the oldest, and return the positions (M,) they were written to."""
         size = len(self.rows)
         rows = rows[-size:]
-        at = (self.place + torch.arange(len(rows), device=rows.device)) % size
+        at = (self.pushed + torch.arange(len(rows), device=rows.device)) % size
         self.rows[at] = rows.to(self.rows.dtype)
-        self.place.copy_((self.place + len(rows)) % size)
-        self.filled.copy_((self.filled + len(rows)).clamp(max=size))
+        self.pushed += len(rows)
         return at
+
+    def get_extra_state(self) -> Tensor:
+        """Return what the state has beside the rows."""
+        return torch.tensor(self.pushed)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what a state has beside the rows."""
+        self.pushed = int(state)

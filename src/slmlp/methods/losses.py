@@ -67,12 +67,12 @@ def sup_con(views: Sequence[Tensor], labels: Tensor, temperature: float, form: s
     logits = (products(z, z) / temperature).masked_fill(itself, -torch.inf)
     log_p = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(~positive, 0 if form == "out" else -torch.inf)
     count = positive.sum(1).to(z.dtype)  # the logarithm of an integer is float32
-    has = count > 0
+    has, least = count > 0, count.clamp(min=1)
     if form == "out":
-        per_anchor = log_p.sum(1)[has] / count[has]
-    else:
-        per_anchor = log_p[has].logsumexp(1) - count[has].log()
-    return -per_anchor.sum() / has.sum().clamp(min=1)
+        per_anchor = log_p.sum(1) / least
+    else:  # a row without a positive would be -inf, and its gradient not a number
+        per_anchor = log_p.masked_fill(~has[:, None], 0).logsumexp(1) - least.log()
+    return -torch.where(has, per_anchor, 0).sum() / has.sum().clamp(min=1)
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:

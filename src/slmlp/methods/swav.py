@@ -22,9 +22,7 @@ class SwAV(Method):
 
     num_views = 2
     cfg: config.SwAV
-    frozen: Tensor
     step_prototypes: Tensor
-    queueing: Tensor
 
     def __init__(self, encoder: Encoder, num_classes: int, cfg: config.SwAV) -> None:
         super().__init__(encoder, num_classes, cfg)
@@ -35,8 +33,7 @@ class SwAV(Method):
         self.queues = nn.ModuleList()
         if cfg.queue_size:
             self.queues.extend(Queue(cfg.queue_size, width) for _ in range(self.num_views))
-        self.register_buffer("frozen", torch.tensor(cfg.freeze_epochs > 0))
-        self.register_buffer("queueing", torch.tensor(cfg.queue_start == 0))
+        self.frozen, self.queueing = cfg.freeze_epochs > 0, cfg.queue_start == 0
 
     @staticmethod
     def fit(cfg: config.SwAV, facts: Facts) -> tuple[config.SwAV, list[str]]:
@@ -91,5 +88,13 @@ class SwAV(Method):
         for queue, z in zip(self.queues, self.fresh, strict=False):
             assert isinstance(queue, Queue)
             queue.push(z)
-        self.frozen.fill_(progress.epochs < self.cfg.freeze_epochs)
-        self.queueing.fill_(progress.share >= self.cfg.queue_start)
+        self.frozen = progress.epochs < self.cfg.freeze_epochs
+        self.queueing = progress.share >= self.cfg.queue_start
+
+    def get_extra_state(self) -> Tensor:
+        """Return the two clocks, which are part of the state."""
+        return torch.tensor([self.frozen, self.queueing])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the two clocks of a state."""
+        self.frozen, self.queueing = state.tolist()

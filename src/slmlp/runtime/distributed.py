@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -123,15 +123,6 @@ def parallel(method: nn.Module) -> nn.Module:
     return DistributedDataParallel(method, process_group=_channel, static_graph=True, **buffers)
 
 
-def means(rows: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return scalars averaged over ranks, in one all-reduce."""
-    if not processes.is_distributed():
-        return {name: float(value.detach()) for name, value in rows.items()}
-    values = torch.stack([value.detach().double() for value in rows.values()])
-    group.all_reduce(values, group=_channel)
-    return dict(zip(rows, (values / processes.world_size()).tolist(), strict=True))
-
-
 def gather(x: Tensor) -> Tensor:
     """Return the rows of all ranks, (world * N, ...), in order; ``x`` itself on one process.
 
@@ -182,11 +173,11 @@ def shuffled(network: nn.Module, x: Tensor, groups: int) -> Tensor:
     """
     order = torch.randperm(len(x) * processes.world_size())
     if not processes.is_distributed():
-        order = order.to(x.device)
+        order = order.to(x.device, non_blocking=True)
         parts = [network(part) for part in x[order].tensor_split(groups)]
         return torch.cat(parts)[torch.argsort(order)]
     group.broadcast(order, src=0)  # on the CPU, in the control group; each rank has another generator state
-    order = order.to(x.device)
+    order = order.to(x.device, non_blocking=True)
     own = slice(processes.rank() * len(x), (processes.rank() + 1) * len(x))
     with torch.no_grad():
         shuffled_images = torch.cat(gather_list(x))[order[own]]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch import distributed as group
 
 from slmlp.runtime import processes
@@ -88,11 +89,25 @@ def assert_same(values: Mapping[str, str]) -> None:
 
 def any_rank(flag: bool) -> bool:
     """Return whether the flag is set on any rank."""
+    return bool(highest(int(flag)))
+
+
+def highest(number: int) -> int:
+    """Return the highest of the ranks' numbers."""
     if not processes.is_distributed():
-        return flag
-    highest = torch.tensor([int(flag)])
-    group.all_reduce(highest, group.ReduceOp.MAX)
-    return bool(highest)
+        return number
+    numbers = torch.tensor([number])
+    group.all_reduce(numbers, group.ReduceOp.MAX)
+    return int(numbers)
+
+
+def mean(x: Tensor) -> Tensor:
+    """Return the mean over ranks of a tensor in the host's memory, in float64."""
+    x = x.double()
+    if processes.is_distributed():
+        group.all_reduce(x)
+        x /= processes.world_size()
+    return x
 
 
 def wait_for_all() -> None:

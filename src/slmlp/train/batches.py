@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from slmlp.data.augment import Augment, training_side
-from slmlp.data.augment.draws import Choices, Draws, on_device
+from slmlp.data.augment.draws import Choices, Draws
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import IntArray
 from slmlp.data.decode import Resize
 from slmlp.runtime import seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.transfer import on_device
 
 T = TypeVar("T")
 CPU = torch.device("cpu")

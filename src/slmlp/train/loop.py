@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slmlp.methods.base import Objective, Progress
 from slmlp.runtime import distributed, processes, seeds
 from slmlp.runtime.device import Compute
-from slmlp.runtime.errors import SlmlpError
 from slmlp.train import collapse
 from slmlp.train.average import Average
 from slmlp.train.batches import StepDataset
@@ -28,7 +26,7 @@ class State:
     model: Any  # an Objective; Any, so that callers reach the attributes of theirs
     optimizer: torch.optim.Optimizer
     step: int = 0
-    losses: list[float] = field(default_factory=list)  # of the current epoch, where the model has a chance loss
+    losses: list[float] = field(default_factory=list)  # read in this epoch (see Readings), where there is a chance loss
     average: Average | None = None  # of the weights over steps
 
     def state_dict(self) -> dict[str, Any]:
@@ -58,22 +56,28 @@ class State:
         return self.average or self.model
 
 
+@dataclass
+class Step:
+    """One step of training; its numbers are on the device (see ``Readings``)."""
+
+    number: int  # counted from 1
+    epoch: int  # from 1
+    lr: float
+    seconds: float  # of the host, with the batch
+    begins_epoch: bool
+    ends_epoch: bool
+    values: dict[str, Tensor]  # scalars: ``loss``, and what the model logs
+    embeddings: Tensor | None  # (N, P), every ``collapse.EVERY`` steps, where the model returns any
+
+
 def train(
     state: State, batches: StepDataset[Any], schedule: Schedule, compute: Compute, workers: int
-) -> Iterator[dict[str, float]]:
-    """Yield one row of floats after each step, from ``state.step`` to the end.
-
-    Rows have ``step`` (counted from 1), ``epoch`` (from 1), ``loss``, ``lr``, ``seconds`` (of the step with its batch),
-    what the model logs, and every 50 steps the spread of the embeddings, where the model returns any (see
-    ``collapse``).
+) -> Iterator[Step]:
+    """Yield each step after it was made, from ``state.step`` to the end, without waiting for the device.
 
     Of several processes each trains on its part of every batch, and all hold the same weights after every step
-    (statistics of a BatchNorm that is not shared are a process's own). Loss and what the model logs are means over
-    all, so that all stop together; the spread of embeddings is measured by the first process, over its own images
-    where the method gathers none.
-
-    Raises:
-        SlmlpError: the loss is not finite, or is still that of guessing well after warm-up.
+    (statistics of a BatchNorm that is not shared are a process's own). The embeddings are those of the first process,
+    over its own images where the method gathers none.
     """
     model: Objective = state.model
     optimizer, plan = state.optimizer, batches.plan
@@ -81,8 +85,7 @@ def train(
     own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for batch in batches.iterate(state.step, workers):
-        if plan.ends_epoch(state.step):
-            state.losses = []
+        begins = plan.ends_epoch(state.step)
         if state.step and state.step == schedule.frozen_steps:  # the encoder trains from here on
             parallel = _parallel(state, schedule)
         lr = schedule.rate(state.step)
@@ -94,9 +97,6 @@ def train(
         with seeds.seeded(schedule.seed, schedule.use, state.step, *own), compute.autocast():
             rows = parallel(*inputs)
         embeddings = rows.pop("embeddings", None)
-        logged = distributed.means(rows)
-        if not math.isfinite(logged["loss"]):
-            raise SlmlpError(_not_finite(state.step, logged, lr, schedule))
         optimizer.zero_grad(set_to_none=True)
         rows["loss"].backward()
         if schedule.clip_norm is not None:
@@ -106,15 +106,12 @@ def train(
             state.average.update(model, state.step)
         state.step += 1
         model.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
-        if model.chance_loss is not None:
-            state.losses.append(logged["loss"])
-        measured = embeddings is not None and state.step % collapse.EVERY == 0 and processes.is_main()
-        spread = collapse.spread(embeddings) if measured else {}
-        seconds = time.perf_counter() - began
-        yield {"step": state.step, "epoch": plan.epoch(state.step), "lr": lr, "seconds": seconds, **logged, **spread}
+        measured = state.step % collapse.EVERY == 0 and processes.is_main()
+        yield Step(
+            state.step, plan.epoch(state.step), lr, time.perf_counter() - began, begins, plan.ends_epoch(state.step),
+            {name: value.detach() for name, value in rows.items()}, embeddings if measured else None,
+        )  # fmt: skip
         began = time.perf_counter()
-        if plan.ends_epoch(state.step):
-            _check_learning(state, schedule)
 
 
 def _parallel(state: State, schedule: Schedule) -> nn.Module:
@@ -128,27 +125,3 @@ def _parallel(state: State, schedule: Schedule) -> nn.Module:
         frozen = state.step < schedule.frozen_steps
         model.encoder.train(not frozen).requires_grad_(not frozen)
     return distributed.parallel(model)
-
-
-def _not_finite(step: int, logged: dict[str, float], lr: float, schedule: Schedule) -> str:
-    others = [name for name, value in logged.items() if name != "loss" and not math.isfinite(value)]
-    loss = f"{logged['loss']}" + (f" ({', '.join(others)})" if others else "")
-    return (
-        f"the loss is {loss} at step {step + 1} with learning rate {lr:.4g}: training has diverged. Take a smaller "
-        f"--base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 2:g}){schedule.or_else}"
-    )
-
-
-def _check_learning(state: State, schedule: Schedule) -> None:
-    """Stop a run whose mean loss over the last epoch is still that of guessing."""
-    chance = state.model.chance_loss
-    if chance is None or state.step < schedule.check_from:
-        return
-    mean = sum(state.losses) / len(state.losses)
-    if mean > 0.985 * chance:
-        raise SlmlpError(
-            f"the loss is still {mean:.3f} after step {state.step}, that of guessing ({chance:.3f}): nothing is "
-            f"learnt, and from here nothing will be. The rate is too high for this projector and encoder most often: "
-            f"take a smaller --base-lr (now {schedule.base_lr:g}; try {schedule.base_lr / 4:g}); or the labels do not "
-            "belong to the images"
-        )

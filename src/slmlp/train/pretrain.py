@@ -161,13 +161,12 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
         workers = max(1, cores() // processes.local_size() - 1)
 
     def save_encoder(epoch: int) -> None:
-        if cfg.save_every and epoch % cfg.save_every == 0:
-            state.kept.encoder.save(run.epoch_file(epoch))
+        state.kept.encoder.save(run.epoch_file(epoch))
 
     record(
         run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
         log_every=max(1, batches.plan.steps_per_epoch // LOGS_PER_EPOCH), checkpoint_minutes=cfg.checkpoint_minutes,
-        workers=workers, progress=progress, on_epoch_end=save_encoder,
+        workers=workers, progress=progress, keep_every=cfg.save_every, keep=save_encoder,
     )  # fmt: skip
 
 

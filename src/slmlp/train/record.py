@@ -11,13 +11,16 @@ from slmlp.runtime import processes
 from slmlp.runtime.device import Compute
 from slmlp.runtime.interrupt import Interrupt
 from slmlp.runtime.progress import TrainingProgress, duration, say
-from slmlp.runtime.ranks import any_rank, on_rank0, wait_for_all
+from slmlp.runtime.ranks import highest, on_rank0, wait_for_all
 from slmlp.train import checkpoint
 from slmlp.train.batches import StepDataset
 from slmlp.train.collapse import CollapseMonitor
 from slmlp.train.log import TrainingLog
 from slmlp.train.loop import State, train
 from slmlp.train.optim import Schedule
+from slmlp.train.readings import Readings, explained
+
+SAVE, STOP = 1, 2  # what the processes of a run decide after a step
 
 
 def resume(state: State, folder: Path) -> None:
@@ -41,7 +44,8 @@ def record(
     checkpoint_minutes: float,
     workers: int,
     progress: bool,
-    on_epoch_end: Callable[[int], None] = lambda epoch: None,
+    keep_every: int = 0,
+    keep: Callable[[int], None] = lambda epoch: None,
 ) -> None:
     """Train from ``state.step`` to the end; write the training log and checkpoints into ``folder``.
 
@@ -58,36 +62,45 @@ def record(
         checkpoint_minutes: most minutes between two checkpoints.
         workers: processes that load batches ahead.
         progress: whether to show progress on stderr.
-        on_epoch_end: called by the first process with the number of the epoch that ended.
+        keep_every: epochs between two calls of ``keep``; 0 is none.
+        keep: called by the first process with the number of the epoch that ended.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its state is saved.
-        SlmlpError: training fails (see ``train``).
+        SlmlpError: training fails (see ``Readings``).
     """
     plan, checkpoints = batches.plan, folder / "checkpoints"
     log = TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size) if processes.is_main() else None
     began = saved_at = time.monotonic()
-    collapse, last_epoch = CollapseMonitor(), plan.epoch(plan.total)
+    readings, collapse, last_epoch = Readings(state, schedule, log_every), CollapseMonitor(), plan.epoch(plan.total)
+    loss = ""
     try:
         with Interrupt() as interrupt, TrainingProgress(name, plan.total, state.step, plan.batch_size, progress) as bar:
-            for row in train(state, batches, schedule, compute, workers):
-                stop = any_rank(interrupt.requested)
+            for step in explained(train(state, batches, schedule, compute, workers), readings):
+                kept = step.ends_epoch and keep_every > 0 and step.epoch % keep_every == 0
+                due = time.monotonic() - saved_at > (60 if step.ends_epoch else 60 * checkpoint_minutes)
+                # the first process decides by its clock, any of them by a signal; all hear of it after the same step
+                decided = highest(STOP if interrupt.requested else SAVE if due and log is not None else 0)
+                rows = readings.add(step)
+                if kept or decided or step.number == plan.total:
+                    rows += readings.rest()  # judges what is kept
                 if log is not None:
-                    log.add(row)
-                    if warning := collapse.update(row):
-                        say(f"warning: {name}: {warning}")
-                    bar.update(state.step, f"epoch {row['epoch']}/{last_epoch}  loss {row['loss']:.3f}")
-                    epoch_ended, since = plan.ends_epoch(state.step), time.monotonic() - saved_at
-                    if epoch_ended:
-                        on_epoch_end(int(row["epoch"]))
-                    if stop or since > (60 if epoch_ended else 60 * checkpoint_minutes):
+                    for row in rows:
+                        log.add(row)
+                        if warning := collapse.update(row):
+                            say(f"warning: {name}: {warning}")
+                        loss = f"  loss {row['loss']:.3f}"
+                    bar.update(step.number, f"epoch {step.epoch}/{last_epoch}{loss}")
+                    if kept:
+                        keep(step.epoch)
+                    if decided:
                         log.flush()
-                        log.check(state.step)
-                        checkpoint.save(checkpoints, state.step, state.state_dict())
+                        log.check(step.number)
+                        checkpoint.save(checkpoints, step.number, state.state_dict())
                         saved_at = time.monotonic()
-                if stop:
+                if decided == STOP:
                     wait_for_all()  # for the first, which saves: a launcher kills the others once one process has ended
-                    say(f"{name}: stopped and saved after step {state.step} of {plan.total}")
+                    say(f"{name}: stopped and saved after step {step.number} of {plan.total}")
                     raise KeyboardInterrupt
             if log is not None:
                 log.flush()

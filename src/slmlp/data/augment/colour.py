@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slmlp.data.augment.draws import Array, Draws, on_device
+from slmlp.data.augment.draws import Array, Draws
+from slmlp.runtime.transfer import on_device
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]

@@ -80,21 +80,3 @@ def parts(images: int, side: int, device: torch.device) -> Iterator[slice]:
     """Yield the images that are made at a time, so that memory is bounded at any batch and side."""
     step = max(1, AT_A_TIME.get(device.type, ELSEWHERE) // side**2)
     return (slice(start, start + step) for start in range(0, images, step))
-
-
-def on_device(device: torch.device, *arrays: Array) -> list[Tensor]:
-    """Return small arrays of the host on the device, all by one copy for which the host does not wait."""
-    if device.type == "cpu":
-        return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-    starts = np.cumsum([0, *(-(-array.nbytes // 8) * 8 for array in arrays)])  # each starts at a multiple of 8 bytes
-    buffer = np.zeros(starts[-1], np.uint8)
-    for start, array in zip(starts, arrays, strict=False):
-        buffer[start : start + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
-    packed = torch.from_numpy(buffer)
-    if torch.cuda.is_available():
-        packed = packed.pin_memory()
-    moved = packed.to(device, non_blocking=True)
-    return [
-        moved[start : start + array.nbytes].view(torch.from_numpy(array).dtype).view(array.shape)
-        for start, array in zip(starts.tolist(), arrays, strict=False)
-    ]

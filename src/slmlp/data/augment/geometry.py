@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from slmlp.data.augment.draws import Draws, on_device
+from slmlp.data.augment.draws import Draws
 from slmlp.data.augment.recipes import Recipe
+from slmlp.runtime.transfer import on_device
 
 RATIO = (3 / 4, 4 / 3)  # width over height, as in torchvision's RandomResizedCrop
 TRIES = 10

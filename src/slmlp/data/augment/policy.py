@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slmlp.data.augment import colour
-from slmlp.data.augment.draws import Array, Draws, on_device
+from slmlp.data.augment.draws import Array, Draws
+from slmlp.runtime.transfer import on_device
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]

@@ -37,9 +37,11 @@ from slmlp.runtime.progress import TrainingProgress, say
 from slmlp.train import optim
 from slmlp.train.batches import Batches, Plan, to_device
 from slmlp.train.loop import State, train
+from slmlp.train.readings import Readings, explained
 
 GRID_SHARE = 5  # a point of the grid is trained for one part in this many of the final run's steps
 BATCH = 256  # images of a forward pass when scored
+READ_EVERY = 10  # steps whose losses are read together
 
 
 @dataclass(frozen=True)
@@ -187,11 +189,15 @@ class _Session:
         prepare = self.start.preprocess
         views = augment.views(training.augment, prepare.size, channels=(prepare.mean, prepare.std))
         batches = Batches(self.image_cache, self.image_cache.rows(images), plan, views, device=self.compute.device)
-        state = State(method, optim.build(method, training))
+        state, schedule = State(method, optim.build(method, training)), optim.schedule(training, plan, self.cfg.seed)
+        readings, loss = Readings(state, schedule, READ_EVERY), ""
         workers = max(0, self.image_cache.options.workers)
         with TrainingProgress(words, plan.total, 0, batch) as progress:
-            for row in train(state, batches, optim.schedule(training, plan, self.cfg.seed), self.compute, workers):
-                progress.update(state.step, f"loss {row['loss']:.3f}")
+            for step in explained(train(state, batches, schedule, self.compute, workers), readings):
+                for row in readings.add(step):
+                    loss = f"loss {row['loss']:.3f}"
+                progress.update(step.number, loss)
+            readings.rest()
         return method.eval()
 
     def logits(self, method: Method, images: ImageSet) -> Tensor:
