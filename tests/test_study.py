@@ -194,6 +194,56 @@ def test_more_seeds_train_only_those(shapes, done, tmp_path):
     assert len(task(done)["comparisons"][0]["per_seed"]) == 3
 
 
+def test_tasks_may_be_added_to_a_finished_study(shapes, done, tmp_path):
+    folder = shutil.copytree(done, tmp_path / "tasks")
+    stamps = {p: p.stat().st_mtime_ns for p in (folder / "runs").glob("*/encoder.safetensors")}
+    more = "--tasks unseen-retrieval unseen-knn --retrieval.recall-at 1 3 --knn.neighbours"
+    assert here("study", shapes, FLAGS, more, "9 --out", folder) == 0
+    assert here("study", shapes, FLAGS, more, "1 --out", folder) == 0
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    before = (done / "results.jsonl").read_text().splitlines()
+    assert (folder / "results.jsonl").read_text().splitlines()[: len(before)] == before
+    verdicts = json_files.read(folder / "verdict.json", dict)["tasks"]
+    keys = ["unseen-retrieval recall_at_1", "unseen-retrieval recall_at_3", "unseen-retrieval map_at_r"]
+    assert list(verdicts) == ["unseen accuracy", *keys, "unseen-knn accuracy"]
+    assert verdicts["unseen accuracy"] == task(done)
+    for key, verdict in verdicts.items():
+        name, metric = key.split()
+        values = {(r.method, r.seed): r.value for r in rows(folder, task=name, metric=metric, role="final")}
+        (comparison,) = verdict["comparisons"]
+        assert comparison["per_seed"] == pytest.approx([100 * (values["sl-mlp", s] - values["sl", s]) for s in (0, 1)])
+        assert comparison["low"] <= comparison["difference"] <= comparison["high"]
+    assert verdicts["unseen-knn accuracy"]["comparisons"][0]["per_seed"] == pytest.approx(
+        verdicts[keys[0]]["comparisons"][0]["per_seed"]
+    )  # one neighbour
+    assert {r.method for r in rows(folder, task="unseen-retrieval", role="baseline")} == {"random-init", "raw-pixels"}
+    assert not rows(folder, task="unseen-retrieval", role="curve")
+    _, retrieval, votes = report.tables(folder)
+    assert retrieval.headings == ["Recall@1, %", "Recall@3, %", "mAP@R, %"]
+    assert [row.label for row in retrieval.rows] == ["SL", "SL-MLP", "untrained encoder", "raw pixels"]
+    means = verdicts[keys[0]]["means"]
+    assert [row.cells[0].value for row in retrieval.rows[:2]] == [f"{means[m]['value']:.1f}" for m in ("sl", "sl-mlp")]
+    page = (folder / "report.html").read_text()
+    assert page.count(retrieval.title) >= 2
+    assert votes.title in page
+    assert "--tasks unseen-retrieval unseen-knn" in json_files.read(folder / "study.json", dict)["command"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--tasks linear", "unknown task 'linear'"),
+        ("--tasks unseen-retrieval --retrieval.recall-at 1 102", "recall-at is 102, and an image has 101 others"),
+        ("--tasks unseen-knn --knn.neighbours 102", "--knn.neighbours is 102, and an image has 101 others"),
+    ],
+)
+def test_a_task_that_a_study_cannot_do_is_refused_before_training(shapes, tmp_path, capsys, flags, said):
+    assert here("study", shapes, FLAGS, flags, "--out", tmp_path / "study") == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("slmlp: ")]
+    assert said in line
+    assert not (tmp_path / "study" / "runs").exists()
+
+
 def test_other_settings_are_refused(shapes, done, capsys):
     assert here("study", shapes, FLAGS.replace("--epochs 4", "--epochs 5"), "--out", done) == 2
     said = capsys.readouterr().err

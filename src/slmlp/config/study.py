@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.flags import FLAT
+from slmlp.config.tasks import BESIDE, TASKS, Knn, Retrieval
 from slmlp.config.training import DataOptions, StudyTraining, Training
+from slmlp.runtime.errors import unknown
 
 PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2
 
@@ -95,6 +97,9 @@ GRIDS = {
     "lars": (0.05, 0.1, 0.2, 0.4),
     "adamw": (0.0003, 0.001, 0.003),
 }  # of rates, by optimizer
+BESIDE_HELP = "Tasks beside unseen and source accuracy and the measures: " + "; ".join(
+    f"`{name}`: {TASKS[name].help}" for name in BESIDE
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ class Study:
     """Share of the source training images held back while rates are chosen."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
+    tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP})
     training: Training = field(default_factory=StudyTraining, metadata=FLAT)
     """Settings shared by all methods."""
     split: Split = field(default_factory=Split)
@@ -127,6 +133,10 @@ class Study:
     """The linear probe."""
     measures: Measures = field(default_factory=Measures)
     """The paper's measures."""
+    knn: Knn = field(default_factory=Knn)
+    """Nearest neighbours (unseen-knn)."""
+    retrieval: Retrieval = field(default_factory=Retrieval)
+    """Retrieval (unseen-retrieval)."""
 
     def __post_init__(self) -> None:
         """Raise SlmlpError for settings that would fail only after training."""
@@ -134,6 +144,9 @@ class Study:
         at_least(self, 0, "curve_seeds", flags="--")
         all_above(self, 0, "grid", "--rates")
         inside(self, "validation_fraction", "--validation-fraction")
+        for name in self.tasks:
+            if name not in BESIDE:
+                raise unknown("task", name, BESIDE)
         if self.parallel is not None:
             at_least(self, 1, "parallel", flags="--")
 

@@ -85,6 +85,7 @@ TASKS: dict[str, Task] = {
         reads=("rate train", "rate validation"), study_only=True,
     ),
 }  # fmt: skip
+BESIDE = ("unseen-knn", "unseen-retrieval")  # what a study does beside its own where it is asked to
 OFFERED = tuple(name for name, task in TASKS.items() if not task.study_only)  # by evaluate and suite
 
 

@@ -15,7 +15,7 @@ from slmlp.data.splits import classes as concepts
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import ImageData
 from slmlp.experiments.study import baselines, summary
-from slmlp.experiments.study.context import TASKS, Context
+from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import Spec
 from slmlp.results.store import Subject
@@ -47,7 +47,7 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     for (name, seed), run in by_seed.items():
         job = jobs[opened.index(run)]
         subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.rate, job.labels)
-        context.engine.run(subject, context.features(run.encoder()), TASKS)
+        context.engine.run(subject, context.features(run.encoder()), context.tasks)
     baselines.evaluate(context)
     rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.rate
                    for spec in specs for seed in [min(s for n, s in by_seed if n == spec.name)]})  # fmt: skip

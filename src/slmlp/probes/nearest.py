@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ QUERIES = 512  # queries of a block; with ROWS images of the gallery a block tak
 HELD = 50_000_000  # entries of a gallery (200 MB) that is brought to length 1 once for all queries
 STEP = 1_000_000  # cosines are compared to 1 / STEP: below is rounding of float32, which must decide nothing
 PLACES = 1 << 32  # more than any number of images
+Groups = npt.NDArray[Any]  # (N,) names
 NOBODY = torch.iinfo(torch.int64).min  # the key of an image that is not of the query's gallery
 
 
@@ -45,7 +47,9 @@ def nearest(
     place[by_id] = np.arange(len(gallery))
     early = PLACES - 1 - torch.as_tensor(place, device=device)  # (N,)
     groups, wanted_groups = (
-        (None, None) if own_group else tuple(torch.as_tensor(g, device=device) for g in group_codes(gallery, queries))
+        (None, None)
+        if own_group
+        else tuple(torch.as_tensor(g, device=device) for g in group_codes(gallery.groups, queries.groups))
     )
     held = list(_blocks(gallery.x, device)) if gallery.x.size <= HELD else None
     at_once = max(1, QUERIES * ROWS // max(ROWS, k))
@@ -68,8 +72,8 @@ def nearest(
         yield _neighbours(some, best.cpu().numpy(), by_id)
 
 
-def smallest_gallery(gallery: Features, queries: Features, *, own_group: bool = True) -> int:
-    """Return the number of images of the smallest gallery that a query of ``nearest`` has."""
+def smallest_gallery(gallery: Groups, queries: Groups, *, own_group: bool = True) -> int:
+    """Return the number of images of the smallest gallery that a query of ``nearest`` has, from the groups of both."""
     if own_group:
         return len(gallery)
     groups, wanted = group_codes(gallery, queries)
@@ -83,9 +87,9 @@ def _neighbours(queries: slice, keys: npt.NDArray[np.int64], by_id: npt.NDArray[
     return Neighbours(queries, np.where(nobody, -1, rows), np.where(nobody, -np.inf, cosines))
 
 
-def group_codes(gallery: Features, queries: Features) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def group_codes(gallery: Groups, queries: Groups) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the groups of both as numbers from 0."""
-    _, codes = np.unique(np.concatenate([gallery.groups, queries.groups]), return_inverse=True)
+    _, codes = np.unique(np.concatenate([gallery, queries]), return_inverse=True)
     return codes[: len(gallery)], codes[len(gallery) :]
 
 

@@ -40,11 +40,11 @@ def render(inputs: Inputs) -> str:
 
 def tables(folder: Path) -> list[Grid]:
     """Return the main tables of a folder: print one with rich, or take its ``markdown()``."""
-    from slmlp.report import detection, study_table, suite
+    from slmlp.report import detection, study_table, study_tasks, suite
 
     inputs = read(folder)
     if inputs.kind == "study":
-        return [study_table.grid(inputs)]
+        return [study_table.grid(inputs), *study_tasks.grids(inputs)]
     return suite.grids(inputs) if inputs.kind == "suite" else detection.grids(inputs)
 
 

@@ -136,6 +136,11 @@ class Inputs:
         """Return the comparisons of that task; ``difference`` is b - a in percentage points."""
         return list(self.task.get("comparisons") or [])
 
+    def mean(self, task: str, metric: str, method: str) -> dict[str, Any] | None:
+        """Return the verdict's mean of a contender, in percent; None where it has none."""
+        verdict = (self.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
+        return (verdict.get("means") or {}).get(method)
+
     def find(
         self, task: str, metric: str, method: str | None = None, *, role: str | None = None, data: str | None = None,
         layer: str = "output",
@@ -197,8 +202,14 @@ def read(folder: Path) -> Inputs:
         raise SlmlpError(f"{path} was written by a newer slmlp (schema {schema}, this one reads {SCHEMA})")
     about = json_files.convert(about, ABOUT[kind], str(path), f"run the {kind} again to have it written")
     verdict = folder / "verdict.json"
-    rows = suite_rows(folder, about) if kind == "suite" else records.read(folder / "results.jsonl")
+    rows = suite_rows(folder, about) if kind == "suite" else _own(records.read(folder / "results.jsonl"), about)
     return Inputs(folder, kind, about, rows, dict(json_files.read(verdict, VerdictFile)) if verdict.exists() else {})
+
+
+def _own(rows: list[Result], about: dict[str, Any]) -> list[Result]:
+    """Return the lines of the settings that a study was last run with, where it says which."""
+    settings = about.get("task_settings") or {}
+    return [row for row in rows if settings.get(row.task) in (None, row.extra.get("settings"))]
 
 
 def suite_rows(folder: Path, about: dict[str, Any]) -> list[Result]:

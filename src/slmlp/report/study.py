@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from slmlp.config.names import display
-from slmlp.report import limits, study_table, words
+from slmlp.report import limits, study_table, study_tasks, words
 from slmlp.report.grid import comparison_grid
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import Page, Section, block, fold, machine, settings
@@ -43,6 +43,7 @@ def page(inputs: Inputs) -> Page:
         _verdict(inputs),
         *_mlp(inputs),
         _table(inputs),
+        *study_tasks.sections(inputs),
         _epochs(inputs),
         _rates(inputs),
         _map(inputs),

@@ -14,7 +14,7 @@ Reader = Callable[[Inputs, str], Cell]
 
 def _unseen(inputs: Inputs, method: str) -> Cell:
     """Return unseen accuracy: the verdict's mean and interval where it has them."""
-    mean = (inputs.task.get("means") or {}).get(method)
+    mean = inputs.mean("unseen", "accuracy", method)
     if mean:
         return Cell(words.number(mean["value"]), words.span(mean.get("low"), mean.get("high")))
     return percent(inputs.spread("unseen", "accuracy", method))

@@ -10,13 +10,11 @@ from markupsafe import Markup
 
 from slmlp.config import TASKS
 from slmlp.config.names import display
-from slmlp.report import words
-from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid, percent
+from slmlp.report import task_blocks, words
+from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
 from slmlp.report.page import Page, Section, block, fold, machine, settings
 
-MAIN_METRICS = ("accuracy", "map")  # where a task has one of these, it is shown first
-OTHER_METRICS = ("mean_class_accuracy", "ece")  # beside accuracy, in the table of every number
 CURVES = {
     "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
     "labels ask more of the features.",
@@ -101,15 +99,7 @@ def _task(inputs: Inputs, task: str, place: int) -> Section:
         if len(grids) > 1 or table.title != title(task):
             blocks.append(block("heading", table.title))
         blocks.append(block("grid", table))
-    verdicts = [v for name, v in inputs.verdict.get("tasks", {}).items() if name.split(" ", 1)[0] == task]
-    compared = [c for v in verdicts for c in v["comparisons"]]
-    if compared:
-        summary = f"Every comparison: {len(compared)}"
-        several = len({c["metric"] for c in compared}) > 1
-        rows = [{**c, "title": words.metric(c["metric"])} if several else c for c in compared]
-        note = "Differences in percentage points, over seeds, images and data sets (fixed effects)."
-        blocks.append(fold(summary, block("grid", comparison_grid(rows, summary, note))))
-        blocks.append(fold("In words", block("findings", [s for v in verdicts for s in v["sentences"]])))
+    blocks += task_blocks.comparisons(inputs, task, "seeds, images and data sets (fixed effects)")
     return Section(f"task-{place}", title(task), blocks)
 
 
@@ -126,9 +116,7 @@ def grids(inputs: Inputs) -> list[Grid]:
 def _grids(inputs: Inputs, task: str) -> list[Grid]:
     if task == "layerwise":
         return []  # a curve
-    metrics = list(dict.fromkeys(r.metric for r in inputs.rows if r.task == task))
-    main = [m for m in metrics if m in MAIN_METRICS] or [m for m in metrics if m not in OTHER_METRICS]
-    return [grid(inputs, task, metric) for metric in main]
+    return [grid(inputs, task, metric) for metric in task_blocks.main_metrics(inputs, task)]
 
 
 def grid(inputs: Inputs, task: str, metric: str) -> Grid:

@@ -43,6 +43,12 @@ from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError, unknown
 
 SCHEMA = 2
+JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy", "map_at_r")
+
+
+def judged(metric: str) -> bool:
+    """Return whether a task's number with predictions of its own is one that contenders are compared by."""
+    return metric in JUDGED or metric.startswith(("accuracy_at_", "recall_at_"))
 
 
 @dataclass(frozen=True)

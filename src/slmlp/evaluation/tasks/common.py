@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp.probes.features import Features
-from slmlp.probes.nearest import ROWS, smallest_gallery
+from slmlp.probes.nearest import ROWS, Groups, smallest_gallery
 from slmlp.results.intervals import share_interval
 from slmlp.results.records import Predictions, Score
 from slmlp.runtime.errors import SlmlpError
@@ -59,8 +59,8 @@ def check_same(task: str, a: Features, b: Features, what_a: str, what_b: str) ->
         )
 
 
-def check_gallery(task: str, flag: str, k: int, gallery: Features, queries: Features, *, own_group: bool) -> None:
-    """Raise SlmlpError where a query has fewer than k images to search; see ``nearest`` for ``own_group``."""
+def check_gallery(task: str, flag: str, k: int, gallery: Groups, queries: Groups, *, own_group: bool) -> None:
+    """Raise SlmlpError where a query has fewer than k images to search, from the groups; see ``probes.nearest``."""
     least = smallest_gallery(gallery, queries, own_group=own_group)
     if k > least:
         images = f"there are {least} training images" if own_group else f"an image has {least} others to search"

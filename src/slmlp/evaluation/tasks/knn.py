@@ -34,7 +34,7 @@ def knn(
     that has the nearest voter wins.
     """
     check_parts(task, train, test)
-    check_gallery(task, "--knn.neighbours", cfg.neighbours, train, test, own_group=own_group)
+    check_gallery(task, "--knn.neighbours", cfg.neighbours, train.groups, test.groups, own_group=own_group)
     labels = torch.from_numpy(train.y)
     votes = [
         _vote(torch.from_numpy(near.cosines), labels[near.rows], len(train.classes), cfg.temperature)

@@ -51,7 +51,7 @@ def retrieval(
             "or more, of two groups"
         )
     ranks = sorted(set(cfg.recall_at))
-    check_gallery(task, "--retrieval.recall-at", ranks[-1], gallery, queries, own_group=own_group)
+    check_gallery(task, "--retrieval.recall-at", ranks[-1], gallery.groups, queries.groups, own_group=own_group)
     numbers = np.empty((len(ranks) + 1, len(queries)))  # recall at each rank, then mAP@R
     first = np.empty(len(queries), dtype=np.int64)
     k = max(ranks[-1], int(relevant.max()))
@@ -94,7 +94,7 @@ def _relevant(gallery: Features, queries: Features, *, own_group: bool) -> npt.N
     counts = np.bincount(gallery.y, minlength=len(gallery.classes))[queries.y]
     if own_group:
         return counts
-    groups = group_codes(gallery, queries)
+    groups = group_codes(gallery.groups, queries.groups)
     a, b = (part.y + len(gallery.classes) * codes for part, codes in zip((gallery, queries), groups, strict=True))
     kinds, mine = np.unique(a, return_counts=True)  # pairs of class and group; b has all of its own in a, or none
     places = np.minimum(np.searchsorted(kinds, b), len(kinds) - 1)

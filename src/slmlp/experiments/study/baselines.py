@@ -11,7 +11,7 @@ from slmlp.encoders.calibrate import calibrate_norms
 from slmlp.encoders.initial import RANDOM, initial_encoder
 from slmlp.encoders.sources import describe, untrained
 from slmlp.evaluation.sources import ImageData, ImageSource
-from slmlp.experiments.study.context import TASKS, Context
+from slmlp.experiments.study.context import Context
 from slmlp.probes.features import Features
 from slmlp.results.store import Subject
 from slmlp.runtime import files
@@ -46,8 +46,8 @@ def evaluate(context: Context) -> None:
     start = _start(context)
     encoder = start if cfg.init == RANDOM else untrained(start, SEED)
     calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
-    context.engine.run(_subject(context, "random-init", cfg.encoder), context.features(encoder.eval()), TASKS)
-    context.engine.run(_subject(context, "raw-pixels", "none"), Pixels(context.data), TASKS)
+    context.engine.run(_subject(context, "random-init", cfg.encoder), context.features(encoder.eval()), context.tasks)
+    context.engine.run(_subject(context, "raw-pixels", "none"), Pixels(context.data), context.tasks)
 
 
 def evaluate_start(context: Context) -> None:
@@ -56,7 +56,7 @@ def evaluate_start(context: Context) -> None:
     if cfg.init != RANDOM:
         encoder = _start(context)
         say(f"starting {describe(encoder)}")
-        context.engine.run(_subject(context, STARTING, cfg.encoder), context.features(encoder.eval()), TASKS)
+        context.engine.run(_subject(context, STARTING, cfg.encoder), context.features(encoder.eval()), context.tasks)
 
 
 def _start(context: Context) -> Encoder:

@@ -20,6 +20,7 @@ from slmlp.data.targets import refuse_several
 from slmlp.encoders import Encoder
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
+from slmlp.evaluation.tasks.common import check_gallery
 from slmlp.experiments.study.specs import Spec, check_training, parse_all
 from slmlp.results.store import Subject
 from slmlp.runtime import files, json_files
@@ -29,7 +30,7 @@ from slmlp.train.job import Job
 from slmlp.train.pretrain import run_job, size_and_interpolation
 from slmlp.train.run import Run
 
-TASKS = ("unseen", "source", "measures")
+TASKS = ("unseen", "source", "measures")  # of every study, and of every encoder kept on the way
 EXTRACTION = config.Extraction(device="cpu", precision="float32")
 
 
@@ -46,6 +47,11 @@ class Context:
     image_cache: ImageCache
     data: ImageData
     engine: Engine
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of final encoders and baselines."""
+        return (*TASKS, *dict.fromkeys(self.cfg.tasks))
 
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run; all that differs between methods is the method."""
@@ -80,15 +86,18 @@ class Context:
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
         for subject, encoder in self._encoders(run, spec, rate, seed):
-            self.engine.run(subject, self.features(encoder), TASKS)
+            self.engine.run(subject, self.features(encoder), self._of(subject))
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
         """Return whether ``finish`` would do nothing."""
         run = self.run(spec, seed)
         return self.trained(run, self.job(spec, rate, seed)) and all(
-            not self.engine.store.missing(self.engine.keys(subject, self.features(encoder), TASKS))
+            not self.engine.store.missing(self.engine.keys(subject, self.features(encoder), self._of(subject)))
             for subject, encoder in self._encoders(run, spec, rate, seed)
         )
+
+    def _of(self, subject: Subject) -> tuple[str, ...]:
+        return self.tasks if subject.epoch is None else TASKS
 
     def trained(self, run: Run, job: Job) -> bool:
         """Return whether a run is finished and was trained for ``job`` under this split."""
@@ -126,6 +135,7 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
     if not split_file.exists():
         split = leaks.check(split, image_cache, images)
         split.save(split_file)
+    _check_galleries(cfg, images.of_classes(split.unseen))
     if not quiet:
         data.announce(images, folder)
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
@@ -133,6 +143,16 @@ def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = Fa
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
     return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg))
+
+
+def _check_galleries(cfg: config.Study, unseen: ImageSet) -> None:
+    """Raise SlmlpError where an image would have fewer neighbours than a task asks for, before anything is trained."""
+    for task, flag, k in (
+        ("unseen-knn", "--knn.neighbours", cfg.knn.neighbours),
+        ("unseen-retrieval", "--retrieval.recall-at", max(cfg.retrieval.recall_at)),
+    ):
+        if task in cfg.tasks:
+            check_gallery(task, flag, k, unseen.groups, unseen.groups, own_group=False)
 
 
 class Owner(TypedDict):
@@ -169,9 +189,9 @@ def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit
 
 
 def identity(cfg: config.Study) -> dict[str, Any]:
-    """Return the settings that must not change when a study goes on; methods and seeds may be added."""
+    """Return the settings that must not change when a study goes on; methods, seeds and tasks may be added."""
     values = dataclasses.asdict(cfg) | {"rates": cfg.grid}
-    for key in ("methods", "seeds", "curve_seeds", "parallel"):
+    for key in ("methods", "seeds", "curve_seeds", "parallel", "tasks", "knn", "retrieval"):
         values.pop(key)
     values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes"):

@@ -15,6 +15,7 @@ from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.data.dataset import ImageSet
 from slmlp.encoders.initial import RANDOM
+from slmlp.evaluation.engine import settings_hash
 from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.study.baselines import STARTING
 from slmlp.experiments.study.context import Context
@@ -24,7 +25,7 @@ from slmlp.probes.measures.tsne import VERSION, embed
 from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
 from slmlp.results.comparison import compare, corrected, pair
-from slmlp.results.records import Predictions
+from slmlp.results.records import Predictions, Result
 from slmlp.results.sentences import continued, data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files, seeds
@@ -39,11 +40,14 @@ COLUMNS = 25  # thumbnails in a row of their picture
 
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
     """Write verdict.json, tsne.json with its thumbnails, and study.json."""
-    result = _verdict(context)
+    result, *others = _verdicts(context)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
     opening = [*_continued(context), *(result.sentences or ["One method: nothing to compare it with."])]
     verdict.write(
-        context.folder, [result], opening, "one seed: images only; another seed may turn the sign" if one_seed else None
+        context.folder,
+        [result, *others],
+        opening,
+        "one seed: images only; another seed may turn the sign" if one_seed else None,
     )
     _map(context)
     winner = max(result.means, key=lambda name: result.means[name].value)
@@ -57,14 +61,31 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     )
 
 
-def _verdict(context: Context) -> Verdict:
-    """Compare the contenders on the held-out images, and each with an MLP with itself without one."""
-    predictions, data_name = final_predictions(context), context.images.name
-    if len(context.specs) == 1:
-        return verdict.alone(predictions, task="unseen", metric="accuracy", data=data_name)
-    pairs = mlp_pairs(context.specs) if len(context.specs) > 2 else []  # of two, the comparison itself is that
-    baseline = context.specs[0].name
-    return verdict.judge(predictions, baseline, task="unseen", data=data_name, pairs=pairs)
+def _verdicts(context: Context) -> list[Verdict]:
+    """Compare the contenders, and each with an MLP with itself without one: on unseen accuracy, then by other tasks."""
+    name, baseline, specs = context.images.name, context.specs[0].name, context.specs
+    pairs = mlp_pairs(specs) if len(specs) > 2 else []  # of two, the comparison itself is that
+    asked = [key for task in dict.fromkeys(context.cfg.tasks) for key in _judged(context, task)]
+    verdicts = []
+    for task, metric in (("unseen", "accuracy"), *asked):
+        runs = final_predictions(context, task, metric)
+        if len(specs) == 1:
+            verdicts.append(verdict.alone(runs, task=task, metric=metric, data=name))
+        else:
+            verdicts.append(verdict.judge(runs, baseline, task=task, metric=metric, data=name, pairs=pairs))
+    return verdicts
+
+
+def _judged(context: Context, task: str) -> list[tuple[str, str]]:
+    """Return the task with each of its numbers, in their order, that contenders are compared by."""
+    metrics = dict.fromkeys(row.metric for row in _final(context, task))
+    return [(task, metric) for metric in metrics if verdict.judged(metric)]
+
+
+def _final(context: Context, task: str) -> list[Result]:
+    """Return the lines of a task under the study's settings, of final runs."""
+    rows, settings = records.read(context.engine.store.file), settings_hash(task, context.cfg)
+    return [row for row in rows if (row.task, row.role, row.extra.get("settings")) == (task, "final", settings)]
 
 
 def _continued(context: Context) -> list[str]:
@@ -86,12 +107,13 @@ def _continued(context: Context) -> list[str]:
     return [continued(c) for c in corrected(comparisons)]
 
 
-def final_predictions(context: Context) -> dict[str, dict[int, Predictions]]:
-    """Return what each contender's final runs predicted of the held-out images, by seed."""
+def final_predictions(
+    context: Context, task: str = "unseen", metric: str = "accuracy"
+) -> dict[str, dict[int, Predictions]]:
+    """Return the predictions behind a number of each contender's final runs, by seed."""
     predictions: dict[str, dict[int, Predictions]] = {spec.name: {} for spec in context.specs}
-    for row in records.read(context.engine.store.file):
-        wanted = row.task == "unseen" and row.metric == "accuracy" and row.role == "final" and row.predictions
-        if wanted and row.method in predictions and row.seed < context.cfg.seeds:
+    for row in _final(context, task):
+        if row.metric == metric and row.predictions and row.method in predictions and row.seed < context.cfg.seeds:
             predictions[row.method][row.seed] = records.read_predictions(records.checked(context.folder, row))
     return predictions
 
@@ -197,6 +219,8 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "compute": _compute(context),
         "epochs": _epochs(context),
         "labels": cfg.labels,
+        "tasks": list(dict.fromkeys(cfg.tasks)),
+        "task_settings": {task: settings_hash(task, cfg) for task in dict.fromkeys(cfg.tasks)},
         "rates": {"grid": list(cfg.grid), "chosen": chosen,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
                   "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},

@@ -21,13 +21,12 @@ from slmlp.results.metrics import bootstrap_runs
 from slmlp.results.over_datasets import ByData
 from slmlp.results.records import Predictions, Result, Scores, checked, read_predictions, read_scores
 from slmlp.results.sentences import data_warnings, missing_data_sets
-from slmlp.results.verdict import Verdict, judge_over_datasets
+from slmlp.results.verdict import Verdict, judge_over_datasets, judged
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
 from slmlp.train.run import versions
 
 SCHEMA = 1
-JUDGED = ("accuracy", "superclass_accuracy", "within_superclass_accuracy", "map_at_r")
 
 
 def data_facts(data: ImageData) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
         if row.metric == "map":
             of_task = scores.setdefault(key, {name: {} for name in names})
             of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(checked(folder, row))
-        elif row.metric in JUDGED or row.metric.startswith(("accuracy_at_", "recall_at_")):
+        elif judged(row.metric):
             predicted = accuracies.setdefault(key, {name: {} for name in names})
             predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(checked(folder, row))
     runs: dict[tuple[str, str], Mapping[str, ByData]] = {

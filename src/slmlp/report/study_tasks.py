@@ -1,0 +1,54 @@
+"""The tasks that a study was asked for beside its own: a section each, methods and baselines down, numbers across."""
+
+from __future__ import annotations
+
+from slmlp.config import TASKS
+from slmlp.config.names import display
+from slmlp.report import task_blocks, words
+from slmlp.report.grid import Cell, Grid, Row, percent
+from slmlp.report.inputs import Inputs
+from slmlp.report.page import Section, block
+
+
+def sections(inputs: Inputs) -> list[Section]:
+    """Return a section for each task, with its table and its comparisons."""
+    seeds = "images only" if inputs.about["seeds"] == 1 else "seeds and images"
+    return [
+        Section(f"task-{i}", table.title, [block("grid", table), *task_blocks.comparisons(inputs, task, seeds)])
+        for i, (task, table) in enumerate(zip(_tasks(inputs), grids(inputs), strict=True), start=1)
+    ]
+
+
+def grids(inputs: Inputs) -> list[Grid]:
+    """Return the table of each task."""
+    return [_grid(inputs, task) for task in _tasks(inputs)]
+
+
+def _tasks(inputs: Inputs) -> list[str]:
+    asked = inputs.about.get("tasks") or []
+    return [task for task in asked if task_blocks.main_metrics(inputs, task)]
+
+
+def _grid(inputs: Inputs, task: str) -> Grid:
+    metrics = task_blocks.main_metrics(inputs, task)
+    rows = [
+        Row(
+            display(method), [_cell(inputs, task, metric, method) for metric in metrics],
+            "baseline" if method in inputs.baselines else "", baseline=method in inputs.baselines,
+        )
+        for method in (*inputs.methods, *inputs.baselines)
+    ]  # fmt: skip
+    counts = {r.n for r in inputs.rows if r.task == task}
+    note = (
+        f"Ranges: 95 % intervals, of methods over {'images' if inputs.about['seeds'] == 1 else 'seeds and images'}, of "
+        f"baselines over images. n = {words.listed([f'{n:,}' for n in sorted(counts)])} images."
+    )
+    return Grid(TASKS[task].title, "method", [(words.metric(metric), "%") for metric in metrics], rows, note)
+
+
+def _cell(inputs: Inputs, task: str, metric: str, method: str) -> Cell:
+    """Return the verdict's mean and interval, else the line's own."""
+    mean = inputs.mean(task, metric, method)
+    if mean is None:
+        return percent(inputs.spread(task, metric, method))
+    return Cell(words.number(mean["value"]), words.span(mean.get("low"), mean.get("high")))
