@@ -75,7 +75,7 @@ def _take_turns(given: argparse.Namespace) -> None:
             encoder=given.encoder, image_size=training.SIZE, batch_size=given.batch_size, epochs=1000, base_lr=0.05,
             augment="moco-v2",
         )  # fmt: skip
-        compute = device.choose(build(cfg.encoder, training.SIZE, "small"), "cpu", cfg.precision)
+        compute = device.choose(build(cfg.network, training.SIZE, "small"), "cpu", cfg.precision)
         loop = training.loop(training.load_images(), cfg, compute)
         says = f"torch {torch.__version__}, {device.describe()['cpu']}, {given.threads} threads, {compute.precision}, "
         says += f"{cfg.encoder}, {training.SIZE} px, batch {cfg.batch_size}"

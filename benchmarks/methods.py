@@ -142,16 +142,16 @@ def _ours(name: str, image_cache: ImageCache, cfg: config.Training) -> Contender
     images = image_cache.images
     preset = config.method_config(name)
     if isinstance(preset, config.MoCo):
-        preset = dataclasses.replace(preset, queue_size=_queue(image_cache, cfg.batch_size))
+        preset = dataclasses.replace(preset, queue_size=_queue(image_cache, cfg.batch))
     elif isinstance(preset, config.SwAV):
         preset = dataclasses.replace(preset, prototypes=PROTOTYPES, queue_size=0)
     with seeds.seeded(0, "encoder"):
-        encoder = build(cfg.encoder, SIZE, "small")
-    settings, _ = methods.fit(name, preset, Facts(len(images), cfg.batch_size, encoder.dim))
+        encoder = build(cfg.network, SIZE, "small")
+    settings, _ = methods.fit(name, preset, Facts(len(images), cfg.batch, encoder.dim))
     method = methods.build(name, encoder, CLASSES, settings)
     compute = device.choose(encoder, cfg.device, cfg.precision)
     device.place(method, compute)
-    plan = Plan.of_epochs(images.labels, cfg.batch_size, cfg.epochs, 0)
+    plan = Plan.of_epochs(images.labels, cfg.batch, cfg.passes, 0)
     views = augment.views(RECIPES[name], SIZE, method.num_views)
     batches = Batches(image_cache, image_cache.rows(images), plan, views)
     rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
@@ -161,7 +161,7 @@ def _ours(name: str, image_cache: ImageCache, cfg: config.Training) -> Contender
         began = time.perf_counter()
         for _ in range(steps):
             next(rows)
-        return steps * cfg.batch_size / (time.perf_counter() - began)
+        return steps * cfg.batch / (time.perf_counter() - began)
 
     return run
 

@@ -108,7 +108,7 @@ def _take_turns(name: str, cfg: config.Training) -> None:
         if name == "user":  # chooses nothing through slmlp, whose choice of a device also tells the allocator
             turns.take(says, {"run": _user(load_images(), cfg, Path(folder))})
             return
-        compute = device.choose(build(cfg.encoder, SIZE, "small"), cfg.device, cfg.precision)
+        compute = device.choose(build(cfg.network, SIZE, "small"), cfg.device, cfg.precision)
         says += f", {compute.precision}"
         if name == "loop":
             turns.take(says, {"run": loop(load_images(), cfg, compute)})
@@ -116,7 +116,7 @@ def _take_turns(name: str, cfg: config.Training) -> None:
             turns.take(says, {"run": _ready(cfg, compute)})
         else:
             flops = _flops(cfg, compute)
-            turns.take(f"{flops / 1e6:.0f} MFLOP an image and step", {"run": _floor(flops, compute, cfg.batch_size)})
+            turns.take(f"{flops / 1e6:.0f} MFLOP an image and step", {"run": _floor(flops, compute, cfg.batch)})
 
 
 def load_images() -> data.ImageSet:
@@ -129,7 +129,7 @@ def load_images() -> data.ImageSet:
 
 def _method(cfg: config.Training, compute: device.Compute) -> Method:
     with seeds.seeded(0, "encoder"):
-        encoder = build(cfg.encoder, SIZE, "small")
+        encoder = build(cfg.network, SIZE, "small")
     method = methods.build("sl-mlp", encoder, CLASSES, config.method_config("sl-mlp"))
     device.place(method, compute)
     return method
@@ -138,7 +138,7 @@ def _method(cfg: config.Training, compute: device.Compute) -> Method:
 def loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -> Contender:
     """Return slmlp's training loop from the images on."""
     image_cache = ImageCache(images, config.DataOptions(), None, training_side(SIZE), progress=False)
-    plan = Plan.of_epochs(images.labels, cfg.batch_size, cfg.epochs, 0)
+    plan = Plan.of_epochs(images.labels, cfg.batch, cfg.passes, 0)
     batches = Batches(image_cache, image_cache.rows(images), plan, [Augment(cfg.augment, SIZE)])
     method = _method(cfg, compute)
     rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
@@ -147,7 +147,7 @@ def loop(images: data.ImageSet, cfg: config.Training, compute: device.Compute) -
         began = time.perf_counter()
         for _ in range(steps):
             next(rows)
-        return steps * cfg.batch_size / (time.perf_counter() - began)
+        return steps * cfg.batch / (time.perf_counter() - began)
 
     return run
 
@@ -157,8 +157,8 @@ def _ready(cfg: config.Training, compute: device.Compute) -> Contender:
     optimizer = optim.build(method, cfg)
     for group in optimizer.param_groups:
         group["lr"] = 0.01
-    view = to_device(torch.randn(cfg.batch_size, 3, SIZE, SIZE), compute)
-    labels = torch.arange(cfg.batch_size) % CLASSES
+    view = to_device(torch.randn(cfg.batch, 3, SIZE, SIZE), compute)
+    labels = torch.arange(cfg.batch) % CLASSES
     method.train()
 
     def run(steps: int) -> float:
@@ -169,7 +169,7 @@ def _ready(cfg: config.Training, compute: device.Compute) -> Contender:
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        return steps * cfg.batch_size / (time.perf_counter() - began)
+        return steps * cfg.batch / (time.perf_counter() - began)
 
     return run
 
@@ -207,7 +207,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        return steps * cfg.batch_size / (time.perf_counter() - began)
+        return steps * cfg.batch / (time.perf_counter() - began)
 
     return run
 

@@ -17,7 +17,7 @@ from slmlp.probes.features import Features
 from slmlp.results import records
 from slmlp.results.store import Key, Subject
 from slmlp.runtime.errors import SlmlpError
-from slmlp.train.pretrain import Prepared
+from slmlp.train.prepare import Prepared
 
 CFG = config.TaskSettings(knn=config.Knn(neighbours=3))
 SUBJECT = Subject("run-seed0", "run", "net", 0, "final")

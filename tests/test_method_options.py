@@ -84,15 +84,17 @@ def test_the_loss_of_guessing_under_a_margin_is_that_of_right_angles(smoothing):
 
 
 def test_runs_without_a_margin_are_known_as_they_were_before_there_was_one():
+    training = config.Training(encoder="resnet50", epochs=100, batch_size=256)  # then the defaults
+
     def known(**settings):
-        return Job(data="emoji", method="sl", settings=config.SL(**settings)).hash()
+        return Job(data="emoji", method="sl", settings=config.SL(**settings), training=training).hash()
 
     # written down at the commit before
     assert known() == "d175292f83b1618ff0b602632dc2e1b132abe397e29ba048bfde73a995564a3c"
     cosine = known(cosine=True, temperature=0.2)
     assert cosine == "f81c06ef0c3fb5468c8bb6193dbfa4f156f5e13e433035aa2e702579d871a216"
     assert known(cosine=True, temperature=0.2, margin=0.3) != cosine
-    old = Job(data="emoji", method="sl", settings=config.SL()).to_json()
+    old = Job(data="emoji", method="sl", settings=config.SL(), training=training).to_json()
     del old["settings"]["margin"]
     assert Job.from_json(old, "config.json").hash() == known()
 

@@ -67,7 +67,7 @@ def test_a_convnets_stages_have_falling_rates():
 
 def test_defaults_are_of_the_optimizer():
     assert (config.Training().rate, config.Training().decay) == (0.1, 1e-4)
-    adamw = config.Training(optimizer="adamw")
+    adamw = config.Training(optimizer="adamw", batch_size=256)
     assert (adamw.rate, adamw.decay, adamw.peak_lr) == (0.001, 0.05, 0.001)
     assert config.Study(training=config.StudyTraining(optimizer="adamw")).grid == (0.0003, 0.001, 0.003)
     assert config.Study().grid == (0.05, 0.1, 0.2, 0.4)

@@ -22,6 +22,7 @@ from slmlp.cli import catalogue, main
 from slmlp.cli.parse import parse
 from slmlp.cli.pretraining import Pretrain
 from slmlp.config import recipes
+from slmlp.config.recipes.recipe import FIXED
 from slmlp.data import augment
 from slmlp.data.augment.recipes import VIEWS
 from slmlp.data.cache import ImageCache
@@ -111,7 +112,7 @@ def test_it_says_where_it_comes_from_and_what_to_expect(recipe):
     assert re.search(r"arXiv \d{4}\.\d{5}", recipe.source)
     assert re.search(r"\d|not known", recipe.expected)
     assert all((recipe.data, recipe.hardware, recipe.hours))
-    given, default = dataclasses.asdict(recipe.training), dataclasses.asdict(config.Training())
+    given, default = dataclasses.asdict(recipe.training), dataclasses.asdict(config.Training()) | FIXED
     changed = {name for name in given if given[name] != default[name]}
     preset = config.METHOD_CONFIGS[recipe.method]
     changed |= {

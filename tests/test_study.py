@@ -247,7 +247,7 @@ def test_a_task_that_a_study_cannot_do_is_refused_before_training(shapes, tmp_pa
 def test_other_settings_are_refused(shapes, done, capsys):
     assert here("study", shapes, FLAGS.replace("--epochs 4", "--epochs 5"), "--out", done) == 2
     said = capsys.readouterr().err
-    assert "holds another study (it differs in training)" in said
+    assert "holds another study: --epochs is 4 there, 5 here; give those settings" in said
     assert "Traceback" not in said
 
 

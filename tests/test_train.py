@@ -279,7 +279,7 @@ def test_an_epoch_holds_each_image_once_and_balance_holds_each_class_equally():
 
 
 def test_rates_follow_warmup_and_cosine():
-    cfg = config.Training(epochs=10, warmup_epochs=5, base_lr=2.0)
+    cfg = config.Training(epochs=10, batch_size=256, warmup_epochs=5, base_lr=2.0)
     assert optim.warmup_steps(100, 10, cfg) == 10  # at most a tenth
     rates = [optim.lr_at(s, 100, 10, cfg) for s in range(100)]
     assert rates[9] == 2.0

@@ -38,6 +38,7 @@ def pretrain(
     options: config.DataOptions | None = None,
     validation_fraction: float = 0.0,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> Run:
     """Pretrain one encoder into the folder ``out`` and return the run.
 
@@ -51,10 +52,12 @@ def pretrain(
         split: only its source classes are trained on.
         labels: labels used for pretraining, ``class`` or ``superclass``.
         seed: of encoder weights, head weights, data order and augmentation.
-        training: epochs, rate, augmentation and the rest; replaces the recipe's as a whole.
+        training: epochs, rate, augmentation and the rest; replaces the recipe's as a whole. Encoder, epochs, image and
+            batch size that are None are chosen by the images and the machine.
         options: how the images are taken in.
         validation_fraction: share of the training images held back, 0 to below 1.
         progress: whether to show progress on stderr.
+        overwrite: whether another run in ``out`` is removed.
 
     Raises:
         SlmlpError: bad input, another run in ``out``, or training that diverges.
@@ -83,7 +86,7 @@ def pretrain(
         training=training or (preset.training if preset else config.Training()), seed=seed,
         options=options or config.DataOptions(), validation_fraction=validation_fraction,
     )  # fmt: skip
-    return launch.start(job, Path(out), split, progress=progress)
+    return launch.start(job, Path(out), split, progress=progress, overwrite=overwrite)
 
 
 def resume(run: str | Path, data_source: str | None = None, *, progress: bool = True, **changes: Any) -> Run:
@@ -220,7 +223,9 @@ def evaluate(
     return single.evaluate(encoder, data_source, datasets, split, tasks, out, cfg or config.TaskSettings())
 
 
-def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
+def study(
+    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False
+) -> Path:
     """Compare pretraining methods on held-out classes; return the page, ``out/report.html``.
 
     Holds classes out, chooses each method's rate by source validation, pretrains every method over seeds, evaluates
@@ -232,6 +237,7 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
         out: folder of the study.
         cfg: methods, seeds, rates and all settings; default ``config.Study()``.
         demo: whether the page calls itself a demonstration.
+        overwrite: whether another study in ``out`` is removed; one without a finished run always is.
 
     Raises:
         SlmlpError: bad input, or a folder that holds a study of other data or settings.
@@ -240,7 +246,7 @@ def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo
     """
     from slmlp.experiments.study import main
 
-    return main.study(source, out, cfg, demo=demo)
+    return main.study(source, out, cfg, demo=demo, overwrite=overwrite)
 
 
 def suite(

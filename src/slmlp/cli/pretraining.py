@@ -28,6 +28,8 @@ class Pretrain:
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str | None = None
     """Folder of the run; must be new."""
+    overwrite: bool = False
+    """Remove another run in --out first: only files that a run wrote; a folder with any other file is refused."""
     method: str = field(
         default="sl-mlp",
         metadata={"help": f"{', '.join(f'`{name}`' for name in config.METHODS)}; see `slmlp methods`."},
@@ -81,9 +83,9 @@ class Pretrain:
                 raise SlmlpError("slmlp pretrain needs DATA and --out RUN (or --resume RUN)")
             run = api.pretrain(
                 self.data, self.out, method=self.method, recipe=self.recipe, settings=self.settings, split=self.split,
-                labels=self.labels, seed=self.seed, training=config.for_weights(self.training, self.given),
+                labels=self.labels, seed=self.seed, training=self.training,
                 options=self.options,
-                validation_fraction=self.validation_fraction,
+                validation_fraction=self.validation_fraction, overwrite=self.overwrite,
             )  # fmt: skip
         tell(str(Path(run.path) / "encoder.safetensors"))
         return 0

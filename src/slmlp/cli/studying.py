@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
@@ -25,10 +24,10 @@ class Study:
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str
     """Folder of the study."""
+    overwrite: bool = False
+    """Remove another study in --out first: only files that a study wrote; a folder with any other file is refused."""
     study: config.Study = field(default_factory=config.Study, metadata=FLAT)
     """Settings."""
-    given: Mapping[str, Any] = field(default_factory=dict, metadata={"hidden": True})
-    """The options that were given, by flag."""
 
     def run(self) -> int:
         """Run the study and print where the page is."""
@@ -37,8 +36,7 @@ class Study:
         say("starting: loading libraries and images")
         from slmlp import api, report
 
-        training = config.for_weights(self.study.training, self.given)
-        report.show(api.study(self.data, self.out, dataclasses.replace(self.study, training=training)))
+        report.show(api.study(self.data, self.out, self.study, overwrite=self.overwrite))
         return 0
 
 

@@ -37,7 +37,7 @@ from slmlp.config.tasks import (
     Task,
     tasks_help,
 )
-from slmlp.config.training import DataOptions, StudyTraining, Training, for_weights, identity
+from slmlp.config.training import DataOptions, StudyTraining, Training, identity
 
 __all__ = [
     "BYOL",
@@ -74,7 +74,6 @@ __all__ = [
     "TaskSettings",
     "Training",
     "Width",
-    "for_weights",
     "from_dict",
     "identity",
     "method_config",

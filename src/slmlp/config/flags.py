@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 FLAT = {"flat": True}  # metadata of a group of settings whose flags have no prefix
@@ -12,6 +13,38 @@ HIDDEN = {"hidden": True}  # metadata of a setting that is no flag
 def argument(metavar: str) -> dict[str, str]:
     """Return the metadata of a field that is a positional argument, called ``metavar`` in the help."""
     return {"metavar": metavar}
+
+
+SHOWN = 3  # settings that differ
+
+
+def differing(saved: Mapping[str, Any], now: Mapping[str, Any], flat: Collection[str], prefix: str = "") -> list[str]:
+    """Return the settings that differ as a user types them, with both values; groups in ``flat`` have no prefix.
+
+    >>> differing({"epochs": 5, "probe": {"folds": 5}}, {"epochs": 9, "probe": {"folds": 3}}, ())
+    ['--epochs is 5 there, 9 here', '--probe.folds is 5 there, 3 here']
+    """
+    found = []
+    for name in dict.fromkeys([*saved, *now]):
+        before, after = saved.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differing(before, after, flat, prefix if name in flat else f"{prefix}{name}.")
+        elif before != after:
+            flag = f"--{prefix}{name}".replace("_", "-")
+            found.append(f"{flag} is {_words(before)} there, {_words(after)} here")
+    return found
+
+
+def some(found: list[str]) -> str:
+    """Return the first of the settings that differ, and how many more there are."""
+    more = len(found) - SHOWN
+    return "; ".join(found[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "empty"
+    return "not set" if value is None else str(value)
 
 
 def flags(given: Any, default: Any, prefix: str = "") -> list[str]:

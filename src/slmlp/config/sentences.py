@@ -15,8 +15,8 @@ def sentences(kind: Any) -> dict[str, str]:
     """Return setting -> the string under it, or its metadata ``help``, in one line; base classes included.
 
     >>> from slmlp.config import Training
-    >>> sentences(Training)["epochs"]
-    'Passes over the training images.'
+    >>> sentences(Training)["momentum"]
+    'Momentum of `sgd` and `lars`.'
     """
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +14,7 @@ from slmlp.runtime.errors import SlmlpError
 RATES = {"sgd": 0.1, "lars": 0.1, "adamw": 0.001}  # base rate by optimizer, where none is given
 DECAYS = {"sgd": 1e-4, "lars": 1e-4, "adamw": 0.05}
 MOST_ADAMW = 0.02
-T = TypeVar("T", bound="Training")
+V = TypeVar("V", str, int)
 
 
 @dataclass(frozen=True)
@@ -54,21 +53,22 @@ class DataOptions:
 class Training:
     """How an encoder is pretrained; the same for every method of a study."""
 
-    encoder: str = "resnet50"
-    """`resnet10` (lean, for small images), or any timm convnet or ViT by name; with `--init timm:NAME` that one."""
+    encoder: str | None = None
+    """`resnet10` (lean, for small images), or any timm convnet or ViT by name. Default: that of `--init`, else by the
+    machine and the number of images, at most `resnet50`."""
     init: str = "random"
     """`random`, a run's folder, `timm:NAME`, `timm:NAME@FILE` or, where a file has several sets of weights,
     `timm:NAME@FILE#PART`; all of the encoder must be in it. Preprocessing is then that of the weights."""
     stem: Literal["auto", "small", "standard"] = "auto"
     """`small` is a 3x3 convolution of stride 1 without max-pool; `auto` takes it at 64 pixels and less, and with
     `--init` the stem that the weights have."""
-    epochs: int = 100
-    """Passes over the training images."""
+    epochs: int | None = None
+    """Passes over the training images. Default: 100, and more where that is fewer than 1,000 steps."""
     image_size: int | None = None
-    """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224; with `--init` the
-    size that the weights were trained at."""
-    batch_size: int = 256
-    """Images in a step, of all processes together."""
+    """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224, on a CPU without
+    `--encoder` at most 96; with `--init` the size that the weights were trained at."""
+    batch_size: int | None = None
+    """Images in a step, of all processes together. Default: 256, and fewer where an epoch would have under 10 steps."""
     base_lr: float | None = None
     """Learning rate per 256 images; the peak rate is base_lr * batch_size / 256. Default: 0.1, with `adamw` 0.001."""
     warmup_epochs: float = 5.0
@@ -121,7 +121,7 @@ class Training:
     """`auto` takes bfloat16 autocast where the hardware computes in it."""
     channels_last: bool | None = None
     """Memory layout of convolutions; default: channels last for convnets."""
-    save_every: int = 0
+    save_every: int | None = 0
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
     checkpoint_minutes: float = 5.0
     """Most minutes between two checkpoints; one is written at every end of an epoch that is a minute after the last."""
@@ -133,8 +133,9 @@ class Training:
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is loaded."""
         for name, least in (("epochs", 1), ("batch_size", 2), ("save_every", 0), ("local_crops", 0)):
-            if getattr(self, name) < least:
-                raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {value}")
         if self.image_size is not None and not 8 <= self.image_size <= 2048:
             raise SlmlpError(f"--image-size must be 8 to 2048 pixels, found {self.image_size}")
         if not self.rate > 0:
@@ -168,7 +169,7 @@ class Training:
             raise SlmlpError(f"--ema must lie between 0 and 1 (as 0.999), found {self.ema:g}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise SlmlpError(f"--betas must be two numbers from 0 to below 1, found {' '.join(map(str, self.betas))}")
-        if self.frozen_epochs >= self.epochs:
+        if self.epochs is not None and self.frozen_epochs >= self.epochs:
             raise SlmlpError(
                 f"--frozen-epochs {self.frozen_epochs:g} leaves no epoch of the {self.epochs} to train the encoder in; "
                 "choose fewer"
@@ -187,12 +188,33 @@ class Training:
     @property
     def peak_lr(self) -> float:
         """Learning rate at the batch in use: ``base_lr * batch_size / 256`` (linear scaling rule)."""
-        return self.rate * self.batch_size / 256
+        return self.rate * self.batch / 256
 
     @property
     def last_lr(self) -> float:
         """Rate at which the cosine ends, at the batch in use: ``final_lr * batch_size / 256``."""
-        return self.final_lr * self.batch_size / 256
+        return self.final_lr * self.batch / 256
+
+    @property
+    def network(self) -> str:
+        """The encoder's name: as given, else as ``adapt`` chose it."""
+        return _chosen(self.encoder, "encoder")
+
+    @property
+    def batch(self) -> int:
+        """Images in a step: as given, else as ``adapt`` chose it."""
+        return _chosen(self.batch_size, "batch_size")
+
+    @property
+    def passes(self) -> int:
+        """Passes over the training images: as given, else as ``adapt`` chose it."""
+        return _chosen(self.epochs, "epochs")
+
+
+def _chosen(value: V | None, name: str) -> V:
+    if value is None:
+        raise SlmlpError(f"--{name.replace('_', '-')} is chosen when the images are known; here it must be given")
+    return value
 
 
 @dataclass(frozen=True)
@@ -201,16 +223,9 @@ class StudyTraining(Training):
 
     base_lr: float | None = field(default=None, metadata=HIDDEN)
     """Chosen from `Study.rates`."""
-    save_every: int = 10
-    """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
-
-
-def for_weights(training: T, given: Mapping[str, Any]) -> T:
-    """Return the settings with the network that ``--init timm:NAME`` names, unless ``--encoder`` is among the given."""
-    name = training.init.removeprefix("timm:").partition("@")[0]
-    if not training.init.startswith("timm:") or "--encoder" in given:
-        return training
-    return dataclasses.replace(training, encoder=name)
+    save_every: int | None = None
+    """Keep the encoder every this many epochs, for curves; 0 keeps the last only. Default: 10; where the epochs are
+    chosen, a tenth of them."""
 
 
 WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour

@@ -58,6 +58,15 @@ def initial_encoder(
     return _of_run(name, init, image_size, stem, crop_size)
 
 
+def network_of(init: str) -> str | None:
+    """Return the network of the weights that ``init`` names; None for random ones, and for what is no source."""
+    if init == RANDOM:
+        return None
+    if init.startswith("timm:"):
+        return init.removeprefix("timm:").partition("@")[0]
+    return Encoder.load(init).spec.name if kind(init) == "run" else None
+
+
 def preprocessing(name: str, init: str, image_size: int | None, stem: str) -> Preprocess | None:
     """Return the preprocessing of the weights that ``init`` names; None for random ones."""
     return None if init == RANDOM else initial_encoder(name, init, image_size, stem, 0).preprocess

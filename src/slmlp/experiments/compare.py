@@ -46,7 +46,7 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     context = _open(opened, jobs, specs, by_seed, folder, probe or config.Probe())
     for (name, seed), run in by_seed.items():
         job = jobs[opened.index(run)]
-        subject = Subject(run.name, name, job.training.encoder, seed, "final", None, job.training.rate, job.labels)
+        subject = Subject(run.name, name, job.training.network, seed, "final", None, job.training.rate, job.labels)
         context.engine.run(subject, context.features(run.encoder()), context.tasks)
     baselines.evaluate(context)
     rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.rate
@@ -108,4 +108,6 @@ def _open(
     images = image_cache.images
     data.announce(images, folder)
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
-    return Compared(job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), by_seed)
+    return Compared(
+        job.data, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), by_seed=by_seed
+    )

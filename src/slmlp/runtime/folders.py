@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slmlp.runtime import files
@@ -59,3 +60,57 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
                 if [path.name for path in folder.iterdir()] == [MARK]:  # refused before anything was written
                     mark.unlink()
                     folder.rmdir()
+
+
+RUN = (
+    "config.json", "split.json", "data.json", "unreadable.txt", "metrics.jsonl", "checkpoints/step-*.ckpt",
+    "epochs/*.safetensors", "encoder.safetensors", "projector.safetensors", "tensorboard/events.out.tfevents.*",
+    "cache/pixels-*.npy", "cache/pixels-*.json",
+)  # fmt: skip
+STUDY = (
+    "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv", "verdict.json",
+    "tsne.json", "thumbnails.webp", "study.json", "report.html", "plan.json", "cache/pixels-*.npy", "cache/pixels-*.json",
+    "cache/features/*", *(f"runs/*/{name}" for name in (*RUN, MARK)),
+)  # fmt: skip
+
+
+def written(folder: Path, own: Sequence[str], what: str) -> list[Path]:
+    """Return the files that slmlp wrote into a folder, all but the mark and the cache, which are used again.
+
+    Args:
+        folder: the folder.
+        own: patterns of the files' names below it: ``RUN``, ``STUDY``.
+        what: what it holds, for errors.
+
+    Raises:
+        SlmlpError: it holds a file that is not slmlp's, or a link.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            continue
+        unfinished = path.name.startswith(".") and path.name.endswith(".tmp")  # of a write that was killed
+        if path.is_symlink() or not (name == MARK or unfinished or any(_matches(name, pattern) for pattern in own)):
+            raise SlmlpError(
+                f"{folder} holds {name}, which no {what} of slmlp wrote, so nothing there is removed; move it away, or "
+                "choose another --out"
+            )
+        if name != MARK and not name.startswith("cache/"):
+            found.append(path)
+    return found
+
+
+def remove(folder: Path, paths: Sequence[Path]) -> None:
+    """Remove files of a folder, and the folders in it that are empty then."""
+    with files.writing(folder):
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for parent in sorted({parent for path in paths for parent in path.parents if folder in parent.parents})[::-1]:
+            if parent.exists() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    names, patterns = name.split("/"), pattern.split("/")
+    return len(names) == len(patterns) and all(map(fnmatch.fnmatchcase, names, patterns))

@@ -30,10 +30,13 @@ class Job:
     validation_fraction: float = 0.0
     validation_seed: int = 0
     recipe: str | None = None  # where the settings come from; they stand here resolved, so it decides nothing
+    chosen: dict[str, str] = field(default_factory=dict)  # what nobody gave -> value and reason
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values.pop("chosen")  # the values stand in training
+        return values
 
     @classmethod
     def from_json(cls, saved: dict[str, Any], source: str) -> Job:
@@ -54,7 +57,11 @@ class Job:
             ) from error
 
     def hash(self) -> str:
-        """Return the hash over what decides the weights: not threads, workers, caches or how often state is saved."""
+        """Return the hash over what decides the weights."""
+        return files.hash_json(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the weights: not threads, workers, caches or how often state is saved."""
         values = self.to_json()
         values.pop("data")  # the data hash stands beside this one; a folder may move
         values.pop("recipe")
@@ -64,7 +71,7 @@ class Job:
             values["training"].pop(key)
         for key in (*FREE_OPTIONS, "label_separator"):
             values["options"].pop(key)
-        return files.hash_json(values)
+        return values
 
     def replaced(self, data: str | None, changes: Mapping[str, Any]) -> Job:
         """Return the job with its data at another place and with other settings that decide no weights.

@@ -17,11 +17,13 @@ from slmlp.train.pretrain import run_job
 from slmlp.train.run import Run
 
 
-def start(job: Job, out: Path, split: str | Path | ConceptSplit | None, *, progress: bool) -> Run:
+def start(
+    job: Job, out: Path, split: str | Path | ConceptSplit | None, *, progress: bool, overwrite: bool = False
+) -> Run:
     """Pretrain into a new folder; a warning is printed where the split was made for other files."""
     with distributed.joined():
         opened = rank_by_rank(lambda: _checked_split(split, job))
-        return run_job(job, out, split=opened, progress=progress)
+        return run_job(job, out, split=opened, progress=progress, overwrite=overwrite)
 
 
 def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> ConceptSplit | None:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from slmlp import config, data, methods
+from slmlp.config import adapt
+from slmlp.config.flags import differing, some
 from slmlp.data import augment
-from slmlp.data.augment import Augment, training_side
+from slmlp.data.augment import Augment
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
-from slmlp.data.decode import Resize
-from slmlp.data.splits.parts import stratified_holdout
-from slmlp.data.targets import Labelling, labelling, refuse_several
-from slmlp.encoders.initial import initial_encoder, preprocessing
+from slmlp.data.targets import refuse_several
+from slmlp.encoders.initial import initial_encoder
 from slmlp.encoders.projector_file import save_projector
 from slmlp.encoders.sources import describe
 from slmlp.methods.base import Facts
@@ -35,6 +33,7 @@ from slmlp.train.average import Average
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
 from slmlp.train.loop import State
+from slmlp.train.prepare import Prepared, choose, prepare
 from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
 from slmlp.train.run import Run, versions
@@ -46,50 +45,9 @@ if TYPE_CHECKING:
 LOGS_PER_EPOCH = 10
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job's training and validation images, their labels, the image size, and how images are resized to be cached."""
-
-    train: ImageSet
-    validation: ImageSet | None
-    labels: Labelling
-    image_size: int
-    interpolation: str = "bicubic"
-
-    @property
-    def resize(self) -> Resize:
-        """How images are resized to be cached for training."""
-        return Resize(training_side(self.image_size), self.interpolation)
-
-
-def prepare(job: Job, images: ImageSet, split: ConceptSplit | None) -> Prepared:
-    """Return the training part of the source classes (all classes without a split), less the validation share."""
-    if split is not None:
-        from slmlp.data.splits import classes as concepts
-
-        images = concepts.apply(split, images).of_classes(split.source)
-    part = images.of_part("train")
-    validation = None
-    if job.validation_fraction:
-        mask = stratified_holdout(
-            np.array(part.classes)[part.labels], part.groups, job.validation_fraction, job.validation_seed, "validation"
-        )
-        part, validation = part.select(~mask), part.select(mask)
-    return Prepared(part, validation, labelling(part, job.labels), *size_and_interpolation(job.training, part))
-
-
-def size_and_interpolation(cfg: config.Training, images: ImageSet) -> tuple[int, str]:
-    """Return the image size and the filter of resizing: the settings', the starting weights', or by the images."""
-    own = preprocessing(cfg.encoder, cfg.init, cfg.image_size, cfg.stem)
-    return (own.size, own.interpolation) if own else (cfg.image_size or choose_image_size(images), "bicubic")
-
-
-def choose_image_size(images: ImageSet) -> int:
-    """Return the image size: the median short side of the images up to 96 pixels, else 224."""
-    median = data.short_side(images)
-    if median is None:
-        raise SlmlpError(f"none of {min(len(images), 64)} images drawn from {images.source} can be read")
-    return 224 if median > 96 else max(16, int(median) // 8 * 8)
+def check(job: Job, images: ImageSet, split: ConceptSplit | None) -> None:
+    """Raise the error that the run would stop with before its first step, without writing anything."""
+    _start(job, prepare(job, images, split))
 
 
 def run_job(
@@ -99,28 +57,37 @@ def run_job(
     split: ConceptSplit | None = None,
     image_cache: ImageCache | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> Run:
     """Run a pretraining job into the folder ``out``, from the last checkpoint where the folder holds this very run.
 
-    ``image_cache`` may hold the data already decoded, to be shared by the runs of a study.
+    ``image_cache`` may hold the data already decoded, to be shared by the runs of a study. Another run in ``out`` is
+    removed where nothing was trained there yet, or with ``overwrite``.
 
     Raises:
         SlmlpError: bad input; another run, or another process, in ``out``; a run that diverges or learns nothing.
     """
     with distributed.joined(), contextlib.ExitStack() as stack:
         on_rank0(lambda: stack.enter_context(folders.locked(out, "run", "config.json")))
-        return _run_job(job, Run(out), split, image_cache, progress)
+        return _run_job(job, Run(out), split, image_cache, progress, overwrite)
 
 
-def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, progress: bool) -> Run:
+def _run_job(
+    job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, progress: bool, overwrite: bool
+) -> Run:
     """Run a pretraining job as one of its processes; rank 0 writes."""
-    out, part = run.path, distributed.batch_part(job.training.batch_size)
+    out = run.path
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
     refuse_several(job.options)
     images = image_cache.images if image_cache else rank_by_rank(lambda: data.load(job.data, job.options))
+    old = on_rank0(lambda: _other_run(run, job, overwrite))
+    saved = on_rank0(lambda: run.config["job"]["training"] if old is None and _begun(run) else None)
     with raise_on_all_ranks():
+        job = choose(job, images, split, saved)
+        part = distributed.batch_part(job.training.batch)
         ready = prepare(job, images, split)
+        state, views, compute, resolved = _start(job, ready)  # before the first file: most mistakes show here
     own = image_cache is None
     if image_cache is None:
         cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
@@ -128,9 +95,11 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
         image_cache = rank_by_rank(lambda: ImageCache(ready.train, shared_memory(job.options), cache, resize, progress))
         images = data.without(images, image_cache.images)
         if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
-            ready = prepare(job, images, split)
-    with raise_on_all_ranks():
-        state, views, compute, resolved = _start(job, ready)
+            with raise_on_all_ranks():
+                ready = prepare(job, images, split)
+                state, views, compute, resolved = _start(job, ready)
+    if old is not None:
+        on_rank0(lambda: _take_over(run, old))
     assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
     if on_rank0(lambda: _open(run, job, ready, split, resolved)):
         return run
@@ -149,9 +118,28 @@ def _run_job(job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageC
     return run
 
 
+def _begun(run: Run) -> bool:
+    return (run.path / "config.json").exists()
+
+
+def _other_run(run: Run, job: Job, overwrite: bool) -> list[Path] | None:
+    """Return the files of another run in the folder that this job takes over; None where there is none, or it stays."""
+    if not _begun(run) or (run.worth_keeping and not overwrite):
+        return None
+    mine = dataclasses.replace(job, training=adapt.as_before(job.training, run.config["job"]["training"]))
+    if mine.hash() == run.config["identity"]["job"] and not overwrite:
+        return None
+    return folders.written(run.path, folders.RUN, "run")
+
+
+def _take_over(run: Run, paths: list[Path]) -> None:
+    folders.remove(run.path, paths)
+    say(f"{run.path}: the run that was begun there with other settings is removed")
+
+
 def _plan(job: Job, prepared: Prepared) -> Plan:
     cfg = job.training
-    return Plan.of_epochs(prepared.labels.y, cfg.batch_size, cfg.epochs, job.seed, cfg.balanced)
+    return Plan.of_epochs(prepared.labels.y, cfg.batch, cfg.passes, job.seed, cfg.balanced)
 
 
 def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool) -> None:
@@ -166,7 +154,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
     record(
         run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
         log_every=max(1, batches.plan.steps_per_epoch // LOGS_PER_EPOCH), checkpoint_minutes=cfg.checkpoint_minutes,
-        workers=workers, progress=progress, keep_every=cfg.save_every, keep=save_encoder,
+        workers=workers, progress=progress, keep_every=cfg.save_every or 0, keep=save_encoder,
     )  # fmt: skip
 
 
@@ -182,8 +170,8 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     cfg = job.training
     plan = _plan(job, ready)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
-    encoder = initial_encoder(cfg.encoder, cfg.init, ready.image_size, cfg.stem, job.seed, crop)
-    settings, notes = methods.fit(job.method, job.settings, Facts(len(ready.train), cfg.batch_size, encoder.dim))
+    encoder = initial_encoder(cfg.network, cfg.init, ready.image_size, cfg.stem, job.seed, crop)
+    settings, notes = methods.fit(job.method, job.settings, Facts(len(ready.train), cfg.batch, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
     if cfg.local_crops and not settings.multi_crop:
@@ -205,6 +193,7 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     )
     resolved = {
         "image_size": ready.image_size,
+        "chosen": job.chosen,
         "stem": encoder.spec.stem,
         "preprocess": prepare.id,
         "start": None if cfg.init == "random" else describe(encoder),
@@ -235,14 +224,16 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
     if config_file.exists():
         saved = run.config["identity"]
         if saved != identity:
-            names = [key for key in identity if saved.get(key) != identity[key]]
-            if names == ["data"]:
+            if saved.get("job") == identity["job"]:
                 raise SlmlpError(
-                    f"{run.path} was trained on other images than {job.data} holds now; restore those, or choose "
-                    "another --out"
+                    f"{run.path} was trained on other images, or under another --split, than {job.data} holds now; "
+                    "restore those, choose another --out, or --overwrite it"
                 )
+            theirs = Job.from_json(run.config["job"], str(config_file)).identity()
+            found = some(differing(theirs, job.identity(), ("settings", "training", "options")))
             raise SlmlpError(
-                f"{run.path} holds another run (it differs in {', '.join(names)}); choose another --out, or remove it"
+                f"{run.path} holds another run{f': {found}' if found else ''}; give those settings, choose another "
+                "--out, or --overwrite it"
             )
         if run.finished:
             checkpoint.clear(run.path / "checkpoints")
@@ -265,7 +256,7 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
     }
     json_files.write(config_file, about, seal=True)  # last: a folder with it can be resumed
     say(
-        f"{run.name}: {job.method}, {job.training.encoder} ({resolved['stem']} stem), {len(ready.train):,} images of "
+        f"{run.name}: {job.method}, {job.training.network} ({resolved['stem']} stem), {len(ready.train):,} images of "
         f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "
         f"peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on {resolved['device']}"
     )

@@ -26,6 +26,7 @@ from slmlp.train.log import LoggedStep
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
 
+KEPT_MINUTES = 5  # of training, less than which a corrected command may remove
 STALL = 10  # times as long as the median step: the run was stopped from outside, not slow
 
 
@@ -89,6 +90,14 @@ class Run:
     def finished(self) -> bool:
         """Whether training has ended."""
         return (self.path / "encoder.safetensors").exists()
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether it is finished, or minutes of training are saved: no command removes it unasked."""
+        if self.finished:
+            return True
+        saved = any((self.path / "checkpoints").glob("*.ckpt"))
+        return saved and (self.path / "config.json").exists() and 60 * self.hours >= KEPT_MINUTES
 
     def encoder(self, epoch: int | None = None) -> Encoder:
         """Return the finished encoder, or the one kept after ``epoch``."""

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmlp import config
+from slmlp.config import adapt
 from slmlp.config.flags import flags
 
 MEMORY, OURS = "from memory", "slmlp's choice"  # in a citation: no source at hand; chosen by this project
+# a recipe's settings do not adapt to images and machine
+FIXED = {"encoder": adapt.ENCODER, "epochs": adapt.EPOCHS, "batch_size": adapt.BATCH}
 Given = dict[str, tuple[Any, str]]  # setting -> (value, where in the source it stands)
 
 
@@ -76,7 +79,7 @@ def make(name: str, method: str, *, training: Given, settings: Given | None = No
         name=name,
         method=method,
         settings=dataclasses.replace(config.method_config(method), **{k: v for k, (v, _) in settings.items()}),
-        training=config.Training(**{k: v for k, (v, _) in training.items()}),
+        training=config.Training(**{**FIXED, **{k: v for k, (v, _) in training.items()}}),
         cited={k: citation for k, (_, citation) in {**training, **settings}.items()},
         **about,
     )

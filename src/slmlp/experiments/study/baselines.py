@@ -46,7 +46,7 @@ def evaluate(context: Context) -> None:
     start = _start(context)
     encoder = start if cfg.init == RANDOM else untrained(start, SEED)
     calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
-    context.engine.run(_subject(context, "random-init", cfg.encoder), context.features(encoder.eval()), context.tasks)
+    context.engine.run(_subject(context, "random-init", cfg.network), context.features(encoder.eval()), context.tasks)
     context.engine.run(_subject(context, "raw-pixels", "none"), Pixels(context.data), context.tasks)
 
 
@@ -56,12 +56,12 @@ def evaluate_start(context: Context) -> None:
     if cfg.init != RANDOM:
         encoder = _start(context)
         say(f"starting {describe(encoder)}")
-        context.engine.run(_subject(context, STARTING, cfg.encoder), context.features(encoder.eval()), context.tasks)
+        context.engine.run(_subject(context, STARTING, cfg.network), context.features(encoder.eval()), context.tasks)
 
 
 def _start(context: Context) -> Encoder:
     cfg = context.cfg.training
-    return initial_encoder(cfg.encoder, cfg.init, cfg.image_size, cfg.stem, SEED)
+    return initial_encoder(cfg.network, cfg.init, cfg.image_size, cfg.stem, SEED)
 
 
 def _subject(context: Context, name: str, encoder: str) -> Subject:

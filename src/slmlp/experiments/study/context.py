@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
 
 from slmlp import config, data
+from slmlp.config import adapt
 from slmlp.data.augment import training_side
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
@@ -21,13 +21,14 @@ from slmlp.encoders import Encoder
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks.common import check_gallery
+from slmlp.experiments.study import owner
 from slmlp.experiments.study.specs import Spec, check_training, parse_all
 from slmlp.results.store import Subject
-from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.train.job import Job
-from slmlp.train.pretrain import run_job, size_and_interpolation
+from slmlp.train.prepare import adapted, size_and_interpolation, training_images
+from slmlp.train.pretrain import check, run_job
 from slmlp.train.run import Run
 
 TASKS = ("unseen", "source", "measures")  # of every study, and of every encoder kept on the way
@@ -47,6 +48,7 @@ class Context:
     image_cache: ImageCache
     data: ImageData
     engine: Engine
+    chosen: dict[str, str] = dataclasses.field(default_factory=dict)  # what nobody gave -> value and reason
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -54,20 +56,8 @@ class Context:
         return (*TASKS, *dict.fromkeys(self.cfg.tasks))
 
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
-        """Return the job of one run; all that differs between methods is the method."""
-        keep = self.cfg.training.save_every if seed < self.cfg.curve_seeds and not validation else 0
-        training = dataclasses.replace(self.cfg.training, **spec.training, base_lr=base_lr, save_every=keep)
-        return Job(
-            data=self.source,
-            method=spec.method,
-            settings=spec.settings,
-            training=training,
-            options=self.cfg.data,
-            labels=self.cfg.labels,
-            seed=seed,
-            validation_fraction=self.cfg.validation_fraction if validation else 0.0,
-            validation_seed=self.cfg.split.seed,
-        )
+        """Return the job of one run."""
+        return _job(self.source, self.cfg, spec, base_lr, seed, validation)
 
     def run(self, spec: Spec, seed: int) -> Run:
         """Return the final run of a contender, done or not."""
@@ -108,7 +98,7 @@ class Context:
 
     def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
         """Yield the last encoder of a final run and those saved on the way, each with the subject of its numbers."""
-        subject = Subject(run.name, spec.name, self.cfg.training.encoder, seed, "final", None, rate, self.cfg.labels)
+        subject = Subject(run.name, spec.name, self.cfg.training.network, seed, "final", None, rate, self.cfg.labels)
         for epoch in (None, *run.kept_epochs):
             yield (
                 subject if epoch is None else dataclasses.replace(subject, role="curve", epoch=epoch),
@@ -116,33 +106,36 @@ class Context:
             )
 
 
-def open_study(source: str, folder: Path, cfg: config.Study, *, quiet: bool = False) -> Context:
-    """Load, split and decode the data, and make sure that the folder belongs to this study."""
+def open_study(
+    source: str, folder: Path, cfg: config.Study, *, quiet: bool = False, overwrite: bool = False
+) -> Context:
+    """Load, split and decode the data, choose what nobody gave, and make sure that the folder belongs to this study.
+
+    All that can be checked is, before the first file is written.
+    """
     specs = parse_all(cfg.methods)
     check_training(specs, cfg)
     refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
-    split_file = folder / "split.json"
-    split = ConceptSplit.load(split_file) if split_file.exists() else concepts.make(images, cfg.split)
+    place = owner.find(folder, cfg, images, overwrite=overwrite)
+    split = ConceptSplit.load(place.split) if place.split else concepts.make(images, cfg.split)
     images = concepts.apply(split, images)
-    size, interpolation = size_and_interpolation(cfg.training, images.of_part("train"))
-    cfg = dataclasses.replace(cfg, training=dataclasses.replace(cfg.training, image_size=size))
-    claim(folder, cfg, images, split)
+    _check_galleries(cfg, images.of_classes(split.unseen))
+    cfg, resize, chosen = _settle(source, cfg, specs, images, split, place, quiet=quiet)
+    chosen = owner.claim(place, cfg, images, split, chosen)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    resize = Resize(training_side(size), interpolation)
     image_cache = ImageCache(images, cfg.data, cache, resize, progress=not quiet)
     images = image_cache.images
-    if not split_file.exists():
+    if not (folder / "split.json").exists():
         split = leaks.check(split, image_cache, images)
-        split.save(split_file)
-    _check_galleries(cfg, images.of_classes(split.unseen))
+        split.save(folder / "split.json")
     if not quiet:
         data.announce(images, folder)
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
-    return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg))
+    return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), chosen)
 
 
 def _check_galleries(cfg: config.Study, unseen: ImageSet) -> None:
@@ -155,48 +148,49 @@ def _check_galleries(cfg: config.Study, unseen: ImageSet) -> None:
             check_gallery(task, flag, k, unseen.groups, unseen.groups, own_group=False)
 
 
-class Owner(TypedDict):
-    """The content of owner.json: what a study's folder belongs to."""
-
-    schema: int
-    data: str
-    source_hash: str
-    settings: dict[str, Any]
-
-
-def claim(folder: Path, cfg: config.Study, images: ImageSet, split: ConceptSplit) -> None:
-    """Record the study that a folder belongs to, or refuse a folder of other data or settings.
+def _settle(
+    source: str, cfg: config.Study, specs: tuple[Spec, ...], images: ImageSet, split: ConceptSplit, place: owner.Place,
+    *, quiet: bool,
+) -> tuple[config.Study, Resize, dict[str, str]]:  # fmt: skip
+    """Return the settings with what nobody gave, as the folder has it or chosen now, and how images are resized.
 
     Raises:
-        SlmlpError: the folder belongs to another study, or is not empty and belongs to none.
+        SlmlpError: what the first run of a contender would stop with.
     """
-    file = folder / "owner.json"
-    owner = files.as_json(
-        {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}
+    smallest, _ = training_images(_job(source, cfg, specs[0], cfg.grid[0], 0, len(cfg.grid) > 1), images, split)
+    why: dict[str, str] = {}
+    if place.owner is not None:
+        training = adapt.as_before(cfg.training, place.owner["settings"]["training"])
+    else:
+        training, why = adapted(cfg.training, images.of_part("train"), len(smallest))
+        if why and not quiet:
+            say(adapt.sentence(why))
+    size, interpolation = size_and_interpolation(training, images.of_part("train"))
+    cfg = dataclasses.replace(cfg, training=dataclasses.replace(training, image_size=size))
+    check_training(specs, cfg)
+    for spec in specs if not quiet else ():
+        if place.owner is None or not Run(place.folder / "runs" / spec.run(0)).path.exists():
+            try:
+                check(_job(source, cfg, spec, cfg.grid[0], 0, len(cfg.grid) > 1), images, split)
+            except SlmlpError as error:
+                if ":" not in spec.name:
+                    raise
+                raise SlmlpError(f"--methods {spec.name}: {error}") from error
+    return cfg, Resize(training_side(size), interpolation), why
+
+
+def _job(source: str, cfg: config.Study, spec: Spec, base_lr: float, seed: int, validation: bool) -> Job:
+    """Return the job of one run; all that differs between methods is the method."""
+    keep = cfg.training.save_every if seed < cfg.curve_seeds and not validation else 0
+    training = dataclasses.replace(cfg.training, **spec.training, base_lr=base_lr, save_every=keep)
+    return Job(
+        data=source,
+        method=spec.method,
+        settings=spec.settings,
+        training=training,
+        options=cfg.data,
+        labels=cfg.labels,
+        seed=seed,
+        validation_fraction=cfg.validation_fraction if validation else 0.0,
+        validation_seed=cfg.split.seed,
     )
-    if file.exists():
-        saved_owner = json_files.read(file, Owner)
-        if saved_owner != owner:
-            differing = sorted(
-                {key for key in owner["settings"] if saved_owner["settings"].get(key) != owner["settings"][key]}
-                | {key for key in ("data", "source_hash") if saved_owner.get(key) != owner[key]}
-            )
-            raise SlmlpError(
-                f"{folder} holds another study (it differs in {', '.join(differing)}); choose another --out"
-            )
-        return
-    json_files.write(file, owner, seal=True)
-
-
-def identity(cfg: config.Study) -> dict[str, Any]:
-    """Return the settings that must not change when a study goes on; methods, seeds and tasks may be added."""
-    values = dataclasses.asdict(cfg) | {"rates": cfg.grid}
-    for key in ("methods", "seeds", "curve_seeds", "parallel", "tasks", "knn", "retrieval"):
-        values.pop(key)
-    values["training"] = config.identity(cfg.training)
-    for key in ("threads", "device", "checkpoint_minutes"):
-        values["training"].pop(key)
-    values["probe"].pop("memory_limit_gb")
-    for key in ("memory_limit_gb", "device_memory_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
-        values["data"].pop(key)
-    return values

@@ -12,7 +12,7 @@ from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.specs import Spec
 from slmlp.results.store import Key, Subject
 from slmlp.train.job import Job
-from slmlp.train.pretrain import Prepared, prepare
+from slmlp.train.prepare import Prepared, prepare
 from slmlp.train.run import Run
 
 SEED = 0
@@ -53,7 +53,7 @@ def _run(context: Context, spec: Spec, rate: float) -> tuple[Run, Job, Subject]:
     """Return the run of a rate, its job, and the subject of its numbers."""
     run = Run(context.folder / "runs" / f"{spec.folder}-rate{rate:g}")
     cfg = context.cfg
-    subject = Subject(run.name, spec.name, cfg.training.encoder, SEED, "grid", None, rate, cfg.labels)
+    subject = Subject(run.name, spec.name, cfg.training.network, SEED, "grid", None, rate, cfg.labels)
     return run, context.job(spec, rate, SEED, validation=True), subject
 
 

@@ -16,16 +16,18 @@ from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import duration, say
 
 
-def study(source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False) -> Path:
+def study(
+    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False
+) -> Path:
     """Run a study; see ``api.study``. Parts whose files exist are not computed again."""
     processes.alone_only("a study")
     with locked(Path(out), "study", "owner.json"):
-        return _study(source, Path(out), cfg or config.Study(), demo=demo)
+        return _study(source, Path(out), cfg or config.Study(), demo=demo, overwrite=overwrite)
 
 
-def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool) -> Path:
+def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrite: bool) -> Path:
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    context = open_study(source, folder, cfg)
+    context = open_study(source, folder, cfg, overwrite=overwrite)
     cfg = context.cfg
     baselines.evaluate_start(context)
     chosen = rates.choose(context)
