@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from slmlp.config.methods import METHODS
 
+CHANCE = "chance"  # the guess of the most frequent class
 NAMES = {
     **{name: entry.title for name, entry in METHODS.items()},
     "raw-pixels": "raw pixels",
     "random-init": "untrained encoder",
     "random-frozen": "untrained encoder, frozen",
     "starting-encoder": "starting encoder",
+    CHANCE: "chance",
 }
 
 

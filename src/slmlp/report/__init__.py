@@ -57,6 +57,9 @@ def show(page: Path) -> None:
         console = Console(width=160)
     for table in tables(page.parent):
         console.print(table)
-    for sentence in read(page.parent).verdict["sentences"]:
+    inputs = read(page.parent)
+    for sentence in inputs.verdict["sentences"]:
         tell(sentence)
+    if following := inputs.about.get("next"):
+        tell(f"next: {following['command']}")
     tell(f"report: {page}")

@@ -84,8 +84,26 @@ def _verdict(inputs: Inputs) -> Section:
         )
         title = "The comparison in numbers"
         blocks.append(fold(title, block("grid", comparison_grid(comparisons, title, note))))
+    blocks += _references(inputs)
     blocks += [block("text", _how(inputs), "how"), block("warnings", inputs.about.get("warnings") or [])]
     return Section("verdict", "Verdict", blocks)
+
+
+def _references(inputs: Inputs) -> list[Markup]:
+    """Return every method against what needs no training."""
+    from slmlp.report import figures
+
+    found = inputs.task.get("references") or []
+    rows = [figures.paired(inputs.methods, c) for one in found for c in one["comparisons"]]
+    if not rows:
+        return []
+    caption = (
+        "Each method minus what needs no training: the encoder before it, raw pixels, and the guess of the most "
+        "frequent class. A bar that leaves out zero on the right beats it."
+    )
+    drawn = figures.forest(rows, "difference in unseen accuracy, percentage points", "references")
+    picture = block("forest", *drawn, caption)
+    return [picture] if len(rows) <= MANY else [fold("Against what needs no training", picture)]
 
 
 def _forest_caption(inputs: Inputs) -> str:
@@ -281,16 +299,27 @@ def data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _next(inputs: Inputs) -> list[Section]:
-    """Return the command that pretrains on all classes."""
-    command = inputs.about.get("full_command")
-    if not command:
+    """Return what to do next, with its command; a study of an earlier version has the command alone."""
+    following = inputs.about.get("next") or {"kind": "winner", "command": inputs.about.get("full_command")}
+    if not following["command"]:
         return []
-    winners = [display(m) for m in inputs.methods if m in inputs.better()]
-    why = (
-        f"{winners[0]} transferred better."
-        if len(winners) == 1
-        else "No single method was shown to be better, so this takes the study's pick."
-    )
-    title = f"Next: pretrain {'the winner ' if len(winners) == 1 else ''}on all classes"
-    text = f"{why} An encoder for use should see every class, held-out ones included:"
-    return [Section("next", title, [block("text", text), block("command", command, "full-command")])]
+    if following["kind"] == "pretrained":
+        title = "Next: start from pretrained weights"
+        text = (
+            "No method learnt more from these images than what needs no training. Pretrained weights know more than "
+            "they can teach; the same study from such weights tells by how much (without a network, the file of "
+            "weights goes behind the name, as @FILE):"
+        )
+    elif following["kind"] == "keep":
+        title = "Next: keep the weights as they came"
+        text = "No method was shown to improve on the starting encoder. Its features, without any training:"
+    else:
+        winners = [display(m) for m in inputs.methods if m in inputs.better()]
+        why = (
+            f"{winners[0]} transferred better."
+            if len(winners) == 1
+            else "No single method was shown to be better, so this takes the study's pick."
+        )
+        title = f"Next: pretrain {'the winner ' if len(winners) == 1 else ''}on all classes"
+        text = f"{why} An encoder for use should see every class, held-out ones included:"
+    return [Section("next", title, [block("text", text), block("command", following["command"], "full-command")])]

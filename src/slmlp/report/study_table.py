@@ -21,7 +21,15 @@ def _unseen(inputs: Inputs, method: str) -> Cell:
 
 
 def _difference(inputs: Inputs, method: str) -> Cell:
-    """Return the difference to the first method, which is the baseline of every comparison."""
+    """Return the difference to the first method, which is the baseline of every comparison.
+
+    Of what needs no training it is the comparison of the first method with it, turned round.
+    """
+    for one in inputs.task.get("references") or []:
+        for c in one["comparisons"] if one["name"] == method else ():
+            if c["b"] == inputs.methods[0]:
+                low, high = (None if c[end] is None else -c[end] for end in ("high", "low"))
+                return Cell(words.signed(-c["difference"]), words.signed_span(low, high))
     for c in inputs.comparisons:
         if c["a"] == inputs.methods[0] and c["b"] == method:
             return Cell(words.signed(c["difference"]), words.signed_span(c.get("low"), c.get("high")))

@@ -188,6 +188,11 @@ def _basis(c: Comparison, sign: int) -> str:
     return f"{interval}, {seeds}, {c.images:,} images" + (f" of {c.groups:,} groups" if c.groups < c.images else "")
 
 
+def interval(c: Comparison) -> str:
+    """Return the 95 % interval of b - a: ``-1.2 to 3.4``."""
+    return _range(c.estimate, 1)
+
+
 def _range(estimate: Estimate, sign: int) -> str:
     low, high = sorted(sign * end for end in estimate.interval)
     return f"{points(low)} to {points(high)}"

@@ -12,6 +12,8 @@ Studies, comparisons of single runs, suites and detections write verdict.json in
         "sentences": [...],       in full: over data sets, by data set, then what was left out
         "comparisons": [C, ...],  with the baseline; of a detection also each encoder with its random controls
         "pairs": [C, ...],        corrected by themselves: of a study, each method with an MLP and without
+        "references": [{"name", "value", "sentence", "comparisons": [C, ...]}],  of a study: what needs no training, its
+                                  accuracy in percent, and every contender against it, all corrected together
         "means": {contender: {"value", "low", "high", "log_odds", "seeds", "images", "data"}}}}}
 
     C = {"a", "b", "metric", "data": [names], "difference", "low", "high", "p", "p_holm", "detectable", "seeds",
@@ -35,10 +37,12 @@ from typing import Any
 import numpy as np
 
 from slmlp.config.names import display
+from slmlp.results import references
 from slmlp.results import sentences as words
 from slmlp.results.comparison import BySeed, Comparison, Effects, Mean, compare, corrected, mean_of, pair
 from slmlp.results.intervals import Estimate
 from slmlp.results.over_datasets import REPLICATES, ByData, compare_over_datasets, own_log_odds
+from slmlp.results.references import Reference
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError, unknown
 
@@ -76,6 +80,7 @@ class Verdict:
     sentences: tuple[str, ...]
     pairs: tuple[Comparison, ...] = ()  # compared besides, and corrected by themselves
     missing: tuple[str, ...] = ()  # data sets of the suite of which nothing is there
+    references: tuple[Reference, ...] = ()  # what needs no training: pixels, chance ...
 
     @property
     def key(self) -> str:
@@ -98,6 +103,15 @@ class Verdict:
             "sentences": list(self.sentences),
             "comparisons": [_comparison(c) for c in self.comparisons],
             "pairs": [_comparison(c) for c in self.pairs],
+            "references": [
+                {
+                    "name": one.name,
+                    "value": 100 * one.value,
+                    "sentence": references.sentence(one),
+                    "comparisons": [_comparison(c) for c in one.comparisons],
+                }
+                for one in self.references
+            ],
             "means": {name: _mean(mean) for name, mean in self.means.items()},
         }
 

@@ -14,19 +14,17 @@ from PIL import Image
 from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.data.dataset import ImageSet
-from slmlp.encoders.initial import RANDOM
 from slmlp.evaluation.engine import settings_hash
 from slmlp.evaluation.tasks import TASKS
-from slmlp.experiments.study.baselines import STARTING
+from slmlp.experiments.study import conclusion
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
 from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
-from slmlp.results.comparison import compare, corrected, pair
 from slmlp.results.records import Predictions, Result
-from slmlp.results.sentences import continued, data_warnings
+from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files, seeds
 from slmlp.runtime.checkout import commit
@@ -41,8 +39,10 @@ COLUMNS = 25  # thumbnails in a row of their picture
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
     """Write verdict.json, tsne.json with its thumbnails, and study.json."""
     result, *others = _verdicts(context)
+    found = conclusion.judged(context, final_predictions(context))
+    result = dataclasses.replace(result, references=found)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
-    opening = [*_continued(context), *(result.sentences or ["One method: nothing to compare it with."])]
+    opening = conclusion.opening(context, found, list(result.sentences))
     verdict.write(
         context.folder,
         [result, *others],
@@ -52,6 +52,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     _map(context)
     winner = max(result.means, key=lambda name: result.means[name].value)
     about = _about(context, rates, winner, demo)
+    about["next"] = conclusion.following(context, found, about["full_command"])
     file = context.folder / "study.json"
     earlier = json_files.read(file, dict[str, Any]).get("run_hours", {}) if file.exists() else {}
     hours = _run_hours(context, earlier)
@@ -86,25 +87,6 @@ def _final(context: Context, task: str) -> list[Result]:
     """Return the lines of a task under the study's settings, of final runs."""
     rows, settings = records.read(context.engine.store.file), settings_hash(task, context.cfg)
     return [row for row in rows if (row.task, row.role, row.extra.get("settings")) == (task, "final", settings)]
-
-
-def _continued(context: Context) -> list[str]:
-    """Return for every contender whether training helped unseen classes over the weights that it started from.
-
-    Those have one run, which is paired with every seed of the contender. Empty for random weights.
-    """
-    if context.cfg.training.init == RANDOM:
-        return []
-    rows = [row for row in records.read(context.engine.store.file) if row.method == STARTING]
-    row = next(row for row in rows if (row.task, row.metric) == ("unseen", "accuracy"))
-    start = records.read_predictions(records.checked(context.folder, row))
-    comparisons = [
-        compare(
-            STARTING, name, "accuracy", pair(context.images.name, {seed: (start, run) for seed, run in runs.items()})
-        )
-        for name, runs in final_predictions(context).items()
-    ]
-    return [continued(c) for c in corrected(comparisons)]
 
 
 def final_predictions(

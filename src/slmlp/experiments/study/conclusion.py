@@ -1,0 +1,79 @@
+"""What a study's contenders are worth beside what needs no training, and what to do next."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from slmlp import config
+from slmlp.config.flags import flags
+from slmlp.config.names import CHANCE
+from slmlp.encoders.initial import RANDOM
+from slmlp.experiments.study.baselines import STARTING
+from slmlp.experiments.study.context import Context
+from slmlp.results import records, references
+from slmlp.results.comparison import BySeed
+from slmlp.results.records import Predictions
+from slmlp.results.references import Reference
+from slmlp.results.sentences import continued
+
+UNTRAINED, PIXELS = "random-init", "raw-pixels"
+WEIGHTS = "timm:tf_efficientnet_lite0"  # pretrained, small enough for a CPU, and to be had without a hub
+LEAST_SIDE = 64  # pixels: weights that were trained at 224 see little below
+PRETRAINED = config.StudyTraining(init=WEIGHTS, frozen_epochs=2)
+RATES = (0.001, 0.01, 0.1)
+
+
+def judged(context: Context, contenders: Mapping[str, BySeed]) -> tuple[Reference, ...]:
+    """Compare the contenders with the encoder that they started from, an untrained one, raw pixels, and chance."""
+    found: dict[str, Predictions] = {}
+    rows = {row.method: row for row in records.read(context.engine.store.file)
+            if (row.task, row.metric, row.role) == ("unseen", "accuracy", "baseline")}  # fmt: skip
+    for name in (STARTING, UNTRAINED, PIXELS):
+        if name in rows:
+            found[name] = records.read_predictions(records.checked(context.folder, rows[name]))
+    first = next(run for by_seed in contenders.values() for run in by_seed.values())
+    assert isinstance(first, Predictions)
+    return references.against(contenders, {**found, CHANCE: references.chance(first)}, context.images.name)
+
+
+def unbeaten(context: Context, found: tuple[Reference, ...]) -> list[Reference]:
+    """Return the references that no contender beats, of those that decide what to do next.
+
+    Where training began with weights, that is the encoder as it came; else all of them.
+    """
+    started = context.cfg.training.init != RANDOM
+    return [one for one in found if not one.beaten and (one.name == STARTING or not started)]
+
+
+def opening(context: Context, found: tuple[Reference, ...], sentences: list[str]) -> list[str]:
+    """Return the sentences that the page opens with: a study whose training was worth nothing says so first."""
+    continuing = [continued(c) for one in found if one.name == STARTING for c in one.comparisons]
+    rest = [one for one in found if one.name != STARTING]
+    if context.cfg.training.init != RANDOM:
+        return [*continuing, *sentences, *map(references.sentence, rest)]
+    lost = unbeaten(context, found)
+    worthless = [f"{references.sentence(one)}; start from pretrained weights (the command stands at the end)"
+                 for one in lost[:1]] + list(map(references.sentence, lost[1:]))  # fmt: skip
+    return [*worthless, *sentences, *(references.sentence(one) for one in rest if one not in lost)]
+
+
+def following(context: Context, found: tuple[Reference, ...], full_command: str) -> dict[str, Any]:
+    """Return what to do next, as study.json has it: pretrain the winner, start from weights, or keep those given."""
+    if not unbeaten(context, found):
+        return {"kind": "winner", "command": full_command}
+    if context.cfg.training.init != RANDOM:
+        words = ["slmlp", "features", context.cfg.training.init, context.source, "--out", "features.npz"]
+        return {"kind": "keep", "command": shlex.join(words)}
+    return {"kind": "pretrained", "command": pretrained_command(context.source, context.cfg, context.images.name)}
+
+
+def pretrained_command(source: str, cfg: config.Study, name: str) -> str:
+    """Return the command of the same study from pretrained weights."""
+    default = config.Study()
+    side = max(LEAST_SIDE, cfg.training.image_size or LEAST_SIDE)
+    training = dataclasses.replace(PRETRAINED, image_size=side)
+    given = dataclasses.replace(cfg, training=training, rates=RATES, parallel=None)
+    return shlex.join(["slmlp", "study", source, *flags(given, default), "--out", f"{name}-pretrained"])
