@@ -129,3 +129,34 @@ def test_ctrl_c_while_processes_start_is_one_line(shapes, tmp_path):
     assert process.returncode == 130, text
     assert "Traceback" not in text
     assert "the same command goes on" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT] * 2, [signal.SIGINT, signal.SIGTERM] * 2, [signal.SIGTERM] * 2])
+def test_a_second_signal_ends_the_study_and_its_processes_at_once(study, signals, shapes, tmp_path):
+    """They are frozen, so that they cannot save and end as the first signal asks of them."""
+    pids = workers(study)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    study.send_signal(signals[0])
+    time.sleep(1)
+    assert study.poll() is None  # it waits for them
+    for number in signals[1:]:
+        study.send_signal(number)
+    text = study.communicate(timeout=10)[1]
+    assert study.returncode == 130, text
+    assert text.splitlines()[-1].startswith("slmlp: stopped; the same command goes on")
+    assert "Traceback" not in text
+    assert "Warning" not in text
+    deadline = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+    again = subprocess.Popen(
+        [sys.executable, "-m", "slmlp", "study", str(shapes), *FLAGS.split(), "--out", str(tmp_path / "out")],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        began(again)
+    finally:
+        os.killpg(again.pid, signal.SIGKILL)
+        again.communicate()

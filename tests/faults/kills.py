@@ -32,6 +32,7 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
             ),
             ("kill -9 at a moment", name): trials.at_moments,
             ("SIGTERM or Ctrl-C", name): trials.signals,
+            ("four times SIGTERM or Ctrl-C", name): partial(trials.signals, times=4),
             ("SIGTERM at a write", f"{name} ({len(some)} of its {events} writes)"): partial(
                 trials.signal_at_writes, some
             ),
@@ -91,13 +92,13 @@ class Trials:
                 count.add(outcome, fault and f"after {moment:.3f} s: {fault}")
         self._control(count)
 
-    def signals(self, count: Count) -> None:
-        """Send SIGTERM or SIGINT at random moments: one line and exit 130, then the end of a straight run."""
-        rng = random.Random(self.seed + 1)
+    def signals(self, count: Count, times: int = 1) -> None:
+        """Send SIGTERM or SIGINT at random moments, some within 0.02 s: exit 130, then the end of a straight run."""
+        rng = random.Random(self.seed + times)
         for i in range(max(2, self.tries // 5)):
             moment, number = rng.uniform(0, self.seconds), (signal.SIGTERM, signal.SIGINT)[i % 2]
             with self.world.place(self.name) as place:
-                ended = self._run(place, meanwhile=lambda pid, at=moment, n=number: _after(pid, at, n))
+                ended = self._run(place, meanwhile=lambda pid, at=moment, n=number: _after(pid, at, *(n,) * times))
                 outcome, fault = self._again(place)
                 fault = _ugly(ended, (0, 130)) or fault
                 count.add(
@@ -206,12 +207,14 @@ class Trials:
             count.control = "the same" if ended.code == 0 and fault is None else f"differs: {fault or ended.last}"
 
 
-def _after(pid: int, seconds: float, number: signal.Signals) -> None:
+def _after(pid: int, seconds: float, *numbers: signal.Signals) -> None:
     time.sleep(seconds)
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return
+    for number in numbers:
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            return
+        time.sleep(0.005)
 
 
 def _everything(place: Path) -> dict[str, bytes]:

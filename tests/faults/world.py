@@ -187,10 +187,12 @@ def start(words: Sequence[str], before: Callable[[], None]) -> tuple[int, int, f
         os.setsid()
         os.dup2(end, 1)
         os.dup2(end, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and its children
         before()
         from slmlp import cli
 
-        code = cli.main([str(word) for word in words])
+        sys.argv = ["slmlp", *map(str, words)]
+        code = cli.main()
     except BaseException:  # what the command line did not turn into one line
         traceback.print_exc()
     finally:

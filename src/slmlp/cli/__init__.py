@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 import traceback
-from types import FrameType
 
-from slmlp.runtime import processes
+from slmlp.runtime import interrupt, processes
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.plain import plain
 
@@ -48,7 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    with interrupt.program(ends=argv is None):
+        try:
+            return _main(words, debug)
+        except KeyboardInterrupt:  # beside a command: while its error is printed
+            return 130
+
+
+def _main(words: list[str], debug: bool) -> int:
     try:
         several = processes.is_distributed() and processes.rank() >= 0  # variables that make no sense are told here
     except SlmlpError as error:
@@ -77,14 +82,18 @@ def attempt(words: list[str], debug: bool) -> tuple[int, str]:
         return 0, ""
     try:
         return _dispatch(words), ""
-    except SlmlpError as error:
-        return 2, _line(str(error), debug)
     except KeyboardInterrupt:
-        return 130, "slmlp: stopped; the same command goes on from here"
+        return 130, interrupt.STOPPED
     except BrokenPipeError:
         return 0, ""
-    except OSError as error:
-        return 2, _line(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
+    except Exception as error:
+        if interrupt.came():  # amid a library's own code, which may make an error of its own of it
+            return 130, interrupt.STOPPED
+        if isinstance(error, SlmlpError):
+            return 2, _line(str(error), debug)
+        if isinstance(error, OSError):
+            return 2, _line(f"{error.filename or 'the system'}: {error.strerror or error}", debug)
+        raise
 
 
 def _dispatch(words: list[str]) -> int:
@@ -99,10 +108,6 @@ def _dispatch(words: list[str]) -> int:
     command = parse(getattr(importlib.import_module(f"slmlp.cli.{module}"), attribute), name, words[1:])
     code: int = command.run()
     return code
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _line(message: str, debug: bool) -> str:

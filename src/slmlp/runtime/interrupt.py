@@ -1,43 +1,101 @@
-"""On Ctrl-C or SIGTERM, end a run after the current step with its state saved."""
+"""Ctrl-C and SIGTERM: the first ends a command where it can go on from, a further one at once."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import ClassVar
+from typing import NoReturn
 
 from slmlp.runtime import processes
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = "slmlp: stopped; the same command goes on from here"
+SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
+
+
+@contextlib.contextmanager
+def program(*, ends: bool) -> Iterator[None]:
+    """Let the first signal raise KeyboardInterrupt and the second end the process at once, with exit code 130.
+
+    What is cut off then is what a kill leaves; processes of its own are killed. Signals that are ignored, as Ctrl-C in
+    a job in the background is, stay so. Python allows handlers in the main thread only.
+
+    Args:
+        ends: whether the process ends after the context, so that signals go on to end it at once, and without a word;
+            else the handlers of before return.
+    """
+    before = _installed(_first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, _silently if ends else handler)  # type: ignore[arg-type]
+
+
+def came() -> bool:
+    """Return whether the first signal has come to a ``program``."""
+    return any(signal.getsignal(number) is _at_once for number in SIGNALS)
+
 
 class Interrupt:
-    """Context in which the first signal sets ``requested`` and the second raises KeyboardInterrupt.
+    """Context in which the first signal sets ``requested``, and the second ends as if it were the first without it.
 
-    Several processes agree on the step to stop at, so there further signals are ignored; the launcher kills processes
-    that do not end in time.
+    In a ``program`` that is the end at once, elsewhere a KeyboardInterrupt. Several processes agree on the step to stop
+    at, so there further signals are ignored; the launcher kills processes that do not end in time.
     """
-
-    signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interrupt:
-        """Install the handlers, except for ignored signals (Python allows that in the main thread only)."""
-        if threading.current_thread() is threading.main_thread():
-            for number in self.signals:
-                self._before[number] = signal.signal(number, self._note)
+        """Install the handlers, except for ignored signals."""
+        self._before = _installed(self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the previous handlers."""
+        """Restore the previous handlers; where a signal came it was the first."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, _at_once if self.requested and handler is _first else handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and not processes.is_distributed():
+            if self._before[signal.Signals(number)] is _first:
+                _at_once(number, frame)
             raise KeyboardInterrupt
         self.requested = True
+
+
+def _installed(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, object]:
+    """Install a handler for the signals that are not ignored, and return those of before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {n: signal.signal(n, handler) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+
+
+def _first(number: int, frame: FrameType | None) -> NoReturn:
+    for each in SIGNALS:
+        if signal.getsignal(each) is _first:
+            signal.signal(each, _at_once)
+    raise KeyboardInterrupt
+
+
+def _at_once(number: int, frame: FrameType | None) -> NoReturn:
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + f"{STOPPED}\n".encode())
+    _silently(number, frame)
+
+
+def _silently(number: int, frame: FrameType | None) -> NoReturn:
+    import multiprocessing
+
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(OSError, TypeError):  # it has ended, or not begun
+            os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    os._exit(130)

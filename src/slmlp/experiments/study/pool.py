@@ -64,11 +64,12 @@ def _side_by_side(context: Context, tasks: Sequence[Task], parallel: int) -> dic
     running: dict[Future[None], Task] = {}
     # Processes save and end when the other end of this pipe closes, which it does too when this process is killed.
     stop, keep_going = multiprocessing.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        parallel, initializer=worker.start, initargs=(stop,), env={"OMP_NUM_THREADS": str(threads)}
-    )
-    for tracker in (resource_tracker, multiprocessing.resource_tracker):
-        tracker.ensure_running()  # where one is started below it lets Ctrl-C through again, and the rest has none
+    with _quiet_trackers():
+        pool = ProcessPoolExecutor(
+            parallel, initializer=worker.start, initargs=(stop,), env={"OMP_NUM_THREADS": str(threads)}
+        )
+        for tracker in (resource_tracker, multiprocessing.resource_tracker):
+            tracker.ensure_running()  # where one is started below it lets Ctrl-C through again, and the rest has none
     try:
         while waiting or running:
             while waiting and len(running) < parallel:  # no more than there are processes, so that a stop is quick
@@ -104,6 +105,19 @@ def _ctrl_c_later() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _quiet_trackers() -> Iterator[None]:
+    """Let processes that start meanwhile not warn of what they clean up after one that ended at once."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _listed(tasks: Sequence[Task]) -> str:

@@ -17,7 +17,6 @@ from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.specs import parse
 from slmlp.experiments.study.task import Task
 from slmlp.runtime import processes
-from slmlp.runtime.interrupt import Interrupt
 
 BUSY = threading.Lock()  # held while this process of the pool performs a task
 STOPPED = threading.Event()  # set when the study asked for the end, perhaps before a task began
@@ -47,7 +46,6 @@ def start(stop: Connection) -> None:
     for name in os.environ.keys() - processes.alone_environment().keys():
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Interrupt.signals = (signal.SIGTERM,)
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_watch, args=(stop,), daemon=True).start()
 
