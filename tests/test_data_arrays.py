@@ -84,7 +84,11 @@ X, Y = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.arange(4) % 2
     ("arrays", "words"),
     [
         ({"x": X}, "needs the arrays x .* and y .*, found x"),
-        ({"images": X, "y": Y}, "found y"),
+        ({"images": X, "y": Y}, "found images, y: save it with these names"),
+        ({"train_images": X, "test_images": X}, "found train_images, test_images"),
+        ({"x": X, "y": Y, "split": np.array(["train"] * 3 + ["test"])}, "the array 'split' is not read: name it part"),
+        ({"x": X, "y": Y, "parts": np.array(["train"] * 3 + ["test"])}, "the array 'parts' is not read: name it part"),
+        ({"x": X, "y": Y, "patient_ids": Y}, "the array 'patient_ids' is not read: name it group"),
         ({"x": X.astype(np.float32), "y": Y}, "x must be uint8 .*found float32"),
         ({"x": X[0, :, :, 0], "y": Y}, r"x must be \(N, H, W\).*found shape \(8, 8\)"),
         ({"x": X.transpose(0, 3, 1, 2), "y": Y}, r"found shape \(4, 3, 8, 8\)"),

@@ -35,7 +35,7 @@ def test_parts_are_known_by_their_usual_names(tmp_path, names, expected):
         images = load(str(path))
         assert images.classes == ("cat", "dog")
         assert tuple(counts(images).values()) == expected
-        plain = all(name in ("train", "test") for name in names)
+        plain = all(name in ("train", "test") for name in names)  # what val is is said
         assert ("taken as parts" in describe(images)) == (not plain)
 
 
@@ -163,3 +163,38 @@ def test_values_of_an_array_of_parts_can_be_told(tmp_path):
     np.savez(tmp_path / "x.npz", x=x, y=np.arange(6) % 2, part=np.array([0, 0, 0, 0, 1, 1]))
     images = load(str(tmp_path / "x.npz"), DataOptions(parts=("train=0", "test=1")))
     assert counts(images) == {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("tops", "advice"),
+    [
+        (("set1_test", "set1_train"), "--parts train=set1_train test=set1_test where"),
+        (("TestA", "TrainA"), "--parts train=TrainA test=TestA where"),
+        (("fold1", "fold2", "fold3"), "--parts train=fold1 test=fold2 where"),
+        (("holdout", "train"), "--parts train=train test=holdout where"),
+        (("background", "train", "val"), "--parts train=train val=val test=background where"),
+    ],
+)
+def test_what_to_type_names_no_test_folder_as_training(tmp_path, tops, advice):
+    for i, top in enumerate(tops):
+        write(tmp_path / "pets", two_classes(f"{top}/", start=10 * i))
+    with pytest.raises(SlmlpError, match=advice):
+        load(str(tmp_path / "pets"))
+
+
+def test_folds_of_which_one_lacks_a_class_are_no_classes(tmp_path):
+    folds = {f"fold{i}/{name}/{j}.jpg": jpeg(9 * i + j) for i in range(3) for name in ("cat", "dog") for j in range(3)}
+    lacking = {name: content for name, content in folds.items() if not name.startswith("fold2/dog")}
+    with pytest.raises(SlmlpError, match=r"the top folders \(fold0, fold1, fold2\) share folders .*\(cat, dog\)"):
+        load(str(write(tmp_path / "folds", lacking)))
+    same = {f"{name}/images/{j}.jpg": jpeg(j + 7 * k) for k, name in enumerate(("cat", "dog")) for j in range(3)}
+    assert load(str(write(tmp_path / "same", same))).classes == ("cat", "dog")
+    tree = [("birds", ("owl", "other")), ("cats", ("lion", "tiger", "other")), ("dogs", ("fox", "wolf", "other"))]
+    some = {f"{top}/{name}/{j}.jpg": jpeg(j) for top, names in tree for name in names for j in range(2)}
+    assert load(str(write(tmp_path / "tree", some))).classes == ("birds", "cats", "dogs")
+
+
+def test_a_val_part_beside_a_test_part_is_said_to_join_training(tmp_path):
+    for i, name in enumerate(("train", "val", "test")):
+        write(tmp_path / "pets", two_classes(f"{name}/", start=10 * i))
+    assert load(str(tmp_path / "pets")).notes == ("taken as parts: test as test, train as train, val as train",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -190,6 +191,7 @@ def test_columns_are_known_by_the_names_that_others_give_them(tmp_path):
     assert images.notes == (
         "columns taken: File Name as path, Class as label, Split as part, Patient_ID as group",
         "columns not used: width",
+        "taken as parts: Dev as test, TRAIN as train",
     )
     assert all(note in describe(images) for note in images.notes)
     assert summary(images)["notes"] == list(images.notes)
@@ -258,3 +260,40 @@ def test_names_that_are_almost_equal_are_pointed_out(tmp_path):
     assert load(str(folder)).notes[0].endswith("only: 'Cafe\u0301' and 'Caf\u00e9'")
     groups = "path,label,group\nimages/0.jpg,a,Anna\nimages/1.jpg,b,anna\nimages/2.jpg,b,ben\n"
     assert load(manifest(tmp_path, groups)).notes[0].endswith("only: 'Anna' and 'anna'")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "fault"),
+    [
+        ("phase", ("train", "test"), "'phase' holds test, train and is not read as the part: name it part"),
+        ("Dataset", ("Training", "valid", ""), "'Dataset' holds training, valid and is not read"),
+        ("is_test", ("0", "1"), "'is_test' holds 0 and 1 and is not read as the part: write a column part"),
+        ("isTrain", ("True", "False"), "'isTrain' holds false and true"),
+        ("Test Set", ("no", "yes"), "'Test Set' holds no and yes"),
+        ("history", ("1", "0"), None),
+        ("site", ("train station", "test site"), None),
+        ("kind", ("train", "tram"), None),
+        ("vehicle", ("train", "train"), None),
+    ],
+)
+def test_a_column_that_tells_training_from_test_is_not_passed_over(tmp_path, column, values, fault):
+    rows = [(f"images/{i}.jpg", "ab"[i % 2], values[i % len(values)]) for i in range(6)]
+    text = f"path,label,{column}\n" + "".join(",".join(row) + "\n" for row in rows)
+    lines = "".join(json.dumps(dict(zip(("path", "label", column), row, strict=True))) + "\n" for row in rows)
+    for path in (manifest(tmp_path, text), manifest(tmp_path, lines, ".jsonl")):
+        if fault is None:
+            assert load(path).notes == (f"columns not used: {column}",)
+        else:
+            with pytest.raises(SlmlpError, match=fault):
+                load(path)
+    parts = f"path,label,{column},part\n" + "".join(",".join(row) + ",train\n" for row in rows)
+    assert load(manifest(tmp_path, parts)).notes == (f"columns not used: {column}",)
+
+
+def test_flags_in_json_lines_are_seen_too(tmp_path):
+    lines = "".join(
+        json.dumps({"path": f"images/{i}.jpg", "label": "ab"[i % 2], "is_test": i > 3, "boxes": [[1, i]]}) + "\n"
+        for i in range(6)
+    )
+    with pytest.raises(SlmlpError, match="'is_test' holds false and true"):
+        load(manifest(tmp_path, lines, ".jsonl"))

@@ -164,3 +164,21 @@ def test_the_command_keeps_a_large_file_on_the_disk_and_says_so(tmp_path, capsys
     assert "0.108 GB of features stay on the disk" in capsys.readouterr().err
     [row] = [r for r in records.read(tmp_path / "o" / "results.jsonl") if r.metric == "accuracy"]
     assert row.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "right"), [("part", "parts"), ("split", "parts"), ("group", "groups"), ("patients", "groups")]
+)
+def test_an_array_by_another_name_is_not_passed_over(tmp_path, name, right):
+    x, y = blobs(40, 2, 4)
+    np.savez(tmp_path / "f.npz", x=x, y=y, **{name: np.where(np.arange(40) < 20, "train", "test")})
+    with pytest.raises(SlmlpError, match=f"f.npz: the array '{name}' is not read: name it {right}"):
+        Features.load(tmp_path / "f.npz")
+
+
+def test_images_of_several_labels_in_no_part_are_not_left_out(tmp_path, capsys):
+    x, y = blobs(60, 2, 4)
+    parts = np.array(["train", "test", "val"])[np.arange(60) % 3]
+    np.savez(tmp_path / "f.npz", x=x, y=np.eye(2, dtype=int)[y], parts=parts)
+    assert main(["evaluate", str(tmp_path / "f.npz"), "--task", "linear", "--out", str(tmp_path / "out")]) == 2
+    assert "parts (N,) of" in capsys.readouterr().err

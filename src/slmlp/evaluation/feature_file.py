@@ -99,9 +99,9 @@ def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
 def _several_labels(path: Path, parts: npt.NDArray[Any] | None, folder: Path, limit: float) -> FileSource:
     """Return the source of a file whose ``y`` is a matrix (N, C) of 0 and 1."""
     features = MultiLabel.load(path, limit)
-    if parts is None:
-        raise SlmlpError(f'{path}: images of several labels need parts (N,) of "train" and "test" in the file')
-    return _source(path, features, np.asarray(parts).astype(np.str_), features.y.tolist(), folder)
+    if parts is None or parts.shape != (len(features),) or not set(parts.tolist()) <= {"train", "test"}:
+        raise SlmlpError(f'{path}: images of several labels need parts (N,) of "train" and "test" alone in the file')
+    return _source(path, features, parts.astype(np.str_), features.y.tolist(), folder)
 
 
 def _source(

@@ -16,6 +16,7 @@ from slmlp.runtime.plain import short
 
 Arrays = dict[str, npt.NDArray[Any]]
 BESIDE_HASH = "x_sha256"  # in the .npz: of the .npy beside it
+READ = ("x", "y", "classes", "ids", "groups", "parts")
 CHUNK = 1 << 24  # bytes that are read at a time
 Y_FORMS = {1: "y (N,)", 2: "y a 0/1 matrix (N, C)"}  # by number of axes
 
@@ -60,7 +61,10 @@ def read_complete(path: Path, memory_limit_gb: float | None, y_axes: int) -> Arr
 
     By default ids are positions, and each image is its own group. ``x`` is float32, or as it is where it is mapped.
     """
+    from slmlp.data.sources.columns import refuse_other_names
+
     arrays = read_arrays(path, memory_limit_gb)
+    refuse_other_names(arrays, READ, str(path))
     x, y = arrays["x"], arrays["y"]
     if x.ndim != 2 or y.ndim != y_axes or len(x) != len(y):
         raise SlmlpError(f"{path}: x must be (N, D) and {Y_FORMS[y_axes]}, found {x.shape} and {y.shape}")

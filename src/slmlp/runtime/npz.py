@@ -30,8 +30,14 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, compress: bool 
         (np.savez_compressed if compress else np.savez)(file, **sealed)
 
 
-def read(path: Path, names: Collection[str] | None = None) -> Arrays:
-    """Return the arrays of a file, or those of ``names`` that it has; a checksum is compared where there is one.
+def names(path: Path) -> list[str]:
+    """Return the names of the arrays of a file that ``read`` has read."""
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name != f"{SEAL}.npy"]
+
+
+def read(path: Path, wanted: Collection[str] | None = None) -> Arrays:
+    """Return the arrays of a file, or those of ``wanted`` that it has; a checksum is compared where there is one.
 
     Raises:
         DamagedError: the file is no .npz, is cut, encrypted or changed, or says that it holds more than this machine's
@@ -47,15 +53,15 @@ def read(path: Path, names: Collection[str] | None = None) -> Arrays:
             )
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             sealed = SEAL in archive.files
-            wanted = [name for name in archive.files if sealed or names is None or name in names]
-            arrays = {name: np.asarray(archive[name]) for name in wanted}
+            taken = [name for name in archive.files if sealed or wanted is None or name in wanted]
+            arrays = {name: np.asarray(archive[name]) for name in taken}
     except DamagedError:
         raise
     except Exception as error:  # numpy, zipfile and zlib have a dozen kinds for damaged files
         raise DamagedError(short(error)) from error
     if sealed and str(arrays.pop(SEAL)) != digest(arrays):
         raise DamagedError("its checksum does not agree with its arrays")
-    return {name: array for name, array in arrays.items() if names is None or name in names}
+    return {name: array for name, array in arrays.items() if wanted is None or name in wanted}
 
 
 def digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:

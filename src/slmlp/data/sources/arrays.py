@@ -12,7 +12,8 @@ import numpy.typing as npt
 from slmlp.config import DataOptions
 from slmlp.data.dataset import ByteArray
 from slmlp.data.readers import ArrayReader
-from slmlp.data.sources.parts import parts_of_words
+from slmlp.data.sources.columns import refuse_other_names
+from slmlp.data.sources.parts import parts_of_words, said
 from slmlp.data.sources.table import Row, Table
 from slmlp.runtime import npz as npz_file
 from slmlp.runtime.errors import SlmlpError
@@ -30,6 +31,7 @@ def npz(path: Path, source: str, options: DataOptions) -> Table:
         hint = ": save y, part and group as arrays of strings or integers" if "pickle" in str(error) else ""
         raise SlmlpError(f"{path} cannot be read as .npz ({error}){hint}") from error
     x, labels = _pixels(arrays, path), _labels(arrays, path)
+    refuse_other_names(npz_file.names(path), _NAMES, str(path))
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
     words = _column(arrays, "part", len(x), path)
@@ -38,7 +40,7 @@ def npz(path: Path, source: str, options: DataOptions) -> Table:
     groups, superclasses = (_column(arrays, name, len(x), path) for name in ("group", "superclass"))
     rows = row_table([f"{i:0{len(str(len(x)))}d}" for i in range(len(x))], labels, x, parts, superclasses, groups)
     reader = ArrayReader(x)
-    return Table(path.stem, source, rows, reader, reader.fingerprint())
+    return Table(path.stem, source, rows, reader, reader.fingerprint(), notes=tuple(said(part_of)))
 
 
 def row_table(
@@ -62,7 +64,8 @@ _NAMES = ("x", "y", "part", "group", "superclass", "classes")
 def _pixels(arrays: dict[str, npt.NDArray[Any]], path: Path) -> ByteArray:
     x = arrays.get("x")
     if x is None or "y" not in arrays:
-        raise SlmlpError(f"{path} needs the arrays x (images) and y (labels), found {', '.join(arrays) or 'neither'}")
+        found = ", ".join(npz_file.names(path)) or "nothing"
+        raise SlmlpError(f"{path} needs the arrays x (images) and y (labels), found {found}: save it with these names")
     if x.dtype != np.uint8:
         raise SlmlpError(f"{path}: x must be uint8 (0 to 255), found {x.dtype}: convert it before saving")
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)) or 0 in x.shape:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from slmlp.data.sources.parts import part_kind
 from slmlp.runtime.errors import SlmlpError
 
 NAMES = {
     "path": "path file filename filepath image imagepath imagefile img imgpath relativepath relpath",
     "label": "label labels class classname category categoryname target",
-    "part": "part split subset partition set",
+    "part": "part split subset partition set usage splitname partname traintest traintestsplit",
     "superclass": "superclass supercategory coarselabel",
     "group": "group groupid unit unitid patient patientid subject subjectid person personid individual individualid "
     "case caseid video videoid session sessionid sequence sequenceid slide slideid scene sceneid specimen specimenid",
@@ -52,6 +53,48 @@ def roles(columns: Sequence[str], required: Sequence[str], where: str) -> tuple[
                 f"{where}: column {role!r} is missing: expected {EXPECTED}, found {','.join(columns) or 'nothing'}"
             )
     return chosen, _notes(columns, chosen)
+
+
+def refuse_other_names(names: Iterable[str], read: Iterable[str], where: str) -> None:
+    """Raise SlmlpError for an array that means what one of ``read`` means, by another name, where that one is missing.
+
+    >>> refuse_other_names(["x", "y", "split"], ["x", "y", "part"], "f.npz")
+    Traceback (most recent call last):
+    slmlp.runtime.errors.SlmlpError: f.npz: the array 'split' is not read: name it part, or remove it
+    """
+
+    def role(name: str) -> str | None:
+        return _ROLES.get(_bare(name)) or _ROLES.get(_bare(name).removesuffix("s"))
+
+    names, meant = list(names), {role(name): name for name in read}
+    for name in names:
+        right = meant.get(role(name)) if role(name) in ("part", "group", "superclass") else None
+        if right is not None and right not in names:
+            raise SlmlpError(f"{where}: the array {name!r} is not read: name it {right}, or remove it")
+
+
+def refuse_overlooked_parts(unused: Mapping[str, Iterable[object]], where: str) -> None:
+    """Raise SlmlpError for a column that tells training from test and is none of those that are read as parts.
+
+    Without it the images that are marked as test would be trained on. ``unused``: its values by the name of a column.
+    """
+    for column, values in unused.items():
+        words = {str(value).strip().lower() for value in values if value is not None} - {""}
+        kinds = {part_kind(word) for word in words}
+        if None not in kinds and "train" in kinds and len(kinds) > 1:
+            raise SlmlpError(
+                f"{where}: column {column!r} holds {', '.join(sorted(words))} and is not read as the part: name it "
+                "part, or remove it"
+            )
+        kind = part_kind(re.sub(r"^(is|in|for)(?=[^a-z]|[A-Z])", "", column.strip()))
+        if kind and len(words) == 2 and words <= _YES_NO:
+            raise SlmlpError(
+                f"{where}: column {column!r} holds {' and '.join(sorted(words))} and is not read as the part: write a "
+                "column part with train and test, or remove it"
+            )
+
+
+_YES_NO = {"0", "1", "0.0", "1.0", "true", "false", "yes", "no", "t", "f", "y", "n"}
 
 
 def _notes(columns: Sequence[str], chosen: Mapping[str, str]) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slmlp.data.decode import SUFFIXES
-from slmlp.data.sources.parts import part_kind, settle_parts
+from slmlp.data.sources.parts import part_kind, said, settle_parts
 from slmlp.runtime.errors import SlmlpError
 
 UNLABELLED = "unlabelled"
@@ -189,7 +190,7 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
     others = sorted(set(inside) - set(parts))
     if parts and not others:
         settled = settle_parts(parts, where)
-        return _Layout(settled, notes=_said(settled))
+        return _Layout(settled, notes=said(settled))
     if parts:
         # "train" is a vehicle where it holds images alone; a test part, or one with classes inside, is no class
         if [top.lower() for top in parts] == ["train"] and len(inside[next(iter(parts))]) < 2:
@@ -205,8 +206,8 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
     if len(known) == len(below):
         settled = settle_parts(known, where)
         return _Layout(settled, True, [f"parts below the class folders: {', '.join(sorted(known))}"])
-    shared = set.intersection(*inside.values())
-    if len(shared) > 1:
+    shared = _shared(inside)
+    if shared:
         raise SlmlpError(
             f"{where}: the top folders ({_few(others)}) share folders of the same names ({_few(shared)}): they may "
             f"be parts or classes: {_two_readings({}, others)}"
@@ -214,18 +215,34 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
     return _Layout()
 
 
+def _shared(inside: Mapping[str, set[str]]) -> set[str]:
+    """Return the folders that top folders share where that makes them look like parts, else none.
+
+    One that all have, as ``cat/images`` and ``dog/images``, is no sign. Two or more are, where they are at least half
+    of what lies in two of the top folders: the third of three folds may lack a class.
+    """
+    counts = Counter(name for folders in inside.values() for name in folders)
+    common = {name for name, n in counts.items() if n > 1}
+    alike = [folders & common for folders in inside.values() if 1 < len(folders & common) >= len(folders) / 2]
+    return set().union(*alike) if len(alike) > 1 else set()
+
+
 def _two_readings(parts: Mapping[str, str], others: Sequence[str]) -> str:
-    """Return what to type where folders are parts, and where they are classes."""
-    names = {part: top for top, part in sorted(parts.items())} or dict(zip(("train", "test"), others, strict=False))
-    words = " ".join(f"{part}={top!r}" if " " in top else f"{part}={top}" for part, top in names.items())
+    """Return what to type where folders are parts, and where they are classes.
+
+    >>> _two_readings({}, ["set1_test", "set1_train"])
+    '--parts train=set1_train test=set1_test where they are parts, --parts train=. where all are classes'
+    """
+    names = {part: top for top, part in sorted(parts.items())}
+    # a word of the name may tell: set1_train, TestA
+    told = {top: next(filter(None, map(part_kind, re.findall("[A-Z]?[a-z]+|[A-Z]+", top))), None) for top in others}
+    for part in ("train", "test"):
+        if part not in names and (left := sorted(set(others) - set(names.values()))):
+            # the one that says so, else one that says nothing
+            names[part] = min((told[top] != part, told[top] is not None, top) for top in left)[2]
+    ordered = [(part, names[part]) for part in ("train", "val", "test") if part in names]
+    words = " ".join(f"{part}={top!r}" if " " in top else f"{part}={top}" for part, top in ordered)
     return f"--parts {words} where they are parts, --parts train=. where all are classes"
-
-
-def _said(parts: Mapping[str, str | None]) -> list[str]:
-    """Return a note where folders are taken as parts by other names than the usual ones."""
-    if all(name.lower() in ("train", "training", "val", "valid", "validation", "test", "testing") for name in parts):
-        return []
-    return [f"taken as parts: {', '.join(f'{name} as ' + (part or 'train') for name, part in sorted(parts.items()))}"]
 
 
 def _few(names: Iterable[str]) -> str:

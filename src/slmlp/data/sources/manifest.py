@@ -6,19 +6,20 @@ import csv
 import io
 import posixpath
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmlp.data.sources.columns import roles
+from slmlp.data.sources.columns import refuse_overlooked_parts, roles
 from slmlp.data.sources.layout import UNLABELLED
-from slmlp.data.sources.parts import part_kind, parts_of_words
+from slmlp.data.sources.parts import part_kind, parts_of_words, said
 from slmlp.data.sources.table import Row
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.json_files import parse_object
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 REQUIRED = ("path", "label")
+MANY = 100  # values of a column: more are no parts
 
 
 class ListedFile(NamedTuple):
@@ -81,7 +82,7 @@ def parse(
         superclass, group = _value(record, "superclass"), _value(record, "group")
         rows.append(Row(file.id, label, file.size, part, superclass, group, file.problem))
         files.append(file)
-    return Manifest(rows, files, notes)
+    return Manifest(rows, files, notes + said(part_of))
 
 
 def in_folder(folder: Path) -> Locate:
@@ -123,6 +124,7 @@ def _csv_records(text: str, name: str, required: Sequence[str]) -> tuple[Records
         chosen, notes = roles(header, required, f"{name}, line 1")
         reader.fieldnames = header
         records: Records = []
+        unused = {} if "part" in chosen else {column: set[Any]() for column in header if column not in chosen.values()}
         for record in reader:
             surplus: Any = record.get(None)  # where DictReader keeps them
             if surplus and any(field.strip() for field in surplus):
@@ -131,9 +133,20 @@ def _csv_records(text: str, name: str, required: Sequence[str]) -> tuple[Records
                     f"{len(header)}: put a value that holds {delimiter!r} in quotes"
                 )
             records.append((reader.line_num, {role: record[column] for role, column in chosen.items()}))
+            _note_values(unused, record)
+        refuse_overlooked_parts(unused, name)
     except csv.Error as error:
         raise SlmlpError(f"{name}, at or after line {reader.line_num}: {error}: mend the quotes there") from error
     return records, notes
+
+
+def _note_values(unused: dict[str, set[Any]], record: Mapping[str, Any]) -> None:
+    """Add a record's values to those of columns that nobody reads; a column of many values is let go."""
+    for column in list(unused):
+        value = record.get(column)
+        unused[column].add(value if isinstance(value, str | int | float | bool | None) else str(value))
+        if len(unused[column]) > MANY:
+            del unused[column]
 
 
 def _delimiter(text: str) -> str:
@@ -153,6 +166,10 @@ def _json_records(text: str, name: str, required: Sequence[str]) -> tuple[Record
         return [], []
     names = list(dict.fromkeys(key for _, record in found for key in record))
     chosen, notes = roles(names, required, name)
+    unused = {} if "part" in chosen else {column: set[Any]() for column in names if column not in chosen.values()}
+    for _, record in found:
+        _note_values(unused, record)
+    refuse_overlooked_parts(unused, name)
     return [(n, {role: record.get(key) for role, key in chosen.items()}) for n, record in found], notes
 
 

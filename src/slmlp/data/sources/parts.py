@@ -55,6 +55,13 @@ def settle_parts(kinds: Mapping[str, str], where: str) -> dict[str, str | None]:
     return dict(parts) if "test" in parts.values() else dict.fromkeys(parts)
 
 
+def said(parts: Mapping[str, str | None]) -> list[str]:
+    """Return a note where words other than train and test are taken as parts: val is one of the two here."""
+    if all(word.strip().lower() in ("train", "training", "test", "testing") for word in parts):
+        return []
+    return [f"taken as parts: {', '.join(f'{word} as ' + (part or 'train') for word, part in sorted(parts.items()))}"]
+
+
 def parts_of_words(words: Iterable[str], named: Sequence[str], where: str) -> dict[str, str | None]:
     """Return the part of each value of a part column, by the user's ``--parts`` where there are any.
 
