@@ -33,7 +33,7 @@ def _run(name: str, side: int, place: str) -> tuple[Iterator[Any], Method, optim
         encoder = build(cfg.network, side, "small")
     settings, _ = methods.fit(name, config.method_config(name), Facts(len(images), BATCH, encoder.dim))
     method = methods.build(name, encoder, CLASSES, settings)
-    compute = device.Compute(device.resolve(place), bfloat16=False, channels_last=True)
+    compute = device.Compute(device.resolve(place), precision="float32", channels_last=True)
     device.place(method, compute)
     cache = ImageCache(images, config.DataOptions(), None, training_side(side), progress=False)
     plan = Plan.of_epochs(images.labels, BATCH, cfg.passes, 0)

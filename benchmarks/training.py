@@ -190,7 +190,7 @@ def _user(images: data.ImageSet, cfg: config.Training, folder: Path) -> Contende
     loader = torch.utils.data.DataLoader(
         files, cfg.batch_size, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True
     )
-    method = _method(cfg, device.Compute(torch.device("cpu"), bfloat16=False, channels_last=False))
+    method = _method(cfg, device.Compute(torch.device("cpu"), precision="float32", channels_last=False))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
     batches = forever(loader)
@@ -220,7 +220,7 @@ def forever(loader: Iterable[T]) -> Iterator[T]:
 
 def _flops(cfg: config.Training, compute: device.Compute) -> float:
     """Return the floating-point operations of a step for one image."""
-    method = _method(cfg, dataclasses.replace(compute, bfloat16=False))
+    method = _method(cfg, dataclasses.replace(compute, precision="float32"))
     counter = FlopCounterMode(display=False)
     with counter:
         method([torch.randn(8, 3, SIZE, SIZE)], torch.arange(8))["loss"].backward()
@@ -230,7 +230,7 @@ def _flops(cfg: config.Training, compute: device.Compute) -> float:
 def _floor(flops: float, compute: device.Compute, batch_size: int) -> Contender:
     """Return images/s if every FLOP of a step ran at the rate of a large matrix product in the precision in use."""
     side = 2048
-    a = torch.randn(side, side, dtype=torch.bfloat16 if compute.bfloat16 else torch.float32)
+    a = torch.randn(side, side, dtype=torch.bfloat16 if compute.precision == "bfloat16" else torch.float32)
     times = max(1, round(flops * batch_size / (2 * side**3)))  # about the arithmetic of a step
 
     def run(steps: int) -> float:

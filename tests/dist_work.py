@@ -37,6 +37,7 @@ EXTRA = {  # options that look across the batch, and an encoder without BatchNor
     "sl+vit": ("sl", {}, "vit_tiny_patch16_224", 0),
     "sl+efficientnet": ("sl", {}, "efficientnet_b0", 0),
     "sl-mlp+fine": ("sl-mlp", {}, "resnet10", 0),
+    "sl+parts": ("sl", {}, "vit_tiny_patch16_224", 0),
 }
 RUNS = {name: (name, {}, "resnet10", 0) for name in SYNCED} | EXTRA
 FINE = {  # rates by layer, a frozen start of two steps, a clipped gradient
@@ -77,7 +78,7 @@ def curve(images, name, settings, encoder, crops, **changes):
     state = state_of(name, settings, encoder, len(images.images), cfg)
     views = augment.views("crop", 16, state.model.num_views, crops)
     batches = InFloat64(images, images.rows(images.images), plan, views, distributed.batch_part(N))
-    rows = tiny.rows(state, batches, optim.schedule(cfg, plan, 0), Compute(CPU, False, False))
+    rows = tiny.rows(state, batches, optim.schedule(cfg, plan, 0), Compute(CPU, "float32", False))
     return {
         "losses": [row["loss"] for row in rows],
         "logged": [{k: v for k, v in row.items() if k not in ("seconds", "embedding_std")} for row in rows],
@@ -88,7 +89,7 @@ def curve(images, name, settings, encoder, crops, **changes):
 def curves() -> dict:
     """Every method; with two processes also the options."""
     images = image_cache()
-    changes = {"sl-mlp+fine": FINE}
+    changes = {"sl-mlp+fine": FINE, "sl+parts": {"accumulate": 2}}
     return {
         run: curve(images, *how, **changes.get(run, {}))
         for run, how in RUNS.items()
@@ -230,7 +231,7 @@ def dropped() -> torch.Tensor:
             State(method, optim.build(method, cfg)),
             batches,
             optim.schedule(cfg, plan, 0),
-            Compute(CPU, False, False),
+            Compute(CPU, "float32", False),
             0,
         )
     )

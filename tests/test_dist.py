@@ -188,7 +188,7 @@ def test_parts_of_a_batch_are_the_batch(shapes, streamed, count):
 
     def step_7(part=slice(None)):
         batches = Batches(image_cache, rows, plan, views, part)
-        return batches.inputs(batches[7], Compute(torch.device("cpu"), False, False))
+        return batches.inputs(batches[7], Compute(torch.device("cpu"), "float32", False))
 
     whole, labels = step_7()
     parts = [step_7(slice(i * size, (i + 1) * size)) for i in range(count)]

@@ -126,7 +126,7 @@ def growth(image_cache, name, leak=None):
     views = augment.views("weak", 16, method.num_views, 2 if method.cfg.multi_crop else 0)
     plan = Plan.of_epochs(image_cache.images.labels % tiny.C, 24, cfg.epochs, 0)
     batches = Batches(image_cache, image_cache.rows(image_cache.images), plan, views)
-    compute = device.Compute(torch.device("cpu"), bfloat16=False, channels_last=True)
+    compute = device.Compute(torch.device("cpu"), precision="float32", channels_last=True)
     device.place(method, compute)
     rows = train(State(method, optim.build(method, cfg)), batches, optim.schedule(cfg, plan, 0), compute, workers=0)
     for _ in range(60):

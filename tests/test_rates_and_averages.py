@@ -158,7 +158,7 @@ class Once:
         from slmlp.train.batches import Plan
 
         self.batch, self.plan = batch, Plan(8, 8, 1, 0)
-        self.compute = Compute(torch.device("cpu"), False, False)
+        self.compute = Compute(torch.device("cpu"), "float32", False)
 
     def iterate(self, start, workers):
         yield self.batch

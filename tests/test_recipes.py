@@ -39,7 +39,7 @@ from slmlp.train.run import Run
 
 ALL = [make() for make in recipes.RECIPES.values()]
 IDS = [recipe.name for recipe in ALL]
-CPU = Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
+CPU = Compute(torch.device("cpu"), precision="float32", channels_last=False)
 TOY = {"encoder": "resnet10", "stem": "small", "image_size": 16, "batch_size": 8, "precision": "float32"}
 CLASSES, IMAGES = 6, 48
 

@@ -252,7 +252,7 @@ def test_streamed_images_give_the_same_batches_as_cached_squares_where_squares_a
     assert not kept.streamed
     plan = Plan.of_epochs(images.labels, 16, 2, 0)
     batches = [Batches(c, c.rows(images), plan, [Augment("weak", 16)] * 2) for c in (kept, streamed)]
-    cpu = Compute(torch.device("cpu"), bfloat16=False, channels_last=False)
+    cpu = Compute(torch.device("cpu"), precision="float32", channels_last=False)
     assert torch.equal(*(b.inputs(b[5], cpu)[0][1] for b in batches))
     ahead = list(batches[1].iterate(22, workers=2))  # in other processes, from the middle
     assert len(ahead) == len(batches[1]) - 22
@@ -323,7 +323,7 @@ CHANGES = {
     "encoder": "resnet18", "stem": "standard", "epochs": 2, "image_size": 24, "batch_size": 16, "base_lr": 0.3,
     "warmup_epochs": 0.02, "momentum": 0.5, "weight_decay": 0.1, "decay_norms_and_biases": True, "augment": "weak",
     "balanced": True, "local_crops": 2, "head_rate": 3.0, "layer_decay": 0.5, "frozen_epochs": 1, "clip_norm": 0.1,
-    "ema": 0.9, "optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.1,
+    "ema": 0.9, "accumulate": 2, "optimizer": "lars", "nesterov": False, "schedule": "step", "final_lr": 0.1,
 }  # fmt: skip
 # these decide how, not what: tested where they act
 ELSEWHERE = {
@@ -337,6 +337,10 @@ ELSEWHERE = {
     "device",
     "milestones",
     "betas",
+    "drop_path",
+    "dropout",
+    "activation_checkpointing",
+    "compile",
 }
 
 

@@ -149,7 +149,7 @@ def test_views_of_images_that_the_gpu_holds_are_made_there(image_cache):
     resident = batches(image_cache, device=CUDA)
     first, second = resident[3], resident[4]
     with FakeTensorMode(allow_non_fake_inputs=True):
-        compute = Compute(CUDA, bfloat16=True, channels_last=True)
+        compute = Compute(CUDA, precision="bfloat16", channels_last=True)
         resident.inputs(first, compute)  # the first step copies all images
         with Waiting() as waiting:
             made, labels = resident.inputs(second, compute)
@@ -166,7 +166,7 @@ def test_a_gpu_makes_the_views_that_a_cpu_makes(image_cache, options):
     streamed = {k: v for k, v in options.items() if k == "stream_above_gb"}
     gpu, cpu = batches(image_cache, device=CUDA, **options), batches(image_cache, **streamed)
     for ours, theirs in zip(gpu.iterate(18, 1), cpu.iterate(18, 1), strict=True):
-        on_gpu, _ = gpu.inputs(ours, Compute(CUDA, bfloat16=False, channels_last=False))
-        on_cpu, _ = cpu.inputs(theirs, Compute(CPU, bfloat16=False, channels_last=False))
+        on_gpu, _ = gpu.inputs(ours, Compute(CUDA, precision="float32", channels_last=False))
+        on_cpu, _ = cpu.inputs(theirs, Compute(CPU, precision="float32", channels_last=False))
         for a, b in zip(on_gpu, on_cpu, strict=True):
             torch.testing.assert_close(a.cpu(), b, atol=1e-4, rtol=0)

@@ -64,7 +64,9 @@ def run(image_cache, name, place, training=None, **settings):
     views = augment.views("moco-v2", 16, method.num_views, 2 if method.cfg.multi_crop else 0)
     plan = Plan.of_epochs(image_cache.images.labels % tiny.C, N, cfg.epochs, 0)
     batches = Prepared(image_cache, image_cache.rows(image_cache.images), plan, views, device=place)
-    compute = Compute(place, bfloat16=place == CPU, channels_last=True)  # autocast asks for a driver
+    compute = Compute(
+        place, "bfloat16" if place == CPU else "float32", channels_last=True
+    )  # autocast asks for a driver
     if place == CPU:
         device.place(method, compute)
     else:
@@ -108,6 +110,9 @@ def test_a_step_on_a_gpu_waits_for_nothing(name, optimizer, image_cache, monkeyp
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         state, *others = run(image_cache, name, CUDA, TRAINING[optimizer], **SETTINGS.get(name, {}))
+        for group in state.optimizer.param_groups if optimizer == "sgd" else ():  # fused: not without values
+            assert group["fused"]
+            group.update(fused=False, foreach=True)
 
         def backward(loss):
             assert (loss.device.type, loss.shape, loss.requires_grad) == ("cuda", (), True)
@@ -169,7 +174,7 @@ def read(image_cache, losses, every=4, check_from=1e9, beyond=1):
     state = State(model, torch.optim.SGD(model.parameters(), lr=0.1))
     readings, made, rows = Readings(state, schedule, every), 0, []
     try:
-        steps = explained(train(state, batches, schedule, Compute(CPU, False, False), 0), readings)
+        steps = explained(train(state, batches, schedule, Compute(CPU, "float32", False), 0), readings)
         for step in itertools.islice(steps, len(losses) + beyond):
             made = step.number
             rows += readings.add(step)

@@ -17,6 +17,7 @@ from slmlp.config.methods import (
     SupCon,
     SwAV,
     TReX,
+    check_parts,
     method_config,
     method_identity,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "TaskSettings",
     "Training",
     "Width",
+    "check_parts",
     "from_dict",
     "identity",
     "method_config",

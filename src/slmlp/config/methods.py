@@ -35,6 +35,11 @@ class MethodConfig:
     projector: Projector = NO_PROJECTOR
     """What stands between encoder and loss."""
 
+    @property
+    def whole_batch(self) -> str | None:
+        """Why the loss needs all images of a batch at once; None where it is a mean over images."""
+        return "its loss compares the images of a batch"
+
 
 @dataclass(frozen=True)
 class SL(MethodConfig):
@@ -61,6 +66,11 @@ class SL(MethodConfig):
     """Weight of VCReg's variance term on the encoder's output (Zhu 2023; 0.16 is usual); 0 is none."""
     covariance: float = 0.0
     """Weight of VCReg's covariance term on the encoder's output (Zhu 2023; 0.01 is usual); 0 is none."""
+
+    @property
+    def whole_batch(self) -> str | None:
+        """VCReg is of the batch; mixing draws for each part."""
+        return "VCReg is computed over a batch" if self.variance or self.covariance else None
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -150,6 +160,11 @@ class BYOL(MethodConfig):
     ema_momentum: float = 0.99
     """Of the target at the start; it rises to 1 along a cosine (section 3.3: 0.996 at 1,000 epochs, 0.99 at 100)."""
 
+    @property
+    def whole_batch(self) -> str | None:
+        """Each image has its own target."""
+        return None
+
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         share(self, "ema_momentum")
@@ -203,6 +218,11 @@ class TReX(MethodConfig):
     training images where fewer; 0 learns class weights instead (t-ReX*)."""
     ema_momentum: float = 0.999
     """Of the EMA model; not used without a memory."""
+
+    @property
+    def whole_batch(self) -> str | None:
+        """The memory of t-ReX moves once a batch."""
+        return "its memory takes the embeddings of a whole batch" if self.memory_size else None
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
@@ -284,3 +304,12 @@ def method_identity(settings: MethodConfig) -> dict[str, Any]:
         if setting.name in settings.later and values[setting.name] == setting.default:
             values.pop(setting.name)
     return values
+
+
+def check_parts(name: str, cfg: MethodConfig, parts: int) -> None:
+    """Raise SlmlpError where a method's batch cannot be accumulated from ``parts``."""
+    if parts > 1 and cfg.whole_batch:
+        raise SlmlpError(
+            f"--accumulate {parts} with {name}: {cfg.whole_batch}, so that parts would train something else; leave it "
+            "out and take a smaller --batch-size, --activation-checkpointing or more processes (torchrun)"
+        )

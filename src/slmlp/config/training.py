@@ -117,8 +117,22 @@ class Training:
     """Side of the local crops, in pixels; default: 96 / 224 of the image size, in steps of 8."""
     balanced: bool = False
     """Draw every class equally often in each epoch."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """`auto` takes bfloat16 autocast where the hardware computes in it."""
+    drop_path: float = 0.0
+    """Probability that an image skips a block of the encoder, rising to this from the first block to the last
+    (stochastic depth: Huang 2016), for networks of timm that have it; 0.1 is usual."""
+    dropout: float = 0.0
+    """Probability that a feature is zero in training (Srivastava 2014), for networks of timm that have it."""
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """`auto` takes bfloat16 autocast where the hardware computes in it; `float16`, with a scaled loss, is for GPUs that
+    do not (before Ampere)."""
+    accumulate: int = 1
+    """Parts of each batch that pass the network one after the other, where a batch does not fit memory; for losses that
+    are a mean over images. BatchNorm sees one part at a time."""
+    activation_checkpointing: bool = False
+    """Compute the encoder's activations again on the way back instead of keeping them: less memory, a third more time;
+    for networks of timm that can."""
+    compile: bool = False
+    """Compile the step by `torch.compile`: a minute or so at the start, faster steps on a GPU."""
     channels_last: bool | None = None
     """Memory layout of convolutions; default: channels last for convnets."""
     save_every: int | None = 0
@@ -132,7 +146,8 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is loaded."""
-        for name, least in (("epochs", 1), ("batch_size", 2), ("save_every", 0), ("local_crops", 0)):
+        least_of = {"epochs": 1, "batch_size": 2, "save_every": 0, "local_crops": 0, "accumulate": 1}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SlmlpError(f"--{name.replace('_', '-')} must be at least {least}, found {value}")
@@ -148,6 +163,15 @@ class Training:
             listed = " ".join(map(str, self.milestones)) or "none"
             raise SlmlpError(f"--milestones must be rising shares of training between 0 and 1, found {listed}")
         share(self, "momentum")
+        for name in ("drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SlmlpError(f"--{name.replace('_', '-')} must be 0 to below 1, found {getattr(self, name):g}")
+        parts = self.accumulate
+        if self.batch_size is not None and (self.batch_size % parts or self.batch_size < 2 * parts):
+            raise SlmlpError(
+                f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size} into equal parts of at "
+                "least 2 images; choose a batch that is a multiple of it"
+            )
         not_negative(self, "warmup_epochs", "frozen_epochs", flags="--")
         if not self.decay >= 0:
             raise SlmlpError(f"--weight-decay must be at least 0, found {self.decay:g}")
@@ -232,7 +256,7 @@ WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour
 COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
 LATER: tuple[str, ...] = (
     "optimizer", "nesterov", "schedule", "milestones", "final_lr", "betas", "layer_decay", "head_rate",
-    "frozen_epochs", "clip_norm", "ema",
+    "frozen_epochs", "clip_norm", "ema", "drop_path", "dropout", "accumulate", "activation_checkpointing", "compile",
 )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import timm
 import torch
 from torch import nn
@@ -13,17 +15,41 @@ from slmlp.runtime.plain import short
 SMALL_STEM_AT = 64  # pixels
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """Probabilities of training: that an image skips the last block (stochastic depth), that a feature is zero."""
+
+    path: float = 0.0
+    features: float = 0.0
+
+    @property
+    def keywords(self) -> dict[str, float]:
+        """By timm's words; none where nothing is dropped, since not every network knows them."""
+        return {
+            word: value for word, value in (("drop_path_rate", self.path), ("drop_rate", self.features)) if value > 0
+        }
+
+
+NOTHING = Dropped()
+
+
 def choose_stem(stem: str, image_size: int) -> str:
     """Return ``small`` or ``standard``; ``auto`` takes the small one at 64 pixels and less."""
     return ("small" if image_size <= SMALL_STEM_AT else "standard") if stem == "auto" else stem
 
 
-def backbone_of(name: str, image_size: int, stem: str, crop_size: int | None) -> tuple[nn.Module, int]:
+def backbone_of(
+    name: str, image_size: int, stem: str, crop_size: int | None, dropped: Dropped = NOTHING
+) -> tuple[nn.Module, int]:
     """Return a randomly initialised network without classifier and its width; see ``encoder.build``."""
+    if name == "resnet10" and dropped.keywords:
+        raise _without(name, dropped)
     if stem not in ("small", "standard"):
         raise unknown("stem", stem, ["small", "standard"])
     backbone = (
-        ResNet10(stem == "small") if name == "resnet10" else _from_timm(name, image_size, stem, crop_size is not None)
+        ResNet10(stem == "small")
+        if name == "resnet10"
+        else _from_timm(name, image_size, stem, crop_size is not None, dropped)
     )
     backbone.eval()
     widths = []
@@ -42,11 +68,18 @@ def backbone_of(name: str, image_size: int, stem: str, crop_size: int | None) ->
     return backbone, widths[0]
 
 
-def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Module:
+def _without(name: str, dropped: Dropped) -> SlmlpError:
+    flags = " and ".join(
+        flag for flag, value in (("--drop-path", dropped.path), ("--dropout", dropped.features)) if value > 0
+    )
+    return SlmlpError(f"{flags}: the network {name} does not take it; leave it out, or choose another --encoder")
+
+
+def _from_timm(name: str, image_size: int, stem: str, flexible: bool, dropped: Dropped) -> nn.Module:
     if not timm.is_model(name):
         raise unknown("encoder", name, ["resnet10", *timm.list_models()])
     config = timm.get_pretrained_cfg(name)
-    keywords: dict[str, object] = {"num_classes": 0}
+    keywords: dict[str, object] = {"num_classes": 0, **dropped.keywords}
     if config is not None and config.fixed_input_size:
         keywords["img_size"] = image_size
         if flexible:  # ViTs know the first word, Swin the second
@@ -56,6 +89,8 @@ def _from_timm(name: str, image_size: int, stem: str, flexible: bool) -> nn.Modu
         if stem == "small":
             backbone = _with_small_stem(backbone, name, keywords)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        if any(word in str(error) for word in dropped.keywords):
+            raise _without(name, dropped) from error
         raise SlmlpError(
             f"encoder {name} cannot be built for {image_size} pixels with the {stem} stem: {short(error)}; "
             "choose another --image-size, or --stem standard"

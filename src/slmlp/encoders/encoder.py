@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slmlp.encoders import stored
 from slmlp.encoders import weights as weight_files
-from slmlp.encoders.backbones import backbone_of, resize
+from slmlp.encoders.backbones import NOTHING, Dropped, backbone_of, resize
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
@@ -183,11 +183,11 @@ class Encoder(nn.Module):
             self.train(training)
 
 
-def build(name: str, image_size: int, stem: str, crop_size: int | None = None) -> Encoder:
+def build(name: str, image_size: int, stem: str, crop_size: int | None = None, dropped: Dropped = NOTHING) -> Encoder:
     """Return a randomly initialised encoder; draws from torch's global generator (see ``seeds.seeded``).
 
     With ``crop_size`` it also takes squares of that side (local crops): ViTs then resample their position embedding.
-    The weights and their names are the same with it and without.
+    The weights and their names are the same with it and without, and whatever is ``dropped`` in training.
     """
-    backbone, dim = backbone_of(name, image_size, stem, crop_size)
+    backbone, dim = backbone_of(name, image_size, stem, crop_size, dropped)
     return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=dim))

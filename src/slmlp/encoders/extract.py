@@ -29,7 +29,7 @@ def transform_id(encoder: Encoder, precision: str = "float32") -> str:
 
 def precision_of(encoder: Encoder, device: str, precision: str) -> str:
     """Return the precision that features are computed in, ``float32`` or ``bfloat16``; resolves ``auto``."""
-    return "bfloat16" if for_features(encoder, device, precision).bfloat16 else "float32"
+    return for_features(encoder, device, precision).precision
 
 
 def extract(
@@ -83,7 +83,7 @@ def extract_layers(
     reads = processes.is_main() or not together
     layers.check(encoder, wanted, projector)
     compute = for_features(encoder, device, precision)
-    keys = _keys(encoder, projector, images, wanted, "bfloat16" if compute.bfloat16 else "float32") if cache else {}
+    keys = _keys(encoder, projector, images, wanted, compute.precision) if cache else {}
     caches = {name: cache / f"{key[:32]}.npz" for name, key in keys.items()} if cache else {}
     cached: dict[str, FloatArray] = {}
     for name, file in caches.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.backbones import choose_stem, resize
+from slmlp.encoders.backbones import NOTHING, Dropped, choose_stem, resize
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin, Preprocess
 from slmlp.encoders.sources import kind, timm_model
@@ -17,7 +17,13 @@ RANDOM = "random"
 
 
 def initial_encoder(
-    name: str, init: str, image_size: int | None, stem: str, seed: int, crop_size: int | None = None
+    name: str,
+    init: str,
+    image_size: int | None,
+    stem: str,
+    seed: int,
+    crop_size: int | None = None,
+    dropped: Dropped = NOTHING,
 ) -> Encoder:
     """Return the encoder that training starts from, with the preprocessing of its weights.
 
@@ -31,6 +37,7 @@ def initial_encoder(
         stem: ``auto``, ``small`` or ``standard``.
         seed: of random weights.
         crop_size: side of local crops that it takes too, in pixels.
+        dropped: what is left out at random in training.
 
     Raises:
         SlmlpError: weights of another network or another stem, or a size that they cannot take.
@@ -38,7 +45,7 @@ def initial_encoder(
     if init == RANDOM:
         assert image_size is not None
         with seeds.seeded(seed, "encoder"):
-            return build(name, image_size, choose_stem(stem, image_size), crop_size)
+            return build(name, image_size, choose_stem(stem, image_size), crop_size, dropped)
     where = kind(init)
     if where == "timm":
         named = init.removeprefix("timm:").partition("@")
@@ -49,13 +56,15 @@ def initial_encoder(
                 "compute something else with its first layer, or leave it random; leave --stem out, and give a larger "
                 "--image-size where the images allow it"
             )
-        return timm_model.open_model(init, PreprocessFlags(size=image_size), seed, training=True, crop_size=crop_size)
+        return timm_model.open_model(
+            init, PreprocessFlags(size=image_size), seed, training=True, crop_size=crop_size, dropped=dropped
+        )
     if where != "run":
         raise SlmlpError(
             f"--init {init}: training starts from a run's folder, an encoder file, timm:NAME or timm:NAME@FILE "
             "(torchvision's ResNets have timm's names: timm:resnet50@FILE)"
         )
-    return _of_run(name, init, image_size, stem, crop_size)
+    return _of_run(name, init, image_size, stem, crop_size, dropped)
 
 
 def network_of(init: str) -> str | None:
@@ -72,7 +81,9 @@ def preprocessing(name: str, init: str, image_size: int | None, stem: str) -> Pr
     return None if init == RANDOM else initial_encoder(name, init, image_size, stem, 0).preprocess
 
 
-def _of_run(name: str, init: str, image_size: int | None, stem: str, crop_size: int | None) -> Encoder:
+def _of_run(
+    name: str, init: str, image_size: int | None, stem: str, crop_size: int | None, dropped: Dropped
+) -> Encoder:
     """Return the encoder of a run with its own stem, for images of another size where that is asked for."""
     loaded = Encoder.load(init)
     spec, own = loaded.spec, loaded.preprocess
@@ -80,7 +91,7 @@ def _of_run(name: str, init: str, image_size: int | None, stem: str, crop_size: 
     if stem not in ("auto", spec.stem):
         raise SlmlpError(f"--stem {stem} with --init {init}: that encoder has the {spec.stem} stem; leave --stem out")
     size = image_size or spec.image_size
-    encoder = build(spec.name, spec.image_size, spec.stem, crop_size)
+    encoder = build(spec.name, spec.image_size, spec.stem, crop_size, dropped)
     encoder.load_weights(loaded.weights(), init)
     if size != spec.image_size:
         resize(encoder.backbone, size, f"--init {init}")

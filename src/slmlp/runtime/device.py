@@ -13,6 +13,9 @@ from torch import nn
 from slmlp.runtime import processes
 from slmlp.runtime.cpu import allocator
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import short
+
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -20,19 +23,27 @@ class Compute:
     """Device, precision and memory layout of a computation."""
 
     device: torch.device
-    bfloat16: bool
+    precision: str  # float32, or what autocast takes: bfloat16 or float16
     channels_last: bool
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the autocast context of a forward pass."""
-        if not self.bfloat16:
+        if self.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=HALVES[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Return what scales the loss so that gradients of float16 do not vanish; None in other precisions."""
+        return torch.amp.GradScaler(self.device.type) if self.precision == "float16" else None
 
     @property
-    def precision(self) -> str:
-        """The precision's name."""
-        return "bfloat16" if self.bfloat16 else "float32"
+    def words(self) -> str:
+        """The precision, and what CUDA does to float32 products by PyTorch's settings."""
+        if self.device.type != "cuda" or self.precision != "float32":
+            return self.precision
+        of = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
+        rounded = " and ".join(name for name, on in of.items() if on)
+        return f"float32 (TF32 in {rounded})" if rounded else "float32"
 
 
 def choose(
@@ -43,12 +54,33 @@ def choose(
     Args:
         encoder: decides ``channels_last`` if that is None: True for convnets.
         device: a name, or ``auto``: CUDA, then MPS, then the CPU.
-        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the hardware supports it.
+        precision: ``bfloat16``, ``float16``, ``float32``, or ``auto``: bfloat16 where the hardware supports it.
         channels_last: memory layout of convolutions.
+
+    Raises:
+        SlmlpError: a device that cannot be used; see ``check``.
     """
     place = resolve(device)
-    bfloat16 = computes_bfloat16(place) if precision == "auto" else precision == "bfloat16"
-    return Compute(place, bfloat16, is_convnet(encoder) if channels_last is None else channels_last)
+    check(place, precision)
+    return Compute(place, _precision(place, precision), is_convnet(encoder) if channels_last is None else channels_last)
+
+
+def check(place: torch.device, precision: str, compiles: bool = False) -> None:
+    """Raise SlmlpError where a device does not train in a precision, or where nothing compiles for it (seconds)."""
+    if precision == "float16" and place.type == "cpu":
+        better = "bfloat16, which this one computes in," if computes_bfloat16(place) else "float32"
+        raise SlmlpError(f"--precision float16 is for GPUs, and this is a CPU: take {better} or leave it auto")
+    if not compiles:
+        return
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=place))
+    except Exception as error:  # each backend has errors of its own
+        needs = "a C++ compiler (g++)" if place.type == "cpu" else "Triton and a C compiler"
+        raise SlmlpError(f"--compile needs {needs} on {place}: {short(error)}; install it, or leave it out") from error
+
+
+def _precision(place: torch.device, precision: str) -> str:
+    return precision if precision != "auto" else "bfloat16" if computes_bfloat16(place) else "float32"
 
 
 def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
@@ -61,10 +93,9 @@ def for_features(encoder: nn.Module, name: str, precision: str) -> Compute:
             raise SlmlpError(
                 "--extraction.precision bfloat16: this encoder's file has its own precision; leave it auto, or float32"
             )
-        return Compute(resolve("cpu"), bfloat16=False, channels_last=False)
+        return Compute(resolve("cpu"), "float32", channels_last=False)
     device = resolve(name)
-    bfloat16 = computes_bfloat16(device) if precision == "auto" else precision == "bfloat16"
-    return Compute(device, bfloat16, is_convnet(encoder))
+    return Compute(device, _precision(device, precision), is_convnet(encoder))
 
 
 def is_convnet(module: nn.Module) -> bool:

@@ -107,6 +107,21 @@ class Plan:
         return self._orders[epoch]
 
 
+def split(inputs: tuple[Any, ...], parts: int) -> list[tuple[Any, ...]]:
+    """Return the inputs of a forward pass, tensors of N images or lists of them, as equal parts of the images.
+
+    >>> split(([torch.zeros(4, 2)], torch.arange(4)), 2)[1]
+    ([tensor([[0., 0.],
+            [0., 0.]])], tensor([2, 3]))
+    """
+    if parts == 1:
+        return [inputs]
+    chunks = [[x.chunk(parts) for x in given] if isinstance(given, list) else given.chunk(parts) for given in inputs]
+    return [
+        tuple([x[i] for x in given] if isinstance(given, list) else given[i] for given in chunks) for i in range(parts)
+    ]
+
+
 class StepDataset(torch.utils.data.Dataset[T]):
     """Batches by step. Reading step 7 twice, in this process or another, gives the same tensors."""
 

@@ -32,6 +32,10 @@ class Job:
     recipe: str | None = None  # where the settings come from; they stand here resolved, so it decides nothing
     chosen: dict[str, str] = field(default_factory=dict)  # what nobody gave -> value and reason
 
+    def __post_init__(self) -> None:
+        """Refuse settings that exclude each other, before anything is loaded."""
+        config.check_parts(self.method, self.settings, self.training.accumulate)
+
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values."""
         values = dataclasses.asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from slmlp.runtime import distributed, processes, seeds
 from slmlp.runtime.device import Compute
 from slmlp.train import collapse
 from slmlp.train.average import Average
-from slmlp.train.batches import StepDataset
+from slmlp.train.batches import StepDataset, split
 from slmlp.train.optim import Schedule
+from slmlp.train.recompute import statistics_kept
 
 
 @dataclass
@@ -28,6 +30,7 @@ class State:
     step: int = 0
     losses: list[float] = field(default_factory=list)  # read in this epoch (see Readings), where there is a chance loss
     average: Average | None = None  # of the weights over steps
+    scaler: torch.amp.GradScaler | None = None  # of the loss, in float16
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
@@ -36,6 +39,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
             **({"average": self.average.state_dict()} if self.average else {}),
+            **({"scaler": self.scaler.state_dict()} if self.scaler else {}),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -48,6 +52,8 @@ class State:
                     values[key] = torch.empty_like(parameter).copy_(value)
         if self.average:
             self.average.load_state_dict(saved["average"])
+        if self.scaler:
+            self.scaler.load_state_dict(saved["scaler"])
         self.step, self.losses = saved["step"], list(saved["losses"])
 
     @property
@@ -80,38 +86,68 @@ def train(
     over its own images where the method gathers none.
     """
     model: Objective = state.model
-    optimizer, plan = state.optimizer, batches.plan
+    plan = batches.plan
     parallel = _parallel(state, schedule)
-    own = (processes.rank(),) if processes.rank() else ()
     began = time.perf_counter()
     for batch in batches.iterate(state.step, workers):
         begins = plan.ends_epoch(state.step)
         if state.step and state.step == schedule.frozen_steps:  # the encoder trains from here on
             parallel = _parallel(state, schedule)
         lr = schedule.rate(state.step)
-        for group in optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
-        inputs = batches.inputs(batch, compute)
-        # dropout and sampled regions draw from the global generator: seeded by the step, so that a resumed run draws
-        # the same numbers, and by the process, so that no two processes do
-        with seeds.seeded(schedule.seed, schedule.use, state.step, *own), compute.autocast():
-            rows = parallel(*inputs)
+        rows = _gradients(state, parallel, batches.inputs(batch, compute), schedule, compute)
         embeddings = rows.pop("embeddings", None)
-        optimizer.zero_grad(set_to_none=True)
-        rows["loss"].backward()
-        if schedule.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), schedule.clip_norm)
-        optimizer.step()
-        if state.average:
-            state.average.update(model, state.step)
+        _move(state, schedule)
         state.step += 1
         model.after_step(Progress(state.step, plan.total, plan.steps_per_epoch))
         measured = state.step % collapse.EVERY == 0 and processes.is_main()
         yield Step(
             state.step, plan.epoch(state.step), lr, time.perf_counter() - began, begins, plan.ends_epoch(state.step),
-            {name: value.detach() for name, value in rows.items()}, embeddings if measured else None,
+            rows, embeddings if measured else None,
         )  # fmt: skip
         began = time.perf_counter()
+
+
+def _gradients(
+    state: State, parallel: nn.Module, inputs: tuple[Any, ...], schedule: Schedule, compute: Compute
+) -> dict[str, Tensor]:
+    """Give every weight its gradient; return what the model returns, numbers as means over the parts of the batch."""
+    state.optimizer.zero_grad(set_to_none=True)
+    parts = split(inputs, schedule.accumulate)
+    made: list[dict[str, Tensor]] = []
+    for number, part in enumerate(parts):
+        # dropout and sampled regions draw from the global generator: seeded by the step, so that a resumed run draws
+        # the same numbers, and by the process and part, so that no two draw the same
+        words: list[str | int] = [processes.rank()] if processes.rank() else []
+        words += [f"part {number}"] if number else []
+        with seeds.seeded(schedule.seed, schedule.use, state.step, *words), compute.autocast():
+            rows: dict[str, Tensor] = parallel(*part)
+        loss = rows["loss"] / len(parts) if len(parts) > 1 else rows["loss"]
+        with statistics_kept(state.model) if schedule.recomputes else contextlib.nullcontext():
+            scaled = state.scaler.scale(loss) if state.scaler else loss
+            scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
+        made.append({name: value.detach() for name, value in rows.items()})
+    if len(parts) == 1:
+        return made[0]
+    means = {name: torch.stack([rows[name] for rows in made]).mean(0) for name in made[0] if name != "embeddings"}
+    return means | {name: torch.cat([rows[name] for rows in made]) for name in made[0] if name == "embeddings"}
+
+
+def _move(state: State, schedule: Schedule) -> None:
+    """Let the optimizer move the weights, and the average follow them."""
+    scaler = state.scaler
+    if schedule.clip_norm is not None:
+        if scaler:
+            scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), schedule.clip_norm)
+    if scaler:
+        scaler.step(state.optimizer)  # leaves the weights where they are if a gradient has overflown
+        scaler.update()
+    else:
+        state.optimizer.step()
+    if state.average:
+        state.average.update(state.model, state.step)
 
 
 def _parallel(state: State, schedule: Schedule) -> nn.Module:
@@ -124,4 +160,5 @@ def _parallel(state: State, schedule: Schedule) -> nn.Module:
     if schedule.frozen_steps:
         frozen = state.step < schedule.frozen_steps
         model.encoder.train(not frozen).requires_grad_(not frozen)
-    return distributed.parallel(model)
+    parallel = distributed.parallel(model)
+    return torch.compile(parallel) if schedule.compile else parallel  # type: ignore[return-value]  # a module of one

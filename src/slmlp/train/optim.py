@@ -28,6 +28,9 @@ class Schedule:
     check_from: float = math.inf  # first step after which a loss still that of guessing stops the run
     clip_norm: float | None = None  # largest norm of the gradient
     frozen_steps: int = 0  # steps at the start in which the model's encoder stays as it is
+    accumulate: int = 1  # parts of a batch that pass the model one after the other
+    recomputes: bool = False  # whether the encoder computes activations again on the way back
+    compile: bool = False  # whether the model's forward pass is compiled
 
 
 def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
@@ -41,7 +44,8 @@ def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
         rate=lambda step: lr_at(step, total, warmup, cfg), seed=seed, use="dropout", base_lr=cfg.rate,
         or_else=" or --precision float32" if cfg.precision != "float32" else "",
         check_from=max(3 * warmup, total / 5, 300), clip_norm=cfg.clip_norm,
-        frozen_steps=round(cfg.frozen_epochs * plan.steps_per_epoch),
+        frozen_steps=round(cfg.frozen_epochs * plan.steps_per_epoch), accumulate=cfg.accumulate,
+        recomputes=cfg.activation_checkpointing, compile=cfg.compile,
     )  # fmt: skip
 
 
@@ -106,12 +110,12 @@ def _of_backbone(backbone: nn.Module, cfg: Training) -> list[dict[str, Any]]:
 def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
     """Return the optimizer of the settings; the training loop sets the rate before every step."""
     groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
+    on_gpu = next(module.parameters()).is_cuda  # where a fused step is faster, and needs no answer in float16
     if cfg.optimizer == "adamw":
-        on_gpu = next(module.parameters()).is_cuda
         return torch.optim.AdamW(groups, lr=0.0, betas=cfg.betas, fused=on_gpu, foreach=not on_gpu)
     if cfg.optimizer == "lars":
         return LARS(groups, momentum=cfg.momentum, nesterov=nesterov)
-    return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, foreach=True)
+    return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, fused=on_gpu, foreach=not on_gpu)
 
 
 def warmup_steps(total: int, steps_per_epoch: int, cfg: Training) -> int:

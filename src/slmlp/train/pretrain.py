@@ -18,6 +18,7 @@ from slmlp.data.augment import Augment
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.data.targets import refuse_several
+from slmlp.encoders.backbones import Dropped
 from slmlp.encoders.initial import initial_encoder
 from slmlp.encoders.projector_file import save_projector
 from slmlp.encoders.sources import describe
@@ -34,6 +35,7 @@ from slmlp.train.batches import Batches, Plan
 from slmlp.train.job import Job
 from slmlp.train.loop import State
 from slmlp.train.prepare import Prepared, choose, prepare
+from slmlp.train.recompute import recompute
 from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
 from slmlp.train.run import Run, versions
@@ -137,6 +139,17 @@ def _take_over(run: Run, paths: list[Path]) -> None:
     say(f"{run.path}: the run that was begun there with other settings is removed")
 
 
+def _check(cfg: config.Training) -> None:
+    """Refuse what this machine, or this process's images of a batch, cannot train with."""
+    images = cfg.batch // processes.world_size()
+    if images % cfg.accumulate or images < 2 * cfg.accumulate:
+        raise SlmlpError(
+            f"--accumulate {cfg.accumulate} does not divide the {images} images that each process has of a batch into "
+            "equal parts of at least 2; choose a --batch-size that is a multiple of it times the processes"
+        )
+    device.check(device.resolve(cfg.device), cfg.precision, cfg.compile)
+
+
 def _plan(job: Job, prepared: Prepared) -> Plan:
     cfg = job.training
     return Plan.of_epochs(prepared.labels.y, cfg.batch, cfg.passes, job.seed, cfg.balanced)
@@ -170,7 +183,11 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
     cfg = job.training
     plan = _plan(job, ready)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
-    encoder = initial_encoder(cfg.network, cfg.init, ready.image_size, cfg.stem, job.seed, crop)
+    _check(cfg)
+    dropped = Dropped(cfg.drop_path, cfg.dropout)
+    encoder = initial_encoder(cfg.network, cfg.init, ready.image_size, cfg.stem, job.seed, crop, dropped)
+    if cfg.activation_checkpointing:
+        recompute(encoder)
     settings, notes = methods.fit(job.method, job.settings, Facts(len(ready.train), cfg.batch, encoder.dim))
     with seeds.seeded(job.seed, "head"):
         method = methods.build(job.method, encoder, len(ready.labels.names), settings)
@@ -208,13 +225,14 @@ def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Comp
         "steps_per_epoch": plan.steps_per_epoch,
         "warmup_steps": optim.warmup_steps(plan.total, plan.steps_per_epoch, cfg),
         "device": str(compute.device),
-        "precision": compute.precision,
+        "precision": compute.words,
         "channels_last": compute.channels_last,
         "data_hash": ready.train.hash(),
         "initial_encoder_hash": encoder.hash(),
     }
     average = Average(method, cfg.ema) if cfg.ema is not None else None
-    return State(method, optim.build(method, cfg), average=average), views, compute, resolved
+    state = State(method, optim.build(method, cfg), average=average, scaler=compute.scaler())
+    return state, views, compute, resolved
 
 
 def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any]) -> bool:

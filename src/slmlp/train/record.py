@@ -73,10 +73,14 @@ def record(
     log = TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size) if processes.is_main() else None
     began = saved_at = time.monotonic()
     readings, collapse, last_epoch = Readings(state, schedule, log_every), CollapseMonitor(), plan.epoch(plan.total)
-    loss = ""
+    loss, first = "", state.step + 1
+    if schedule.compile:
+        say(f"{name}: compiling; the first step takes a minute or so")
     try:
         with Interrupt() as interrupt, TrainingProgress(name, plan.total, state.step, plan.batch_size, progress) as bar:
             for step in explained(train(state, batches, schedule, compute, workers), readings):
+                if schedule.compile and step.number == first:
+                    say(f"{name}: compiled in {duration(step.seconds)}")
                 kept = step.ends_epoch and keep_every > 0 and step.epoch % keep_every == 0
                 due = time.monotonic() - saved_at > (60 if step.ends_epoch else 60 * checkpoint_minutes)
                 # the first process decides by its clock, any of them by a signal; all hear of it after the same step

@@ -32,7 +32,7 @@ class SyncNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         y, mean, variance, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
-        if self.running_mean is not None:
+        if self.running_mean is not None and self.num_batches_tracked is not None:  # else computed again
             self._follow(mean, variance, count)
         normalised: Tensor = y
         return normalised

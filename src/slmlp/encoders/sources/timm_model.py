@@ -11,7 +11,7 @@ import timm
 from torch import Tensor
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.backbones import resize
+from slmlp.encoders.backbones import NOTHING, Dropped, resize
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.pretrained import known, timm_weights, unallocated
@@ -36,13 +36,15 @@ def open_model(
     *,
     training: bool = False,
     crop_size: int | None = None,
+    dropped: Dropped = NOTHING,
 ) -> Encoder:
     """Return a timm model without its classifier, with the preprocessing of its ``pretrained_cfg``.
 
     That is timm's for the name, or the one of ``FILE.json`` or ``config.json`` beside the weights, as timm's exports
     and its hub have it. Weights are loaded at the size that they were trained at; position embeddings of a network that
     is bound to a size are then resampled to another that was asked for, as timm does it. For ``training`` the default
-    size is the one of training, not of timm's tests; ``crop_size`` is that of local crops.
+    size is the one of training, not of timm's tests; ``crop_size`` is that of local crops, and ``dropped`` what is left
+    out at random.
     """
     name, _, file = source.removeprefix("timm:").partition("@")
     known(name)
@@ -60,7 +62,7 @@ def open_model(
     size = prepared.preprocess.size
     bound = fixed and size != trained and state is not None
     with seeds.seeded(seed, "encoder"):
-        encoder = build(name, trained if bound else size, "standard", crop_size)
+        encoder = build(name, trained if bound else size, "standard", crop_size, dropped)
     if state is not None:
         encoder.load_weights(state, source)
     if bound:

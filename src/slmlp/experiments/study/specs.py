@@ -119,7 +119,8 @@ def check_training(specs: Sequence[Spec], cfg: config.Study) -> None:
     for spec in specs:
         for rate in cfg.grid:
             try:
-                dataclasses.replace(cfg.training, **spec.training, base_lr=rate)
+                training = dataclasses.replace(cfg.training, **spec.training, base_lr=rate)
+                config.check_parts(spec.method, spec.settings, training.accumulate)
             except SlmlpError as error:
                 raise SlmlpError(f"--methods {spec.name} at rate {rate:g} (--rates): {error}") from error
 
