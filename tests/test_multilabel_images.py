@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from slmlp import config, data
 from slmlp.cli import main
 from slmlp.results import records
-from slmlp.results.metrics import bootstrap_map, bootstrap_runs, map_interval, weighted_average_precision
+from slmlp.results.metrics import bootstrap_interval, bootstrap_map, bootstrap_runs, weighted_average_precision
 from slmlp.results.records import Scores
 from slmlp.results.verdict import judge_over_datasets
 from slmlp.runtime import json_files
@@ -181,10 +181,10 @@ def test_draws_keep_groups_whole():
     ids = np.array([f"{i:03d}" for i in range(180)])
     whole = Scores(ids, np.repeat(one.ids, 3), one.classes, *three)
     apart = Scores(ids, ids, one.classes, *three)
-    width = {name: np.diff(map_interval(r))[0] for name, r in (("1", one), ("3", whole), ("no", apart))}
+    width = {name: np.diff(bootstrap_interval(r, "map"))[0] for name, r in (("1", one), ("3", whole), ("no", apart))}
     assert width["3"] == pytest.approx(width["1"], rel=0.02)  # copies add nothing
     assert width["no"] == pytest.approx(width["1"] / np.sqrt(3), rel=0.2)
-    assert map_interval(scores_of(1, 1.0, 1)) is None
+    assert bootstrap_interval(scores_of(1, 1.0, 1), "map") is None
     found = bootstrap_map(scores_of(1, 1.0))
     rows = scores_of(1, 1.0)
     assert found.groups == 30

@@ -197,7 +197,7 @@ def test_more_seeds_train_only_those(shapes, done, tmp_path):
 def test_tasks_may_be_added_to_a_finished_study(shapes, done, tmp_path):
     folder = shutil.copytree(done, tmp_path / "tasks")
     stamps = {p: p.stat().st_mtime_ns for p in (folder / "runs").glob("*/encoder.safetensors")}
-    more = "--tasks unseen-retrieval unseen-knn --retrieval.recall-at 1 3 --knn.neighbours"
+    more = "--tasks unseen-retrieval unseen-knn novelty --retrieval.recall-at 1 3 --knn.neighbours"
     assert here("study", shapes, FLAGS, more, "9 --out", folder) == 0
     assert here("study", shapes, FLAGS, more, "1 --out", folder) == 0
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
@@ -205,12 +205,20 @@ def test_tasks_may_be_added_to_a_finished_study(shapes, done, tmp_path):
     assert (folder / "results.jsonl").read_text().splitlines()[: len(before)] == before
     verdicts = json_files.read(folder / "verdict.json", dict)["tasks"]
     keys = ["unseen-retrieval recall_at_1", "unseen-retrieval recall_at_3", "unseen-retrieval map_at_r"]
-    assert list(verdicts) == ["unseen accuracy", *keys, "unseen-knn accuracy"]
+    new = [f"novelty {rate}_{by}" for by in ("knn", "energy") for rate in ("auroc", "fpr95")]
+    assert list(verdicts) == ["unseen accuracy", *keys, "unseen-knn accuracy", *new]
     assert verdicts["unseen accuracy"] == task(done)
     for key, verdict in verdicts.items():
         name, metric = key.split()
-        values = {(r.method, r.seed): r.value for r in rows(folder, task=name, metric=metric, role="final")}
-        (comparison,) = verdict["comparisons"]
+        lines = rows(folder, task=name, metric=metric, role="final")
+        values = {(r.method, r.seed): r.value for r in lines if r.layer == "output"}
+        comparison, *further = verdict["comparisons"]
+        if further or verdict["pairs"]:
+            assert name == "novelty"
+            hidden = {r.seed: r.value for r in lines if r.layer == "projector.output"}
+            for c, a in ((further[0], "sl"), (verdict["pairs"][0], "sl-mlp")):
+                assert (c["a"], c["b"]) == (a, "sl-mlp@projector.output")
+                assert c["per_seed"] == pytest.approx([100 * (hidden[s] - values[a, s]) for s in (0, 1)])
         assert comparison["per_seed"] == pytest.approx([100 * (values["sl-mlp", s] - values["sl", s]) for s in (0, 1)])
         assert comparison["low"] <= comparison["difference"] <= comparison["high"]
     assert verdicts["unseen-knn accuracy"]["comparisons"][0]["per_seed"] == pytest.approx(
@@ -218,7 +226,7 @@ def test_tasks_may_be_added_to_a_finished_study(shapes, done, tmp_path):
     )  # one neighbour
     assert {r.method for r in rows(folder, task="unseen-retrieval", role="baseline")} == {"random-init", "raw-pixels"}
     assert not rows(folder, task="unseen-retrieval", role="curve")
-    _, retrieval, votes = report.tables(folder)
+    _, retrieval, votes, novelty = report.tables(folder)
     assert retrieval.headings == ["Recall@1, %", "Recall@3, %", "mAP@R, %"]
     assert [row.label for row in retrieval.rows] == ["SL", "SL-MLP", "untrained encoder", "raw pixels"]
     means = verdicts[keys[0]]["means"]
@@ -226,7 +234,11 @@ def test_tasks_may_be_added_to_a_finished_study(shapes, done, tmp_path):
     page = (folder / "report.html").read_text()
     assert page.count(retrieval.title) >= 2
     assert votes.title in page
-    assert "--tasks unseen-retrieval unseen-knn" in json_files.read(folder / "study.json", dict)["command"]
+    assert [row.label for row in novelty.rows][:3] == ["SL", "SL-MLP", "SL-MLP behind its projector"]
+    behind = verdicts["novelty auroc_knn"]["means"]["sl-mlp@projector.output"]
+    assert novelty.rows[2].cells[0].value == f"{behind['value']:.1f}"
+    assert opening(verdicts["novelty auroc_knn"]["pairs"][0]["sentence"])[:60] in page
+    assert "--tasks unseen-retrieval unseen-knn novelty" in json_files.read(folder / "study.json", dict)["command"]
 
 
 @pytest.mark.parametrize(

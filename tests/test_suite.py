@@ -35,7 +35,7 @@ QUICK = config.Suite(
     label_efficiency=config.LabelEfficiency(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
     extraction=config.Extraction(precision="float32"),
 )
-SPLIT_TASKS = ("unseen", "unseen-knn", "unseen-retrieval", "semantic-distance", "source", "coarse-to-fine")
+SPLIT_TASKS = ("unseen", "unseen-knn", "unseen-retrieval", "novelty", "semantic-distance", "source", "coarse-to-fine")
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +245,8 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_superclasse
     rule = config.Split(by="random", unseen_fraction=0.34)
     api.split(str(shapes), tmp_path / "s.json", rule, options)
     run = api.pretrain(
-        str(shapes), tmp_path / "run", method="sl", training=TRAINING, split=tmp_path / "s.json", labels="superclass",
-        options=options, progress=False,
+        str(shapes), tmp_path / "run", method="sl-mlp", training=TRAINING, split=tmp_path / "s.json",
+        labels="superclass", options=options, progress=False,
     )  # fmt: skip
     cfg = dataclasses.replace(QUICK, probe=config.Probe(l2=(1e-2, 1e-1), folds=3), data=options)
     rows = api.evaluate(run.path, str(shapes), task=SPLIT_TASKS, cfg=cfg)
@@ -257,6 +257,21 @@ def test_levels_and_fine_labels_of_a_run_under_a_split(shapes, shape_superclasse
     assert weighed == pytest.approx(by_task["unseen"]["accuracy"].value)
     assert by_task["coarse-to-fine"]["accuracy"].value == by_task["source"]["accuracy"].value
     assert by_task["coarse-to-fine"]["superclass_accuracy"].value >= by_task["coarse-to-fine"]["accuracy"].value
+
+    cfg = dataclasses.replace(cfg, tasks=("novelty", "unseen-retrieval"))
+    words, out = [str(run.path), "timm:test_resnet@random"], tmp_path / "suite"
+    page = suite.suite(words, out, sources=[str(shapes)], split=tmp_path / "s.json", cfg=cfg).read_text()
+    verdicts = json_files.read(out / "verdict.json", dict)["tasks"]
+    keys = [f"novelty {rate}_{by}" for by in ("knn", "energy") for rate in ("auroc", "fpr95")]
+    assert {*keys, "unseen-retrieval map_at_r"} <= verdicts.keys()
+    held = {(r.task, r.metric, r.layer): r.value for r in rows}
+    behind = verdicts["novelty auroc_knn"]["means"]["sl-mlp@projector.output"]
+    assert behind["value"] == pytest.approx(100 * held["novelty", "auroc_knn", "projector.output"])
+    assert verdicts["novelty auroc_knn"]["means"]["sl-mlp"]["value"] == pytest.approx(
+        100 * held["novelty", "auroc_knn", "output"]
+    )
+    assert "SL-MLP behind its projector" in page
+    assert "Telling source from unseen classes: FPR95 by energy" in page
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,24 @@ NAMES = {
     CHANCE: "chance",
 }
 
+BEHIND = "@projector.output"
+
+
+def behind(name: str) -> str:
+    """Return the name of a contender whose numbers are of the embeddings behind its projector."""
+    return name + BEHIND
+
 
 def display(name: str) -> str:
     """Return a method's name as it is printed; settings behind a colon go in brackets, unknown names stay.
 
     >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("timm:resnet50")
     ('SL-MLP', 'SL-MLP (projector.out=256)', 'timm:resnet50')
+    >>> display(behind("sl-mlp"))
+    'SL-MLP behind its projector'
     """
+    if name.endswith(BEHIND):
+        return f"{display(name.removesuffix(BEHIND))} behind its projector"
     base, *settings = name.split(":")
     if base not in NAMES:
         return name

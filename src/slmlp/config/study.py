@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.flags import FLAT
-from slmlp.config.tasks import BESIDE, TASKS, Knn, Retrieval
+from slmlp.config.tasks import BESIDE, TASKS, Knn, Novelty, Retrieval
 from slmlp.config.training import DataOptions, StudyTraining, Training
 from slmlp.runtime.errors import unknown
 
@@ -137,6 +137,8 @@ class Study:
     """Nearest neighbours (unseen-knn)."""
     retrieval: Retrieval = field(default_factory=Retrieval)
     """Retrieval (unseen-retrieval)."""
+    novelty: Novelty = field(default_factory=Novelty)
+    """Novelty."""
 
     def __post_init__(self) -> None:
         """Raise SlmlpError for settings that would fail only after training."""

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.config.flags import FLAT
 from slmlp.config.study import Probe
-from slmlp.config.tasks import Centroid, Extraction, FewShot, Finetune, Knn, LabelEfficiency, Retrieval, tasks_help
+from slmlp.config.tasks import (
+    Centroid,
+    Extraction,
+    FewShot,
+    Finetune,
+    Knn,
+    LabelEfficiency,
+    Novelty,
+    Retrieval,
+    tasks_help,
+)
 from slmlp.config.training import DataOptions
 
 
@@ -16,11 +26,14 @@ class TaskSettings:
     """Settings of all tasks that an encoder may be evaluated on."""
 
     probe: Probe = field(default_factory=Probe)
-    """The linear probe (linear, label-efficiency, layerwise, unseen, semantic-distance, source, coarse-to-fine)."""
+    """The linear probe (linear, label-efficiency, layerwise, unseen, novelty, semantic-distance, source,
+    coarse-to-fine)."""
     knn: Knn = field(default_factory=Knn)
     """Nearest neighbours (knn, unseen-knn)."""
     retrieval: Retrieval = field(default_factory=Retrieval)
     """Retrieval (retrieval, unseen-retrieval)."""
+    novelty: Novelty = field(default_factory=Novelty)
+    """Novelty."""
     centroid: Centroid = field(default_factory=Centroid)
     """Nearest class mean."""
     fewshot: FewShot = field(default_factory=FewShot)

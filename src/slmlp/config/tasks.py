@@ -23,6 +23,7 @@ class Task:
     reads: tuple[str, ...] = PARTS  # sets of images whose features it takes
     several_labels: bool = False  # whether images may have several labels each
     every_layer: bool = False  # whether it is done at every layer of the encoder, not only at its output
+    behind_projector: bool = False  # whether it is done behind the projector too, where a run kept one
     by_block: bool = False  # whether features may lie on the disk and be read block by block
     compared: bool = True  # whether a suite compares encoders by its numbers
     study_only: bool = False  # whether only a study does it
@@ -65,6 +66,10 @@ TASKS: dict[str, Task] = {
         "Retrieval among unseen classes", "each image of the held-out classes asks for the others of its class",
         ("retrieval",), reads=("unseen",),
     ),
+    "novelty": Task(
+        "Telling source from unseen classes", "source test images against held-out classes, by k-NN and energy",
+        ("novelty", "probe"), reads=("source train", "source test", "unseen"), behind_projector=True,
+    ),
     "semantic-distance": Task(
         "Unseen classes by semantic distance", "the same by distance from the source classes",
         reads=("unseen",), compared=False,
@@ -85,7 +90,7 @@ TASKS: dict[str, Task] = {
         reads=("rate train", "rate validation"), study_only=True,
     ),
 }  # fmt: skip
-BESIDE = ("unseen-knn", "unseen-retrieval")  # what a study does beside its own where it is asked to
+BESIDE = ("unseen-knn", "unseen-retrieval", "novelty")  # what a study does beside its own where it is asked to
 OFFERED = tuple(name for name, task in TASKS.items() if not task.study_only)  # by evaluate and suite
 
 
@@ -124,6 +129,18 @@ class Retrieval:
     def __post_init__(self) -> None:
         """Refuse a look at nothing."""
         all_above(self, 0, "recall_at", "--retrieval.recall-at")
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Source test images told from unseen ones (Sun et al. 2022, arXiv 2204.06507; energy of the linear probe)."""
+
+    neighbours: int = 50
+    """The distance is that to this nearest source training image (the paper: 50 on CIFAR-10, 200 on CIFAR-100)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a distance to nobody."""
+        at_least(self, 1, "neighbours", flags="--novelty.")
 
 
 @dataclass(frozen=True)

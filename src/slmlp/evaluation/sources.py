@@ -160,6 +160,8 @@ class EncoderSource(ImageSource):
 
     def layers(self, task: config.Task) -> tuple[str, ...]:
         """See ``Source``."""
+        if task.behind_projector and layers.EMBEDDING in layers.names(self.encoder, self.projector):
+            return (*super().layers(task), layers.EMBEDDING)
         if not task.every_layer:
             return super().layers(task)
         names = layers.names(self.encoder, self.projector)

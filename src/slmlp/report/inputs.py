@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NotRequired, TypedDict
 
+from slmlp.config.names import behind
 from slmlp.results import records
-from slmlp.results.records import Result
+from slmlp.results.records import LAYER_BEHIND, Result
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
@@ -140,6 +141,11 @@ class Inputs:
         """Return the verdict's mean of a contender, in percent; None where it has none."""
         verdict = (self.verdict.get("tasks") or {}).get(f"{task} {metric}") or {}
         return (verdict.get("means") or {}).get(method)
+
+    def places(self, task: str, method: str) -> list[tuple[str, str]]:
+        """Return the contender's name and layer, and those behind its projector where the task was done there too."""
+        there = any((r.task, r.method, r.layer) == (task, method, LAYER_BEHIND) for r in self.rows)
+        return [(method, "output"), *([(behind(method), LAYER_BEHIND)] if there else [])]
 
     def find(
         self, task: str, metric: str, method: str | None = None, *, role: str | None = None, data: str | None = None,

@@ -129,11 +129,12 @@ def _note(inputs: Inputs) -> str:
 def every_number(inputs: Inputs) -> Grid:
     """Return every metric at the end of training, a column per method."""
     methods = [*inputs.methods, *inputs.baselines]
-    keys = {(r.task, r.metric) for r in inputs.rows if r.role in AT_THE_END}
+    keys = {(r.task, r.metric, r.layer) for r in inputs.rows if r.role in AT_THE_END}
     rows = []
-    for task, metric in sorted(keys, key=lambda key: (key[0] == "measures", key)):
-        spreads = [inputs.spread(task, metric, m) for m in methods]
+    for task, metric, layer in sorted(keys, key=lambda key: (key[0] == "measures", key)):
+        spreads = [inputs.spread(task, metric, m, layer=layer) for m in methods]
         values = [f"{s.mean:.4g}".replace("-", "−") if s else words.NOTHING for s in spreads]
-        rows.append(Row(words.metric(metric) + ("" if task == "measures" else f", {task}"), values))
+        where = ("" if task == "measures" else f", {task}") + ("" if layer == "output" else f", {layer}")
+        rows.append(Row(words.metric(metric) + where, values))
     note = "Means over seeds at the end of training; accuracies as shares."
     return Grid("Every number", "number", [(display(m), "") for m in methods], rows, note, main=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slmlp.config import TASKS
-from slmlp.config.names import display
+from slmlp.config.names import behind, display
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs
@@ -33,10 +33,11 @@ def _grid(inputs: Inputs, task: str) -> Grid:
     metrics = task_blocks.main_metrics(inputs, task)
     rows = [
         Row(
-            display(method), [_cell(inputs, task, metric, method) for metric in metrics],
+            display(name), [_cell(inputs, task, metric, method, layer) for metric in metrics],
             "baseline" if method in inputs.baselines else "", baseline=method in inputs.baselines,
         )
         for method in (*inputs.methods, *inputs.baselines)
+        for name, layer in inputs.places(task, method)
     ]  # fmt: skip
     counts = {r.n for r in inputs.rows if r.task == task}
     note = (
@@ -46,9 +47,9 @@ def _grid(inputs: Inputs, task: str) -> Grid:
     return Grid(TASKS[task].title, "method", [(words.metric(metric), "%") for metric in metrics], rows, note)
 
 
-def _cell(inputs: Inputs, task: str, metric: str, method: str) -> Cell:
+def _cell(inputs: Inputs, task: str, metric: str, method: str, layer: str) -> Cell:
     """Return the verdict's mean and interval, else the line's own."""
-    mean = inputs.mean(task, metric, method)
+    mean = inputs.mean(task, metric, method if layer == "output" else behind(method))
     if mean is None:
-        return percent(inputs.spread(task, metric, method))
+        return percent(inputs.spread(task, metric, method, layer=layer))
     return Cell(words.number(mean["value"]), words.span(mean.get("low"), mean.get("high")))

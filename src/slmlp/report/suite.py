@@ -130,14 +130,15 @@ def grid(inputs: Inputs, task: str, metric: str) -> Grid:
     rows = []
     for method in inputs.methods:
         seeds = _seeds(inputs, method)
-        cells = [percent(inputs.spread(task, metric, method, data=name)) for name in sets]
-        if len(sets) > 1:
-            mean = (verdict.get("means") or {}).get(method)
-            cells += (
-                [Cell(words.number(mean["value"])), Cell(words.number(mean["log_odds"], 2))] if mean else [NOTHING] * 2
-            )
         note = "untrained" if method in untrained else f"{seeds} seeds" if seeds > 1 else ""
-        rows.append(Row(display(method), cells, note, method in winners, method in untrained))
+        for contender, layer in inputs.places(task, method):
+            cells = [percent(inputs.spread(task, metric, method, data=name, layer=layer)) for name in sets]
+            mean = (verdict.get("means") or {}).get(contender)
+            if len(sets) > 1 and mean:
+                cells += [Cell(words.number(mean["value"])), Cell(words.number(mean["log_odds"], 2))]
+            elif len(sets) > 1:
+                cells += [NOTHING] * 2
+            rows.append(Row(display(contender), cells, note, contender in winners, method in untrained))
     return Grid(title(task, metric), "encoder", columns, rows, _note(inputs))
 
 

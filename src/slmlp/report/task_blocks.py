@@ -22,12 +22,12 @@ def main_metrics(inputs: Inputs, task: str) -> list[str]:
 def comparisons(inputs: Inputs, task: str, over: str) -> list[Markup]:
     """Return every comparison by a task, in numbers and in words, folded; ``over`` says what the intervals cover."""
     verdicts = [v for name, v in inputs.verdict.get("tasks", {}).items() if name.split(" ", 1)[0] == task]
-    compared = [c for v in verdicts for c in v["comparisons"]]
+    compared = [c for v in verdicts for c in (*v["comparisons"], *v.get("pairs", ()))]
     if not compared:
         return []
     summary = f"Every comparison: {len(compared)}"
     several = len({c["metric"] for c in compared}) > 1
     rows = [{**c, "title": words.metric(c["metric"])} if several else c for c in compared]
     numbers = comparison_grid(rows, summary, f"Differences in percentage points, over {over}.")
-    sentences = [s for v in verdicts for s in v["sentences"]]
+    sentences = [s for v in verdicts for s in (*v["sentences"], *(c["sentence"] for c in v.get("pairs", ())))]
     return [fold(summary, block("grid", numbers)), fold("In words", block("findings", sentences))]

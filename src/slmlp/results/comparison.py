@@ -18,6 +18,7 @@ from slmlp.results.records import Predictions
 from slmlp.runtime.errors import SlmlpError
 
 ALPHA = 0.05  # two-sided, for all comparisons of a family together
+LOWER_IS_BETTER = ("fpr95_",)  # beginnings of such metrics
 
 Run = Predictions | Bootstrap
 BySeed = Mapping[int, Run]
@@ -64,7 +65,8 @@ class Comparison:
         low, high = self.estimate.interval
         if self.p_holm >= ALPHA or low <= 0 <= high:
             return None
-        return self.b if self.difference > 0 else self.a
+        rose = self.difference > 0
+        return self.b if rose != self.metric.startswith(LOWER_IS_BETTER) else self.a
 
     @property
     def holds_for_random_effects(self) -> bool:

@@ -1,8 +1,8 @@
-"""Metrics of predictions: calibration error, and average precision for images of several labels."""
+"""Metrics of predictions: calibration error; by bootstrap average precision, AUROC and FPR95."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -82,16 +82,68 @@ def weighted_average_precision(
     return result
 
 
+def novelty_rates(
+    scores: npt.NDArray[np.floating], on: npt.NDArray[np.bool_], weights: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return AUROC (R,) and FPR95 (R,) of scores (N,) of images, some new (``on``), counted ``weights`` (R, N) times.
+
+    AUROC: the chance that a new image has a higher score than a known one, ties counting half. FPR95: the share of new
+    images at or below the least score that 95 % of the known ones are at or below. A row without either kind is NaN.
+
+    >>> scores, on = np.array([0.1, 0.2, 0.2, 0.9]), np.array([False, False, True, True])
+    >>> [rate.tolist() for rate in novelty_rates(scores, on, np.ones((1, 4)))]  # (1 + 1 + 1 + 1/2) / 4
+    [[0.875], [0.5]]
+    """
+    order = np.argsort(scores, kind="stable")
+    ends = np.append(np.flatnonzero(scores[order][1:] != scores[order][:-1]), len(order) - 1)
+    counts = weights[:, order]
+    new = np.cumsum(counts * on[order], axis=1)[:, ends]  # (R, E) at or below each score that occurs
+    known = np.cumsum(counts * ~on[order], axis=1)[:, ends]
+    below = np.concatenate([np.zeros((len(known), 1)), known[:, :-1]], axis=1)
+    pairs = (np.diff(new, axis=1, prepend=0.0) * (below + known) / 2).sum(axis=1)
+    accepted = (20 * known >= 19 * known[:, -1:]).argmax(axis=1)  # in whole numbers: 19 of 20 are 95 %
+    both = new[:, -1] * known[:, -1]  # pairs of a new and a known image
+    with np.errstate(invalid="ignore"):
+        return pairs / both, new[np.arange(len(new)), accepted] * known[:, -1] / both
+
+
+def bootstrapped(metric: str) -> bool:
+    """Return whether a number is no mean over images, so that its interval is a bootstrap's, from ``Scores``."""
+    return metric == "map" or metric.startswith(("auroc_", "fpr95_"))
+
+
+def bootstrap(rows: Scores, metric: str, replicates: int = REPLICATES) -> Bootstrap:
+    """Return a number for which ``bootstrapped`` holds, and its values on bootstrap replicates of the groups."""
+    if metric == "map":
+        return bootstrap_map(rows, replicates)
+    which = 0 if metric.startswith("auroc_") else 1
+    blocks = _weights(rows.groups, replicates)
+    values = np.concatenate([novelty_rates(rows.scores[:, 0], rows.on[:, 0], weights)[which] for weights in blocks])
+    return Bootstrap(float(values[0]), values[1:], len(np.unique(rows.groups)), len(rows.ids))
+
+
+def _weights(groups: npt.NDArray[np.str_], replicates: int) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield how often each image counts (R, N): first once each, then in blocks of replicates of whole groups.
+
+    The same for all encoders, so that their differences are paired.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    number = int(codes.max()) + 1
+    yield np.ones((1, len(codes)))
+    random = numpy_generator(0, "map-units", number)
+    step = max(1, CELLS // len(codes))
+    for start in range(0, replicates, step):
+        size = min(step, replicates - start)
+        yield random.multinomial(number, np.full(number, 1 / number), size=size)[:, codes].astype(np.float64)
+
+
 def bootstrap_map(rows: Scores, replicates: int = REPLICATES) -> Bootstrap:
     """Return mean average precision and its values on bootstrap replicates of the groups.
 
     Groups are resampled whole, in the same way for all encoders, so that differences of encoders are paired. A class
     of which a replicate holds no image is left out of that replicate.
     """
-    _, codes = np.unique(rows.groups, return_inverse=True)
-    groups = int(codes.max()) + 1
-    counts = numpy_generator(0, "map-units", groups).multinomial(groups, np.full(groups, 1 / groups), size=replicates)
-    weights = np.concatenate([np.ones((1, len(codes))), counts[:, codes].astype(np.float64)])
+    weights = np.concatenate(list(_weights(rows.groups, replicates)))
     areas = [
         weighted_average_precision(rows.scores[:, k], rows.on[:, k], weights)
         for k in np.flatnonzero(rows.on.any(axis=0))
@@ -99,13 +151,13 @@ def bootstrap_map(rows: Scores, replicates: int = REPLICATES) -> Bootstrap:
     finite = np.isfinite(areas)  # (C', R + 1)
     with np.errstate(invalid="ignore"):
         means = np.where(finite, areas, 0.0).sum(axis=0) / finite.sum(axis=0)
-    return Bootstrap(float(means[0]), means[1:], groups, len(codes))
+    return Bootstrap(float(means[0]), means[1:], len(np.unique(rows.groups)), len(rows.ids))
 
 
 def bootstrap_runs(
-    runs: Mapping[str, Mapping[str, Mapping[int, Scores]]], baseline: str
+    runs: Mapping[str, Mapping[str, Mapping[int, Scores]]], baseline: str, metric: str = "map"
 ) -> dict[str, dict[str, dict[int, Bootstrap]]]:
-    """Bootstrap the mean average precision of every run: contender -> data set -> seed -> scores.
+    """Bootstrap a number of every run: contender -> data set -> seed -> scores.
 
     Raises:
         SlmlpError: a run is not of the same images and labels as the baseline's on its data set.
@@ -122,11 +174,11 @@ def bootstrap_runs(
                         f"runs cannot be paired: {display(contender)}, seed {seed}, has scores of other images or "
                         f"labels of {data} than {display(baseline)}"
                     )
-            bootstraps[contender][data] = {seed: bootstrap_map(rows) for seed, rows in by_seed.items()}
+            bootstraps[contender][data] = {seed: bootstrap(rows, metric) for seed, rows in by_seed.items()}
     return bootstraps
 
 
-def map_interval(rows: Scores) -> tuple[float, float] | None:
-    """Return the 95 % interval of mean average precision over groups, cut to 0 and 1; None with one group."""
-    mean = bootstrap_mean([bootstrap_map(rows)])
+def bootstrap_interval(rows: Scores, metric: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of such a number over groups, cut to 0 and 1; None with one group."""
+    mean = bootstrap_mean([bootstrap(rows, metric)])
     return mean.share_interval if np.isfinite(mean.variance) else None

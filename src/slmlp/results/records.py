@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slmlp.config.names import behind
 from slmlp.runtime import files, json_files, npz
 from slmlp.runtime.errors import SlmlpError
 
@@ -22,9 +23,11 @@ WARNINGS = {  # what is counted; {part}: the part that was evaluated
     "test_part_drawn": "images drawn as test part, since the data has none of its own",
     "classes_without_test_images": "classes without a test image",
     "queries_left_out": "images that ask for nothing, since no image of their class is in their gallery, left out",
+    "neighbours_at_most": "the most neighbours there are to look at, fewer than were asked for",
     "unreadable": "files that cannot be read and were left out",
     "left_out": "images and annotations that cannot be used and were left out",
 }
+LAYER_BEHIND = "projector.output"
 SCHEMA = 2  # 2: layer; a line of schema 1 is of the encoder's output
 
 
@@ -58,6 +61,11 @@ class Result:
     def key(self) -> tuple[Any, ...]:
         """Return the fields that identify the number; a line with the same key replaces an earlier one."""
         return (self.run, self.method, self.seed, self.task, self.data, self.metric, self.role, self.epoch, self.layer)
+
+
+def contender_name(row: Result) -> str:
+    """Return the name that a line's contender has in verdicts: embeddings behind a projector have one of their own."""
+    return behind(row.method) if row.layer == LAYER_BEHIND else row.method
 
 
 def append(path: Path, *rows: Result) -> None:
@@ -199,7 +207,7 @@ def _columns(lines: Iterable[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of every image and class, where images have several labels; rows in the order of the ids."""
+    """Scores of every image and class, of several labels an image or of novelty; rows in the order of the ids."""
 
     ids: npt.NDArray[np.str_]  # (N,)
     groups: npt.NDArray[np.str_]  # (N,)
@@ -235,5 +243,5 @@ class Score:
     interval: tuple[float, float] | None = None  # 95 % over groups of this encoder's images only
     predictions: Predictions | None = None  # of this number alone; None where it follows from another score's
     extra: dict[str, Any] = field(default_factory=dict)  # chosen l2, gradient norm, episodes ...
-    scores: Scores | None = None  # in place of predictions, where images have several labels
+    scores: Scores | None = None  # in place of predictions, where the number is no mean over images
     warnings: dict[str, int] = field(default_factory=dict)  # what limits its meaning beside the images: WARNINGS

@@ -143,13 +143,16 @@ def metric_name(metric: str) -> str:
 
     >>> metric_name("box_ap50"), metric_name("mask_ap_small"), metric_name("map"), metric_name("accuracy_at_1_shot")
     ('box AP50', 'mask AP small', 'mAP', 'accuracy at 1 shot')
-    >>> metric_name("recall_at_10"), metric_name("map_at_r")
-    ('Recall@10', 'mAP@R')
+    >>> metric_name("recall_at_10"), metric_name("map_at_r"), metric_name("auroc_knn"), metric_name("fpr95_energy")
+    ('Recall@10', 'mAP@R', 'AUROC by k-NN', 'FPR95 by energy')
     """
     if metric in ("map", "map_at_r"):
         return metric.replace("map", "mAP").replace("_at_r", "@R")
     if metric.startswith("recall_at_"):
         return metric.replace("recall_at_", "Recall@")
+    if metric.startswith(("auroc_", "fpr95_")):
+        rate, by = metric.split("_")
+        return f"{rate.upper()} by {'k-NN' if by == 'knn' else by}"
     words = metric.replace("_", " ")
     return words.replace("ap", "AP", 1) if metric.startswith(("box_", "mask_")) else words
 

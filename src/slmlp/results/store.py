@@ -106,15 +106,16 @@ class ResultsStore:
         Scores without predictions name the file of the score before them, from which they follow.
         """
         subject, layer = key.subject, [key.layer] if key.layer != "output" else []
-        several = sum(score.predictions is not None for score in scores) > 1
+        several = sum(score.predictions is not None or score.scores is not None for score in scores) > 1
         rows: list[Result] = []
         file: str | None = None
         for score in scores:
+            detail = "-".join([*layer, *([score.metric] if several else [])])
             if score.scores is not None:
-                file = subject.file(key.task, key.data, "-".join(layer), ".npz")
+                file = subject.file(key.task, key.data, detail, ".npz")
                 records.write_scores(self.folder / file, score.scores)
             if score.predictions is not None:
-                file = subject.file(key.task, key.data, "-".join([*layer, *([score.metric] if several else [])]))
+                file = subject.file(key.task, key.data, detail)
                 records.write_predictions(self.folder / file, score.predictions)
             extra: dict[str, Any] = {**score.extra, "settings": key.settings}
             rows.append(

@@ -14,7 +14,7 @@ from slmlp.probes import multilabel as matrices
 from slmlp.probes.features import Features
 from slmlp.probes.linear import ProbeResult
 from slmlp.probes.multilabel import MultiLabel
-from slmlp.results.metrics import map_interval
+from slmlp.results.metrics import bootstrap_interval
 from slmlp.results.records import Score, Scores
 
 
@@ -76,7 +76,7 @@ def multilabel(
                 metric,
                 float(np.mean(list(by_class.values()))),
                 len(test),
-                map_interval(rows) if main else None,
+                bootstrap_interval(rows, metric) if main else None,
                 scores=rows if main else None,
                 extra=extra,
             )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from slmlp import config, data
 from slmlp.config import adapt
 from slmlp.data.augment import training_side
@@ -18,6 +20,7 @@ from slmlp.data.splits import leaks
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.targets import refuse_several
 from slmlp.encoders import Encoder
+from slmlp.encoders.projector_file import load_projector
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks.common import check_gallery
@@ -63,9 +66,9 @@ class Context:
         """Return the final run of a contender, done or not."""
         return Run(self.folder / "runs" / spec.run(seed))
 
-    def features(self, encoder: Encoder) -> EncoderSource:
-        """Return the source of an encoder's features."""
-        return EncoderSource(self.data, encoder, EXTRACTION)
+    def features(self, encoder: Encoder, projector: nn.Module | None = None) -> EncoderSource:
+        """Return the source of an encoder's features, and of those behind its run's projector."""
+        return EncoderSource(self.data, encoder, EXTRACTION, projector)
 
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""
@@ -75,15 +78,15 @@ class Context:
         """Train a final run and evaluate its last encoder, whose numbers count, and those saved on the way."""
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
-        for subject, encoder in self._encoders(run, spec, rate, seed):
-            self.engine.run(subject, self.features(encoder), self._of(subject))
+        for subject, source in self._sources(run, spec, rate, seed):
+            self.engine.run(subject, source, self._of(subject))
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
         """Return whether ``finish`` would do nothing."""
         run = self.run(spec, seed)
         return self.trained(run, self.job(spec, rate, seed)) and all(
-            not self.engine.store.missing(self.engine.keys(subject, self.features(encoder), self._of(subject)))
-            for subject, encoder in self._encoders(run, spec, rate, seed)
+            not self.engine.store.missing(self.engine.keys(subject, source, self._of(subject)))
+            for subject, source in self._sources(run, spec, rate, seed)
         )
 
     def _of(self, subject: Subject) -> tuple[str, ...]:
@@ -96,14 +99,18 @@ class Context:
         identity = run.config.get("identity", {})
         return (identity.get("job"), identity.get("split")) == (job.hash(), self.split.hash())
 
-    def _encoders(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, Encoder]]:
-        """Yield the last encoder of a final run and those saved on the way, each with the subject of its numbers."""
+    def _sources(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, EncoderSource]]:
+        """Yield the last encoder of a final run and those saved on the way, each with the subject of its numbers.
+
+        Only the last one's projector is kept.
+        """
         subject = Subject(run.name, spec.name, self.cfg.training.network, seed, "final", None, rate, self.cfg.labels)
         for epoch in (None, *run.kept_epochs):
-            yield (
-                subject if epoch is None else dataclasses.replace(subject, role="curve", epoch=epoch),
-                run.encoder(epoch),
-            )
+            encoder = run.encoder(epoch)
+            if epoch is None:
+                yield subject, self.features(encoder, load_projector(run.path, encoder.dim))
+            else:
+                yield dataclasses.replace(subject, role="curve", epoch=epoch), self.features(encoder)
 
 
 def open_study(

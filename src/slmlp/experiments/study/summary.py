@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from slmlp import config, data
 from slmlp.config.flags import flags
+from slmlp.config.names import behind
 from slmlp.data.dataset import ImageSet
 from slmlp.evaluation.engine import settings_hash
 from slmlp.evaluation.tasks import TASKS
@@ -23,7 +25,9 @@ from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.probes.measures.tsne import VERSION, embed
 from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
-from slmlp.results.records import Predictions, Result
+from slmlp.results.comparison import BySeed
+from slmlp.results.metrics import bootstrap_runs, bootstrapped
+from slmlp.results.records import Predictions, Result, Scores, contender_name
 from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files, seeds
@@ -69,18 +73,32 @@ def _verdicts(context: Context) -> list[Verdict]:
     asked = [key for task in dict.fromkeys(context.cfg.tasks) for key in _judged(context, task)]
     verdicts = []
     for task, metric in (("unseen", "accuracy"), *asked):
-        runs = final_predictions(context, task, metric)
-        if len(specs) == 1:
+        runs = _runs(context, task, metric)
+        both = [(spec.name, behind(spec.name)) for spec in specs[1:] if behind(spec.name) in runs]
+        if len(runs) == 1:
             verdicts.append(verdict.alone(runs, task=task, metric=metric, data=name))
         else:
-            verdicts.append(verdict.judge(runs, baseline, task=task, metric=metric, data=name, pairs=pairs))
+            verdicts.append(verdict.judge(runs, baseline, task=task, metric=metric, data=name, pairs=[*pairs, *both]))
     return verdicts
+
+
+def _runs(context: Context, task: str, metric: str) -> Mapping[str, BySeed]:
+    """Return what is compared of each contender's final runs, by seed."""
+    if not bootstrapped(metric):
+        return final_predictions(context, task, metric)
+    scores: dict[str, dict[str, dict[int, Scores]]] = {spec.name: {} for spec in context.specs}
+    for row in _final(context, task):
+        if row.metric == metric and row.method in scores and row.seed < context.cfg.seeds:
+            held = scores.setdefault(contender_name(row), {}).setdefault(row.data, {})
+            held[row.seed] = records.read_scores(records.checked(context.folder, row))
+    runs = bootstrap_runs(scores, context.specs[0].name, metric)
+    return {name: by_data.get(context.images.name, {}) for name, by_data in runs.items()}
 
 
 def _judged(context: Context, task: str) -> list[tuple[str, str]]:
     """Return the task with each of its numbers, in their order, that contenders are compared by."""
     metrics = dict.fromkeys(row.metric for row in _final(context, task))
-    return [(task, metric) for metric in metrics if verdict.judged(metric)]
+    return [(task, metric) for metric in metrics if verdict.judged(metric) or bootstrapped(metric)]
 
 
 def _final(context: Context, task: str) -> list[Result]:

@@ -17,9 +17,17 @@ from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.contenders import Contender
 from slmlp.report.inputs import suite_rows
 from slmlp.results import verdict
-from slmlp.results.metrics import bootstrap_runs
+from slmlp.results.metrics import bootstrap_runs, bootstrapped
 from slmlp.results.over_datasets import ByData
-from slmlp.results.records import Predictions, Result, Scores, checked, read_predictions, read_scores
+from slmlp.results.records import (
+    Predictions,
+    Result,
+    Scores,
+    checked,
+    contender_name,
+    read_predictions,
+    read_scores,
+)
 from slmlp.results.sentences import data_warnings, missing_data_sets
 from slmlp.results.verdict import Verdict, judge_over_datasets, judged
 from slmlp.runtime import device, files, json_files
@@ -75,24 +83,24 @@ def write(
 
 
 def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missing: Sequence[str]) -> list[Verdict]:
-    """Return the verdicts of every task and metric with predictions of its own, mean average precision last.
+    """Return the verdicts of every task and metric with predictions of its own, bootstrapped numbers last.
 
-    The first encoder is the baseline.
+    The first encoder is the baseline; embeddings behind a projector are a contender of their own.
     """
     accuracies: dict[tuple[str, str], dict[str, dict[str, dict[int, Predictions]]]] = {}
     scores: dict[tuple[str, str], dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
         if not TASKS[row.task].compared or row.predictions is None:
             continue
-        key = (row.task, row.metric)
-        if row.metric == "map":
+        key, name = (row.task, row.metric), contender_name(row)
+        if bootstrapped(row.metric):
             of_task = scores.setdefault(key, {name: {} for name in names})
-            of_task[row.method].setdefault(row.data, {})[row.seed] = read_scores(checked(folder, row))
+            of_task.setdefault(name, {}).setdefault(row.data, {})[row.seed] = read_scores(checked(folder, row))
         elif judged(row.metric):
             predicted = accuracies.setdefault(key, {name: {} for name in names})
-            predicted[row.method].setdefault(row.data, {})[row.seed] = read_predictions(checked(folder, row))
+            predicted[name].setdefault(row.data, {})[row.seed] = read_predictions(checked(folder, row))
     runs: dict[tuple[str, str], Mapping[str, ByData]] = {
-        **accuracies, **{key: bootstrap_runs(of_task, names[0]) for key, of_task in scores.items()}
+        **accuracies, **{key: bootstrap_runs(of_task, names[0], key[1]) for key, of_task in scores.items()}
     }  # fmt: skip
     verdicts = []
     for (task, metric), of_task_ in runs.items():
