@@ -89,6 +89,18 @@ def weights(change: Callable[[dict], dict]) -> Callable[[Path], list[object]]:
     return build
 
 
+def web_page(at: Path) -> list[object]:
+    """Give what a browser saves where a download needs a licence."""
+    (at / "w.safetensors").write_text("<!DOCTYPE html><html>")
+    return ["evaluate", f"timm:test_resnet@{at}/w.safetensors", write(at / "pets", two_classes(each=4)), *EVALUATE]
+
+
+def split_features(at: Path) -> list[object]:
+    """Name the parts of features as scikit-learn's users do."""
+    np.savez(at / "f.npz", x=np.eye(8), y=np.arange(8) % 2, split=np.array(["train", "test"])[np.arange(8) // 4])
+    return ["evaluate", at / "f.npz", *EVALUATE]
+
+
 def thumbnails(at: Path) -> list[object]:
     """Put small copies of the images beside them."""
     data_set(at / "coco")
@@ -185,6 +197,11 @@ SITUATIONS = [
         "they may be parts or classes",
     ),
     Situation(
+        "set1_train/ and set1_test/",
+        images({**two_classes("set1_train/"), **two_classes("set1_test/", start=50)}),
+        "--parts train=set1_train test=set1_test where they are parts",
+    ),
+    Situation(
         "Tiny-ImageNet's val/images/",
         images({**two_classes("train/"), "val/images/1.jpg": jpeg(60)}),
         "no class folder of val (images) is one of training",
@@ -198,6 +215,12 @@ SITUATIONS = [
         "columns taken: Path as path, Label as label, Split as part, patient_id as group",
         0,
     ),
+    Situation(
+        "a column is_test of 0 and 1",
+        manifest("path,label,is_test\n" + "".join(f"{i}.jpg,{'ab'[i % 2]},{int(i > 3)}\n" for i in range(6))),
+        "column 'is_test' holds 0 and 1 and is not read as the part",
+    ),
+    Situation("features with an array split", split_features, "the array 'split' is not read: name it parts"),
     Situation(
         "a comma without quotes", manifest("path,label\n0.jpg,a\n1.jpg,b, large\n"), "3 fields where the header has 2"
     ),
@@ -262,6 +285,7 @@ SITUATIONS = [
         weights(lambda s: {k: (v * 9).char() if k.endswith("conv1.weight") else v for k, v in s.items()}),
         "is int8, so that they are quantised",
     ),
+    Situation("a page of the web in place of the weights", web_page, "it is a web page"),
     Situation(
         "an EMA copy beside the weights",
         weights(lambda s: {"state_dict": s, "state_dict_ema": {k: v * 0.9 for k, v in s.items()}}),

@@ -195,14 +195,19 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path):
     (linked / "tom").symlink_to(real / "cat")
     (real / "cat" / "loop").symlink_to(real)
     (real / "dog" / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    images = load(str(linked))
+    options = DataOptions(cache_dir=str(tmp_path), allow_unreadable=True)
+    images = load(str(linked), options)
     assert images.classes == ("cat", "tom")
     assert [name for name in images.ids if "loop" not in name] == [
         f"{c}/{i}.jpg" for c in ("cat", "tom") for i in range(3)
     ]
-    direct = load(str(real))
+    (real / "dog" / "notes.xyz").symlink_to(tmp_path / "nowhere")
+    direct = load(str(real), options)
     assert len(direct) == 6
-    assert dict(direct.ignored)["dog/gone.jpg"].startswith("broken link")
+    assert dict(direct.unreadable)["dog/gone.jpg"].startswith("broken link")
+    assert dict(direct.ignored)["dog/notes.xyz"].startswith("broken link")
+    with pytest.raises(SlmlpError, match=r"1 of 7 files cannot be read, .*first: dog/gone.jpg: broken link"):
+        load(str(real), DataOptions(cache_dir=str(tmp_path)))
 
 
 def test_a_pipe_is_never_opened(tmp_path):

@@ -237,6 +237,26 @@ def test_copies_in_folders_of_their_own_are_named_with_them(folder, tmp_path):
     assert pairs == [(f"{train}/{i:03}.png", f"{other}/{i:03}.png") for i in range(6)]
 
 
+def test_boxes_that_are_corners_by_their_masks_are_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    pictures = {row["id"]: row for row in content["images"]}
+    kept = []
+    for row in content["annotations"]:
+        if not isinstance(row["segmentation"], list):
+            continue
+        left, top, width, height = row["bbox"]
+        picture = pictures[row["image_id"]]
+        if 2 * left + width <= picture["width"] and 2 * top + height <= picture["height"]:  # else it reaches out
+            kept.append({**row, "bbox": [left, top, left + width, top + height]})
+    corners = [row for row in kept if min(row["bbox"][:2]) > 3]
+    assert corners
+    file.write_text(json.dumps({**content, "annotations": corners}))
+    with pytest.raises(SlmlpError, match=r"boxes are \[left, top, right, bottom\] by their masks"):
+        load(find_parts(str(copy), {})["train"])
+
+
 def test_a_warning_names_the_part_that_was_evaluated():
     row = Result(
         run="a", method="a", encoder="a", seed=0, task="detect", data="bricks", metric="box_ap", value=0.0, n=2,

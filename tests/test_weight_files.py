@@ -172,3 +172,47 @@ def test_weights_that_no_state_dict_names_are_in_the_hash(tmp_path, monkeypatch)
     assert open_encoder("hidden_net:make").hash() == hashes[2]
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty: fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "it is a web page"),
+        (b'{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}', "lists the files that weights are divided"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "HDF5"),
+        (b"GGUF" + bytes(90), "GGUF"),
+        (b"\x93NUMPY" + bytes(90), "an array of NumPy"),
+        (b"epoch,loss\n1,2\n", "it is a text"),
+        (bytes(range(129, 256)), "no such file"),
+        (b"PK\x03\x04" + bytes(90), "cut off or damaged"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_file_that_holds_no_weights_is_named_by_what_it_is(tmp_path, content, words, suffix):
+    """Instead of the text of whichever library met it first: ``101``, ``EOFError``, ``header too large``."""
+    file = tmp_path / f"w{suffix}"
+    file.write_bytes(content)
+    expected = words if suffix != ".safetensors" or content[:1] != bytes([129]) else "cut off or damaged"
+    refused(f"timm:test_resnet@{file}", [f"{file} cannot be read as weights", expected])
+
+
+def test_an_average_behind_a_prefix_in_the_same_table_is_another_set(tmp_path, theirs):
+    state = theirs.state_dict()
+    average = {f"ema.{key}": value + 1 for key, value in state.items() if value.is_floating_point()}
+    file = saved(tmp_path / "w.pt", state | average)
+    refused(f"timm:test_resnet@{file}", ["2 sets of weights", f"{file}#.", f"{file}#ema"])
+    plain = opened(saved(tmp_path / "plain.pt", state), size=32)
+    assert opened(f"{file}#.", size=32).hash() == plain.hash() != opened(f"{file}#ema", size=32).hash()
+    same = saved(tmp_path / "same.pt", state | {f"module.{key}": value for key, value in state.items()})
+    assert opened(same, size=32).hash() == plain.hash()
+
+
+def test_an_average_without_names_beside_the_weights_is_said(tmp_path, theirs, capsys):
+    average = {"decay": 0.9, "shadow_params": [value + 1 for value in theirs.parameters()]}
+    opened(saved(tmp_path / "w.pt", {"model": theirs.state_dict(), "ema": average}), size=32)
+    assert "tensors without names below 'ema.shadow_params'" in capsys.readouterr().err
+    steps = {"step": [torch.zeros(1)] * 3}
+    opened(saved(tmp_path / "s.pt", {"model": theirs.state_dict(), "optimizer": steps}), size=32)
+    assert "without names" not in capsys.readouterr().err

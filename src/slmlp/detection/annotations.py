@@ -53,7 +53,8 @@ def _box(value: Any, size: tuple[int, int]) -> list[float]:
         raise BadAnnotationError(f"box {value} has a negative width or height: expected [left, top, width, height]")
     if max(-left, -top, left + width - size[1], top + height - size[0]) > SLACK:
         raise BadAnnotationError(
-            f"box {value} reaches more than {SLACK:g} pixels out of its picture of {size[1]} x {size[0]}"
+            f"box {value} reaches more than {SLACK:g} pixels out of its picture of {size[1]} x {size[0]} (expected "
+            "[left, top, width, height], no corners)"
         )
     return value
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from slmlp import config
 from slmlp.data import decode
 from slmlp.data.scratch import scratch
-from slmlp.detection.annotations import BadAnnotationError, judged
+from slmlp.detection.annotations import SLACK, BadAnnotationError, judged
 from slmlp.detection.coco import DetectionSet, Picture, learnable
 from slmlp.detection.layout import PartFiles, located
 from slmlp.runtime import files
@@ -25,6 +28,7 @@ from slmlp.runtime.threads import in_threads
 TOLERATED = 0.01  # share of pictures, and of annotations, that may be bad without --allow-unreadable
 FEW_MASKS = 0.001  # share of objects with a mask below which the data counts as boxes
 EXAMPLES = 3  # entries that an error names
+LOOKED_AT = 1000  # boxes with polygons, to see in which form boxes are
 Rows = list[dict[str, Any]]
 LeftOut = list[tuple[str, str]]  # (picture or annotation, reason)
 
@@ -171,13 +175,29 @@ def _tolerate(bad: LeftOut, total: int, what: str, where: str, cfg: config.Detec
 
 
 def _check_units(part: DetectionSet) -> None:
-    """Raise SlmlpError where all boxes are shares of the picture instead of pixels."""
+    """Raise SlmlpError where boxes are shares of the picture instead of pixels, or corners by what their masks show."""
     boxes = [a["bbox"] for picture in part.pictures for a in learnable(picture)]
     if boxes and max(max(left + width, top + height) for left, top, width, height in boxes) <= 1:
         raise SlmlpError(
             f"{part.source}: all {len(boxes):,} boxes lie within 0 and 1, so they look like shares of the picture: "
             "multiply them by its width and height, for COCO counts in pixels"
         )
+    drawn = (a for p in part.pictures for a in learnable(p) if isinstance(a.get("segmentation"), list))
+    polygons = list(islice(drawn, LOOKED_AT))
+    corners = sum(_agrees(a, corners=True) and not _agrees(a, corners=False) for a in polygons)
+    if 2 * corners > len(polygons):
+        raise SlmlpError(
+            f"{part.source}: {corners:,} of the first {len(polygons):,} boxes are [left, top, right, bottom] by their "
+            "masks: write [left, top, width, height]"
+        )
+
+
+def _agrees(annotation: dict[str, Any], *, corners: bool) -> bool:
+    """Return whether a box, read as two corners or as corner and size, is the one around the rings of its mask."""
+    points = np.concatenate([np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in annotation["segmentation"]])
+    start, end = points.min(axis=0), points.max(axis=0)
+    box = np.array([*start, *(end if corners else end - start)])
+    return bool(np.abs(box - annotation["bbox"]).max() <= SLACK)
 
 
 def _raise_if_any(where: str, what: str, problems: Sequence[Any]) -> None:

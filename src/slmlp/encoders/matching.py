@@ -42,8 +42,8 @@ class Found:
 
     @property
     def label(self) -> str:
-        """The place as ``#PART`` may name it."""
-        return ".".join(self.words)
+        """The place as ``#PART`` may name it; ``.`` is the one without a name."""
+        return ".".join(self.words) or "."
 
     def describe(self) -> str:
         """Return where the weights were found, or an empty string for a plain file."""
@@ -99,6 +99,9 @@ def matched(
             f"{source}: {len(different)} sets of weights in {path} fit, and they differ; name one of them: {listed}"
         )
     if different and fitting:
+        for at, count in _unnamed(content):
+            if 2 * count >= len(own) / 2:  # an average of the parameters, without the counters and statistics
+                say(f"{path}: {count} tensors without names below {at!r}, perhaps an average of these, are not read")
         if different[0].describe():
             say(f"{path}: weights {different[0].describe()}")
         return different[0].state
@@ -123,6 +126,16 @@ def _tables(content: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
                 yield from _tables(value, (*at, key))
 
 
+def _unnamed(content: Any, at: str = "", depth: int = DEPTH) -> Iterator[tuple[str, int]]:
+    """Yield every list of tensors, as ``torch_ema`` writes averages, and how many it has."""
+    for key, value in content.items() if isinstance(content, dict) and depth else ():
+        tensors = [x for x in value if isinstance(x, Tensor)] if isinstance(value, list | tuple) else []
+        if tensors:
+            yield f"{at}{key}", len(tensors)
+        else:
+            yield from _unnamed(value, f"{at}{key}.", depth - 1)
+
+
 def _places(
     at: tuple[str, ...], table: Mapping[str, Tensor], own: Mapping[str, Tensor], classifiers: tuple[str, ...]
 ) -> Iterator[Found]:
@@ -134,6 +147,7 @@ def _places(
             if ".".join(words[start:]) in own:
                 counts["".join(f"{word}." for word in words[:start])] += 1
     most = max(counts.values())
+    large = [prefix for prefix, count in counts.items() if prefix and count * 2 >= most]
     for prefix, count in counts.items():
         if count * 2 < most or (count == 0 and most > 0):  # names that some inner layer shares with the network
             continue
@@ -141,6 +155,12 @@ def _places(
         left = tuple(key for key in table if not key.startswith(prefix))
         taken = tuple(prefix.rstrip(".").split(".")) if prefix else ()
         yield Found((*at, *taken), weights.without(inside, classifiers), len(taken), left)
+        # what stands behind a longer prefix may be another set of weights: ``ema.`` beside names without one
+        longer = tuple(other for other in large if other != prefix and other.startswith(prefix)) if count else ()
+        if longer:
+            beside = tuple(key for key in table if key.startswith(longer))
+            inside = {key: value for key, value in inside.items() if not f"{prefix}{key}".startswith(longer)}
+            yield Found((*at, *taken), weights.without(inside, classifiers), len(taken), (*left, *beside))
 
 
 def _renamed(
@@ -195,7 +215,8 @@ def _named(places: list[Found], part: str, source: str, path: str) -> list[Found
     whole = [place for place in places if place.label == part]
     found = whole or [place for place in places if part in place.words or part in place.label.split(".")]
     if not found:
-        labels = ", ".join(_distinct(_different(places))) or "one unnamed set of weights"
+        names = _distinct(_different(places))
+        labels = "one unnamed set of weights" if names == ["."] else ", ".join(names)
         raise SlmlpError(f"{source}: nothing in {path} is called {part!r}; it has {labels}")
     return found
 

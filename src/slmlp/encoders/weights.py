@@ -46,6 +46,16 @@ HARMLESS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+FOREIGN = {
+    b"\x89HDF": "HDF5, as Keras saves weights",
+    b"GGUF": "GGUF, of quantised language models",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x1f\x8b": "compressed: unpack it first",
+    b"ustar": "an archive: unpack it first",
+    b"\x08": "perhaps ONNX: give FILE.onnx without timm:NAME@",
+}
+
+
 def file_and_part(text: str) -> tuple[str, str]:
     """Split ``FILE#PART`` where no file has that whole name; the part is empty where none is named."""
     file, sharp, part = text.rpartition("#")
@@ -75,10 +85,34 @@ def read(file: str, source: str) -> Any:
                 f"{', ...' * (len(objects) > 4)}), and slmlp runs none; where you trust the file, save its tensors "
                 f"alone and give that: {_cleaning(path)}"
             ) from error
-        raise SlmlpError(
-            f"{source}: {file} cannot be read as weights ({short(error)}); expected safetensors, or a torch.save of "
-            "tensors by name"
-        ) from error
+        raise SlmlpError(f"{source}: {file} cannot be read as weights: {what_it_is(path, error)}") from error
+
+
+def what_it_is(path: Path, error: Exception) -> str:
+    """Return what a file that is no weights file is, by its first bytes, and what to do; else what ``error`` says."""
+    with path.open("rb") as opened:
+        head = opened.read(4096)
+    expected = "expected safetensors, or a torch.save of tensors by name"
+    if not head:
+        return f"it is empty: fetch it again; {expected}"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is git-lfs's pointer to them: git lfs pull fetches the file itself"
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return f"it is a web page: what was downloaded is not the file but a page about it; {expected}"
+    if text.startswith(b"{") and b'"weight_map"' in path.read_bytes():
+        return (
+            "it lists the files that weights are divided into: load them with safetensors.torch.load_file, save "
+            "them as one with save_file, and give that"
+        )
+    for start, name in FOREIGN.items():
+        if head.startswith(start):
+            return f"it is {name}; {expected}"
+    if head.isascii() and b"\0" not in head:
+        return f"it is a text; {expected}"
+    if head.startswith((b"PK", b"\x80")) or path.suffix == ".safetensors":
+        return f"{short(error)}; it may be cut off or damaged: fetch it again, or give another; {expected}"
+    return f"its first bytes are those of no such file; {expected}"
 
 
 def _objects(path: Path) -> list[str]:

@@ -25,6 +25,7 @@ class File(NamedTuple):
     name: str  # POSIX, below the root
     size: int
     stamp: str
+    problem: str | None = None  # why it cannot be read
 
 
 def folder(path: Path, source: str, options: DataOptions) -> Table:
@@ -41,7 +42,10 @@ def folder(path: Path, source: str, options: DataOptions) -> Table:
         return from_manifest(root / wrapped, source, options, root.name)
     told = {_below(root, name): part for name, part in parts.parse(options.parts).items()}
     placed, ignored, notes = layout.arrange(names, f"folder {source}", labelled=not options.unlabelled, named=told)
-    rows = [Row(archive.printable(p.id), archive.printable(p.label), entries[p.row].size, p.part) for p in placed]
+    rows = [
+        Row(archive.printable(p.id), archive.printable(p.label), entry.size, p.part, problem=entry.problem)
+        for p, entry in ((p, entries[p.row]) for p in placed)
+    ]
     reader = FileReader(root, [names[p.row] for p in placed])
     stamps = [entries[p.row].stamp for p in placed]
     return Table(root.name, source, rows, reader, _fingerprint(stamps), [*ignored, *special], notes)
@@ -119,7 +123,7 @@ def _below(root: Path, name: str) -> str:
 
 
 def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False) -> Iterator[File]:
-    """Yield every visible regular file below ``root``, following links but no cycles.
+    """Yield every visible regular file below ``root``, following links but no cycles, and images whose link is broken.
 
     Text files are skipped unless ``everything`` is set; (name, reason) of special files are appended to ``special``.
     """
@@ -147,7 +151,11 @@ def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False
             try:
                 status = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
             except OSError as error:
-                special.append((archive.printable(path), f"broken link ({error.strerror})"))
+                problem = f"broken link ({error.strerror})"
+                if everything or layout.kind(path) != "image":
+                    special.append((archive.printable(path), problem))
+                else:
+                    yield File(path, 0, "", problem)
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield File(path, status.st_size, f"{status.st_size}.{status.st_mtime_ns}")
