@@ -39,6 +39,7 @@ def pretrain(
     validation_fraction: float = 0.0,
     progress: bool = True,
     overwrite: bool = False,
+    dry_run: bool = False,
 ) -> Run:
     """Pretrain one encoder into the folder ``out`` and return the run.
 
@@ -58,6 +59,7 @@ def pretrain(
         validation_fraction: share of the training images held back, 0 to below 1.
         progress: whether to show progress on stderr.
         overwrite: whether another run in ``out`` is removed.
+        dry_run: whether only the plan is said, and nothing is written; the run that is returned does not exist then.
 
     Raises:
         SlmlpError: bad input, another run in ``out``, or training that diverges.
@@ -86,7 +88,7 @@ def pretrain(
         training=training or (preset.training if preset else config.Training()), seed=seed,
         options=options or config.DataOptions(), validation_fraction=validation_fraction,
     )  # fmt: skip
-    return launch.start(job, Path(out), split, progress=progress, overwrite=overwrite)
+    return launch.start(job, Path(out), split, progress=progress, overwrite=overwrite, dry_run=dry_run)
 
 
 def resume(run: str | Path, data_source: str | None = None, *, progress: bool = True, **changes: Any) -> Run:
@@ -224,8 +226,9 @@ def evaluate(
 
 
 def study(
-    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False
-) -> Path:
+    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False,
+    dry_run: bool = False,
+) -> Path:  # fmt: skip
     """Compare pretraining methods on held-out classes; return the page, ``out/report.html``.
 
     Holds classes out, chooses each method's rate by source validation, pretrains every method over seeds, evaluates
@@ -238,6 +241,7 @@ def study(
         cfg: methods, seeds, rates and all settings; default ``config.Study()``.
         demo: whether the page calls itself a demonstration.
         overwrite: whether another study in ``out`` is removed; one without a finished run always is.
+        dry_run: whether only the plan is said, and nothing is written; there is no page then.
 
     Raises:
         SlmlpError: bad input, or a folder that holds a study of other data or settings.
@@ -246,7 +250,7 @@ def study(
     """
     from slmlp.experiments.study import main
 
-    return main.study(source, out, cfg, demo=demo, overwrite=overwrite)
+    return main.study(source, out, cfg, demo=demo, overwrite=overwrite, dry_run=dry_run)
 
 
 def suite(

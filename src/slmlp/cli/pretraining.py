@@ -28,6 +28,8 @@ class Pretrain:
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str | None = None
     """Folder of the run; must be new."""
+    dry_run: bool = False
+    """Check all settings, say how long the run would take and what it would write, and write nothing."""
     overwrite: bool = False
     """Remove another run in --out first: only files that a run wrote; a folder with any other file is refused."""
     method: str = field(
@@ -85,7 +87,9 @@ class Pretrain:
                 self.data, self.out, method=self.method, recipe=self.recipe, settings=self.settings, split=self.split,
                 labels=self.labels, seed=self.seed, training=self.training,
                 options=self.options,
-                validation_fraction=self.validation_fraction, overwrite=self.overwrite,
+                validation_fraction=self.validation_fraction, overwrite=self.overwrite, dry_run=self.dry_run,
             )  # fmt: skip
+        if self.dry_run:
+            return 0
         tell(str(Path(run.path) / "encoder.safetensors"))
         return 0

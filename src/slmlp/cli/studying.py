@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Literal
 
 from slmlp import config
 from slmlp.config.flags import FLAT, argument
+from slmlp.config.training import RATES
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,26 @@ class Study:
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str
     """Folder of the study."""
+    preset: Literal["quick", "standard", "thorough"] = "standard"
+    """How much is tried: `quick` is one seed at one rate, `thorough` ten seeds and six rates; other flags override."""
+    dry_run: bool = False
+    """Check all settings, say how long the study would take and what it would write, and write nothing."""
     overwrite: bool = False
     """Remove another study in --out first: only files that a study wrote; a folder with any other file is refused."""
     study: config.Study = field(default_factory=config.Study, metadata=FLAT)
     """Settings."""
+
+    @classmethod
+    def defaults(cls, words: list[str]) -> Study | type[Study]:
+        """Return the command with the settings of the preset that the words name as its defaults."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for flag, usual in (("--preset", "standard"), ("--optimizer", "sgd")):
+            parser.add_argument(flag, nargs="?", default=usual)
+        named, _ = parser.parse_known_args([word.replace("_", "-") if word[:2] == "--" else word for word in words])
+        if named.preset not in config.PRESETS or named.optimizer not in RATES:
+            return cls  # told with what is expected when the words are read
+        required: Any = MISSING
+        return cls(required, required, study=config.preset(named.preset, named.optimizer))
 
     def run(self) -> int:
         """Run the study and print where the page is."""
@@ -36,6 +54,9 @@ class Study:
         say("starting: loading libraries and images")
         from slmlp import api, report
 
+        if self.dry_run:
+            api.study(self.data, self.out, self.study, overwrite=self.overwrite, dry_run=True)
+            return 0
         report.show(api.study(self.data, self.out, self.study, overwrite=self.overwrite))
         return 0
 

@@ -23,7 +23,7 @@ from slmlp.config.methods import (
 )
 from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector, Width
-from slmlp.config.study import DEMO, Measures, Probe, Split, Study
+from slmlp.config.study import DEMO, PRESETS, Measures, Probe, Split, Study, preset
 from slmlp.config.suite import Suite, TaskSettings
 from slmlp.config.tasks import (
     OFFERED,
@@ -47,6 +47,7 @@ __all__ = [
     "METHODS",
     "METHOD_CONFIGS",
     "OFFERED",
+    "PRESETS",
     "SL",
     "TASKS",
     "Centroid",
@@ -82,5 +83,6 @@ __all__ = [
     "identity",
     "method_config",
     "method_identity",
+    "preset",
     "tasks_help",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ class Situation:
     images: int  # of the smallest run
     side: int  # image size in pixels by the images alone
     gpu: bool
-    processes: int = 1
+    processes: int = 1  # equal parts that a batch has: processes times parts of each
     weights: str | None = None  # network of the weights that training starts from
 
 

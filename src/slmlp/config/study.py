@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.flags import FLAT
 from slmlp.config.tasks import BESIDE, TASKS, Knn, Novelty, Retrieval
-from slmlp.config.training import DataOptions, StudyTraining, Training
+from slmlp.config.training import RATES, DataOptions, StudyTraining, Training
 from slmlp.runtime.errors import unknown
 
 PROBE_VERSION = 3  # raised when equal settings give other numbers; 3: curvature is carried along the path of l2
@@ -156,6 +156,25 @@ class Study:
     def grid(self) -> tuple[float, ...]:
         """The rates tried: as given, else those of the optimizer."""
         return GRIDS[self.training.optimizer] if self.rates is None else self.rates
+
+
+PRESETS = ("quick", "standard", "thorough")
+
+
+def preset(name: str, optimizer: str = "sgd") -> Study:
+    """Return the settings of a preset: one seed at one rate; the defaults; ten seeds and a wider grid of rates.
+
+    >>> preset("quick").grid, preset("thorough", "adamw").grid
+    ((0.1,), (0.00015, 0.0003, 0.001, 0.003, 0.006))
+    """
+    if name == "quick":
+        return Study(seeds=1, curve_seeds=0, rates=(RATES[optimizer],))
+    if name == "thorough":
+        grid = GRIDS[optimizer]
+        return Study(seeds=10, curve_seeds=3, rates=(grid[0] / 2, *grid, 2 * grid[-1]))
+    if name != "standard":
+        raise unknown("preset", name, PRESETS)
+    return Study()
 
 
 # The demo: source = People, Smileys, Animals, Food, Flags of the embedded emoji; held out = the other superclasses.

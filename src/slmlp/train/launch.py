@@ -9,20 +9,26 @@ from typing import Any
 from slmlp import data
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
-from slmlp.runtime import distributed
+from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.ranks import on_rank0, rank_by_rank
+from slmlp.train import measure
 from slmlp.train.job import Job
 from slmlp.train.pretrain import run_job
 from slmlp.train.run import Run
 
 
 def start(
-    job: Job, out: Path, split: str | Path | ConceptSplit | None, *, progress: bool, overwrite: bool = False
-) -> Run:
+    job: Job, out: Path, split: str | Path | ConceptSplit | None, *, progress: bool, overwrite: bool = False,
+    dry_run: bool = False,
+) -> Run:  # fmt: skip
     """Pretrain into a new folder; a warning is printed where the split was made for other files."""
     with distributed.joined():
         opened = rank_by_rank(lambda: _checked_split(split, job))
+        if dry_run:
+            processes.alone_only("a dry run")
+            measure.dry_run(job, opened)
+            return Run(out)
         return run_job(job, out, split=opened, progress=progress, overwrite=overwrite)
 
 

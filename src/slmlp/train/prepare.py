@@ -82,7 +82,7 @@ def adapted(training: T, images: ImageSet, count: int) -> tuple[T, dict[str, str
     given = training.image_size is not None or training.init != RANDOM
     at = adapt.Situation(
         images=count, side=0 if given else choose_image_size(images),
-        gpu=device.resolve(training.device).type != "cpu", processes=processes.world_size(),
+        gpu=device.resolve(training.device).type != "cpu", processes=processes.world_size() * training.accumulate,
         weights=network_of(training.init),
     )  # fmt: skip
     return adapt.adapt(training, at)

@@ -49,7 +49,7 @@ LOGS_PER_EPOCH = 10
 
 def check(job: Job, images: ImageSet, split: ConceptSplit | None) -> None:
     """Raise the error that the run would stop with before its first step, without writing anything."""
-    _start(job, prepare(job, images, split))
+    begin(job, prepare(job, images, split))
 
 
 def run_job(
@@ -89,7 +89,7 @@ def _run_job(
         job = choose(job, images, split, saved)
         part = distributed.batch_part(job.training.batch)
         ready = prepare(job, images, split)
-        state, views, compute, resolved = _start(job, ready)  # before the first file: most mistakes show here
+        state, views, compute, resolved = begin(job, ready)  # before the first file: most mistakes show here
     own = image_cache is None
     if image_cache is None:
         cache = Path(job.options.cache_dir) if job.options.cache_dir else out / "cache"
@@ -99,7 +99,7 @@ def _run_job(
         if len(image_cache.images) < len(ready.train):  # some could not be decoded: listed, and left out everywhere
             with raise_on_all_ranks():
                 ready = prepare(job, images, split)
-                state, views, compute, resolved = _start(job, ready)
+                state, views, compute, resolved = begin(job, ready)
     if old is not None:
         on_rank0(lambda: _take_over(run, old))
     assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
@@ -110,7 +110,7 @@ def _run_job(
     resume_state(state, out)
     if state.step:
         say(f"{run.name}: continues after step {state.step:,}")
-    rows, plan = image_cache.rows(ready.train), _plan(job, ready)
+    rows, plan = image_cache.rows(ready.train), plan_of(job, ready)
     batches = Batches(image_cache, rows, plan, views, part, compute.device, ready.interpolation)
     distributed.connect(compute.device)
     if state.model.sync_norms:
@@ -150,7 +150,8 @@ def _check(cfg: config.Training) -> None:
     device.check(device.resolve(cfg.device), cfg.precision, cfg.compile)
 
 
-def _plan(job: Job, prepared: Prepared) -> Plan:
+def plan_of(job: Job, prepared: Prepared) -> Plan:
+    """Return which images each step sees."""
     cfg = job.training
     return Plan.of_epochs(prepared.labels.y, cfg.batch, cfg.passes, job.seed, cfg.balanced)
 
@@ -178,10 +179,10 @@ def _finish(run: Run, job: Job, state: State) -> None:
     checkpoint.clear(run.path / "checkpoints")
 
 
-def _start(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
+def begin(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compute, dict[str, Any]]:
     """Return the state before step 0, the batches, the device, and the resolved settings."""
     cfg = job.training
-    plan = _plan(job, ready)
+    plan = plan_of(job, ready)
     crop = augment.local_side(ready.image_size, cfg.local_size) if cfg.local_crops else None
     _check(cfg)
     dropped = Dropped(cfg.drop_path, cfg.dropout)

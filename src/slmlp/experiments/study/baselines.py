@@ -43,7 +43,7 @@ class Pixels(ImageSource):
 def evaluate(context: Context) -> None:
     """Evaluate an untrained encoder, with seed 0, and raw pixels."""
     cfg = context.cfg.training
-    start = _start(context)
+    start = starting_encoder(context)
     encoder = start if cfg.init == RANDOM else untrained(start, SEED)
     calibrate_norms(encoder, context.image_cache, context.data.of("source train"), context.data.features_cache)
     context.engine.run(_subject(context, "random-init", cfg.network), context.features(encoder.eval()), context.tasks)
@@ -54,12 +54,13 @@ def evaluate_start(context: Context) -> None:
     """Evaluate the encoder that ``--init`` names as it is, before any training: what continuing it must beat."""
     cfg = context.cfg.training
     if cfg.init != RANDOM:
-        encoder = _start(context)
+        encoder = starting_encoder(context)
         say(f"starting {describe(encoder)}")
         context.engine.run(_subject(context, STARTING, cfg.network), context.features(encoder.eval()), context.tasks)
 
 
-def _start(context: Context) -> Encoder:
+def starting_encoder(context: Context) -> Encoder:
+    """Return the encoder that training starts from, with seed 0."""
     cfg = context.cfg.training
     return initial_encoder(cfg.network, cfg.init, cfg.image_size, cfg.stem, SEED)
 

@@ -30,7 +30,8 @@ from slmlp.results.store import Subject
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.train.job import Job
-from slmlp.train.prepare import adapted, size_and_interpolation, training_images
+from slmlp.train.measure import sample
+from slmlp.train.prepare import adapted, prepare, size_and_interpolation, training_images
 from slmlp.train.pretrain import check, run_job
 from slmlp.train.run import Run
 
@@ -114,21 +115,28 @@ class Context:
 
 
 def open_study(
-    source: str, folder: Path, cfg: config.Study, *, quiet: bool = False, overwrite: bool = False
-) -> Context:
+    source: str, folder: Path, cfg: config.Study, *, quiet: bool = False, overwrite: bool = False,
+    trial_of: Path | None = None,
+) -> Context:  # fmt: skip
     """Load, split and decode the data, choose what nobody gave, and make sure that the folder belongs to this study.
 
-    All that can be checked is, before the first file is written.
+    All that can be checked is, before the first file is written. With ``trial_of``, the folder of the study, the one
+    opened is for a look only: the images are those that a plan is measured on.
     """
     specs = parse_all(cfg.methods)
     check_training(specs, cfg)
     refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
-    place = owner.find(folder, cfg, images, overwrite=overwrite)
+    place = owner.find(trial_of or folder, cfg, images, overwrite=overwrite)
     split = ConceptSplit.load(place.split) if place.split else concepts.make(images, cfg.split)
     images = concepts.apply(split, images)
     _check_galleries(cfg, images.of_classes(split.unseen))
     cfg, resize, chosen = _settle(source, cfg, specs, images, split, place, quiet=quiet)
+    if trial_of is not None:
+        few = sample(prepare(_job(source, cfg, specs[0], cfg.grid[0], 0, False), images, split), cfg.training.batch)
+        held = ImageCache(few.train, cfg.data, folder, resize, progress=False)
+        opened = ImageData(images.name, images, held, folder, split)
+        return Context(source, folder, cfg, specs, images, split, held, opened, Engine(folder, cfg), chosen)
     chosen = owner.claim(place, cfg, images, split, chosen)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache(images, cfg.data, cache, resize, progress=not quiet)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from slmlp import config, report
-from slmlp.experiments.study import baselines, pool, rates, summary
-from slmlp.experiments.study.context import open_study
+from slmlp.experiments.study import baselines, plan, pool, rates, summary
+from slmlp.experiments.study.context import Context, open_study
+from slmlp.experiments.study.plan import Plan, Watch
 from slmlp.experiments.study.task import Task
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
@@ -17,32 +19,62 @@ from slmlp.runtime.progress import duration, say
 
 
 def study(
-    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False
-) -> Path:
+    source: str, out: str | Path, cfg: config.Study | None = None, *, demo: bool = False, overwrite: bool = False,
+    dry_run: bool = False,
+) -> Path:  # fmt: skip
     """Run a study; see ``api.study``. Parts whose files exist are not computed again."""
     processes.alone_only("a study")
+    if dry_run:
+        try_out(source, Path(out), cfg or config.Study(), overwrite=overwrite, demo=demo)
+        return Path(out) / "report.html"
     with locked(Path(out), "study", "owner.json"):
         return _study(source, Path(out), cfg or config.Study(), demo=demo, overwrite=overwrite)
+
+
+def try_out(source: str, out: Path, cfg: config.Study, *, overwrite: bool, demo: bool) -> None:
+    """Say how long the study would take and what it would write; nothing that stays is written.
+
+    Raises:
+        SlmlpError: what the study would stop with before its first run.
+    """
+    with tempfile.TemporaryDirectory(prefix="slmlp-") as empty:
+        context = open_study(source, Path(empty), cfg, overwrite=overwrite, trial_of=out)
+        found = plan.make(context, out)
+        _tell(context, found, demo=demo)
+    say("nothing was written")
+
+
+def _tell(context: Context, found: Plan, *, demo: bool) -> None:
+    say(f"plan: {found.words}")
+    for line in plan.advice(context, found, demo=demo):
+        say(line)
 
 
 def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrite: bool) -> Path:
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     context = open_study(source, folder, cfg, overwrite=overwrite)
     cfg = context.cfg
-    baselines.evaluate_start(context)
-    chosen = rates.choose(context)
-    # seeds outermost: every finished seed is a finished pair
-    tasks = [
-        Task("final", spec.name, chosen.of(spec), seed)
-        for seed in range(cfg.seeds)
-        for spec in context.specs
-        if seed in spec.seeds(cfg.seeds)
-    ]
-    errors = pool.run_all(context, tasks)
-    for task, error in errors.items():
-        raise SlmlpError(f"{task.words}: {error}")
-    baselines.evaluate(context)
-    summary.write(context, chosen, started, time.monotonic() - began, demo=demo)
-    page = report.write(context.folder)
+    found = plan.make(context)
+    _tell(context, found, demo=demo)
+    with Watch(context, found) as watch:
+        watch.phase("the starting encoder")
+        baselines.evaluate_start(context)
+        watch.phase("")
+        chosen = rates.choose(context, watch.finished)
+        # seeds outermost: every finished seed is a finished pair
+        tasks = [
+            Task("final", spec.name, chosen.of(spec), seed)
+            for seed in range(cfg.seeds)
+            for spec in context.specs
+            if seed in spec.seeds(cfg.seeds)
+        ]
+        errors = pool.run_all(context, tasks, watch.finished)
+        for task, error in errors.items():
+            raise SlmlpError(f"{task.words}: {error}")
+        watch.phase("the baselines")
+        baselines.evaluate(context)
+        watch.phase("verdict, map and page")
+        summary.write(context, chosen, started, time.monotonic() - began, demo=demo)
+        page = report.write(context.folder)
     say(f"study finished in {duration(time.monotonic() - began)}")
     return page

@@ -13,7 +13,7 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 
 from loky import ProcessPoolExecutor
@@ -26,8 +26,12 @@ from slmlp.experiments.study.task import Task
 from slmlp.runtime.errors import SlmlpError
 
 
-def run_all(context: Context, tasks: Sequence[Task]) -> dict[Task, str]:
+def run_all(
+    context: Context, tasks: Sequence[Task], finished: Callable[[Task], None] = lambda task: None
+) -> dict[Task, str]:
     """Do every task that is not done yet; return the error of each run that could not be trained.
+
+    ``finished`` is called after each.
 
     An error stops nothing but its own run; the caller decides what it means. On Ctrl-C and SIGTERM every run is saved
     first. A process takes seconds to start, so none does for what is done.
@@ -38,13 +42,14 @@ def run_all(context: Context, tasks: Sequence[Task]) -> dict[Task, str]:
     tasks = [task for task in tasks if not worker.is_done(context, task)]
     parallel = min(workers(context.cfg), len(tasks))
     if parallel > 1:
-        return _side_by_side(context, tasks, parallel)
+        return _side_by_side(context, tasks, parallel, finished)
     errors = {}
     for task in tasks:
         try:
             worker.perform(context, task)
         except SlmlpError as error:
             errors[task] = str(error)
+        finished(task)
     return errors
 
 
@@ -57,7 +62,9 @@ def workers(cfg: config.Study) -> int:
     return 1 if torch.cuda.is_available() or cfg.training.device not in ("auto", "cpu") else min(2, os.cpu_count() or 1)
 
 
-def _side_by_side(context: Context, tasks: Sequence[Task], parallel: int) -> dict[Task, str]:
+def _side_by_side(
+    context: Context, tasks: Sequence[Task], parallel: int, finished: Callable[[Task], None]
+) -> dict[Task, str]:
     threads = context.cfg.training.threads or max(1, (os.cpu_count() or 1) // parallel)
     cfg = dataclasses.replace(context.cfg, training=dataclasses.replace(context.cfg.training, threads=threads))
     waiting, errors = list(tasks), dict[Task, str]()
@@ -87,6 +94,7 @@ def _side_by_side(context: Context, tasks: Sequence[Task], parallel: int) -> dic
                         f"a process was killed while {_listed([task, *running.values()])} trained (out of memory?): "
                         "run the same command again, or with --parallel 1"
                     ) from error
+                finished(task)
     finally:
         keep_going.close()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slmlp.experiments.study import grid as grid_runs
@@ -27,8 +28,8 @@ class Rates:
         return self.chosen[spec.name]
 
 
-def choose(context: Context) -> Rates:
-    """Return the rate of every contender; a grid of one rate is taken as it is.
+def choose(context: Context, finished: Callable[[Task], None] = lambda task: None) -> Rates:
+    """Return the rate of every contender; a grid of one rate is taken as it is. ``finished`` is called after each run.
 
     Each rate is trained in full with one seed on the source images less the validation share; a linear probe on the
     frozen features of that training part is scored on the validation share. The unseen accuracy of these runs is
@@ -38,7 +39,7 @@ def choose(context: Context) -> Rates:
     if len(grid) == 1:
         return Rates({spec.name: grid[0] for spec in context.specs})
     tasks = [Task("grid", spec.name, rate, grid_runs.SEED) for rate in grid for spec in context.specs]
-    errors = pool.run_all(context, tasks)
+    errors = pool.run_all(context, tasks, finished)
     rates = Rates({})
     scores = {
         (row.method, row.base_lr): row.value

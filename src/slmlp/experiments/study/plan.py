@@ -1,0 +1,221 @@
+"""How long a study will take, measured by a few steps of its runs, and how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from slmlp.config.names import display
+from slmlp.encoders.forward import forward
+from slmlp.encoders.initial import RANDOM
+from slmlp.experiments.study import conclusion, grid, pool
+from slmlp.experiments.study.baselines import starting_encoder
+from slmlp.experiments.study.context import EXTRACTION, Context
+from slmlp.experiments.study.task import Task
+from slmlp.probes.cross_validation import cross_validate
+from slmlp.probes.features import Features
+from slmlp.results import records
+from slmlp.runtime import device, files
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import duration, say
+from slmlp.train.measure import Cost, cost, undisturbed
+from slmlp.train.prepare import training_images
+from slmlp.train.run import Run
+
+MEASURED = 64  # images that features and the probe are timed on
+ITERATIONS = 40  # of a fit that are timed, at most
+PROBED = 2000  # images up to which the time of a probe hardly depends on their number
+START, MAP = 8.0, 4.0  # seconds: of a process of the pool, and of a contender's map
+LONG = 12.0  # hours from which a study says how it would be shorter
+FEW = 5_000  # training images below which pretrained weights most likely serve better
+EVERY = 60.0  # seconds between two lines of progress
+Key = tuple[str, str, float, int]  # kind, contender, rate of the grid, seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study with the seconds that each will take, and what they leave on the disk."""
+
+    seconds: Mapping[Key, float]
+    done: frozenset[Key]
+    parallel: int
+    size: int  # bytes
+    beside: float = 0.0  # seconds of starting processes, of baselines and maps
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return sum(s for key, s in self.seconds.items() if key not in self.done) / self.parallel + self.beside
+
+    @property
+    def words(self) -> str:
+        """The plan in one line."""
+        runs, done = len(self.seconds), len(self.done)
+        some = f", {done} of them done" if done else ""
+        return (
+            f"{runs} run{'s' * (runs != 1)}{some}, about {duration(self.left)} on this machine, {files.size(self.size)}"
+        )
+
+
+def make(context: Context, out: Path | None = None) -> Plan:
+    """Measure every contender by a few steps and an evaluation; the finished runs of the folder ``out`` count."""
+    cfg, folder = context.cfg, (out or context.folder) / "runs"
+    keys = [("grid", spec.name, rate, grid.SEED) for rate in cfg.grid for spec in context.specs if len(cfg.grid) > 1]
+    keys += [("final", spec.name, 0.0, seed) for seed in range(cfg.seeds) for spec in context.specs
+             if seed in spec.seeds(cfg.seeds)]  # fmt: skip
+    specs = {spec.name: spec for spec in context.specs}
+    names = {key: f"{specs[key[1]].folder}-rate{key[2]:g}" if key[0] == "grid" else specs[key[1]].run(key[3])
+             for key in keys}  # fmt: skip
+    done = frozenset(key for key, name in names.items() if Run(folder / name).finished)
+    if len(done) == len(keys):
+        return Plan(dict.fromkeys(keys, 0.0), done, 1, 0)
+    parallel = min(pool.workers(cfg), len(keys) - len(done))
+    threads = cfg.training.threads or (max(1, (os.cpu_count() or 1) // parallel) if parallel > 1 else None)
+    costs: dict[str, Cost] = {}
+    for name, spec in specs.items():
+        job = context.job(spec, cfg.grid[0], 0)
+        costs[name] = cost(job, context.images, context.split, context.image_cache, threads)
+    with undisturbed(threads):
+        evaluation, width = _evaluation(context)
+    seconds, size = {}, 0
+    for key in keys:
+        kind, name, _, seed = key
+        kept = _kept(context, name) if kind == "final" and seed < cfg.curve_seeds else 0
+        share = 1 - cfg.validation_fraction if kind == "grid" else 1.0
+        seconds[key] = costs[name].seconds * share + evaluation * (1 + kept)
+        if key not in done:
+            size += (1 + kept) * (costs[name].weights + 4 * width * len(context.images))
+    size += 2 * parallel * max(one.checkpoint for one in costs.values())
+    beside = 2 * evaluation + MAP * len(specs) + (START if parallel > 1 else 0.0)
+    return Plan(seconds, done, parallel, size, beside)
+
+
+def _kept(context: Context, name: str) -> int:
+    training = context.cfg.training
+    spec = next(spec for spec in context.specs if spec.name == name)
+    epochs = int(spec.training.get("epochs", training.passes))
+    return epochs // training.save_every if training.save_every else 0
+
+
+def _evaluation(context: Context) -> tuple[float, int]:
+    """Return the seconds that an encoder's evaluation takes, and its width.
+
+    Features are timed on some images and scaled to all. The probe is timed on these features; its time is that of its
+    many small fits up to ``PROBED`` images, and grows with the images from there.
+    """
+    encoder, held = starting_encoder(context).eval(), context.image_cache.images
+    few = held.select(np.arange(len(held)) % -(-len(held) // MEASURED) == 0)
+    compute = device.for_features(encoder, EXTRACTION.device, EXTRACTION.precision)
+    began = time.perf_counter()
+    x = forward(encoder, context.image_cache, context.image_cache.rows(few), compute, ["output"])["output"]
+    features = (time.perf_counter() - began) / len(few) * len(context.images)
+    names = np.array(few.ids, dtype=np.str_)
+    # a trained encoder's fits end sooner than those on an untrained one
+    probe = replace(context.cfg.probe, max_iterations=min(ITERATIONS, context.cfg.probe.max_iterations))
+    began = time.perf_counter()
+    with contextlib.suppress(SlmlpError):  # so few images may be too few for the folds
+        classes, y = np.unique(few.labels, return_inverse=True)
+        cross_validate(Features(x, y, tuple(map(str, classes)), names, names), probe)
+    probes = 2 * (time.perf_counter() - began)  # on unseen classes and on source classes
+    return features + probes * max(1.0, len(context.images) / PROBED), encoder.dim
+
+
+def advice(context: Context, plan: Plan, *, demo: bool) -> list[str]:
+    """Return what would serve better, with its command, where the plan is long or the images are few."""
+    if demo or context.cfg.training.init != RANDOM or not plan.left:
+        return []
+    job = context.job(context.specs[0], context.cfg.grid[0], 0)
+    count = len(training_images(job, context.images, context.split)[0])
+    command = conclusion.pretrained_command(context.source, context.cfg, context.images.name)
+    lines = []
+    if plan.left > 3600 * LONG:
+        lines.append("that is long: --preset quick tries one rate with one seed")
+    if count < FEW:
+        lines.append(f"{count:,} training images teach little: pretrained weights most likely serve better: {command}")
+    return lines
+
+
+@dataclass
+class Watch:
+    """Says how far a study is: after every run, and every minute between from a thread, also in what follows them."""
+
+    context: Context
+    plan: Plan
+    _done: set[Key] = field(default_factory=set)
+    _factor: float = 1.0  # of the seconds planned that were taken
+    _phase: str = ""
+    _best: str = ""
+
+    def __enter__(self) -> Self:
+        """Start the thread."""
+        self._done |= self.plan.done
+        self._began = self._last = time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        # a signal that the main thread holds back (``pool``) would reach it through this one
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        self._thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the thread."""
+        self._end.set()
+        self._thread.join()
+
+    def finished(self, task: Task) -> None:
+        """Count a run that was done, and say so."""
+        key = (task.kind, task.spec, task.rate if task.kind == "grid" else 0.0, task.seed)
+        if key in self._done or key not in self.plan.seconds:
+            return
+        self._done.add(key)
+        took = [self.plan.seconds[one] for one in self._done - self.plan.done]
+        rounds = -(-len(took) // self.plan.parallel)  # what runs beside the last of them is as far as it
+        self._last = time.monotonic()
+        if fmean(took) > 0:
+            self._factor = (self._last - self._began) / (rounds * fmean(took))
+        self._best = self._best_so_far()
+        say(self.line())
+
+    def phase(self, words: str) -> None:
+        """Name what is done now beside runs."""
+        self._phase = words
+
+    @property
+    def left(self) -> float:
+        """Seconds left by the speed so far."""
+        planned = sum(s for key, s in self.plan.seconds.items() if key not in self._done) / self.plan.parallel
+        return max(0.0, planned * self._factor - (time.monotonic() - self._last))
+
+    def line(self) -> str:
+        """Return done, left and best so far."""
+        runs, done = len(self.plan.seconds), len(self._done)
+        left = f", about {duration(self.left)} left" if done < runs else ""
+        return f"study: {done} of {runs} runs done{left}{self._best}" + (f"; now {self._phase}" if self._phase else "")
+
+    def _best_so_far(self) -> str:
+        values: dict[str, list[float]] = {}
+        for row in records.read(self.context.engine.store.file):
+            if (row.task, row.metric, row.role) == ("unseen", "accuracy", "final"):
+                values.setdefault(row.method, []).append(row.value)
+        if not values:
+            return ""
+        best = max(values, key=lambda name: fmean(values[name]))
+        return f"; best so far {display(best)}, {100 * fmean(values[best]):.1f} % of unseen images"
+
+    def _run(self) -> None:
+        while not self._end.wait(EVERY):
+            say(self.line())
