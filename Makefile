@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 TRIES ?= 100
+DEVICE ?= cuda
 PARTS ?=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast faults lint docs hooks install clean
+.PHONY: demo test test-fast faults gpu lint docs hooks install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/slmlp demo --out $(DEMO)
@@ -21,6 +22,13 @@ test-fast: $(VENV)/.installed-test
 # Kills, full disks, damaged files, mutated inputs: counted, with the table in docs/reliability.md. TRIES=100 takes hours.
 faults: $(VENV)/.installed-test
 	$(BIN)/python tests/faults --tries $(TRIES) $(PARTS)
+
+# What only a GPU can show: the tests of it, what a step waits for and costs, and images a second beside timm's loop.
+gpu: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/step.py waits share views --device $(DEVICE) --sides 64 224
+	$(BIN)/python benchmarks/throughput.py --device $(DEVICE) --compile --encoder resnet50 --batch-size 128 --images 2048 --steps 20
+	$(BIN)/python benchmarks/throughput.py --device $(DEVICE) --compile --encoder vit_small_patch16_224 --batch-size 128 --images 2048 --steps 20 --sides 224
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -236,3 +240,18 @@ def test_a_model_without_projector_has_an_average_of_its_encoder_alone():
     average = Average(method, 0.9)
     assert average.projector is None
     assert isinstance(average.encoder, Encoder)
+
+
+@pytest.mark.slow
+def test_adamw_learns_as_timms_parts_do():
+    """The benchmark's own comparison, on a small ViT: the same losses, step by step, by another optimizer and schedule."""
+    command = [sys.executable, "benchmarks/adamw.py", "--encoder", "test_vit", "--stem", "small", "--side", "16"]
+    done = subprocess.run(
+        [*command, "--steps", "20", "--batch-size", "16", "--threads", "1"], cwd=Path(__file__).parents[1],
+        env={k: v for k, v in os.environ.items() if k != "SLMLP_DATA"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("steps"))
+    ours, theirs = (float(found) for found in re.findall(r"(?:slmlp|timm) ([\d.]+)", row))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert ours < 3.68  # ln 40 is 3.689
+    assert float(re.search(r"a step ([\d.e+-]+);", done.stdout)[1]) < 1e-4
