@@ -55,7 +55,7 @@ def test_an_option_that_is_not_there_is_answered_with_those_that_are(words, said
         ("pretrain", "x --projector.act silu", "--projector.act must be gelu, none or relu, found 'silu'"),
         (
             "pretrain", "x --projector.hidden big",
-            "--projector.hidden must be a whole number, encoder or encoder*2, found 'big'",
+            "--projector.hidden must be a whole number, encoder, encoder*2 or none, found 'big'",
         ),
         ("study", "x --out y --rates 0.1 fast", "--rates must be numbers, found '0.1 fast'"),
         ("suite", "x --out y --preprocess.mean 0.5 0.5", "--preprocess.mean must be 3 numbers, found '0.5 0.5'"),

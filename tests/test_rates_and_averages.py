@@ -244,7 +244,7 @@ def test_a_model_without_projector_has_an_average_of_its_encoder_alone():
 
 @pytest.mark.slow
 def test_adamw_learns_as_timms_parts_do():
-    """The benchmark's own comparison, on a small ViT: the same losses, step by step, by another optimizer and schedule."""
+    """The benchmark's own comparison, on a small ViT: the same losses by another optimizer and another schedule."""
     command = [sys.executable, "benchmarks/adamw.py", "--encoder", "test_vit", "--stem", "small", "--side", "16"]
     done = subprocess.run(
         [*command, "--steps", "20", "--batch-size", "16", "--threads", "1"], cwd=Path(__file__).parents[1],

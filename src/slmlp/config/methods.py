@@ -301,8 +301,11 @@ def method_identity(settings: MethodConfig) -> dict[str, Any]:
     """Return a method's settings by name, as runs are known by: as ``config.identity``, of ``later`` settings."""
     values = dataclasses.asdict(settings)
     for setting in dataclasses.fields(settings):
-        if setting.name in settings.later and values[setting.name] == setting.default:
+        value = getattr(settings, setting.name)
+        if setting.name in settings.later and value == setting.default:
             values.pop(setting.name)
+        elif isinstance(value, Projector) and not value.residual:  # later than the first results, too
+            values[setting.name].pop("residual")
     return values
 
 

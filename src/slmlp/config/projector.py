@@ -23,8 +23,9 @@ class Projector:
 
     depth: int = 0
     """Number of [Linear - norm - act] blocks; 0 means none."""
-    hidden: Width = "encoder"
-    """Width of the blocks; `encoder` is the encoder's own width (2048 for ResNet-50), `encoder*2` twice that."""
+    hidden: Width | Literal["none"] = "encoder"
+    """Width of the blocks; `encoder` is the encoder's own width (2048 for ResNet-50), `encoder*2` twice that; `none`
+    leaves the Linear of the blocks out, so that a block is a normalisation and an activation."""
     out: Width | Literal["auto", "none"] = "auto"
     """Width of the last Linear; `auto` is the encoder's width behind blocks and no last Linear at depth 0."""
     norm: Literal["batch", "layer", "none"] = "batch"
@@ -37,6 +38,9 @@ class Projector:
     """Whether the last Linear carries a bias."""
     l2_input: bool = False
     """Whether features are divided by their L2 norm before the projector."""
+    residual: bool = False
+    """Whether the projector is added to the features that it reads; its last Linear starts at zero, so that training
+    starts as without a projector."""
     reweight: float = 1.0
     """Feature i of D is multiplied by reweight^(-i * 2048 / D), fixed, before the blocks (Xue 2024: 1.01 to 1.05)."""
 
@@ -50,8 +54,14 @@ class Projector:
             width = getattr(self, name)
             if isinstance(width, int) and width < 1:
                 raise SlmlpError(f"projector.{name} must be at least 1, found {width}")
-            if isinstance(width, str) and width not in (*MULTIPLES, *(("auto", "none") if name == "out" else ())):
-                raise SlmlpError(f"projector.{name} must be a number of channels or `encoder`, found {width!r}")
+            if isinstance(width, str) and width not in (*MULTIPLES, "none", *(("auto",) if name == "out" else ())):
+                raise SlmlpError(f"projector.{name} must be a number of channels, `encoder` or `none`, found {width!r}")
+        last = self.out in ("encoder", "auto" if self.depth else "encoder")
+        if self.residual and not last:
+            raise SlmlpError(
+                "projector.residual adds the projector to the encoder's features, and ends in a Linear of their width: "
+                f"projector.out must be encoder, found {self.out} at depth {self.depth}"
+            )
 
     def override(self, **given: Any) -> Projector:
         """Return this spec with the given settings; depth 0 drops ``out`` too unless ``out`` is given.
@@ -70,10 +80,13 @@ class Projector:
         return replaced
 
     def widths(self, encoder_dim: int) -> tuple[int, int | None]:
-        """Return (hidden, out) as numbers for an encoder of width ``encoder_dim``; out None means no last Linear."""
+        """Return (hidden, out) as numbers for an encoder of width ``encoder_dim``; out None means no last Linear.
+
+        Blocks without a Linear have the encoder's width.
+        """
 
         def number(width: int | str) -> int:
-            return width if isinstance(width, int) else MULTIPLES[width] * encoder_dim
+            return width if isinstance(width, int) else MULTIPLES.get(width, 1) * encoder_dim
 
         if self.out == "none" or (self.out == "auto" and self.depth == 0):
             return number(self.hidden), None

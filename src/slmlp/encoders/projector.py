@@ -37,6 +37,28 @@ class Reweight(nn.Module):
         return h * self.weights
 
 
+class Residual(nn.Module):
+    """The sum of features (N, D) and of layers on them, the last of which, a Linear, starts at zero."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+        self.start_at_zero()
+
+    def start_at_zero(self) -> None:
+        """Set the last Linear to zero."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the sum (N, D)."""
+        added: Tensor = h + self.layers(h)
+        return added
+
+
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 ACTS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -48,11 +70,13 @@ def projector(dim: int, spec: config.Projector) -> tuple[nn.Sequential, int]:
     the empty sequence: the identity.
     """
     hidden, out = spec.widths(dim)
-    layers: list[nn.Module] = [InputNorm()] if spec.l2_input else []
+    before: list[nn.Module] = [InputNorm()] if spec.l2_input else []
     if spec.reweight != 1:
-        layers.append(Reweight(dim, spec.reweight))
+        before.append(Reweight(dim, spec.reweight))
+    layers: list[nn.Module] = []
     for _ in range(spec.depth):
-        layers.append(nn.Linear(dim, hidden, bias=spec.bias))
+        if spec.hidden != "none":
+            layers.append(nn.Linear(dim, hidden, bias=spec.bias))
         if spec.norm != "none":
             layers.append(NORMS[spec.norm](hidden))
         if spec.act != "none":
@@ -61,4 +85,6 @@ def projector(dim: int, spec: config.Projector) -> tuple[nn.Sequential, int]:
     if out is not None:
         layers.append(nn.Linear(dim, out, bias=spec.out_bias))
         dim = out
-    return nn.Sequential(*layers), dim
+    if spec.residual:
+        layers = [Residual(nn.Sequential(*layers))]
+    return nn.Sequential(*before, *layers), dim

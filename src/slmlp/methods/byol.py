@@ -28,7 +28,9 @@ class BYOL(Method):
         self.projector, width = projector(encoder.dim, cfg.projector)
         hidden, out = cfg.predictor.widths(encoder.dim)  # relative to the encoder, as the projector's
         wanted = cfg.predictor.depth > 0 or out is not None
-        spec = dataclasses.replace(cfg.predictor, hidden=hidden, out=width if wanted else "none")
+        spec = dataclasses.replace(cfg.predictor, out=width if wanted else "none")
+        if spec.hidden != "none":
+            spec = dataclasses.replace(spec, hidden=hidden)
         self.predictor, _ = projector(width, spec)
         self.target = ema_copy(encoder, self.projector)
 

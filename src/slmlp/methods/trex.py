@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slmlp import config
 from slmlp.encoders import Encoder
-from slmlp.encoders.projector import projector
+from slmlp.encoders.projector import Residual, projector
 from slmlp.methods.base import Facts, Method, Progress, Queue, ema_copy, ema_update, encode
 from slmlp.methods.losses import products, unit
 from slmlp.runtime.distributed import gather
@@ -32,6 +32,9 @@ class TReX(Method):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.projector:
+            if isinstance(module, Residual):
+                module.start_at_zero()
         self.num_classes = num_classes
         assert cfg.memory_size != "auto"  # resolved by ``fit``
         if not cfg.memory_size:
