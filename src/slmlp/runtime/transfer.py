@@ -33,7 +33,8 @@ class HostCopy:
     """A copy of tensors in the host's memory that is begun now and waited for when it is read."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]  # from CUDA: into pinned memory
+        # only CUDA says when a copy is done, by an event; it copies into pinned memory then
+        self._copies = [tensor.to("cpu", non_blocking=tensor.is_cuda) for tensor in tensors]
         self._copied = None
         if any(tensor.is_cuda for tensor in tensors):
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
