@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detection_data import data_set
 from slmlp.cli import COMMANDS, main
 
 SMALL = ["--encoder", "resnet10", "--image-size", "16", "--batch-size", "24", "--epochs", "1"]
@@ -153,3 +154,18 @@ def test_debug_shows_the_traceback(tmp_path):
     code, said = run("pretrain", tmp_path / "missing", "--out", tmp_path / "run", "--debug")
     assert code == 2
     assert "Traceback" in said
+
+
+@pytest.mark.parametrize("command", ["pretrain", "study", "suite", "detect"])
+def test_a_folder_of_somebody_elses_files_is_left_as_it_is(two, tmp_path, command):
+    out = tmp_path / "thesis"
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    words = {
+        "pretrain": [two, *SMALL],
+        "study": [two, "--methods", "sl,sl-mlp", *SMALL],
+        "suite": ["timm:test_resnet@random", "--also", two, "--tasks", "centroid"],
+        "detect": ["timm:test_resnet@random", data_set(tmp_path / "coco"), "--steps", "1", "--batch-size", "2"],
+    }[command]
+    assert f"{out} is not empty and holds no " in refused(command, *words, "--out", out)
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"report.html": "mine"}

@@ -58,7 +58,7 @@ def detect(
                     stages(contender.open())  # reject unsupported encoders before hours of training
         parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
         folder = Path(out)
-        on_rank0(lambda: stack.enter_context(locked(folder, "detection")))
+        on_rank0(lambda: stack.enter_context(locked(folder, "detection", "results.jsonl")))
         on_rank0(lambda: announce(parts, folder))
         detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
         configs = [detectors.run(contender) for contender in everyone]

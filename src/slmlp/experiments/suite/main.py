@@ -62,7 +62,7 @@ def suite(
     check_tasks((cfg or config.Suite()).tasks)
     if not encoders:
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
-    with locked(Path(out), "suite"):
+    with locked(Path(out), "suite", "results.jsonl"):
         return _suite(encoders, Path(out), datasets, sources, split, cfg or config.Suite())
 
 
