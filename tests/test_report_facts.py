@@ -190,8 +190,8 @@ def test_contrast_holds_in_light_dark_and_print():
 
 
 def test_examples_in_docstrings_run():
-    assert doctest.testmod(words) == (0, 4)
-    assert doctest.testmod(names) == (0, 1)
+    assert doctest.testmod(words) == (0, 5)
+    assert doctest.testmod(names) == (0, 3)
 
 
 @pytest.mark.parametrize(

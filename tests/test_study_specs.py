@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slmlp import config
+from slmlp import cli, config
 from slmlp.cli.parse import parse as cli_parse
 from slmlp.cli.studying import Study
 from slmlp.experiments.study import summary
@@ -119,3 +119,50 @@ def test_every_study_setting_survives_json():
     )
     with pytest.raises(SlmlpError, match="did you mean 'epochs'"):
         config.from_dict(config.Training, {"epoch": 3})
+
+
+def test_a_name_before_the_spec_is_the_contenders_in_study_and_suite_alike():
+    from slmlp.config.names import display, named
+
+    specs = parse_all(('"no MLP"=sl,sl-mlp', "narrow + cosine=sl-mlp:projector.out=64:cosine=true:seeds=2"))
+    assert [spec.name for spec in specs] == ["no MLP", "sl-mlp", "narrow + cosine"]
+    assert [display(spec.name) for spec in specs] == ["no MLP", "SL-MLP", "narrow + cosine"]
+    assert (specs[2].settings.projector.out, specs[2].settings.cosine, specs[2].most_seeds) == (64, True, 2)
+    assert parse_all(tuple(spec.text for spec in specs)) == specs  # what a study writes down is read again
+    assert specs[0].run(1) == "no_MLP-seed1"
+    assert named("first=timm:resnet18@a=b.safetensors") == ("first", "timm:resnet18@a=b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("sl-mlp=sl",), "sl-mlp is the name of something else"),
+        (("raw-pixels=sl",), "raw-pixels is the name of something else"),
+        (("a b=sl", "a_b=sl-mlp"), "would share a folder"),
+        (("a=sl", "a=sl-mlp"), "names a more than once"),
+        (("a=slx",), "unknown method 'slx'"),
+    ],
+)
+def test_names_that_would_be_mistaken_are_refused(texts, message):
+    with pytest.raises(SlmlpError, match=message):
+        parse_all(texts)
+
+
+@pytest.mark.slow
+def test_a_named_contender_is_known_by_its_name_from_runs_to_suite(shapes, tmp_path):
+    from slmlp.experiments.contenders import contenders
+    from slmlp.runtime import json_files
+
+    words = "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 1 --augment none --save-every 0 --seeds 1"
+    words += " --rates 0.1 0.2 --parallel 1 --split.by random --split.unseen-fraction 0.5 --probe.folds 2"
+    named = ["--methods", '"no MLP"=sl,sl-mlp', "--probe.l2", "1e-2", "--out", str(tmp_path / "study")]
+    assert cli.main(["study", str(shapes), *words.split(), *named]) == 0
+    about = json_files.read(tmp_path / "study" / "study.json", dict)
+    assert about["methods"] == ["no MLP", "sl-mlp"]
+    assert about["contenders"] == ["no MLP=sl", "sl-mlp"]
+    (c,) = json_files.read(tmp_path / "study" / "verdict.json", dict)["tasks"]["unseen accuracy"]["comparisons"]
+    assert (c["a"], c["b"]) == ("no MLP", "sl-mlp")
+    (again,) = contenders([str(tmp_path / "study" / "runs" / "no_MLP-seed0")])
+    assert again.name == "no MLP"
+    _, command, *rest = shlex.split(about["command"])
+    assert cli_parse(Study, command, rest).study.methods == ("no MLP=sl,sl-mlp",)

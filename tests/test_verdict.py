@@ -236,6 +236,19 @@ def test_several_methods_are_corrected_together():
     assert len(verdict.sentences) == 4
 
 
+def test_a_headline_of_many_contenders_counts_them():
+    random = np.random.default_rng(4)
+    base = {s: rows(random.random(800) < 0.5) for s in range(3)}
+    level = {f"v{k}": {s: rows(base[s].correct.astype(bool) ^ (random.random(800) < 0.02)) for s in range(3)}
+             for k in range(7)}  # fmt: skip
+    first = judge({"sl": base, **level}, "sl").sentences[0]
+    assert "none of 7 contenders could be told from SL" in first
+    assert not any(name in first for name in level)
+    better = {s: rows(base[s].correct.astype(bool) | (random.random(800) < 0.3)) for s in range(3)}
+    first = judge({"sl": base, "good": better, **level}, "sl").sentences[0]
+    assert "good beats SL; 7 others could not be told from SL" in first
+
+
 def test_a_difference_that_the_correction_takes_away_is_said_so():
     base = compare("sl", "sl-mlp", study(0.5, 0.6))
     lost = told(base, 5.0, 0.03, 0.09, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from slmlp.config.methods import METHODS
 
 CHANCE = "chance"  # the guess of the most frequent class
@@ -20,6 +22,19 @@ BEHIND = "@projector.output"
 def behind(name: str) -> str:
     """Return the name of a contender whose numbers are of the embeddings behind its projector."""
     return name + BEHIND
+
+
+NAMED = re.compile(r'(?:"([\w. +-]+)"|([\w. +-]+))=(.+)')  # NAME=WHAT
+
+
+def named(word: str) -> tuple[str | None, str]:
+    """Return the name that a user gives a contender of a study, suite or detection, and what it is.
+
+    >>> named("no MLP=sl"), named('"no MLP"=sl:cosine=true'), named("sl:cosine=true")
+    (('no MLP', 'sl'), ('no MLP', 'sl:cosine=true'), (None, 'sl:cosine=true'))
+    """
+    match = NAMED.fullmatch(word)
+    return (match[1] or match[2], match[3]) if match else (None, word)
 
 
 def display(name: str) -> str:

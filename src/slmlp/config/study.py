@@ -108,7 +108,7 @@ class Study:
 
     methods: tuple[str, ...] = ("sl", "sl-mlp")
     """Methods compared, by commas or spaces; the first is the baseline of every difference.
-    `sl-mlp:projector.out=256` overrides."""
+    `sl-mlp:projector.out=256` overrides, `narrow=sl-mlp:projector.out=256` names it too."""
     seeds: int = 5
     """Seeds per method; the interval is over seeds and images. One seed gives images only."""
     curve_seeds: int = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from slmlp.config.encoders import PreprocessFlags
+from slmlp.config.names import named
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import kind, open_encoder, open_untrained
@@ -22,7 +22,6 @@ from slmlp.train.job import Job
 from slmlp.train.run import Run
 
 RANDOM = "random-init"
-NAMED = re.compile(r"([\w. +-]+)=(.+)")  # NAME=ENCODER
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,7 @@ def contenders(words: Sequence[str]) -> tuple[Contender, ...]:
 
 
 def _contender_of_word(word: str) -> Contender:
-    match = NAMED.fullmatch(word)
-    name, source = (match[1], match[2]) if match and not Path(word).exists() else (None, word)
+    name, source = (None, word) if Path(word).exists() else named(word)
     if kind(source) != "run":
         title = name or _without_folders(source)
         return Contender(title, title, source)
@@ -95,7 +93,8 @@ def _contender(run: Path) -> str | None:
     from slmlp.experiments.study.specs import parse_all  # brings all that a study needs
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
-        names = json_files.read(run.parents[1] / "study.json", dict[str, Any])["methods"]
+        about = json_files.read(run.parents[1] / "study.json", dict[str, Any])
+        names = about.get("contenders") or about["methods"]
         return next((spec.name for spec in parse_all(tuple(names)) if spec.is_run(run.name)), None)
     return None
 

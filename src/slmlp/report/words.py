@@ -72,8 +72,17 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def short(text: str, letters: int) -> str:
-    """Return a text cut to a number of letters where a drawing has no room for more."""
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+    """Return a text cut to a number of letters where a drawing has no room for more.
+
+    What tells contenders apart stands at their ends, so it is the middle that goes.
+
+    >>> short("SL-MLP (projector.hidden=512) − SL", 20)
+    'SL-MLP (p…=512) − SL'
+    """
+    if len(text) <= letters:
+        return text
+    end = letters // 2
+    return text[: letters - 1 - end] + "…" + text[-end:]
 
 
 def listed(items: list[str]) -> str:

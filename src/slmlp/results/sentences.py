@@ -10,6 +10,7 @@ from slmlp.results.comparison import Comparison, Effects, Run
 from slmlp.results.intervals import Estimate
 from slmlp.results.records import WARNINGS, Result
 
+LISTED = 3  # contenders that a headline names
 FEWEST = "minimum detectable difference (80 % power)"
 
 
@@ -76,10 +77,15 @@ def by_data_set(c: Comparison) -> str:
 
 
 def together(baseline: str, comparisons: Sequence[Comparison]) -> str:
-    """Return what holds for all comparisons with the baseline together at 5 %."""
+    """Return what holds for all comparisons with the baseline together at 5 %; many contenders are counted."""
     better = [display(c.b) for c in comparisons if c.winner == c.b]
     worse = [display(c.b) for c in comparisons if c.winner == c.a]
     undecided = [display(c.b) for c in comparisons if c.winner is None]
+    if len(comparisons) > LISTED and not better and not worse:
+        found = f"none of {len(comparisons)} contenders could be told from {display(baseline)}"
+        return f"taken together (Holm-corrected at 5 %): {found}; each interval is for its comparison alone"
+    if len(comparisons) > LISTED:
+        undecided = [f"{len(undecided)} others"] if len(undecided) > LISTED else undecided
     parts = [
         f"{', '.join(names)} {words} {display(baseline)}"
         for names, words in (

@@ -59,6 +59,10 @@ class Context:
         """The tasks of final encoders and baselines."""
         return (*TASKS, *dict.fromkeys(self.cfg.tasks))
 
+    def spec(self, name: str) -> Spec:
+        """Return the contender of a name."""
+        return next(spec for spec in self.specs if spec.name == name)
+
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run."""
         return _job(self.source, self.cfg, spec, base_lr, seed, validation)
@@ -188,9 +192,9 @@ def _settle(
             try:
                 check(_job(source, cfg, spec, cfg.grid[0], 0, len(cfg.grid) > 1), images, split)
             except SlmlpError as error:
-                if ":" not in spec.name:
+                if ":" not in spec.text:
                     raise
-                raise SlmlpError(f"--methods {spec.name}: {error}") from error
+                raise SlmlpError(f"--methods {spec.text}: {error}") from error
     return cfg, Resize(training_side(size), interpolation), why
 
 

@@ -103,8 +103,7 @@ def make(context: Context, out: Path | None = None) -> Plan:
 
 def _kept(context: Context, name: str) -> int:
     training = context.cfg.training
-    spec = next(spec for spec in context.specs if spec.name == name)
-    epochs = int(spec.training.get("epochs", training.passes))
+    epochs = int(context.spec(name).training.get("epochs", training.passes))
     return epochs // training.save_every if training.save_every else 0
 
 

@@ -1,6 +1,6 @@
 """Method specs of a study: ``sl-mlp``, or with settings behind colons: ``sl-mlp:projector.out=256:training.epochs=9``.
 
-``seeds=1`` gives a contender fewer seeds than the study.
+``NAME=`` before it names the contender, as in a suite. ``seeds=1`` gives a contender fewer seeds than the study.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slmlp import config
+from slmlp.config.names import NAMES, named
 from slmlp.runtime.errors import SlmlpError, unknown
 
 # Settings of training that one contender may have of its own: its compute and its views, not the rate (that is chosen
@@ -24,13 +25,19 @@ TRAINING = (
 
 @dataclass(frozen=True)
 class Spec:
-    """One contender: the words the user typed (its name in every table), the method, its settings."""
+    """One contender: its name in every table, the method, its settings."""
 
-    name: str
+    name: str  # as given, ``NAME=``, else the words the user typed
     method: str
     settings: config.MethodConfig
     training: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
     most_seeds: int | None = None  # fewer seeds than the study's
+    what: str = ""  # the words behind a name that was given
+
+    @property
+    def text(self) -> str:
+        """The words that ``parse`` takes."""
+        return f"{self.name}={self.what}" if self.what else self.name
 
     @property
     def folder(self) -> str:
@@ -54,10 +61,13 @@ class Spec:
 def parse(text: str) -> Spec:
     """Return the contender that ``text`` names.
 
-    >>> parse("sl-mlp:projector.out=64").settings.projector.out
-    64
+    >>> parse("sl-mlp:projector.out=64").settings.projector.out, parse("narrow=sl-mlp:projector.out=64").name
+    (64, 'narrow')
     """
-    method, *assignments = text.strip().split(":")
+    title, what = named(text.strip())
+    if title in NAMES:
+        raise SlmlpError(f"--methods {text}: {title} is the name of something else; give another one")
+    method, *assignments = what.split(":")
     preset = config.method_config(method)
     given: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
@@ -85,7 +95,7 @@ def parse(text: str) -> Spec:
         raise SlmlpError(f"--methods {text}: {error}") from error
     except TypeError as error:
         raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
-    return Spec(text.strip(), method, replaced, training, seeds)
+    return Spec(title or what, method, replaced, training, seeds, what if title else "")
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:
@@ -111,6 +121,11 @@ def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
     repeated = {s.name for s in specs if sum(s.name == t.name for t in specs) > 1}
     if repeated:
         raise SlmlpError(f"--methods names {', '.join(sorted(repeated))} more than once")
+    folders: dict[str, Spec] = {}
+    for spec in specs:
+        other = folders.setdefault(spec.folder, spec)
+        if other is not spec:
+            raise SlmlpError(f"--methods: the runs of {other.name} and {spec.name} would share a folder; name one anew")
     return specs
 
 

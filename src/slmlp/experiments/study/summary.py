@@ -216,6 +216,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "settings": files.as_json(dataclasses.asdict(cfg)),
         "chosen": context.chosen,
         "methods": [spec.name for spec in context.specs],
+        "contenders": [spec.text for spec in context.specs],
         "seeds": cfg.seeds,
         "compute": _compute(context),
         "epochs": _epochs(context),
@@ -233,7 +234,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
 
 def full_command(context: Context, winner: str, rate: float) -> str:
     """Return the command that pretrains the winner on all classes, for use."""
-    spec = next(s for s in context.specs if s.name == winner)
+    spec = context.spec(winner)
     training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, save_every=0, threads=None)
     words = ["slmlp", "pretrain", context.source, "--method", spec.method]
     preset = config.METHOD_CONFIGS[spec.method]
@@ -248,7 +249,7 @@ def full_command(context: Context, winner: str, rate: float) -> str:
 def study_command(context: Context) -> str:
     """Return the command that does this study again."""
     cfg, default = context.cfg, config.Study()
-    words = ["slmlp", "study", context.source, "--methods", ",".join(s.name for s in context.specs)]
+    words = ["slmlp", "study", context.source, "--methods", ",".join(s.text for s in context.specs)]
     words += ["--seeds", str(cfg.seeds), "--rates", *map(str, cfg.grid)]
     named = dataclasses.replace(cfg, methods=default.methods, seeds=default.seeds, rates=default.rates)
     words += flags(named, default)

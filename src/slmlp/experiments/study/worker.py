@@ -14,7 +14,6 @@ from types import FrameType
 from slmlp import config
 from slmlp.experiments.study import grid
 from slmlp.experiments.study.context import Context, open_study
-from slmlp.experiments.study.specs import parse
 from slmlp.experiments.study.task import Task
 from slmlp.runtime import processes
 
@@ -25,16 +24,16 @@ STOPPED = threading.Event()  # set when the study asked for the end, perhaps bef
 def perform(context: Context, task: Task) -> None:
     """Train and evaluate one run; its numbers are then in the study's results file."""
     if task.kind == "grid":
-        grid.train_and_score(context, parse(task.spec), task.rate)
+        grid.train_and_score(context, context.spec(task.spec), task.rate)
     else:
-        context.finish(parse(task.spec), task.rate, task.seed)
+        context.finish(context.spec(task.spec), task.rate, task.seed)
 
 
 def is_done(context: Context, task: Task) -> bool:
     """Return whether ``perform`` would do nothing: the run is trained and all its numbers are in the results."""
     if task.kind == "grid":
-        return grid.done(context, parse(task.spec), task.rate)
-    return context.done(parse(task.spec), task.rate, task.seed)
+        return grid.done(context, context.spec(task.spec), task.rate)
+    return context.done(context.spec(task.spec), task.rate, task.seed)
 
 
 def start(stop: Connection) -> None:
