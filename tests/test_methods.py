@@ -211,6 +211,7 @@ def test_every_projector_setting_changes_something():
     changes = {
         "depth": 2, "hidden": 5, "out": 3, "norm": "layer", "act": "gelu", "bias": False, "l2_input": True,
         "out_bias": False, "reweight": 1.01,
+        "residual": True,
     }  # fmt: skip
     assert changes.keys() == {f.name for f in dataclasses.fields(config.Projector)}
     with seeds.seeded(0, "head"):
