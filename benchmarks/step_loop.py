@@ -21,22 +21,22 @@ from slmlp.train.batches import Batches, Plan
 from waiting import Waiting
 
 RECIPES = {"sl": "weak", "sl-mlp": "weak", "supcon": "simclr", "moco-v1": "moco-v2", "t-rex-star": "t-rex"}
-CLASSES, BATCH = 16, 64
+ENCODER, CLASSES, BATCH, EPOCHS = "resnet10", 16, 64, 1000
 
 
 def _run(name: str, side: int, place: str) -> tuple[Iterator[Any], Method, optim.Schedule, Any]:
     """Return the steps of a run on embedded images in memory, the method, the schedule and the loop's state."""
     images = data.load("emoji", config.DataOptions(images_per_class=40)).of_part("train")
     images = images.of_classes(images.classes[:CLASSES])
-    cfg = config.Training(encoder="resnet10", batch_size=BATCH, epochs=1000, base_lr=0.01, device=place)
+    cfg = config.Training(encoder=ENCODER, batch_size=BATCH, epochs=EPOCHS, base_lr=0.01, device=place)
     with seeds.seeded(0, "encoder"):
-        encoder = build(cfg.network, side, "small")
+        encoder = build(ENCODER, side, "small")
     settings, _ = methods.fit(name, config.method_config(name), Facts(len(images), BATCH, encoder.dim))
     method = methods.build(name, encoder, CLASSES, settings)
-    compute = device.Compute(device.resolve(place), precision="float32", channels_last=True)
+    compute = device.choose(encoder, place, "float32", True)
     device.place(method, compute)
     cache = ImageCache(images, config.DataOptions(), None, training_side(side), progress=False)
-    plan = Plan.of_epochs(images.labels, BATCH, cfg.passes, 0)
+    plan = Plan.of_epochs(images.labels, BATCH, EPOCHS, 0)
     views = augment.views(RECIPES.get(name, name), side, method.num_views)
     batches = Batches(cache, cache.rows(images), plan, views, device=compute.device)
     state, schedule = loop.State(method, optim.build(method, cfg)), optim.schedule(cfg, plan, 0)
