@@ -20,7 +20,7 @@ class Waiting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # PyTorch ha
     """Lists the operations for which the host would wait for a device."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.found: list[str] = []
 
     def __torch_dispatch__(

@@ -8,11 +8,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from slmlp.runtime import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None  # what signal.signal takes and returns
 STOPPED = "slmlp: stopped; the same command goes on from here"
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
@@ -33,7 +34,7 @@ def program(*, ends: bool) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, _silently if ends else handler)  # type: ignore[arg-type]
+            signal.signal(number, _silently if ends else handler)
 
 
 def came() -> bool:
@@ -50,7 +51,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Interrupt:
         """Install the handlers, except for ignored signals."""
@@ -62,7 +63,7 @@ class Interrupt:
     ) -> None:
         """Restore the previous handlers; where a signal came it was the first."""
         for number, handler in self._before.items():
-            signal.signal(number, _at_once if self.requested and handler is _first else handler)  # type: ignore[arg-type]
+            signal.signal(number, _at_once if self.requested and handler is _first else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and not processes.is_distributed():
@@ -72,7 +73,7 @@ class Interrupt:
         self.requested = True
 
 
-def _installed(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, object]:
+def _installed(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Handler]:
     """Install a handler for the signals that are not ignored, and return those of before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
@@ -96,6 +97,7 @@ def _silently(number: int, frame: FrameType | None) -> NoReturn:
     import multiprocessing
 
     for child in multiprocessing.active_children():
-        with contextlib.suppress(OSError, TypeError):  # it has ended, or not begun
-            os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        with contextlib.suppress(OSError):  # it has ended
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGKILL)
     os._exit(130)

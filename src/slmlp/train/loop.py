@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from slmlp.train.average import Average
 from slmlp.train.batches import StepDataset, split
 from slmlp.train.optim import Schedule
 from slmlp.train.recompute import statistics_kept
+
+Forward = Callable[..., dict[str, Any]]  # a model's forward pass: scalars to log, ``loss`` among them, and embeddings
 
 
 @dataclass
@@ -110,7 +112,7 @@ def train(
 
 
 def _gradients(
-    state: State, parallel: nn.Module, inputs: tuple[Any, ...], schedule: Schedule, compute: Compute
+    state: State, parallel: Forward, inputs: tuple[Any, ...], schedule: Schedule, compute: Compute
 ) -> dict[str, Tensor]:
     """Give every weight its gradient; return what the model returns, numbers as means over the parts of the batch."""
     state.optimizer.zero_grad(set_to_none=True)
@@ -122,11 +124,11 @@ def _gradients(
         words: list[str | int] = [processes.rank()] if processes.rank() else []
         words += [f"part {number}"] if number else []
         with seeds.seeded(schedule.seed, schedule.use, state.step, *words), compute.autocast():
-            rows: dict[str, Tensor] = parallel(*part)
+            rows = parallel(*part)
         loss = rows["loss"] / len(parts) if len(parts) > 1 else rows["loss"]
         with statistics_kept(state.model) if schedule.recomputes else contextlib.nullcontext():
             scaled = state.scaler.scale(loss) if state.scaler else loss
-            scaled.backward()  # type: ignore[no-untyped-call]  # PyTorch has not annotated it
+            scaled.backward()
         made.append({name: value.detach() for name, value in rows.items()})
     if len(parts) == 1:
         return made[0]
@@ -150,7 +152,7 @@ def _move(state: State, schedule: Schedule) -> None:
         state.average.update(state.model, state.step)
 
 
-def _parallel(state: State, schedule: Schedule) -> nn.Module:
+def _parallel(state: State, schedule: Schedule) -> Forward:
     """Return the model set to train and wrapped for several processes; its encoder frozen in the frozen steps.
 
     A frozen encoder is in evaluation mode: its features are those of the weights that it came with.
@@ -161,4 +163,4 @@ def _parallel(state: State, schedule: Schedule) -> nn.Module:
         frozen = state.step < schedule.frozen_steps
         model.encoder.train(not frozen).requires_grad_(not frozen)
     parallel = distributed.parallel(model)
-    return torch.compile(parallel) if schedule.compile else parallel  # type: ignore[return-value]  # a module of one
+    return torch.compile(parallel) if schedule.compile else parallel
