@@ -195,9 +195,12 @@ def test_structure_is_sound(dom):
     assert [len(dom.all(t)) for t in ("main", "header", "footer", "h1")] == [1, 1, 1, 1]
     assert len(dom.all("caption")) == len(dom.all("table"))
     assert all(a.get("scope") in ("row", "col") for a, _ in dom.all("th"))
-    headings = [text for _, text in dom.all("h2")]
-    assert headings[0] == "Verdict"
-    assert headings[-1] == "Next: pretrain the winner on all classes"
+    order = [a["id"] for a, _ in dom.all("h2")]
+    answer, why, where = ["verdict", "table", "limits"], ["epochs", "rates"], ["map"]
+    assert order == [*answer, *why, *where, "next", "warnings", "split", "data", "settings", "machine"]
+    contents = [a["href"].lstrip("#") for a, _ in dom.all("a") if a.get("class") != "skip"]
+    assert [one for i, one in enumerate(contents) if one not in contents[:i]] == order
+    assert dom.all("h2", id="next")[0][1] == "Next: pretrain the winner on all classes"
     assert "<svg" not in text_of(dom)
 
 

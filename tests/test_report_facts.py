@@ -13,8 +13,8 @@ import report_folder
 from report_folder import make
 from slmlp import report
 from slmlp.config import names
-from slmlp.report import drawing, inputs, limits, maps, page, study, study_curves, words
-from slmlp.report.figures import Difference, forest
+from slmlp.report import drawing, inputs, limits, maps, page, study_curves, study_data, words
+from slmlp.report.forests import Difference, forest
 from slmlp.results import records
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
@@ -105,7 +105,8 @@ def test_many_sentences_stand_behind_the_picture_and_are_all_there(tmp_path, cou
 def facts(**changes):
     about = report_folder.study(**changes)
     return [
-        lead for lead, _ in limits.of_study(inputs.Inputs(Path(), "study", about, [], {}), study.counts(about["data"]))
+        lead
+        for lead, _ in limits.of_study(inputs.Inputs(Path(), "study", about, [], {}), study_data.counts(about["data"]))
     ]
 
 
@@ -133,7 +134,7 @@ def test_the_loaders_own_summary_is_taken_too():
         "ignored": {"no image": 3, "hidden": 1},
         "duplicates_across_parts": [["p", "q"]],
     }
-    rows = dict(study.data_rows(study.counts(data)))
+    rows = dict(study_data.data_rows(study_data.counts(data)))
     assert rows["classes"] == "2 in 2 superclasses"
     assert rows["images per class"] == "min 30, median 37, max 44"
     assert (rows["ignored"], rows["duplicates"], rows["unreadable"]) == ("4", "1", "2")

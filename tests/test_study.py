@@ -125,9 +125,10 @@ def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, mo
     monkeypatch.setattr(pool, "ProcessPoolExecutor", never)
     monkeypatch.setattr(worker, "perform", never)  # no run in this process
     monkeypatch.setattr(summary, "embed", never)  # no t-SNE
-    assert here("study", shapes, FLAGS, "--out", again) == 0
+    assert here("study", shapes, FLAGS, "--name <my>photos --out", again) == 0
     for name in ("results.jsonl", "verdict.json", "tsne.json", "thumbnails.webp"):
         assert (again / name).read_bytes() == (done / name).read_bytes()
+    assert "<h1>&lt;my&gt;photos</h1>" in (again / "report.html").read_text()
 
 
 def test_a_run_of_the_grid_may_be_deleted_once_its_numbers_are_there(shapes, done, tmp_path):

@@ -123,6 +123,8 @@ class Study:
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
     tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP})
+    name: str | None = None
+    """Title of the page; default: the data's name."""
     training: Training = field(default_factory=StudyTraining, metadata=FLAT)
     """Settings shared by all methods."""
     split: Split = field(default_factory=Split)

@@ -58,3 +58,5 @@ class Suite(TaskSettings):
         default=("linear", "knn", "fewshot"),
         metadata={"help": tasks_help("The first is the headline of the verdict.")},
     )
+    name: str | None = None
+    """Title of the page; default: the names of the data sets."""

@@ -14,7 +14,7 @@ from slmlp.config.names import display
 from slmlp.report import limits, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid
 from slmlp.report.inputs import Inputs
-from slmlp.report.page import Page, Section, block, fold, machine, settings
+from slmlp.report.page import ANSWER, WHERE, WHY, Page, Section, block, fold, machine, settings, warnings
 from slmlp.results.records import Result
 from slmlp.runtime import json_files
 
@@ -36,12 +36,13 @@ def page(inputs: Inputs) -> Page:
     sections = [
         _verdict(inputs),
         _table(inputs),
-        _pictures(inputs),
+        Section("limits", "What this can and cannot tell", [block("limits", limits.of_detection(about))], ANSWER),
         _loss(inputs),
+        _pictures(inputs),
+        *warnings(about.get("warnings") or []),
         Section("data", "Data", [block("facts", _data(about), "The data as it was read")]),
         settings({**about["settings"], **resolved}),
         machine(about),
-        Section("limits", "What this can and cannot tell", [block("limits", limits.of_detection(about))]),
     ]
     eyebrow = f"slmlp detect · {about['data']} · {words.day(about['finished'])}"
     return Page(about["title"], eyebrow, about["versions"].get("slmlp"), sections)
@@ -53,19 +54,18 @@ def _names(about: dict[str, Any]) -> list[str]:
 
 
 def _verdict(inputs: Inputs) -> Section:
-    from slmlp.report import figures
+    from slmlp.report import forests
 
     blocks = [block("verdict", inputs.verdict["sentences"])]
     if inputs.verdict["note"]:
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
     comparisons = inputs.comparisons
     if comparisons:
-        rows = [figures.paired(_names(inputs.about), c) for c in comparisons]
+        rows = [forests.paired(_names(inputs.about), c) for c in comparisons]
         caption = f"Diamond and bar: the difference and its 95 % interval; n = {inputs.about['images']:,} images."
         axis = f"difference in {_metric(comparisons[0]['metric'])}, points"
-        blocks.append(block("forest", *figures.forest(rows, axis, "forest"), caption))
-    blocks.append(block("warnings", inputs.about.get("warnings") or []))
-    return Section("verdict", "Verdict", blocks)
+        blocks.append(block("forest", *forests.forest(rows, axis, "forest"), caption))
+    return Section("verdict", "Verdict", blocks, ANSWER)
 
 
 def _metric(name: str) -> str:
@@ -100,7 +100,7 @@ def _table(inputs: Inputs) -> Section:
     others = _others(inputs)
     if others.rows:
         blocks.append(fold(others.title, block("grid", others)))
-    return Section("table", "Average precision", blocks)
+    return Section("table", "Average precision", blocks, ANSWER)
 
 
 def grids(inputs: Inputs) -> list[Grid]:
@@ -153,13 +153,13 @@ def _pictures(inputs: Inputs) -> Section:
     """Return the images with their objects and what each detector predicts."""
     pictures = inputs.about["pictures"]
     if not pictures:
-        return Section("pictures", "Predictions", [block("text", "No pictures were asked for.", "absent")])
+        return Section("pictures", "Predictions", [block("text", "No pictures were asked for.", "absent")], WHERE)
     blocks = [block("picture", _uri(inputs.folder / "pictures" / one["file"]), one["words"]) for one in pictures]
     text = (
         "The annotated objects, then each detector's predictions with their scores: as many predictions as there are "
         "objects, the highest scores first. Images at even distances through the part, not chosen."
     )
-    return Section("pictures", "Predictions", [*blocks, block("text", text, "note")])
+    return Section("pictures", "Predictions", [*blocks, block("text", text, "note")], WHERE)
 
 
 def _uri(path: Path) -> str:
@@ -187,7 +187,7 @@ def _loss(inputs: Inputs) -> Section:
         content = block("panels", [drawn], names, "The sum of the detector's losses, means over a few updates.")
     else:
         content = block("text", "Too few updates for a curve.", "absent")
-    return Section("loss", "Along training", [content])
+    return Section("loss", "Along training", [content], WHY)
 
 
 def _data(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from slmlp.report import words
 HERE = Path(__file__).parent
 
 
+ANSWER, WHY, WHERE, REST = "The answer", "Why", "Where", "How it was made"  # parts of a page, a sceptic's order
+
+
 @dataclass(frozen=True)
 class Section:
     """A heading and the blocks under it, each a macro of blocks.html.j2 filled in."""
@@ -25,6 +30,7 @@ class Section:
     id: str
     title: str
     blocks: list[Markup]
+    part: str = REST  # sections of one part stand together
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,11 @@ class Page:
     eyebrow: str  # the line above the title
     version: str | None
     sections: list[Section]
+
+    @property
+    def parts(self) -> list[tuple[str, list[Section]]]:
+        """Return the sections by their part, for the table of contents."""
+        return [(part, list(of)) for part, of in itertools.groupby(self.sections, lambda section: section.part)]
 
 
 @functools.cache
@@ -68,6 +79,11 @@ def render(page: Page) -> str:
         script=Markup(script),  # noqa: S704  our own file
         script_hash=f"sha256-{digest}",  # the only script the page's own policy lets run
     )  # fmt: skip
+
+
+def warnings(sentences: Sequence[str]) -> list[Section]:
+    """Return the section of what limits the numbers, where there is anything."""
+    return [Section("warnings", "Warnings", [block("warnings", sentences)])] if sentences else []
 
 
 def settings(values: dict[str, Any]) -> Section:

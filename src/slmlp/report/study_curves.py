@@ -1,11 +1,13 @@
-"""The curves of a study: numbers along training, and over the grid of learning rates."""
+"""Why the encoders of a study differ: numbers along training, and over the grid of learning rates."""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
+from slmlp.config.names import display
 from slmlp.report.figures import Curve, Point, panel
 from slmlp.report.inputs import Inputs
+from slmlp.report.page import WHY, Section, block
 
 PANELS = (
     ("unseen", "accuracy", "Unseen accuracy, %", 100),
@@ -17,7 +19,69 @@ PANELS = (
 )
 
 
-def epochs(inputs: Inputs) -> list[Markup]:
+def sections(inputs: Inputs) -> list[Section]:
+    """Return why: along training, and over the learning rates."""
+    return [_epochs(inputs), _rates(inputs)]
+
+
+def _epochs(inputs: Inputs) -> Section:
+    """Return the numbers along training."""
+    drawn = epoch_panels(inputs)
+    if drawn:
+        seeds = len({r.seed for r in inputs.rows if r.role == "curve"})
+        lines = f"Thin lines: one of {seeds} seeds each; thick: their mean." if seeds > 1 else "One seed."
+        caption = (
+            f"{lines} Epoch 0 is the encoder that seed 0 started from. See whether unseen accuracy still rises where "
+            "source accuracy does, and whether the ratio on source runs away from the ratio on unseen. "
+            f"n = {inputs.images('unseen', 'accuracy')} unseen and {inputs.images('source', 'accuracy')} source images "
+            "at each point."
+        )
+        blocks = [block("panels", drawn, inputs.methods, caption)]
+    else:
+        text = Markup(
+            "No encoder was kept along training, so there are no curves; <code>--save-every</code> keeps them."
+        )
+        blocks = [block("text", text, "absent")]
+    return Section("epochs", "Along training", blocks, WHY)
+
+
+def _rates(inputs: Inputs) -> Section:
+    """Return the grid of learning rates, what was chosen on it, and rates that could not be trained."""
+    rates = inputs.about.get("rates") or {}
+    drawn, grid = rate_panels(inputs), rates.get("grid") or []
+    if drawn:
+        images = inputs.images("validation", "accuracy", "grid")
+        count = "" if images == "unknown" else f"{images} "
+        seeds = len({r.seed for r in inputs.rows if r.role == "grid"})
+        equal = (
+            f"At equal rates, see whether one method leads at all of them: "
+            f"{'one seed' if seeds == 1 else f'{seeds} seeds'} at each rate, n = "
+            f"{inputs.images('unseen', 'accuracy', 'grid')} unseen images."
+            if seeds
+            else "Unseen accuracy was not measured on the grid."
+        )
+        caption = (
+            f"Rings mark the rate each method was given, chosen by accuracy on {count}source images held back for "
+            f"validation; held-out classes played no part. {equal}"
+        )
+        blocks = [block("panels", drawn, inputs.methods, caption)]
+    elif len(grid) == 1:
+        text = (
+            f"One base learning rate was used for every method, {grid[0]} per 256 images; no grid was tried, so a "
+            "better rate may exist for any of them."
+        )
+        blocks = [block("text", text, "absent")]
+    else:
+        blocks = [block("text", "No grid of rates was tried; every method ran at the rate in the settings.", "absent")]
+    for method, reasons in (rates.get("failed") or {}).items():
+        blocks += [
+            block("text", f"{display(method)} could not be trained at {rate}: {reason}")
+            for rate, reason in reasons.items()
+        ]
+    return Section("rates", "Learning rates", blocks, WHY)
+
+
+def epoch_panels(inputs: Inputs) -> list[Markup]:
     """Return one panel for each number measured along training: seeds thin, their mean thick."""
     panels = []
     for task, metric, title, scale in PANELS:
@@ -58,7 +122,7 @@ def along_training(inputs: Inputs, task: str, metric: str, method: str, scale: f
     return {seed: [(x, scale * y) for x, y in sorted(points.items())] for seed, points in sorted(lines.items())}
 
 
-def rates(inputs: Inputs) -> list[Markup]:
+def rate_panels(inputs: Inputs) -> list[Markup]:
     """Return what the grid of learning rates gave: validation accuracy with the choice ringed, and unseen accuracy."""
     facts = inputs.about.get("rates") or {}
     validation: dict[str, list[Point]] = {

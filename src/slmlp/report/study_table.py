@@ -10,6 +10,25 @@ from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import AT_THE_END, Inputs
 
 Reader = Callable[[Inputs, str], Cell]
+COLUMNS = (
+    (
+        "unseen accuracy",
+        "Share of held-out images that a linear probe names rightly, trained on the frozen encoder's features of other "
+        "images of the held-out classes.",
+    ),
+    ("source accuracy", "The same for test images of the classes the encoder was pretrained on."),
+    (
+        "discriminative ratio",
+        "Squared distance between class centres over the spread within classes. High on source and low on unseen: the "
+        "encoder has specialised.",
+    ),
+    (
+        "mixtureness",
+        "How evenly source and unseen class centres lie among one another; the floor is two sets apart, the ceiling "
+        "full mixing.",
+    ),
+    ("redundancy", "Mean absolute correlation between feature channels; lower is less redundant."),
+)
 
 
 def _unseen(inputs: Inputs, method: str) -> Cell:

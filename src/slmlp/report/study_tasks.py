@@ -7,14 +7,14 @@ from slmlp.config.names import behind, display
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs
-from slmlp.report.page import Section, block
+from slmlp.report.page import ANSWER, Section, block
 
 
 def sections(inputs: Inputs) -> list[Section]:
     """Return a section for each task, with its table and its comparisons."""
     seeds = "images only" if inputs.about["seeds"] == 1 else "seeds and images"
     return [
-        Section(f"task-{i}", table.title, [block("grid", table), *task_blocks.comparisons(inputs, task, seeds)])
+        Section(f"task-{i}", table.title, [block("grid", table), *task_blocks.comparisons(inputs, task, seeds)], ANSWER)
         for i, (task, table) in enumerate(zip(_tasks(inputs), grids(inputs), strict=True), start=1)
     ]
 

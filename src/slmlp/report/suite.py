@@ -13,7 +13,7 @@ from slmlp.config.names import display
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
-from slmlp.report.page import Page, Section, block, fold, machine, settings
+from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
 
 CURVES = {
     "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
@@ -45,6 +45,7 @@ def page(inputs: Inputs) -> Page:
     sections = [
         _verdict(inputs),
         *(_task(inputs, task, i) for i, task in enumerate(about["tasks"], 1)),
+        *warnings(about["warnings"]),
         Section("every", "Every number", [fold(f"{len(lines.rows)} lines", block("grid", lines))]),
         Section("encoders", "Encoders", [block("facts", encoders, "Each encoder, and how its images are prepared")]),
         Section("data", "Data", data),
@@ -62,29 +63,29 @@ def _sets(inputs: Inputs) -> list[str]:
 
 def _verdict(inputs: Inputs) -> Section:
     """Return the answer in words, and each encoder against the baseline on the headline's number."""
-    blocks = [block("verdict", inputs.verdict.get("sentences") or ["No verdict was written for this suite."])]
+    sentences = inputs.verdict.get("sentences") or ["No verdict was written for this suite."]
+    blocks = [block("text", inputs.about["how"], "how"), block("verdict", sentences)]
     compared = [c for c in inputs.comparisons if c["b"] not in inputs.about["untrained"]]  # the tables have the others
     for i, comparison in enumerate(compared):
         name = title(*inputs.verdict["headline"].split(" ", 1))
         heading = f"{name}: {display(comparison['b'])} against {display(comparison['a'])}"
         caption = FOREST if comparison is compared[-1] else ""
         blocks.append(block("forest", *forest(inputs.methods, comparison, f"forest-{i}"), caption, heading))
-    blocks += [block("text", inputs.about["how"], "how"), block("warnings", inputs.about["warnings"])]
-    return Section("verdict", "Verdict", blocks)
+    return Section("verdict", "Verdict", blocks, ANSWER)
 
 
 def forest(methods: Sequence[str], comparison: dict[str, Any], name: str) -> tuple[Markup, Markup]:
     """Return one encoder against the baseline: a row per data set, then the mean with the intervals of both kinds."""
-    from slmlp.report import figures
+    from slmlp.report import forests
 
-    rows = [figures.paired(methods, one, one["data"][0], mean=False) for one in comparison["sets"]]
+    rows = [forests.paired(methods, one, one["data"][0], mean=False) for one in comparison["sets"]]
     if len(rows) > 1:
         random = {"low": comparison["random_effects"]["low"], "high": comparison["random_effects"]["high"]}
-        rows.append(figures.paired(methods, {**comparison, "detectable": None}, "mean, fixed effects"))
-        rows.append(figures.paired(methods, {**comparison, "detectable": None, **random}, "mean, random effects"))
+        rows.append(forests.paired(methods, {**comparison, "detectable": None}, "mean, fixed effects"))
+        rows.append(forests.paired(methods, {**comparison, "detectable": None, **random}, "mean, random effects"))
     by_set = ", ".join(f"{one['data'][0]} {words.signed(one['difference'])}" for one in comparison["sets"])
     ends = (display(comparison["a"]), display(comparison["b"]))
-    return figures.forest(rows, "difference, percentage points", name, f"{comparison['sentence']}; {by_set}", ends)
+    return forests.forest(rows, "difference, percentage points", name, f"{comparison['sentence']}; {by_set}", ends)
 
 
 def _task(inputs: Inputs, task: str, place: int) -> Section:
@@ -100,7 +101,7 @@ def _task(inputs: Inputs, task: str, place: int) -> Section:
             blocks.append(block("heading", table.title))
         blocks.append(block("grid", table))
     blocks += task_blocks.comparisons(inputs, task, "seeds, images and data sets (fixed effects)")
-    return Section(f"task-{place}", title(task), blocks)
+    return Section(f"task-{place}", title(task), blocks, "By task")
 
 
 def title(task: str, metric: str = "accuracy") -> str:

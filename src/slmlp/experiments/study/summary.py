@@ -203,7 +203,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
     chosen = {spec.name: rates.of(spec) for spec in context.specs}
     return {
         "schema": 1,
-        "title": f"Which pretraining transfers? {images.name}",
+        "title": cfg.name or images.name,
         "command": study_command(context),
         "machine": {**device.describe(), "cores": device.describe()["threads"],
                     "device": config_["resolved"]["device"], "precision": config_["resolved"]["precision"]},

@@ -58,7 +58,7 @@ def write(
     sets = [one["name"] for one in facts]
     about = {
         "schema": SCHEMA,
-        "title": f"Which encoder transfers? {', '.join(sets[:8])}{' ...' if len(sets) > 8 else ''}",
+        "title": cfg.name or f"{', '.join(sets[:8])}{' ...' if len(sets) > 8 else ''}",
         "command": command,
         "methods": names,
         "untrained": list(dict.fromkeys(contender.name for contender in contenders if contender.untrained)),
@@ -165,6 +165,8 @@ def suite_command(
     default = config.Suite()
     if cfg.tasks != default.tasks:
         words += ["--tasks", *cfg.tasks]
+    if cfg.name is not None:
+        words += ["--name", cfg.name]
     for name in (field.name for field in dataclasses.fields(config.TaskSettings) if field.name != "data"):
         words += flags(getattr(cfg, name), getattr(default, name), f"{name}.")
     words += flags(cfg.data, default.data)
