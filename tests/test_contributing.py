@@ -1,7 +1,8 @@
-"""The worked examples of CONTRIBUTING.md, put into a copy of the package, pass the contracts of what they add."""
+"""The worked examples of CONTRIBUTING.md and docs/extending.md, in a copy of the package, pass the contracts."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -48,28 +49,61 @@ def run(copy: Path, *words: str) -> int:
     return int(passed[1]) if passed else 0
 
 
+def of_extending(first: str) -> str:
+    """Return the block of docs/extending.md that begins with these words."""
+    found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.S)
+    (block,) = [text for text in found if text.startswith(first)]
+    return block
+
+
+def parts(code: str, names: tuple[str, ...]) -> tuple[str, str]:
+    """Return the definitions of the names, and the module without them."""
+    lines, held = code.splitlines(), []
+    for node in ast.parse(code).body:
+        target = node.targets[0].id if isinstance(node, ast.Assign) else getattr(node, "name", None)
+        if target in names:
+            start = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))]) - 1
+            held.append("\n".join(lines[start : node.end_lineno]))
+            lines[start : node.end_lineno] = [""] * (node.end_lineno - start)
+    return "\n\n\n".join(held), "\n".join(lines)
+
+
+def formatted(copy: Path) -> None:
+    for words in (["ruff", "check", "--fix"], ["ruff", "format"], ["ruff", "check"], ["mypy"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *words, "src"], cwd=copy, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
 def test_the_method_of_the_guide_passes_the_contract(copy):
-    settings, entry, method, test = blocks("Add a method")
+    entry, imported = blocks("Add a method")
+    settings, method = parts(of_extending('"""Barlow Twins'), ("BARLOW_MLP", "Settings"))
+    method = method.replace("    settings = Settings()\n", "").replace(
+        "from slmlp.encoders import", imported + "from slmlp.encoders import"
+    )
     (copy / "src/slmlp/methods/barlow_twins.py").write_text(method)
+    settings = settings.replace("class Settings", "class BarlowTwins")
     table, described = "METHODS: dict[str, MethodEntry] = {\n", "@dataclass(frozen=True)\nclass MethodEntry:"
-    replaced(copy / "src/slmlp/config/methods.py", described, settings + "\n\n" + described)
+    replaced(copy / "src/slmlp/config/methods.py", described, settings + "\n\n\n" + described)
     replaced(copy / "src/slmlp/config/methods.py", table, table + entry)
     losses = copy / "tests/test_losses.py"
+    test = of_extending("import numpy").replace("from my_method", "from slmlp.methods.barlow_twins")
     losses.write_text(losses.read_text() + "\n\n" + test)
-    for words in (["ruff", "check", "src"], ["ruff", "format", "--check", "src"], ["mypy", "src"]):
-        done = subprocess.run([sys.executable, "-m", *words], cwd=copy, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
+    formatted(copy)
     assert run(copy, "-k", "barlow", "tests/test_methods.py", "tests/test_losses.py", "tests/test_method_runs.py") > 10
     every = "every_method or every_published or help or listed or numbers_are and methods"
     assert run(copy, "-k", every, "tests/test_methods.py", "tests/test_recipes.py", "tests/test_golden.py") > 3
 
 
 def test_the_task_of_the_guide_passes_the_contract(copy):
-    entry, task, test = blocks("Add a task")
+    entry, body, test = blocks("Add a task")
+    _, module = parts(of_extending('"""Linear discriminant'), ("Settings", "Discriminant"))
     table = "TASKS: dict[str, Task] = {\n"
     replaced(copy / "src/slmlp/config/tasks.py", table, table + entry)
-    (copy / "src/slmlp/evaluation/tasks/discriminant.py").write_text(task)
+    (copy / "src/slmlp/evaluation/tasks/discriminant.py").write_text(module + body)
     (copy / "tests/test_tasks_discriminant.py").write_text(test)
+    formatted(copy)
     assert run(copy, "tests/test_tasks_discriminant.py") == 2
     assert run(
         copy, "-k", "registry or every_setting_of_a_task", "tests/test_tasks_neighbours.py", "tests/test_suite.py"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slmlp import config
 from slmlp.config import recipes
+from slmlp.runtime import plugins
 
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
@@ -38,7 +39,8 @@ def pretrain(
     Args:
         data_source: folder of class folders, tar, manifest, .npz, ``torchvision:NAME`` or ``emoji``.
         out: a new folder.
-        method: one of ``config.METHOD_CONFIGS``; default: the recipe's, else ``sl-mlp``.
+        method: one of ``config.METHODS``, or a class of yours, ``FILE.py:CLASS``; default: the recipe's, else
+            ``sl-mlp``.
         recipe: name of a recipe (``slmlp.recipes``), whose settings are the defaults of those below.
         projector: settings of the method's projector to override, by name: ``{"depth": 2, "out": 256}``.
         settings: all settings of the method, or those to override, by name.
@@ -68,6 +70,7 @@ def pretrain(
     from slmlp.train import launch
     from slmlp.train.job import Job
 
+    plugins.forget()
     preset = recipes.chosen(recipe, method)
     method = preset.method if preset else method or "sl-mlp"
     base = preset.settings if preset else None
@@ -76,7 +79,8 @@ def pretrain(
     of_method = config.method_config(method, projector, base)
     job = Job(
         data=str(Path(data_source).resolve()) if Path(data_source).exists() else data_source,  # to resume from anywhere
-        method=method, settings=dataclasses.replace(of_method, **(settings or {})), recipe=recipe, labels=labels,
+        method=plugins.absolute(method), plugin=config.method_source(method), recipe=recipe, labels=labels,
+        settings=dataclasses.replace(of_method, **(settings or {})),
         training=training or (preset.training if preset else config.Training()), seed=seed,
         options=options or config.DataOptions(), validation_fraction=validation_fraction,
     )  # fmt: skip
@@ -92,7 +96,7 @@ def resume(run: str | Path, data_source: str | None = None, *, progress: bool = 
         progress: whether to show progress on stderr.
         changes: settings that decide no weights, in place of the run's: ``threads``, ``device``, ``workers``,
             ``checkpoint_minutes``, ``save_every``, ``memory_limit_gb``, ``device_memory_gb``, ``cache_dir``,
-            ``allow_unreadable``.
+            ``allow_unreadable``; and ``method`` where the file of a plug-in has moved.
 
     Raises:
         SlmlpError: ``run`` is no run, finished, or in use; other images; a setting that decides weights.

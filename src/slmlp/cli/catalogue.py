@@ -13,7 +13,8 @@ from slmlp.config.flags import argument
 from slmlp.config.names import display
 from slmlp.config.recipes import Recipe
 from slmlp.config.sentences import sentences
-from slmlp.runtime.errors import unknown
+from slmlp.runtime import plugins
+from slmlp.runtime.plain import plain
 
 COLUMNS = ("recipe", "method", "data", "epochs", "batch", "settings from", "hardware; hours", "expected", "run by us")
 
@@ -26,25 +27,26 @@ class Methods:
     """
 
     name: str | None = field(default=None, metadata=argument("[NAME]"))
-    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star` or `t-rex`; without it all
-    are listed."""
+    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star`, `t-rex`, or a class of
+    yours, `FILE.py:CLASS`; without it all are listed."""
 
     def run(self) -> int:
         """Print the list, or the method."""
         if self.name is None:
             rows = [(name, entry.title, entry.summary, entry.source) for name, entry in config.METHODS.items()]
+            others = {name: found for name, found in plugins.installed("method").items() if name not in config.METHODS}
+            rows += [(name, name, point.value, plugins.package(point)) for name, (point, *_) in others.items()]
             show_table(("method", "name", "what it does", "source"), rows)
             print("slmlp methods NAME shows a method's settings; slmlp recipes lists settings to run.")
             return 0
-        if self.name not in config.METHOD_CONFIGS:
-            raise unknown("method", self.name, config.METHOD_CONFIGS)
-        entry = config.METHODS[self.name]
-        print(f"{display(self.name)}: {entry.summary} ({entry.source})\n")
-        show_table(("setting", "default", "meaning"), settings_rows(config.METHOD_CONFIGS[self.name]))
+        entry = config.method_entry(self.name)
+        print(f"{plain(display(self.name))}: {plain(entry.summary)} ({plain(entry.source)})\n")
+        show_table(("setting", "default", "meaning"), settings_rows(entry.settings))
         those = ", ".join(name for name in recipes.RECIPES if recipes.get(name).method == self.name)
         print(f"run it:   slmlp pretrain DATA --method {self.name} --out RUN")
         print(f"compare:  slmlp study DATA --methods sl,{self.name if self.name != 'sl' else 'sl-mlp'} --out STUDY")
-        print(f"recipes:  {those}")
+        if those:
+            print(f"recipes:  {those}")
         return 0
 
 
@@ -119,7 +121,7 @@ def settings_rows(settings: Any) -> list[tuple[str, str, str]]:
     kind: Any = type(settings)
     meanings = sentences(kind)
     return [
-        (field.name, as_words(getattr(settings, field.name)), meanings[field.name])
+        (field.name, as_words(getattr(settings, field.name)), plain(meanings.get(field.name, "")))
         for field in dataclasses.fields(settings)
     ]
 

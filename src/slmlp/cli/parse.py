@@ -63,7 +63,7 @@ class Option:
 
     def explain_in(self, group: Any) -> None:
         """Add its line to a group of argparse's help."""
-        text = sentences(self.owner)[self.field]
+        text = sentences(self.owner).get(self.field, "")  # of a plug-in, which may say nothing
         if self.default is MISSING:
             text += " (required)"
         elif self.default not in (None, ()) and not self.positional:

@@ -34,7 +34,10 @@ class Pretrain:
     """Remove another run in --out first: only files that a run wrote; a folder with any other file is refused."""
     method: str = field(
         default="sl-mlp",
-        metadata={"help": f"{', '.join(f'`{name}`' for name in config.METHODS)}; see `slmlp methods`."},
+        metadata={
+            "help": f"{', '.join(f'`{name}`' for name in config.METHODS)}, or a class of yours, `FILE.py:CLASS`; see "
+            "`slmlp methods`."
+        },
     )
     recipe: str | None = None
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""

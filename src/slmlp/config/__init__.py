@@ -13,15 +13,16 @@ from slmlp.config.methods import (
     SL,
     MethodConfig,
     MoCo,
+    SavedSettings,
     SimCLR,
     SupCon,
     SwAV,
     TReX,
     check_parts,
-    method_config,
     method_identity,
 )
 from slmlp.config.parse import from_dict
+from slmlp.config.plugins import Source, load_tasks, method_config, method_entry, method_source, task_entry
 from slmlp.config.projector import Projector, Width
 from slmlp.config.study import DEMO, PRESETS, Measures, Probe, Split, Study, preset
 from slmlp.config.suite import Suite, TaskSettings
@@ -66,7 +67,9 @@ __all__ = [
     "Probe",
     "Projector",
     "Retrieval",
+    "SavedSettings",
     "SimCLR",
+    "Source",
     "Split",
     "Study",
     "StudyTraining",
@@ -81,8 +84,12 @@ __all__ = [
     "check_parts",
     "from_dict",
     "identity",
+    "load_tasks",
     "method_config",
+    "method_entry",
     "method_identity",
+    "method_source",
     "preset",
+    "task_entry",
     "tasks_help",
 ]  # fmt: skip

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
+from slmlp.config.parse import from_dict
 from slmlp.config.projector import Projector
-from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import Source
 
 Auto = Literal["auto"]
 
@@ -39,6 +40,19 @@ class MethodConfig:
     def whole_batch(self) -> str | None:
         """Why the loss needs all images of a batch at once; None where it is a mean over images."""
         return "its loss compares the images of a batch"
+
+
+@dataclass(frozen=True)
+class SavedSettings(MethodConfig):
+    """The settings of a plug-in's run, read without its code."""
+
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)  # all but the projector
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> SavedSettings:
+        """Return what a run has saved."""
+        values = {name: value for name, value in saved.items() if name != "projector"}
+        return cls(from_dict(Projector, saved["projector"]), values)
 
 
 @dataclass(frozen=True)
@@ -240,6 +254,7 @@ class MethodEntry:
     title: str
     summary: str
     source: str
+    plugin: Source | None = None  # the file of the user's that it is of
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -285,16 +300,6 @@ METHODS: dict[str, MethodEntry] = {
 }  # fmt: skip
 
 METHOD_CONFIGS: dict[str, MethodConfig] = {name: entry.settings for name, entry in METHODS.items()}
-
-
-def method_config(
-    name: str, overrides: Mapping[str, Any] | None = None, preset: MethodConfig | None = None
-) -> MethodConfig:
-    """Return the settings of a method by name, or ``preset`` in their place, with ``overrides`` of its projector."""
-    if name not in METHOD_CONFIGS:
-        raise unknown("method", name, METHOD_CONFIGS)
-    preset = preset or METHOD_CONFIGS[name]
-    return dataclasses.replace(preset, projector=preset.projector.override(**overrides)) if overrides else preset
 
 
 def method_identity(settings: MethodConfig) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from slmlp.config.methods import METHODS
+from slmlp.config.tasks import TASKS
+from slmlp.runtime import plugins
 
 CHANCE = "chance"  # the guess of the most frequent class
 NAMES = {
@@ -42,14 +44,25 @@ def display(name: str) -> str:
 
     >>> display("sl-mlp"), display("sl-mlp:projector.out=256"), display("timm:resnet50")
     ('SL-MLP', 'SL-MLP (projector.out=256)', 'timm:resnet50')
+    >>> display("mine/my_method.py:Barlow"), display("my_method.py:Barlow:off_diagonal=0.01")
+    ('Barlow', 'Barlow (off_diagonal=0.01)')
     >>> display(behind("sl-mlp"))
     'SL-MLP behind its projector'
     """
     if name.endswith(BEHIND):
         return f"{display(name.removesuffix(BEHIND))} behind its projector"
-    base, *settings = name.split(":")
-    if base not in NAMES:
+    base, settings = plugins.split(name)
+    if base not in NAMES and not (plugins.is_file(base) and ":" in base):
         return name
-    title = NAMES[base]
+    title = NAMES.get(base, base.rpartition(":")[2])
     listed = [setting for setting in settings if not setting.startswith("seeds=")]  # tables count seeds themselves
     return f"{title} ({', '.join(listed)})" if listed else title
+
+
+def task_title(task: str) -> str:
+    """Return the heading of a task's tables; of a plug-in, which may not be there any more, its class.
+
+    >>> task_title("knn"), task_title("my_task.py:Discriminant")
+    ('Nearest neighbours', 'Discriminant')
+    """
+    return TASKS[task].title if task in TASKS else display(task)

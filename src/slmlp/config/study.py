@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside, positive
 from slmlp.config.flags import FLAT
+from slmlp.config.plugins import load_tasks
 from slmlp.config.tasks import BESIDE, TASKS, Knn, Novelty, Retrieval
 from slmlp.config.training import RATES, DataOptions, StudyTraining, Training
 from slmlp.runtime.errors import unknown
@@ -97,8 +98,10 @@ GRIDS = {
     "lars": (0.05, 0.1, 0.2, 0.4),
     "adamw": (0.0003, 0.001, 0.003),
 }  # of rates, by optimizer
-BESIDE_HELP = "Tasks beside unseen and source accuracy and the measures: " + "; ".join(
-    f"`{name}`: {TASKS[name].help}" for name in BESIDE
+BESIDE_HELP = (
+    "Tasks beside unseen and source accuracy and the measures: "
+    + "; ".join(f"`{name}`: {TASKS[name].help}" for name in BESIDE)
+    + "; `FILE.py:CLASS`: yours."
 )
 
 
@@ -108,7 +111,7 @@ class Study:
 
     methods: tuple[str, ...] = ("sl", "sl-mlp")
     """Methods compared, by commas or spaces; the first is the baseline of every difference.
-    `sl-mlp:projector.out=256` overrides, `narrow=sl-mlp:projector.out=256` names it too."""
+    `sl-mlp:projector.out=256` overrides, `narrow=sl-mlp:projector.out=256` names it too; `FILE.py:CLASS` is yours."""
     seeds: int = 5
     """Seeds per method; the interval is over seeds and images. One seed gives images only."""
     curve_seeds: int = 1
@@ -148,9 +151,7 @@ class Study:
         at_least(self, 0, "curve_seeds", flags="--")
         all_above(self, 0, "grid", "--rates")
         inside(self, "validation_fraction", "--validation-fraction")
-        for name in self.tasks:
-            if name not in BESIDE:
-                raise unknown("task", name, BESIDE)
+        load_tasks(self.tasks, BESIDE)
         if self.parallel is not None:
             at_least(self, 1, "parallel", flags="--")
 

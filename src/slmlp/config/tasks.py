@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import Plugin
 
 PARTS = ("train", "test")
 SOURCE_PARTS = ("source train", "source test")
@@ -27,6 +28,8 @@ class Task:
     by_block: bool = False  # whether features may lie on the disk and be read block by block
     compared: bool = True  # whether a suite compares encoders by its numbers
     study_only: bool = False  # whether only a study does it
+    plugin: Plugin | None = None  # the class of the user's whose ``run`` it is
+    own: Any = None  # settings of that class, beside those that ``settings`` names
 
     @property
     def needs_split(self) -> bool:
@@ -100,7 +103,7 @@ def tasks_help(default: str) -> str:
         "; ".join(f"`{name}`: {TASKS[name].help}" for name in OFFERED if TASKS[name].needs_split == needs)
         for needs in (False, True)
     )
-    return f"On any data {any_data}. Under a split {split}. {default}"
+    return f"On any data {any_data}. Under a split {split}. `FILE.py:CLASS` is a task of yours. {default}"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.sources import Source
-from slmlp.evaluation.tasks import TASKS, runner
+from slmlp.evaluation.tasks import runner
 from slmlp.results.records import Predictions, Result, checked, read_predictions
 from slmlp.results.store import Key, ResultsStore, Subject
 from slmlp.runtime import files
@@ -22,10 +23,14 @@ Settings = config.TaskSettings | config.Study
 
 def settings_hash(task: str, cfg: Settings) -> str:
     """Return the hash of the settings that decide a task's numbers."""
-    values = {
+    entry = config.task_entry(task)
+    values: dict[str, Any] = {
         name: cfg.probe.deciding() if name == "probe" else dataclasses.asdict(getattr(cfg, name))
-        for name in TASKS[task].settings
+        for name in entry.settings
     }
+    if entry.plugin is not None:  # numbers of another text of the plug-in are others
+        own = {} if entry.own is None else dataclasses.asdict(entry.own)
+        values |= {"plugin": entry.plugin.source.sha256, "own": own}
     return files.hash_json(values)[:16]
 
 
@@ -46,8 +51,8 @@ class Engine:
         return [
             Key(subject, name, source.name, hashes, settings_hash(name, self.cfg), layer)
             for name in dict.fromkeys(tasks)
-            for hashes in [source.hashes(TASKS[name])]
-            for layer in source.layers(TASKS[name])
+            for hashes in [source.hashes(config.task_entry(name))]
+            for layer in source.layers(config.task_entry(name))
         ]
 
     def run(self, subject: Subject, source: Source, tasks: Sequence[str]) -> None:
@@ -62,9 +67,10 @@ class Engine:
             epoch = "" if subject.epoch is None else f" after epoch {subject.epoch}"
             say(f"{source.name}: {subject.run}{epoch}: {', '.join(dict.fromkeys(key.task for key in missing))}")
         for key in missing:
-            inputs = Inputs(TASKS[key.task], source, key.layer, subject, self)
-            settings = (getattr(self.cfg, name) for name in TASKS[key.task].settings)
-            self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(TASKS[key.task]))
+            task = config.task_entry(key.task)
+            inputs = Inputs(task, source, key.layer, subject, self)
+            settings = (getattr(self.cfg, name) for name in task.settings)
+            self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(task))
 
     def lines(self, keys: Sequence[Key]) -> list[Result]:
         """Return the lines of the keys, written before; SlmlpError where some are gone: the folder was removed."""

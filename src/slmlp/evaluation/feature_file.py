@@ -16,7 +16,6 @@ from slmlp.data.published import TEST_SHARE
 from slmlp.data.splits.parts import stratified_holdout
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import Sets, Source
-from slmlp.evaluation.tasks import TASKS
 from slmlp.probes.feature_files import chunks, read_arrays, rows_of
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
@@ -27,7 +26,7 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 
-FROM_FILES = tuple(name for name, task in TASKS.items() if not task.needs_images)
+FROM_FILES = tuple(name for name, task in config.TASKS.items() if not task.needs_images)
 SetOfImages = TypeVar("SetOfImages", Features, MultiLabel)
 
 
@@ -61,7 +60,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     An ``x`` beside the file that takes more than ``cfg.probe.memory_limit_gb`` stays on the disk.
     """
     for task in tasks:
-        if task not in FROM_FILES:
+        if config.task_entry(task).needs_images:
             raise SlmlpError(
                 f"--task {task} needs images, and {path} is a file of features; choose {', '.join(FROM_FILES)}"
             )
@@ -70,7 +69,7 @@ def evaluate_file(path: Path, tasks: Sequence[str], folder: Path, cfg: config.Ta
     if isinstance(arrays["x"], np.memmap):
         _check_memory(path, arrays["x"], tasks, limit)
     if arrays["y"].ndim == 2:
-        other = [task for task in tasks if not TASKS[task].several_labels]
+        other = [task for task in tasks if not config.task_entry(task).several_labels]
         if other:
             raise SlmlpError(
                 f"--task {other[0]}: images of {path} have several labels each (y is a matrix); choose linear"
@@ -141,9 +140,9 @@ def _row_hashes(x: npt.NDArray[Any]) -> Iterator[bytes]:
 
 def _check_memory(path: Path, x: npt.NDArray[Any], tasks: Sequence[str], limit: float) -> None:
     """Check that all tasks can read features block by block from the disk."""
-    size, by_block = 4e-9 * x.size, [name for name, task in TASKS.items() if task.by_block]
+    size, by_block = 4e-9 * x.size, [name for name, task in config.TASKS.items() if task.by_block]
     for task in tasks:
-        if task not in by_block:
+        if not config.task_entry(task).by_block:
             raise SlmlpError(
                 f"--task {task} holds all features in memory: {path} takes {size:.3g} GB, and "
                 f"--probe.memory-limit-gb is {limit:g}; raise it, or choose {', '.join(by_block)}"

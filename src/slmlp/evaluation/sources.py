@@ -142,7 +142,7 @@ class ImageSource(Source):
     def check(self, tasks: Sequence[str]) -> None:
         """Raise SlmlpError for a task that needs one label per image where images have several."""
         allowed = [name for name, task in config.TASKS.items() if task.several_labels]
-        other = [name for name in tasks if name not in allowed]
+        other = [name for name in tasks if not config.task_entry(name).several_labels]
         if other and self.data.several_labels:
             raise SlmlpError(
                 f"--task {other[0]}: images of {self.name} have several labels each; choose {' or '.join(allowed)}"
@@ -179,7 +179,7 @@ class EncoderSource(ImageSource):
 
     def extract_together(self, tasks: Sequence[str]) -> None:
         """Extract all features that the tasks read, as one of several processes that share the work."""
-        for task in (config.TASKS[name] for name in tasks):
+        for task in (config.task_entry(name) for name in tasks):
             for name in task.reads:
                 self.extract(task, self.data.of(name), together=True)
 

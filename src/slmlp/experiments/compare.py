@@ -21,6 +21,7 @@ from slmlp.experiments.study.specs import Spec
 from slmlp.results.store import Subject
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import short_name
 from slmlp.train.job import Job
 from slmlp.train.run import Run
 
@@ -62,8 +63,9 @@ def _sort(runs: Sequence[Run], jobs: Sequence[Job]) -> tuple[tuple[Spec, ...], d
     for run, job in zip(runs, jobs, strict=True):
         key = (job.method, str(job.settings))
         if key not in names:
-            taken = any(spec.name == job.method for spec in names.values())
-            names[key] = Spec(f"{job.method} ({run.name})" if taken else job.method, job.method, job.settings)
+            name = short_name(job.method)
+            taken = any(spec.name == name for spec in names.values())
+            names[key] = Spec(f"{name} ({run.name})" if taken else name, job.method, job.settings)
         spec = names[key]
         if (spec.name, job.seed) in by_seed:
             raise SlmlpError(

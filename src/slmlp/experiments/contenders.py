@@ -18,6 +18,7 @@ from slmlp.encoders.sources import kind, open_encoder, open_untrained
 from slmlp.results.store import Subject, slug
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import short_name
 from slmlp.train.job import Job
 from slmlp.train.run import Run
 
@@ -83,19 +84,18 @@ def _contender_of_word(word: str) -> Contender:
     if not (path / "config.json").exists():  # an encoder file
         return Contender(name or path.stem, name or path.stem, source)
     job = Job.from_json(Run(path).config["job"], str(path / "config.json"))
-    title = name or _contender(path.resolve()) or job.method
+    title = name or _contender(path.resolve()) or short_name(job.method)
     run = f"{title}-seed{job.seed}" if name else path.resolve().name
     return Contender(title, run, source, job.seed, "final", job.labels, job.training.rate)
 
 
 def _contender(run: Path) -> str | None:
     """Return what the study that a run belongs to calls its contender: several may be of one method."""
-    from slmlp.experiments.study.specs import parse_all  # brings all that a study needs
+    from slmlp.experiments.study.specs import contender_of  # brings all that a study needs
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
         about = json_files.read(run.parents[1] / "study.json", dict[str, Any])
-        names = about.get("contenders") or about["methods"]
-        return next((spec.name for spec in parse_all(tuple(names)) if spec.is_run(run.name)), None)
+        return contender_of(run.name, about.get("contenders") or about["methods"])
     return None
 
 

@@ -15,12 +15,12 @@ from slmlp.encoders.sources import describe
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.feature_file import evaluate_file
 from slmlp.evaluation.sources import EncoderSource, ImageData
-from slmlp.evaluation.tasks import TASKS, check_tasks
+from slmlp.evaluation.tasks import check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite.main import DataSet, data_sets
 from slmlp.results.records import Result
 from slmlp.results.store import slug
-from slmlp.runtime import distributed, processes
+from slmlp.runtime import distributed, plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, rank_by_rank
@@ -32,19 +32,20 @@ def evaluate(
     tasks: Sequence[str], out: str | Path | None, cfg: config.TaskSettings,
 ) -> list[Result]:  # fmt: skip
     """See ``api.evaluate``."""
+    plugins.forget()
     source = str(encoder)
     if source.endswith(".npz"):
         if data_source is not None or datasets is not None:
             raise SlmlpError(f"{source} is a file of features: it takes no DATA and no --datasets")
-        tasks = tuple(tasks) or ("linear",)
+        tasks = config.load_tasks(tasks or ("linear",))
         return evaluate_file(Path(source), tasks, Path(out or f"{slug(Path(source).stem)}-evaluation"), cfg)
-    check_tasks(tasks or ("linear",))
+    tasks = check_tasks(tasks) if tasks else ()
     folder = Path(out) if out else _folder(source)
     with distributed.joined():
         contender, opened, own_split = rank_by_rank(lambda: _opened(source, split, cfg))
-        tasks = tuple(tasks) or _default(own_split if data_source is not None else None)
+        tasks = tasks or _default(own_split if data_source is not None else None)
         sets, _ = rank_by_rank(lambda: data_sets(datasets, [data_source] if data_source else [], cfg.data))
-        needed = any(TASKS[task].needs_split for task in tasks)
+        needed = any(config.task_entry(task).needs_split for task in tasks)
         used = own_split if split is not None or needed else None
         if needed and used is None:
             raise SlmlpError(
@@ -65,7 +66,7 @@ def _evaluate_on(
     on_rank0(lambda: data.announce(images.images, engine.folder / "data" / slug(images.name)))
     source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))
     source.check(tasks)
-    assert_same({key: value for key, value in source.hashes(TASKS[tasks[0]]).items() if key != "transform"})
+    assert_same({key: value for key, value in source.hashes(config.task_entry(tasks[0])).items() if key != "transform"})
     if processes.is_distributed():  # all processes extract features, the first one does the rest
         source.extract_together(tasks)
     subject = contender.subject(encoder)

@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 from slmlp import config
-from slmlp.runtime.errors import unknown
 
 if TYPE_CHECKING:
     from slmlp.encoders import Encoder
@@ -19,9 +18,7 @@ def implementation(name: str) -> type[Method]:
     Raises:
         SlmlpError: an unknown name.
     """
-    if name not in config.METHODS:
-        raise unknown("method", name, config.METHODS)
-    module, _, attribute = config.METHODS[name].implementation.partition(":")
+    module, _, attribute = config.method_entry(name).implementation.partition(":")
     kind: type[Method] = getattr(importlib.import_module(module), attribute)
     return kind
 
@@ -47,7 +44,7 @@ def build(name: str, encoder: Encoder, num_classes: int, cfg: config.MethodConfi
     """Return the method with fresh head weights, drawn from torch's global generator (see ``seeds.seeded``).
 
     Args:
-        name: one of ``config.METHODS``.
+        name: one of ``config.METHODS``, or a plug-in's.
         encoder: the encoder that is trained.
         num_classes: classes of the labels; methods without labels do not use it.
         cfg: the method's settings, without ``auto`` (see ``fit``).

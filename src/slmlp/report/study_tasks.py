@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from slmlp.config import TASKS
-from slmlp.config.names import behind, display
+from slmlp.config.names import behind, display, task_title
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs
@@ -44,7 +43,7 @@ def _grid(inputs: Inputs, task: str) -> Grid:
         f"Ranges: 95 % intervals, of methods over {'images' if inputs.about['seeds'] == 1 else 'seeds and images'}, of "
         f"baselines over images. n = {words.listed([f'{n:,}' for n in sorted(counts)])} images."
     )
-    return Grid(TASKS[task].title, "method", [(words.metric(metric), "%") for metric in metrics], rows, note)
+    return Grid(task_title(task), "method", [(words.metric(metric), "%") for metric in metrics], rows, note)
 
 
 def _cell(inputs: Inputs, task: str, metric: str, method: str, layer: str) -> Cell:

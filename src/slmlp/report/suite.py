@@ -8,8 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from slmlp.config import TASKS
-from slmlp.config.names import display
+from slmlp.config.names import display, task_title
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
@@ -106,7 +105,7 @@ def _task(inputs: Inputs, task: str, place: int) -> Section:
 
 def title(task: str, metric: str = "accuracy") -> str:
     """Return what a table or figure is of."""
-    return TASKS[task].title + ("" if metric == "accuracy" else f": {words.metric(metric)}")
+    return task_title(task) + ("" if metric == "accuracy" else f": {words.metric(metric)}")
 
 
 def grids(inputs: Inputs) -> list[Grid]:

@@ -65,6 +65,7 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
 RUN = (
     "config.json", "split.json", "data.json", "unreadable.txt", "metrics.jsonl", "checkpoints/step-*.ckpt",
     "epochs/*.safetensors", "encoder.safetensors", "projector.safetensors", "tensorboard/events.out.tfevents.*",
+    "plugin.py",
     "cache/pixels-*.npy", "cache/pixels-*.json",
 )  # fmt: skip
 STUDY = (

@@ -10,10 +10,28 @@ from typing import Any
 from slmlp import config
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import short_name
 
 # settings that decide nothing of the weights; they may differ when a run is resumed
 FREE_TRAINING = ("threads", "checkpoint_minutes", "device", "save_every")
 FREE_OPTIONS = ("memory_limit_gb", "device_memory_gb", "workers", "cache_dir", "allow_unreadable")
+
+
+def check_plugin(method: str, saved: config.Source, where: str) -> None:
+    """Raise SlmlpError unless a plug-in's file is there, with the text that a run was trained by.
+
+    Args:
+        method: the method as it is named now.
+        saved: the file of the run.
+        where: the run, for the error.
+    """
+    now = config.method_source(method)
+    if now is None or now.sha256 != saved.sha256:
+        found = "slmlp's own" if now is None else f"{now.file} (sha256 {now.sha256[:12]})"
+        raise SlmlpError(
+            f"{where} was trained by {saved.file} (sha256 {saved.sha256[:12]}), and {short_name(method)} is of {found} "
+            "now: restore the text, of which the run keeps a copy (plugin.py), or start another run with another --out"
+        )
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,7 @@ class Job:
     validation_seed: int = 0
     recipe: str | None = None  # where the settings come from; they stand here resolved, so it decides nothing
     chosen: dict[str, str] = field(default_factory=dict)  # what nobody gave -> value and reason
+    plugin: config.Source | None = None  # the user's file that the method is of
 
     def __post_init__(self) -> None:
         """Refuse settings that exclude each other, before anything is loaded."""
@@ -40,17 +59,29 @@ class Job:
         """Return the job as plain JSON values."""
         values = dataclasses.asdict(self)
         values.pop("chosen")  # the values stand in training
+        if self.plugin is None:
+            values.pop("plugin")
         return values
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any], source: str) -> Job:
-        """Return the job that ``to_json`` wrote; settings of another version are one clear line."""
+    def from_json(cls, saved: dict[str, Any], source: str, *, to_train: bool = False) -> Job:
+        """Return the job that ``to_json`` wrote; settings of another version are one clear line.
+
+        The code of a plug-in is executed ``to_train`` only: its encoder needs none. It must be the code of the run.
+        """
+        plugin = saved.get("plugin")
+        if plugin is not None and to_train:
+            check_plugin(saved["method"], config.Source(**plugin), source)
         try:
-            kind = type(config.METHOD_CONFIGS[saved["method"]])
+            if plugin is not None and not to_train:
+                settings: config.MethodConfig = config.SavedSettings.of(saved["settings"])
+            else:
+                settings = config.from_dict(type(config.method_config(saved["method"])), saved["settings"])
             return cls(
                 **{
                     **saved,
-                    "settings": config.from_dict(kind, saved["settings"]),
+                    "settings": settings,
+                    "plugin": plugin and config.Source(**plugin),
                     "training": config.from_dict(config.Training, saved["training"]),
                     "options": config.from_dict(config.DataOptions, saved["options"]),
                 }
@@ -69,6 +100,8 @@ class Job:
         values = self.to_json()
         values.pop("data")  # the data hash stands beside this one; a folder may move
         values.pop("recipe")
+        if self.plugin is not None:  # known by its text: the file may move
+            values |= {"method": self.method.rpartition(":")[2], "plugin": self.plugin.sha256}
         values["settings"] = config.method_identity(self.settings)
         values["training"] = config.identity(self.training)
         for key in FREE_TRAINING:

@@ -9,7 +9,7 @@ from typing import Any
 from slmlp import data
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
-from slmlp.runtime import distributed, processes
+from slmlp.runtime import distributed, plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.ranks import on_rank0, rank_by_rank
 from slmlp.train import measure
@@ -41,6 +41,7 @@ def _checked_split(split: str | Path | ConceptSplit | None, job: Job) -> Concept
 
 def resume(folder: Path, data_source: str | None, changes: Mapping[str, Any], *, progress: bool) -> Run:
     """Resume the run in a folder; see ``api.resume``."""
+    plugins.forget()
     with distributed.joined():
         run = Run(folder)
         job, split = on_rank0(lambda: _unfinished(run, data_source, changes))
@@ -48,12 +49,15 @@ def resume(folder: Path, data_source: str | None, changes: Mapping[str, Any], *,
 
 
 def _unfinished(run: Run, data_source: str | None, changes: Mapping[str, Any]) -> tuple[Job, ConceptSplit | None]:
-    job = Job.from_json(run.config["job"], str(run.path / "config.json"))
     if run.finished:
         raise SlmlpError(f"{run.path} is finished already: its encoder is {run.path / 'encoder.safetensors'}")
+    saved, given = run.config["job"], dict(changes)
+    if "plugin" in saved and "method" in given:  # the file has moved
+        saved = {**saved, "method": plugins.absolute(given.pop("method"))}
+    job = Job.from_json(saved, str(run.path), to_train=True)
     if data_source is None and job.data != "emoji" and ":" not in job.data and not Path(job.data).expanduser().exists():
         raise SlmlpError(
             f"{run.path}: its images are not at {job.data} any more; if they were moved, say where they are: slmlp "
             f"pretrain DATA --resume {run.path}"
         )
-    return job.replaced(data_source, changes), run.split
+    return job.replaced(data_source, given), run.split

@@ -23,16 +23,17 @@ from slmlp.encoders.initial import initial_encoder
 from slmlp.encoders.projector_file import save_projector
 from slmlp.encoders.sources import describe
 from slmlp.methods.base import Facts
-from slmlp.runtime import device, distributed, folders, json_files, processes, seeds
+from slmlp.runtime import device, distributed, files, folders, json_files, processes, seeds
 from slmlp.runtime.checkout import commit
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import short_name, text
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import assert_same, on_rank0, raise_on_all_ranks, rank_by_rank
 from slmlp.runtime.threads import cores
 from slmlp.train import checkpoint, optim
 from slmlp.train.average import Average
 from slmlp.train.batches import Batches, Plan
-from slmlp.train.job import Job
+from slmlp.train.job import Job, check_plugin
 from slmlp.train.loop import State
 from slmlp.train.prepare import Prepared, choose, prepare
 from slmlp.train.recompute import recompute
@@ -175,7 +176,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
 def _finish(run: Run, job: Job, state: State) -> None:
     """Save the projector, then the encoder, which marks the run as finished; remove the checkpoints."""
     save_projector(run.path, getattr(state.kept, "projector", None), state.model.encoder.dim)
-    state.kept.encoder.save(run.path / "encoder.safetensors", {"method": job.method, "seed": job.seed})
+    state.kept.encoder.save(run.path / "encoder.safetensors", {"method": short_name(job.method), "seed": job.seed})
     checkpoint.clear(run.path / "checkpoints")
 
 
@@ -248,7 +249,10 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
                     f"{run.path} was trained on other images, or under another --split, than {job.data} holds now; "
                     "restore those, choose another --out, or --overwrite it"
                 )
-            theirs = Job.from_json(run.config["job"], str(config_file)).identity()
+            before = Job.from_json(run.config["job"], str(config_file))
+            theirs = before.identity()
+            if before.plugin and job.plugin and theirs["method"] == job.identity()["method"]:
+                check_plugin(job.method, before.plugin, str(run.path))
             found = some(differing(theirs, job.identity(), ("settings", "training", "options")))
             raise SlmlpError(
                 f"{run.path} holds another run{f': {found}' if found else ''}; give those settings, choose another "
@@ -273,11 +277,14 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
         "machine": device.describe(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if job.plugin is not None:
+        files.write_bytes(run.path / "plugin.py", text(job.plugin))
     json_files.write(config_file, about, seal=True)  # last: a folder with it can be resumed
     say(
-        f"{run.name}: {job.method}, {job.training.network} ({resolved['stem']} stem), {len(ready.train):,} images of "
-        f"{resolved['classes']} classes at {ready.image_size} px, {resolved['steps']:,} steps, "
-        f"peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on {resolved['device']}"
+        f"{run.name}: {short_name(job.method)}, {job.training.network} ({resolved['stem']} stem), "
+        f"{len(ready.train):,} images of {resolved['classes']} classes at {ready.image_size} px, "
+        f"{resolved['steps']:,} steps, peak learning rate {resolved['peak_lr']:.4g}, {resolved['precision']} on "
+        f"{resolved['device']}"
     )
     for note in [*([resolved["start"]] if resolved["start"] else []), *resolved["notes"]]:
         say(f"{run.name}: {note}")

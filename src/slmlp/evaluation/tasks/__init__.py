@@ -6,23 +6,24 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from slmlp import config
-from slmlp.config import TASKS
 from slmlp.results.records import Score
-from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError
 
-__all__ = ["TASKS", "Score", "check_tasks", "runner"]
+__all__ = ["Score", "check_tasks", "runner"]
 
 
-def check_tasks(names: Sequence[str]) -> None:
-    """Check that every name is a task of evaluations and suites."""
-    if not names:
+def check_tasks(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of tasks of evaluations and suites, each once; those of plug-ins are loaded."""
+    if not words:
         raise SlmlpError(f"no task was named; choose among {', '.join(config.OFFERED)}")
-    for name in names:
-        if name not in config.OFFERED:
-            raise unknown("task", name, config.OFFERED)
+    return config.load_tasks(words)
 
 
 def runner(name: str) -> Callable[..., list[Score]]:
     """Return the function ``run(inputs, *settings)`` of a task; its module is imported now."""
+    task = config.task_entry(name)
+    if task.plugin is not None:
+        own: Callable[..., list[Score]] = task.plugin.kind.run
+        return own if task.own is None else lambda inputs, *settings: own(inputs, *settings, task.own)
     run: Callable[..., list[Score]] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ from slmlp.experiments.study import owner
 from slmlp.experiments.study.specs import Spec, check_training, parse_all
 from slmlp.results.store import Subject
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import absolute
 from slmlp.runtime.progress import say
-from slmlp.train.job import Job
+from slmlp.train.job import Job, check_plugin
 from slmlp.train.measure import sample
 from slmlp.train.prepare import adapted, prepare, size_and_interpolation, training_images
 from slmlp.train.pretrain import check, run_job
@@ -57,7 +59,12 @@ class Context:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks of final encoders and baselines."""
-        return (*TASKS, *dict.fromkeys(self.cfg.tasks))
+        return (*TASKS, *self.asked)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The tasks beside those of every study."""
+        return config.load_tasks(self.cfg.tasks)
 
     def spec(self, name: str) -> Spec:
         """Return the contender of a name."""
@@ -187,6 +194,8 @@ def _settle(
     size, interpolation = size_and_interpolation(training, images.of_part("train"))
     cfg = dataclasses.replace(cfg, training=dataclasses.replace(training, image_size=size))
     check_training(specs, cfg)
+    for spec in specs if not quiet and place.owner is not None else ():
+        _check_plugin(place.folder / "runs", spec)
     for spec in specs if not quiet else ():
         if place.owner is None or not Run(place.folder / "runs" / spec.run(0)).path.exists():
             try:
@@ -198,13 +207,23 @@ def _settle(
     return cfg, Resize(training_side(size), interpolation), why
 
 
+def _check_plugin(runs: Path, spec: Spec) -> None:
+    """Raise SlmlpError where a contender has runs of another text of its code, before anything else is trained."""
+    for path in [*runs.glob(f"{glob.escape(spec.folder)}-rate*"), *runs.glob(f"{glob.escape(spec.folder)}-seed*")]:
+        if (path / "config.json").exists():
+            saved = Job.from_json(Run(path).config["job"], str(path / "config.json")).plugin
+            if saved is not None:
+                check_plugin(spec.method, saved, str(path))
+
+
 def _job(source: str, cfg: config.Study, spec: Spec, base_lr: float, seed: int, validation: bool) -> Job:
     """Return the job of one run; all that differs between methods is the method."""
     keep = cfg.training.save_every if seed < cfg.curve_seeds and not validation else 0
     training = dataclasses.replace(cfg.training, **spec.training, base_lr=base_lr, save_every=keep)
     return Job(
         data=source,
-        method=spec.method,
+        method=absolute(spec.method),
+        plugin=config.method_source(spec.method),
         settings=spec.settings,
         training=training,
         options=cfg.data,

@@ -12,7 +12,7 @@ from slmlp.experiments.study import baselines, plan, pool, rates, summary
 from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.plan import Plan, Watch
 from slmlp.experiments.study.task import Task
-from slmlp.runtime import processes
+from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import duration, say
@@ -24,6 +24,7 @@ def study(
 ) -> Path:  # fmt: skip
     """Run a study; see ``api.study``. Parts whose files exist are not computed again."""
     processes.alone_only("a study")
+    plugins.forget()
     if dry_run:
         try_out(source, Path(out), cfg or config.Study(), overwrite=overwrite, demo=demo)
         return Path(out) / "report.html"

@@ -23,6 +23,7 @@ from slmlp import config
 from slmlp.experiments.study import worker
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.task import Task
+from slmlp.runtime import plugins
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -73,7 +74,7 @@ def _side_by_side(
     stop, keep_going = multiprocessing.Pipe(duplex=False)
     with _quiet_trackers():
         pool = ProcessPoolExecutor(
-            parallel, initializer=worker.start, initargs=(stop,), env={"OMP_NUM_THREADS": str(threads)}
+            parallel, initializer=worker.start, initargs=(stop, plugins.held()), env={"OMP_NUM_THREADS": str(threads)}
         )
         for tracker in (resource_tracker, multiprocessing.resource_tracker):
             tracker.ensure_running()  # where one is started below it lets Ctrl-C through again, and the rest has none

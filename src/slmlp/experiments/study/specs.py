@@ -1,18 +1,20 @@
 """Method specs of a study: ``sl-mlp``, or with settings behind colons: ``sl-mlp:projector.out=256:training.epochs=9``.
 
-``NAME=`` before it names the contender, as in a suite. ``seeds=1`` gives a contender fewer seeds than the study.
+``my_method.py:Barlow`` is a class of the user's. ``NAME=`` before it names the contender, as in a suite. ``seeds=1``
+gives a contender fewer seeds than the study.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slmlp import config
-from slmlp.config.names import NAMES, named
+from slmlp.config.literals import literal
+from slmlp.config.names import NAMES, display, named
+from slmlp.runtime import files, plugins
 from slmlp.runtime.errors import SlmlpError, unknown
 
 # Settings of training that one contender may have of its own: its compute and its views, not the rate (that is chosen
@@ -27,35 +29,48 @@ TRAINING = (
 class Spec:
     """One contender: its name in every table, the method, its settings."""
 
-    name: str  # as given, ``NAME=``, else the words the user typed
+    name: str  # as given, ``NAME=``, else the words the user typed, less the folder of a file
     method: str
     settings: config.MethodConfig
     training: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
     most_seeds: int | None = None  # fewer seeds than the study's
-    what: str = ""  # the words behind a name that was given
+    words: str = ""  # what the user typed, where it is not the name
 
     @property
     def text(self) -> str:
         """The words that ``parse`` takes."""
-        return f"{self.name}={self.what}" if self.what else self.name
+        return self.words or self.name
 
     @property
     def folder(self) -> str:
         """The name as part of a folder's name."""
-        return "".join(c if c.isalnum() or c in "-._=" else "_" for c in self.name)
+        return folder_of(self.name)
 
     def run(self, seed: int) -> str:
         """Return the name of a final run's folder."""
         return f"{self.folder}-seed{seed}"
 
-    def is_run(self, folder: str) -> bool:
-        """Return whether a folder's name is that of one of its final runs."""
-        start, _, seed = folder.rpartition("-seed")
-        return start == self.folder and seed.isdecimal()
-
     def seeds(self, of_study: int) -> range:
         """Return its seeds in a study of ``of_study`` seeds."""
         return range(min(of_study, self.most_seeds or of_study))
+
+
+def folder_of(name: str) -> str:
+    """Return the name of a contender as part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "-._=" else "_" for c in name)
+
+
+def name_of(text: str) -> str:
+    """Return the name of the contender that ``text`` gives, whose code need not be there."""
+    title, what = named(text.strip())
+    return title or plugins.short_name(what)
+
+
+def contender_of(run: str, texts: Sequence[str]) -> str | None:
+    """Return which contender a final run's folder is of, by its name."""
+    start, _, seed = run.rpartition("-seed")
+    names = (name_of(text) for text in texts)
+    return next((name for name in names if seed.isdecimal() and start == folder_of(name)), None)
 
 
 def parse(text: str) -> Spec:
@@ -67,7 +82,7 @@ def parse(text: str) -> Spec:
     title, what = named(text.strip())
     if title in NAMES:
         raise SlmlpError(f"--methods {text}: {title} is the name of something else; give another one")
-    method, *assignments = what.split(":")
+    method, assignments = plugins.split(what)
     preset = config.method_config(method)
     given: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
@@ -75,7 +90,7 @@ def parse(text: str) -> Spec:
         if not equals:
             raise SlmlpError(f"--methods {text}: expected name:setting=value, found {assignment!r}")
         room, _, name = key.rpartition(".")
-        given.setdefault(room, {})[name] = _value(value)
+        given.setdefault(room, {})[name] = literal(value)
     training = given.pop("training", {})
     _known(text, training, list(TRAINING), "training setting of one method")
     settings = given.pop("", {})
@@ -90,26 +105,20 @@ def parse(text: str) -> Spec:
         settings[room] = getattr(preset, room).override(**values)
     try:
         replaced = dataclasses.replace(preset, **settings)
+        config.from_dict(type(replaced), files.as_json(dataclasses.asdict(replaced)))  # checks the types
         dataclasses.replace(config.Training(), **training)
     except SlmlpError as error:
         raise SlmlpError(f"--methods {text}: {error}") from error
     except TypeError as error:
         raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
-    return Spec(title or what, method, replaced, training, seeds, what if title else "")
+    name = name_of(text)
+    return Spec(name, method, replaced, training, seeds, text.strip() if name != text.strip() else "")
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:
     for key in given:
         if key not in choices:
             raise SlmlpError(f"--methods {text}: {unknown(kind, key, choices)}")
-
-
-def _value(text: str) -> Any:
-    """Return a number or truth value where the text is one, else the text."""
-    try:
-        return ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        return text
 
 
 def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
@@ -122,7 +131,14 @@ def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
     if repeated:
         raise SlmlpError(f"--methods names {', '.join(sorted(repeated))} more than once")
     folders: dict[str, Spec] = {}
+    shown: dict[str, Spec] = {}
     for spec in specs:
+        other = shown.setdefault(display(spec.name), spec)
+        if other is not spec:
+            raise SlmlpError(
+                f"--methods: {other.name} and {spec.name} are both shown as {display(spec.name)}; name one of them, as "
+                f"mine={spec.text}"
+            )
         other = folders.setdefault(spec.folder, spec)
         if other is not spec:
             raise SlmlpError(f"--methods: the runs of {other.name} and {spec.name} would share a folder; name one anew")

@@ -17,7 +17,6 @@ from slmlp.config.flags import flags
 from slmlp.config.names import behind
 from slmlp.data.dataset import ImageSet
 from slmlp.evaluation.engine import settings_hash
-from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.study import conclusion
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
@@ -70,7 +69,7 @@ def _verdicts(context: Context) -> list[Verdict]:
     """Compare the contenders, and each with an MLP with itself without one: on unseen accuracy, then by other tasks."""
     name, baseline, specs = context.images.name, context.specs[0].name, context.specs
     pairs = mlp_pairs(specs) if len(specs) > 2 else []  # of two, the comparison itself is that
-    asked = [key for task in dict.fromkeys(context.cfg.tasks) for key in _judged(context, task)]
+    asked = [key for task in context.asked for key in _judged(context, task)]
     verdicts = []
     for task, metric in (("unseen", "accuracy"), *asked):
         runs = _runs(context, task, metric)
@@ -134,7 +133,7 @@ def _map(context: Context) -> None:
         identity = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
         tsne = earlier.get(spec.name, {})
         if tsne.get("of") != identity or len(tsne["xy"]) != len(images):
-            x = context.features(encoder).extract(TASKS["unseen"], unseen)["output"].x[picked]
+            x = context.features(encoder).extract(config.TASKS["unseen"], unseen)["output"].x[picked]
             tsne = {"xy": np.round(embed(x, 0), 4).tolist(), "of": identity}
         maps[spec.name] = tsne
     labels = [images.classes[y] for y in images.labels]
@@ -221,8 +220,8 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "compute": _compute(context),
         "epochs": _epochs(context),
         "labels": cfg.labels,
-        "tasks": list(dict.fromkeys(cfg.tasks)),
-        "task_settings": {task: settings_hash(task, cfg) for task in dict.fromkeys(cfg.tasks)},
+        "tasks": list(context.asked),
+        "task_settings": {task: settings_hash(task, cfg) for task in context.asked},
         "rates": {"grid": list(cfg.grid), "chosen": chosen,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
                   "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},
@@ -237,9 +236,10 @@ def full_command(context: Context, winner: str, rate: float) -> str:
     spec = context.spec(winner)
     training = dataclasses.replace(context.cfg.training, **spec.training, base_lr=rate, save_every=0, threads=None)
     words = ["slmlp", "pretrain", context.source, "--method", spec.method]
-    preset = config.METHOD_CONFIGS[spec.method]
-    words += flags(spec.settings.projector, preset.projector, "projector.")
-    words += flags(dataclasses.replace(spec.settings, projector=preset.projector), preset)
+    if not isinstance(spec.settings, config.SavedSettings):  # of a run that is compared: its code may be gone
+        preset = config.method_config(spec.method)
+        words += flags(spec.settings.projector, preset.projector, "projector.")
+        words += flags(dataclasses.replace(spec.settings, projector=preset.projector), preset)
     words += flags(training, config.Training()) + flags(context.cfg.data, config.DataOptions())
     if context.cfg.labels != "class":
         words += ["--labels", context.cfg.labels]

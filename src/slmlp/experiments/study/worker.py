@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -15,7 +16,7 @@ from slmlp import config
 from slmlp.experiments.study import grid
 from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.task import Task
-from slmlp.runtime import processes
+from slmlp.runtime import plugins, processes
 
 BUSY = threading.Lock()  # held while this process of the pool performs a task
 STOPPED = threading.Event()  # set when the study asked for the end, perhaps before a task began
@@ -36,12 +37,13 @@ def is_done(context: Context, task: Task) -> bool:
     return context.done(context.spec(task.spec), task.rate, task.seed)
 
 
-def start(stop: Connection) -> None:
+def start(stop: Connection, code: Mapping[str, bytes]) -> None:
     """Prepare a process of the pool: it saves its run and ends when the other end of ``stop`` closes.
 
     Ctrl-C in a terminal reaches the whole group of processes; here it is ignored, since the study's own process asks
-    for the stop, and a second signal would end a run before it is saved.
+    for the stop, and a second signal would end a run before it is saved. ``code`` is the text of the plug-ins' files.
     """
+    plugins.hold(code)
     for name in os.environ.keys() - processes.alone_environment().keys():
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.SIG_IGN)

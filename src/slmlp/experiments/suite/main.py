@@ -17,12 +17,12 @@ from slmlp.encoders.calibrate import calibrate_norms
 from slmlp.encoders.sources import describe
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
-from slmlp.evaluation.tasks import TASKS, check_tasks
+from slmlp.evaluation.tasks import check_tasks
 from slmlp.experiments.contenders import Contender, contenders
 from slmlp.experiments.suite import summary
 from slmlp.experiments.suite.untrained import untrained
 from slmlp.results.store import slug
-from slmlp.runtime import processes
+from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import say
@@ -59,16 +59,19 @@ def suite(
 ) -> Path:
     """Run a suite; see ``api.suite``. What the folder holds already is not computed again."""
     processes.alone_only("a suite")
-    check_tasks((cfg or config.Suite()).tasks)
+    plugins.forget()
+    cfg = cfg or config.Suite()
+    named = dataclasses.replace(cfg, tasks=check_tasks(cfg.tasks))
     if not encoders:
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
     with locked(Path(out), "suite", "results.jsonl"):
-        return _suite(encoders, Path(out), datasets, sources, split, cfg or config.Suite())
+        command = summary.suite_command(encoders, Path(out), datasets, sources, str(split) if split else None, cfg)
+        return _suite(encoders, Path(out), datasets, sources, split, named, command)
 
 
 def _suite(
     encoders: Sequence[str], folder: Path, datasets: str | None, sources: Sequence[str], split: str | Path | None,
-    cfg: config.Suite,
+    cfg: config.Suite, command: str,
 ) -> Path:  # fmt: skip
     sets, missing = data_sets(datasets, sources, cfg.data)
     _check_split(cfg.tasks, split)
@@ -93,7 +96,6 @@ def _suite(
             engine.run(contender.subject(encoder), source, cfg.tasks)
             keys += engine.keys(contender.subject(encoder), source, cfg.tasks)
     engine.lines(keys)
-    command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
     summary.write(folder, cfg, encoders_and_untrained, described, facts, missing, started, command)
     return report.write(folder)
 
@@ -141,7 +143,7 @@ def open_data(
 
 
 def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:
-    wanting = [task for task in tasks if TASKS[task].needs_split]
+    wanting = [task for task in tasks if config.task_entry(task).needs_split]
     if wanting and split is None:
         raise SlmlpError(f"--tasks {' '.join(wanting)} need --split FILE: which classes pretraining has not seen")
 

@@ -13,7 +13,6 @@ from slmlp import config
 from slmlp.config.flags import flags
 from slmlp.evaluation.engine import settings_hash
 from slmlp.evaluation.sources import ImageData
-from slmlp.evaluation.tasks import TASKS
 from slmlp.experiments.contenders import Contender
 from slmlp.report.inputs import suite_rows
 from slmlp.results import verdict
@@ -90,7 +89,7 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
     accuracies: dict[tuple[str, str], dict[str, dict[str, dict[int, Predictions]]]] = {}
     scores: dict[tuple[str, str], dict[str, dict[str, dict[int, Scores]]]] = {}
     for row in rows:
-        if not TASKS[row.task].compared or row.predictions is None:
+        if not config.task_entry(row.task).compared or row.predictions is None:
             continue
         key, name = (row.task, row.metric), contender_name(row)
         if bootstrapped(row.metric):
