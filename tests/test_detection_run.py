@@ -136,7 +136,7 @@ def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
     monkeypatch.setattr(predict, "predict", None)
     assert cli.main(both(place, straight)) == 0
     assert (straight / "results.jsonl").read_bytes() == before
-    assert "AP50, %" in capsys.readouterr().out
+    assert "box_ap50" in capsys.readouterr().out
     with pytest.raises(SlmlpError, match=r"holds another detector \(it differs in settings"):
         detect([f"{place}/a.safetensors"], f"{place}/coco.tar", straight, cfg=settings(roi_batch_size=32))
 

@@ -126,4 +126,4 @@ def test_two_data_sets_of_several_labels_get_a_mean_on_the_page(tmp_path: Path, 
     assert "ver 2 data sets " in page
     assert " on average " in page
     assert " points of mAP " in page
-    assert f" over 2 data sets: {first['difference']:+.1f} points of mAP (95 % CI " in capsys.readouterr().out
+    assert f" over 2 data sets: {first['difference']:+.1f} points of mAP (95 % CI " in capsys.readouterr().err

@@ -20,6 +20,7 @@ from rich.console import Console
 import report_folder
 from report_folder import NASTY, make
 from slmlp import report
+from slmlp.cli import pages
 from slmlp.report import inputs, maps, page, study_table
 from slmlp.results import records
 from slmlp.runtime import json_files
@@ -159,7 +160,8 @@ def test_numbers_on_the_page_are_the_rounded_inputs(folder, dom):
 def test_terminal_docs_and_page_show_the_same_cells(folder, dom):
     [shown] = report.tables(folder)
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(shown)
+    for part in pages.table(shown).fitting(200, wide=True)[0]:
+        console.print(part.rich())
     terminal, markdown = console.export_text(), shown.markdown()
     for row in shown.rows:
         text = row_of(dom, row.label + (row.note or str(row.cells[0].value)))

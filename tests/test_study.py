@@ -47,7 +47,8 @@ def done(shapes, once) -> Path:
     def make(folder: Path) -> None:
         made = slmlp("study", shapes, FLAGS, "--out", folder)
         assert made.returncode == 0, made.stderr
-        assert made.stdout.strip().endswith(f"report: {folder / 'report.html'}")
+        assert f"report: {folder / 'report.html'}" in made.stderr
+        assert made.stdout.startswith("method\tdata\ttask")
         assert "chosen by source validation" in made.stderr
 
     return once("study", make)
@@ -301,7 +302,7 @@ def test_single_commands_agree_with_the_study(shapes, done, tmp_path, capsys):
     assert np.load(tmp_path / "unseen.npz")["y"].shape == (102,)
     capsys.readouterr()
     assert here("measure", tmp_path / "source.npz", "--against", tmp_path / "unseen.npz", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["discriminative_ratio_unseen"] > 0
+    assert json.loads(capsys.readouterr().out)["measures"]["discriminative_ratio_unseen"] > 0
     pair = [runs / "sl-seed0", runs / "sl-seed1", runs / "sl-mlp-seed0", runs / "sl-mlp-seed1"]
     assert here("compare", *pair, f"{PROBE} --out", tmp_path / "compared") == 0
     (difference,) = task(tmp_path / "compared")["comparisons"]

@@ -175,8 +175,8 @@ def test_killed_a_suite_goes_on_and_ends_in_the_same_file(done, runs, datasets, 
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert (out / "results.jsonl").read_bytes() == whole
-    assert f"report: {out / 'report.html'}" in ended.stdout
-    assert "Linear probe" in ended.stdout
+    assert f"report: {out / 'report.html'}" in ended.stderr
+    assert "\tlinear\toutput\taccuracy\t" in ended.stdout
 
 
 def test_one_encoder_on_its_own(runs, datasets, tmp_path, capsys):
@@ -185,16 +185,16 @@ def test_one_encoder_on_its_own(runs, datasets, tmp_path, capsys):
     words = ["evaluate", runs[0], str(datasets / "plain"), "--task", "centroid", "knn", "--knn.neighbours", "3"]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     said = capsys.readouterr().out
-    assert "centroid accuracy:" in said
-    assert "knn accuracy:" in said
+    assert "\tplain\tcentroid\toutput\taccuracy\t" in said
+    assert "\tplain\tknn\toutput\taccuracy\t" in said
     rows = records.read(tmp_path / "one" / "results.jsonl")
     assert {(row.task, row.data) for row in rows} == {("centroid", "plain"), ("knn", "plain")}
     everywhere = ["evaluate", runs[0], "--datasets", str(datasets), "--task", "knn", "--out", str(tmp_path / "all")]
     assert main([*everywhere, "--knn.neighbours", "3"]) == 0
-    assert "grey-shapes: knn accuracy:" in capsys.readouterr().out
+    assert "\tgrey-shapes\tknn\toutput\taccuracy\t" in capsys.readouterr().out
     words = ["evaluate", runs[0], str(datasets / "plain"), "--task", "knn", "--out", str(tmp_path / "all")]
     assert main([*words, "--knn.neighbours", "5"]) == 0  # in a folder that holds other data and settings
-    assert capsys.readouterr().out.count("knn accuracy:") == 1
+    assert capsys.readouterr().out.count("\tknn\toutput\taccuracy\t") == 1
 
 
 def test_a_file_of_features_is_an_encoder_too(done, runs, datasets, tmp_path, capsys):
@@ -229,7 +229,7 @@ def test_a_file_of_several_labels_an_image_gives_map(tmp_path, capsys):
     file = tmp_path / "many.npz"
     np.savez(file, x=x, y=y.astype(np.int64), parts=parts)
     assert main(["evaluate", str(file), "--out", str(tmp_path / "o")]) == 0
-    assert "linear map:" in capsys.readouterr().out
+    assert "\tlinear\toutput\tmap\t" in capsys.readouterr().out
     rows = {row.metric: row for row in records.read(tmp_path / "o" / "results.jsonl")}
     loaded = MultiLabel.load(file)
     expected = multilabel(loaded.select(parts == "train"), loaded.select(parts == "test"), config.Probe())[0]

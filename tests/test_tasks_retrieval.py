@@ -189,8 +189,8 @@ def test_a_file_of_features_through_the_command(tmp_path, capsys):
     dataclasses.replace(images, parts=parts).save(tmp_path / "f.npz")
     words = ["evaluate", str(tmp_path / "f.npz"), "--out", str(tmp_path / "o"), "--task", "retrieval"]
     assert main(words) == 0
-    said = capsys.readouterr().out
-    assert "retrieval map_at_r:" in said
+    out, said = capsys.readouterr()
+    assert "\tretrieval\toutput\tmap_at_r\t" in out
     assert f"left out: {lonely.sum()} (retrieval)" in said
     train, test = (images.select(parts == part) for part in ("train", "test"))
     expected = {s.metric: s for s in retrieval(train, test, CFG)}

@@ -103,10 +103,16 @@ def _dispatch(words: list[str]) -> int:
     if name not in SHARED:
         processes.alone_only(f"slmlp {name}")
     module, attribute, _ = COMMANDS[name]
+    from slmlp.cli.answer import Output, show
     from slmlp.cli.parse import parse
+    from slmlp.runtime.progress import speaking
 
-    command = parse(getattr(importlib.import_module(f"slmlp.cli.{module}"), attribute), name, words[1:])
-    code: int = command.run()
+    output, rest = Output.taken_from(words[1:])
+    command = parse(getattr(importlib.import_module(f"slmlp.cli.{module}"), attribute), name, rest)
+    with speaking(output.verbosity):
+        answer = command.run()
+        show(answer, name, output)
+    code: int = answer.code
     return code
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slmlp import config
+from slmlp.cli.answer import Answer
+from slmlp.cli.table import Table
 from slmlp.config import recipes
 from slmlp.config.flags import argument
 from slmlp.config.names import display
 from slmlp.config.recipes import Recipe
 from slmlp.config.sentences import sentences
 from slmlp.runtime import plugins
-from slmlp.runtime.plain import plain
 
 COLUMNS = ("recipe", "method", "data", "epochs", "batch", "settings from", "hardware; hours", "expected", "run by us")
 
@@ -30,24 +30,30 @@ class Methods:
     """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star`, `t-rex`, or a class of
     yours, `FILE.py:CLASS`; without it all are listed."""
 
-    def run(self) -> int:
-        """Print the list, or the method."""
+    def run(self) -> Answer:
+        """Return the list, or the method."""
         if self.name is None:
+            columns = ("method", "name", "summary", "source")
             rows = [(name, entry.title, entry.summary, entry.source) for name, entry in config.METHODS.items()]
             others = {name: found for name, found in plugins.installed("method").items() if name not in config.METHODS}
             rows += [(name, name, point.value, plugins.package(point)) for name, (point, *_) in others.items()]
-            show_table(("method", "name", "what it does", "source"), rows)
-            print("slmlp methods NAME shows a method's settings; slmlp recipes lists settings to run.")
-            return 0
+            lines = ["slmlp methods NAME shows a method's settings; slmlp recipes lists settings to run."]
+            listed = [dict(zip(columns, row, strict=True)) for row in rows]
+            return Answer({"methods": listed}, [Table(columns, rows)], lines=lines)
         entry = config.method_entry(self.name)
-        print(f"{plain(display(self.name))}: {plain(entry.summary)} ({plain(entry.source)})\n")
-        show_table(("setting", "default", "meaning"), settings_rows(entry.settings))
-        those = ", ".join(name for name in recipes.RECIPES if recipes.get(name).method == self.name)
-        print(f"run it:   slmlp pretrain DATA --method {self.name} --out RUN")
-        print(f"compare:  slmlp study DATA --methods sl,{self.name if self.name != 'sl' else 'sl-mlp'} --out STUDY")
-        if those:
-            print(f"recipes:  {those}")
-        return 0
+        those = [name for name in recipes.RECIPES if recipes.get(name).method == self.name]
+        title = f"{display(self.name)}: {entry.summary} ({entry.source})"
+        lines = [
+            f"run it:   slmlp pretrain DATA --method {self.name} --out RUN",
+            f"compare:  slmlp study DATA --methods sl,{self.name if self.name != 'sl' else 'sl-mlp'} --out STUDY",
+            *([f"recipes:  {', '.join(those)}"] if those else []),
+        ]
+        document = {
+            "method": self.name, "name": entry.title, "summary": entry.summary, "source": entry.source,
+            "settings": dataclasses.asdict(entry.settings), "recipes": those,
+        }  # fmt: skip
+        table = Table(("setting", "default", "meaning"), settings_rows(entry.settings), title)
+        return Answer(document, [table], lines=lines)
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,19 @@ class Recipes:
     markdown: bool = False
     """Print the list as a Markdown table, as the documentation has it."""
 
-    def run(self) -> int:
-        """Print the list, or the recipe."""
+    def run(self) -> Answer:
+        """Return the list, or the recipe."""
         if self.name is not None:
-            show_recipe(recipes.get(self.name))
-        elif self.markdown:
-            print(markdown())
-        else:
-            show_table(COLUMNS, overview())
-            print("slmlp recipes NAME shows a recipe's settings; slmlp pretrain DATA --recipe NAME --out RUN runs it.")
-        return 0
+            return of_recipe(recipes.get(self.name))
+        rows = overview()
+        document = {"recipes": [dict(zip(COLUMNS, row, strict=True)) for row in rows]}
+        if self.markdown:
+            return Answer(document, lines=[markdown()])
+        first = ("recipe", "method", "epochs", "expected")
+        order = [COLUMNS.index(name) for name in (*first, *(name for name in COLUMNS if name not in first))]
+        table = Table([COLUMNS[i] for i in order], [[row[i] for i in order] for row in rows])
+        how = "slmlp recipes NAME shows a recipe's settings; slmlp pretrain DATA --recipe NAME --out RUN runs it."
+        return Answer(document, [table], lines=[how])
 
 
 def overview() -> list[tuple[str, ...]]:
@@ -92,8 +101,8 @@ def markdown() -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def show_recipe(recipe: Recipe) -> None:
-    """Print one recipe: what it is, every setting with its source, and the commands."""
+def of_recipe(recipe: Recipe) -> Answer:
+    """Return one recipe: what it is, every setting with its source, and the commands."""
     about = [
         ("recipe", f"{recipe.name}: {display(recipe.method)}"),
         ("source", recipe.source),
@@ -105,15 +114,14 @@ def show_recipe(recipe: Recipe) -> None:
         ("run by us", "yes" if recipe.run_by_us else "no: the number is the source's"),
         *(("differs" if i == 0 else "", text) for i, text in enumerate(recipe.differs)),
     ]
-    show_table((), about)
     rows = [
         (name, value, recipe.cited.get(name, "slmlp's default"))
         for name, value, _ in settings_rows(recipe.training)
     ]  # fmt: skip
     rows += [(name, value, recipe.cited.get(name, meaning)) for name, value, meaning in settings_rows(recipe.settings)]
-    show_table(("setting", "value", "where it stands"), rows)
-    print(f"run it:       {recipe.command()}")
-    print(f"spelled out:  {recipe.full_command()}")
+    settings = Table(("setting", "value", "where it stands"), rows)
+    lines = [f"run it:       {recipe.command()}", f"spelled out:  {recipe.full_command()}"]
+    return Answer(dataclasses.asdict(recipe), [Table(("", ""), about), settings], lines=lines, rows=settings)
 
 
 def settings_rows(settings: Any) -> list[tuple[str, str, str]]:
@@ -121,7 +129,7 @@ def settings_rows(settings: Any) -> list[tuple[str, str, str]]:
     kind: Any = type(settings)
     meanings = sentences(kind)
     return [
-        (field.name, as_words(getattr(settings, field.name)), plain(meanings.get(field.name, "")))
+        (field.name, as_words(getattr(settings, field.name)), meanings.get(field.name, ""))
         for field in dataclasses.fields(settings)
     ]
 
@@ -143,21 +151,3 @@ def as_words(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose long cells wrap; the first column keeps its words whole."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # a file or pipe has no width of its own
-        console = Console(markup=False, highlight=False, width=160)
-    table = Table(*columns, box=box.SIMPLE_HEAD if columns else None, show_header=bool(columns), pad_edge=False)
-    for _ in range(0 if columns else len(rows[0])):
-        table.add_column()
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from slmlp import config
+from slmlp.cli.answer import Answer
+from slmlp.cli.table import Table
 from slmlp.config.flags import argument
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import tell
 
 COLUMNS = ("data set", "classes", "images", "train / test", "protocol", "licence", "where to get it")
 
@@ -38,15 +38,13 @@ class Data:
     """For `get`: agree to the terms of a data set that is not under an open licence."""
     quick: bool = False
     """For `check`: names and first bytes only, not the contents of the files."""
-    json: bool = False
-    """Print JSON."""
     markdown: bool = False
     """For `list`: print all that is known of each, as the documentation has it."""
     cache_dir: str | None = None
     """Where compressed tars are unpacked, and torchvision's files lie; default: a private folder in the temporary one,
     and ~/.cache/slmlp."""
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Do it."""
         if self.action == "list":
             return self._list()
@@ -58,45 +56,40 @@ class Data:
     def _options(self) -> config.DataOptions:
         return config.DataOptions(cache_dir=self.cache_dir)
 
-    def _list(self) -> int:
-        from slmlp.cli.catalogue import show_table
+    def _list(self) -> Answer:
         from slmlp.data import published
 
         datasets = published.find(self.datasets, self._options()) if self.datasets is not None else []
+        there = [{"name": d.name, "path": d.path, "known": d.entry is not None, "problem": d.problem} for d in datasets]
+        document = {"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": there}
         if self.markdown:
-            tell(markdown())
-            return 0
-        if self.json:
-            print(json.dumps({"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": [
-                {"name": d.name, "path": str(d.path), "known": d.entry is not None, "problem": d.problem}
-                for d in datasets
-            ]}))  # fmt: skip
-            return 0
-        show_table(COLUMNS, overview())
+            return Answer(document, lines=[markdown()])
+        first = ("data set", "classes", "images", "licence")
+        order = [COLUMNS.index(name) for name in (*first, *(name for name in COLUMNS if name not in first))]
+        known = Table([COLUMNS[i] for i in order], [[row[i] for i in order] for row in overview()])
         run = [entry.name for entry in published.ENTRIES.values() if entry.run_on_archive]
-        tell(f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md")
+        lines = [f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md"]
         if self.datasets is None:
-            tell("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
-            return 0
+            lines.append("slmlp data get NAME fetches one, or says how; slmlp data check NAME PATH examines a copy.")
+            return Answer(document, [known], lines=lines)
         rows = [(d.name, "known" if d.entry else "your own", d.problem or "can be opened") for d in datasets]
-        show_table((f"in {self.datasets}", "", ""), rows)
-        missing = published.missing(datasets)
-        tell(f"missing of Islam et al. 2021: {', '.join(missing) or 'none'}")
-        return 0
+        lines.append(f"missing of Islam et al. 2021: {', '.join(published.missing(datasets)) or 'none'}")
+        found = Table((f"in {self.datasets}", "kind", "state"), rows)
+        return Answer(document, [known, found], lines=lines, rows=found)
 
-    def _get(self, name: str) -> int:
+    def _get(self, name: str) -> Answer:
         from slmlp.data import published
         from slmlp.data.published import fetch
 
         entry, parent = published.get(name), Path(self.datasets or "datasets").expanduser()
         if entry.fetch is None:
-            tell(fetch.by_hand(entry, parent))
-            return 1
+            by_hand = fetch.by_hand(entry, parent)
+            return Answer({"data_set": facts(entry), "folder": None, "by_hand": by_hand}, lines=[by_hand], code=1)
         folder = fetch.fetch(entry, parent, self._options(), accept_terms=self.accept_terms)
-        tell(f"{entry.name} is in {folder}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}")
-        return 0
+        line = f"{entry.name} is in {folder}: {entry.images:,} images of {entry.classes:,} classes; {entry.licence}"
+        return Answer({"data_set": facts(entry), "folder": folder}, lines=[line])
 
-    def _check(self, name: str) -> int:
+    def _check(self, name: str) -> Answer:
         from slmlp.data import published
         from slmlp.data.published.check import check
 
@@ -111,8 +104,7 @@ class Data:
         if not path.exists():
             raise SlmlpError(f"data {text!r} does not exist: expected a folder or a tar")
         result = check(path, self._options(), entry, quick=self.quick)
-        print(json.dumps(result.as_json()) if self.json else words(result))
-        return 0 if result.ok else 1
+        return Answer(result.as_json(), lines=[words(result)], code=0 if result.ok else 1)
 
 
 def words(result: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slmlp import config
+from slmlp.cli.answer import Answer
 from slmlp.config.flags import FLAT, argument
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
@@ -40,8 +41,8 @@ class Detect:
     detection: config.Detection = field(default_factory=config.Detection, metadata=FLAT)
     """Settings."""
 
-    def run(self) -> int:
-        """Train, evaluate and print table, verdict and the page's path."""
+    def run(self) -> Answer:
+        """Train and evaluate."""
         given = {
             "train": (self.train_json, self.train_images),
             "val": (self.val_json, self.val_images),
@@ -55,9 +56,8 @@ class Detect:
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and annotations")
-        from slmlp import api, report
+        from slmlp import api
+        from slmlp.cli import pages
 
         page = api.detect(words, data, self.out, given=given, cfg=self.detection)
-        if processes.is_main():
-            report.show(page)
-        return 0
+        return pages.answer(page) if processes.is_main() else Answer({})

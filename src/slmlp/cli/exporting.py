@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
+from slmlp.cli.answer import Answer
 from slmlp.config.flags import argument
-from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Export:
     opset: int = 18
     """Opset of the ONNX file."""
 
-    def run(self) -> int:
-        """Export and print the differences."""
+    def run(self) -> Answer:
+        """Export."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
@@ -47,11 +48,9 @@ class Export:
             self.run_folder, self.to, self.out, data=self.data, images=self.images,
             with_projector=self.with_projector, classifier=self.classifier, license=self.license, opset=self.opset,
         )  # fmt: skip
-        tell(f"{exported.path}: compared with the encoder on {exported.images}")
+        lines = [f"{exported.path}: compared with the encoder on {exported.images}"]
         width = max(len(d.output) for d in exported.differences)
         for d in exported.differences:
-            tell(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
-        for file in exported.beside:
-            tell(f"beside it: {file}")
-        tell(exported.usage)
-        return 0
+            lines.append(f"  {d.output:<{width}}  largest difference {d.largest:.3g}, relative {d.relative:.3g}")
+        lines += [*(f"beside it: {file}" for file in exported.beside), exported.usage]
+        return Answer(dataclasses.asdict(exported), lines=lines)

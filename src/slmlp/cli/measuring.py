@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from slmlp import config
+from slmlp.cli.answer import Answer
+from slmlp.cli.table import Table
 from slmlp.config.flags import FLAT, argument
-from slmlp.runtime import processes
-from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -29,15 +27,14 @@ class Split:
     options: config.DataOptions = field(default_factory=config.DataOptions, metadata=FLAT)
     """How the images are taken in."""
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Make, check for leaks, and save the split."""
         from slmlp import api
 
         split = api.split(self.data, self.out, self.split, self.options)
-        tell(f"{self.out}: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
-        for name, sense in split.senses.items():
-            tell(f"  {name}: {sense}")
-        return 0
+        lines = [f"{self.out}: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})"]
+        lines += [f"  {name}: {sense}" for name, sense in split.senses.items()]
+        return Answer({"file": self.out, "split": split.to_json()}, lines=lines)
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Features:
     options: config.DataOptions = field(default_factory=config.DataOptions, metadata=FLAT)
     """How the images are taken in."""
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Extract and save."""
         from slmlp import api
 
@@ -85,10 +82,11 @@ class Features:
             cfg=cfg,
             out=self.out,
         )
-        if processes.is_main():  # the other processes have no features
-            images, dim = features.x.shape
-            tell(f"{self.out}: {images} images, {dim} features, {len(features.classes)} classes")
-        return 0
+        images, dim = features.x.shape  # of the first process; the others have no images, and print nothing
+        document = {
+            "file": self.out, "images": images, "dim": dim, "classes": list(features.classes), "layer": self.layer,
+        }  # fmt: skip
+        return Answer(document, lines=[f"{self.out}: {images} images, {dim} features, {len(features.classes)} classes"])
 
 
 @dataclass(frozen=True)
@@ -102,20 +100,12 @@ class Measure:
     """A features file, .npz with x (N, D) and y (N,): the classes pretrained on."""
     against: str | None = None
     """A features file of the held-out classes, for mixtureness and their own measures."""
-    json: bool = False
-    """Print JSON."""
     measures: config.Measures = field(default_factory=config.Measures, metadata=FLAT)
     """Settings of the measures."""
 
-    def run(self) -> int:
-        """Measure and print."""
+    def run(self) -> Answer:
+        """Measure."""
         from slmlp import api
 
         values = api.measure(self.features, self.against, self.measures)
-        if self.json:
-            print(json.dumps({name: value if math.isfinite(value) else None for name, value in values.items()}))
-        else:
-            width = max(map(len, values))
-            for name, value in values.items():
-                tell(f"{name:<{width}}  {value:.6g}")
-        return 0
+        return Answer({"measures": values}, [Table(("metric", "value"), list(values.items()))])

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from slmlp.config.sentences import sentences
 from slmlp.runtime.errors import SlmlpError
 
-EPILOG = "-h or --help shows this help, --debug the traceback of an error; slmlp --help lists the commands."
+EPILOG = """-h, --help: this help; --json: one JSON document; --wide: all columns of tables; -q, --quiet: the answer and
+warnings only; -v, --verbose: more; --debug: the traceback of an error. slmlp --help lists the commands."""
 NAMES = {int: ("INT", "a whole number"), float: ("FLOAT", "a number"), str: ("STR", "a word")}
 
 

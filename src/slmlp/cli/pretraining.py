@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slmlp import config
+from slmlp.cli import answer
+from slmlp.cli.answer import Answer
 from slmlp.config import recipes
 from slmlp.config.flags import FLAT, argument
+from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import tell
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Pretrain:
         method = named.method or "sl-mlp"
         return cls(method=method, settings=config.method_config(method))
 
-    def run(self) -> int:
-        """Pretrain or resume, and print the encoder's file."""
+    def run(self) -> Answer:
+        """Pretrain or resume."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
@@ -93,6 +95,10 @@ class Pretrain:
                 validation_fraction=self.validation_fraction, overwrite=self.overwrite, dry_run=self.dry_run,
             )  # fmt: skip
         if self.dry_run:
-            return 0
-        tell(str(Path(run.path) / "encoder.safetensors"))
-        return 0
+            return answer.of_plan()
+        encoder = Path(run.path) / "encoder.safetensors"
+        if not processes.is_main():
+            return Answer({})
+        last = run.metrics()[-1:]
+        document = {"run": run.path, "encoder": encoder, "last_step": last[0] if last else None}
+        return Answer(document, lines=[str(encoder)])

@@ -8,6 +8,8 @@ from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 from slmlp import config
+from slmlp.cli import answer
+from slmlp.cli.answer import Answer
 from slmlp.config.flags import FLAT, argument
 from slmlp.config.training import RATES
 
@@ -47,18 +49,16 @@ class Study:
         required: Any = MISSING
         return cls(required, required, study=config.preset(named.preset, named.optimizer))
 
-    def run(self) -> int:
-        """Run the study and print where the page is."""
+    def run(self) -> Answer:
+        """Run the study."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api, report
+        from slmlp import api
+        from slmlp.cli import pages
 
-        if self.dry_run:
-            api.study(self.data, self.out, self.study, overwrite=self.overwrite, dry_run=True)
-            return 0
-        report.show(api.study(self.data, self.out, self.study, overwrite=self.overwrite))
-        return 0
+        page = api.study(self.data, self.out, self.study, overwrite=self.overwrite, dry_run=self.dry_run)
+        return answer.of_plan() if self.dry_run else pages.answer(page)
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ class Demo:
     parallel: int | None = None
     """Runs trained side by side; default: two on CPUs of two cores and more."""
 
-    def run(self) -> int:
-        """Run the demo and print where the page is."""
+    def run(self) -> Answer:
+        """Run the demo."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api, report
+        from slmlp import api
+        from slmlp.cli import pages
 
         cfg = dataclasses.replace(config.DEMO, seeds=self.seeds, labels=self.labels, parallel=self.parallel)
-        report.show(api.study("emoji", self.out, cfg, demo=True))
-        return 0
+        return pages.answer(api.study("emoji", self.out, cfg, demo=True))
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Compare:
     probe: config.Probe = field(default_factory=config.Probe)
     """The probe."""
 
-    def run(self) -> int:
-        """Compare and print where the page is."""
-        from slmlp import api, report
+    def run(self) -> Answer:
+        """Compare."""
+        from slmlp import api
+        from slmlp.cli import pages
 
-        report.show(api.compare(self.runs, self.out, probe=self.probe))
-        return 0
+        return pages.answer(api.compare(self.runs, self.out, probe=self.probe))

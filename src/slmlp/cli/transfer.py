@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from slmlp import config
+from slmlp.cli.answer import Answer
+from slmlp.cli.table import Table
 from slmlp.config.flags import FLAT, argument
-from slmlp.runtime import processes
-from slmlp.runtime.progress import tell
+from slmlp.runtime.progress import warn
+
+if TYPE_CHECKING:
+    from slmlp.results.records import Result
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class Evaluate:
     settings: config.TaskSettings = field(default_factory=config.TaskSettings, metadata=FLAT)
     """Settings of the tasks."""
 
-    def run(self) -> int:
-        """Evaluate and print the numbers."""
+    def run(self) -> Answer:
+        """Evaluate."""
         from slmlp import api
         from slmlp.results.sentences import data_warnings
 
@@ -45,17 +52,35 @@ class Evaluate:
             self.encoder, self.data, datasets=self.datasets, task=self.task, split=self.split, out=self.out,
             cfg=self.settings,
         )  # fmt: skip
-        several = len({row.data for row in rows}) > 1
-        for row in rows if processes.is_main() else []:
-            interval = f" (95 % CI {100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f})" if row.interval else ""
-            where = (f"{row.data}: " if several else "") + row.task + ("" if row.layer == "output" else f" {row.layer}")
-            tell(f"{where} {row.metric}: {100 * row.value:.2f} %{interval}, {row.n:,} images")
-            if row.extra.get("at_grid_edge") and row.metric == "accuracy":
-                what = "--finetune.rates" if row.task == "finetune" else "--probe.l2"
-                tell(f"warning: a value at the edge of the grid was chosen; widen {what}")
-        for line in data_warnings(rows) if processes.is_main() else []:
-            tell(f"warning: {line}")
-        return 0
+        for what in dict.fromkeys(
+            "--finetune.rates" if row.task == "finetune" else "--probe.l2"
+            for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy"
+        ):  # fmt: skip
+            warn(f"a value at the edge of the grid was chosen; widen {what}")
+        for line in data_warnings(rows):
+            warn(line)
+        document = {"results": [dataclasses.asdict(row) for row in rows]}
+        return Answer(document, [_for_readers(rows)], rows=_for_scripts(rows))
+
+
+def _for_readers(rows: Sequence[Result]) -> Table:
+    """Return accuracies in percent; the name says data and layer where they are not always the same."""
+    several = len({row.data for row in rows}) > 1
+    lines = []
+    for row in rows:
+        where = (f"{row.data}: " if several else "") + row.task + ("" if row.layer == "output" else f" {row.layer}")
+        ends = f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}" if row.interval else ""
+        lines.append((f"{where} {row.metric}", f"{100 * row.value:.2f}", ends, row.n))
+    return Table(("task and number", "%", "95 % interval", "images"), lines)
+
+
+def _for_scripts(rows: Sequence[Result]) -> Table:
+    """Return the lines as results.jsonl has them: shares, 0 to 1."""
+    columns = ("run", "method", "seed", "data", "task", "layer", "metric", "value", "low", "high", "n")
+    return Table(columns, [
+        (r.run, r.method, r.seed, r.data, r.task, r.layer, r.metric, r.value, *(r.interval or (None, None)), r.n)
+        for r in rows
+    ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,16 +105,16 @@ class Suite:
     suite: config.Suite = field(default_factory=config.Suite, metadata=FLAT)
     """Tasks and their settings."""
 
-    def run(self) -> int:
-        """Run the suite and print table, verdict and the page's name."""
+    def run(self) -> Answer:
+        """Run the suite."""
         from slmlp.runtime.progress import say
 
         say("starting: loading libraries and images")
-        from slmlp import api, report
+        from slmlp import api
+        from slmlp.cli import pages
 
-        report.show(
+        return pages.answer(
             api.suite(
                 self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite
             )
         )
-        return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from slmlp.detection.coco import DetectionSet, copies_of_training
 from slmlp.runtime import files, json_files
-from slmlp.runtime.progress import say
+from slmlp.runtime.progress import say, warn
 
 COUNTED, LISTED = "data.json", "unreadable.txt"
 EXAMPLES = 3  # entries that a line names
@@ -26,8 +26,8 @@ def announce(parts: Mapping[str, DetectionSet], folder: Path) -> None:
         if part.left_out:
             say(f"  left out of {name}: {_some([f'{entry}: {why}' for entry, why in part.left_out], '; ')}")
         if pairs := summaries[name]["duplicates_with_training"]:
-            say(
-                f"warning: {len(pairs):,} of {len(part):,} {name} images equal a training image byte for byte: "
+            warn(
+                f"{len(pairs):,} of {len(part):,} {name} images equal a training image byte for byte: "
                 + _some([" = ".join(pair) for pair in pairs], ", ")
             )
     json_files.write(folder / COUNTED, summaries)

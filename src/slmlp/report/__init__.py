@@ -8,9 +8,8 @@ from slmlp.report.grid import Grid
 from slmlp.report.inputs import KINDS, Inputs, read
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import tell
 
-__all__ = ["show", "tables", "write"]
+__all__ = ["tables", "write"]
 
 
 def write(folder: Path) -> Path:
@@ -39,27 +38,10 @@ def render(inputs: Inputs) -> str:
 
 
 def tables(folder: Path) -> list[Grid]:
-    """Return the main tables of a folder: print one with rich, or take its ``markdown()``."""
+    """Return the main tables of a folder: take their ``markdown()``."""
     from slmlp.report import detection, study_table, study_tasks, suite
 
     inputs = read(folder)
     if inputs.kind == "study":
         return [study_table.grid(inputs), *study_tasks.grids(inputs)]
     return suite.grids(inputs) if inputs.kind == "suite" else detection.grids(inputs)
-
-
-def show(page: Path) -> None:
-    """Print the tables, the verdict and the name of the page that was written."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:  # a file or pipe has no width of its own
-        console = Console(width=160)
-    for table in tables(page.parent):
-        console.print(table)
-    inputs = read(page.parent)
-    for sentence in inputs.verdict["sentences"]:
-        tell(sentence)
-    if following := inputs.about.get("next"):
-        tell(f"next: {following['command']}")
-    tell(f"report: {page}")

@@ -6,13 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.inputs import Spread
-from slmlp.runtime.plain import plain
 
 
 @dataclass(frozen=True)
@@ -62,18 +58,6 @@ class Grid:
         used = [i for i in range(len(self.columns)) if any(row.cells[i] != NOTHING for row in self.rows)]
         rows = [Row(r.label, [r.cells[i] for i in used], r.note, r.better, r.baseline) for r in self.rows]
         return Grid(self.title, self.corner, [self.columns[i] for i in used], rows, self.note, self.main)
-
-    def __rich__(self) -> Table:
-        """Return the table for the terminal."""
-        table = Table(title=Text(plain(self.title)), caption=Text(plain(self.note)), caption_justify="left")
-        table.add_column(self.corner)
-        for heading in self.headings:
-            table.add_column(Text(plain(heading)), justify="right")
-        for row in self.rows:
-            style = "bold" if row.better else "dim" if row.baseline else ""
-            cells = [Text(plain(c if isinstance(c, str) else f"{c.value}\n{c.range}".strip())) for c in row.cells]
-            table.add_row(Text(plain(f"{row.label}\n{row.note}".strip())), *cells, style=style)
-        return table
 
     def markdown(self) -> str:
         """Return the table in Markdown, for docs and issues."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slmlp.runtime import progress
 from slmlp.runtime.errors import SlmlpError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def atomic(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+        progress.detail(f"wrote {path}")
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

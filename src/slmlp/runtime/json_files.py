@@ -17,7 +17,7 @@ import msgspec
 
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import say
+from slmlp.runtime.progress import warn
 
 T = TypeVar("T")
 SEAL = "sha256"
@@ -175,7 +175,7 @@ def read_lines(path: Path, kind: type[T], newest: int | None = None) -> list[T]:
         raise SlmlpError(f"{path} was written by a newer slmlp (schema {newer}, this one reads {newest}): update slmlp")
     if bad:
         where = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
-        say(f"warning: {path}: {len(bad)} damaged or incomplete lines are not used (line {where})")
+        warn(f"{path}: {len(bad)} damaged or incomplete lines are not used (line {where})")
     return rows
 
 

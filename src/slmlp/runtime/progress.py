@@ -1,8 +1,14 @@
-"""Show progress on stderr: a bar on a terminal, a line every ten seconds in a log. Rank 0 only."""
+"""What is said beside an answer, on stderr: progress, warnings, details. Rank 0 only.
+
+Progress is a bar on a terminal, a line every ten seconds in a log. How much is said (``-q``, ``-v``) stands in one
+environment variable, so that processes which a command starts say as much.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 T = TypeVar("T")
+VERBOSITY = "SLMLP_VERBOSITY"
+QUIET, USUAL, VERBOSE = "quiet", "", "verbose"
 DELAY = 2.0  # seconds before ``track`` shows anything
 INTERVAL = 10.0  # seconds between lines in a log
 
@@ -28,8 +36,57 @@ def _console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+_kept: dict[str, list[str]] = {"warnings": [], "plan": []}
+
+
+@contextlib.contextmanager
+def speaking(verbosity: str) -> Iterator[None]:
+    """Say as much, here and in processes that start meanwhile; what was warned of before is forgotten."""
+    before = os.environ.get(VERBOSITY, USUAL)
+    os.environ[VERBOSITY] = verbosity
+    for texts in _kept.values():
+        texts.clear()
+    try:
+        yield
+    finally:
+        os.environ[VERBOSITY] = before
+
+
+def _verbosity() -> str:
+    return os.environ.get(VERBOSITY, USUAL)
+
+
 def say(text: str) -> None:
-    """Print one line to stderr on rank 0, without markup: class names may contain brackets."""
+    """Print one line to stderr on rank 0, unless quiet; without markup: class names may contain brackets."""
+    if _verbosity() != QUIET:
+        _print(text)
+
+
+def detail(text: str) -> None:
+    """Print one line to stderr on rank 0 if more than usual is asked for."""
+    if _verbosity() == VERBOSE:
+        _print(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr on rank 0, and keep it for the answer in JSON."""
+    _kept["warnings"].append(plain(text))
+    _print(f"warning: {text}")
+
+
+def plan(text: str, *more: str) -> None:
+    """Print a plan to stderr on rank 0, quiet or not since it is all that is asked for, and keep it for the answer."""
+    _kept["plan"] += map(plain, (text, *more))
+    for line in (f"plan: {text}", *more):
+        _print(line)
+
+
+def kept(kind: str) -> list[str]:
+    """Return what this process has printed of a kind while its command ran: ``warnings`` or ``plan``."""
+    return list(_kept[kind])
+
+
+def _print(text: str) -> None:
     if processes.is_main():
         _console().print(plain(text), markup=False, soft_wrap=True)
 
@@ -44,7 +101,8 @@ class _Display:
 
     def __init__(self, label: str, total: int | None, completed: int, delay: float, show: bool) -> None:
         self.label, self.total, self.completed, self.delay = plain(label), total, completed, delay
-        self.show, self.terminal = show and processes.is_main(), sys.stderr.isatty()
+        self.show = show and processes.is_main() and _verbosity() != QUIET
+        self.terminal = sys.stderr.isatty()
         self.due = time.monotonic() + delay
         self.bar: Progress | None = None
 

@@ -17,7 +17,7 @@ from slmlp import data
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.runtime import files
-from slmlp.runtime.progress import duration, say
+from slmlp.runtime.progress import duration, plan
 from slmlp.train import optim
 from slmlp.train.batches import Batches
 from slmlp.train.job import Job
@@ -101,8 +101,8 @@ def dry_run(job: Job, split: ConceptSplit | None) -> None:
         found = cost(job, images, split, image_cache, job.training.threads)
     kept = job.training.passes // job.training.save_every if job.training.save_every else 0
     written = (1 + kept) * found.weights + 2 * found.checkpoint
-    say(
-        f"plan: {len(ready.train):,} images, {found.steps:,} steps, about {duration(found.seconds)} on this machine, "
+    plan(
+        f"{len(ready.train):,} images, {found.steps:,} steps, about {duration(found.seconds)} on this machine, "
         f"{files.size(written)}; nothing was written"
     )
 

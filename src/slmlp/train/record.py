@@ -10,7 +10,7 @@ from typing import Any
 from slmlp.runtime import processes
 from slmlp.runtime.device import Compute
 from slmlp.runtime.interrupt import Interrupt
-from slmlp.runtime.progress import TrainingProgress, duration, say
+from slmlp.runtime.progress import TrainingProgress, duration, say, warn
 from slmlp.runtime.ranks import highest, on_rank0, wait_for_all
 from slmlp.train import checkpoint
 from slmlp.train.batches import StepDataset
@@ -27,7 +27,7 @@ def resume(state: State, folder: Path) -> None:
     """Load the newest intact checkpoint of the run in ``folder`` into ``state``, if there is one."""
     saved, warnings = on_rank0(lambda: checkpoint.load_last(folder / "checkpoints"))
     for warning in warnings:
-        say(f"warning: {warning}")
+        warn(warning)
     if saved is not None:
         state.load_state_dict(saved)
 
@@ -92,7 +92,7 @@ def record(
                     for row in rows:
                         log.add(row)
                         if warning := collapse.update(row):
-                            say(f"warning: {name}: {warning}")
+                            warn(f"{name}: {warning}")
                         loss = f"  loss {row['loss']:.3f}"
                     bar.update(step.number, f"epoch {step.epoch}/{last_epoch}{loss}")
                     if kept:

@@ -8,7 +8,7 @@ from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import leak
 from slmlp.data.splits.classes import ConceptSplit
-from slmlp.runtime.progress import say
+from slmlp.runtime.progress import warn
 
 SIDE = 16  # pixels; enough to distinguish two drawings of an object from two copies of a drawing
 
@@ -24,8 +24,8 @@ def check(split: ConceptSplit, image_cache: ImageCache, images: ImageSet) -> Con
     ]
     if pairs:
         share = len({j for _, j, _ in duplicates}) / max(1, len(unseen))
-        say(
-            f"warning: {len(pairs)} near-identical pairs of images between source and held-out classes "
+        warn(
+            f"{len(pairs)} near-identical pairs of images between source and held-out classes "
             f"({100 * share:.2f} % of the held-out images), listed in split.json"
         )
     return dataclasses.replace(split, leaks=tuple(pairs))

@@ -16,6 +16,7 @@ from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import duration, say
+from slmlp.runtime.progress import plan as dry
 
 
 def study(
@@ -41,7 +42,7 @@ def try_out(source: str, out: Path, cfg: config.Study, *, overwrite: bool, demo:
     with tempfile.TemporaryDirectory(prefix="slmlp-") as empty:
         context = open_study(source, Path(empty), cfg, overwrite=overwrite, trial_of=out)
         found = plan.make(context, out)
-        _tell(context, found, demo=demo)
+        dry(found.words, *plan.advice(context, found, demo=demo))
     say("nothing was written")
 
 

@@ -25,7 +25,7 @@ from slmlp.results.store import slug
 from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
-from slmlp.runtime.progress import say
+from slmlp.runtime.progress import say, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def data_sets(
         listed = published.find(folder, options)
         for dataset in listed:
             if dataset.problem is not None:
-                say(f"warning: {dataset.name} is left out: {dataset.problem}")
+                warn(f"{dataset.name} is left out: {dataset.problem}")
             else:
                 sets.append(DataSet(dataset.name, str(dataset.path), dataset))
         known = any(dataset.entry is not None for dataset in listed)
