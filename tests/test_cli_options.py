@@ -67,7 +67,7 @@ def test_an_option_that_is_not_there_is_answered_with_those_that_are(words, said
 def test_a_value_that_an_option_does_not_take_is_one_line(command, words, said, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     assert main([command, *words.split()]) == 2
-    assert capsys.readouterr().err == f"slmlp: {said}; slmlp {command} --help explains all\n"
+    assert capsys.readouterr().err == f"slmlp: {said}; slmlp {command} --help-all explains all\n"
 
 
 def test_words_are_read_as_they_may_be_typed():
@@ -91,7 +91,7 @@ def test_a_flag_that_equals_its_default_is_given_too():
 
 def test_help_goes_to_stdout_and_ends_with_0(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["split", "--help"])
+        main(["split", "--help-all"])
     assert ended.value.code == 0
     assert "--unseen-fraction" in capsys.readouterr().out
 

@@ -177,7 +177,8 @@ def test_two_processes_train_one_detector(place, tmp_path):
              *flags(norm="sync", batch_size=4, steps=2), "--controls"]  # fmt: skip
     outcome = ended(started(2, *words))
     assert [code for code, _, _ in outcome] == [0, 0], outcome[0][2] + outcome[1][2]
-    assert outcome[0][1].count("report: ") == 1
+    assert outcome[0][2].count("report: ") == 1
+    assert outcome[0][1].startswith("method\t")
     assert outcome[1][1] == ""
     rows = records.read(tmp_path / "run" / "results.jsonl")
     assert len({row.metric for row in rows}) == len(rows) > 4

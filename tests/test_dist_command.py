@@ -218,7 +218,7 @@ def test_an_evaluation_from_the_command_is_that_of_one_process(shapes, straight,
     words = ["evaluate", straight.path, shapes, "--split", tmp_path / "split.json", "--out", tmp_path / "two"]
     outcome = ended(started(2, "-m", "slmlp", *words))
     assert [code for code, _, _ in outcome] == [0, 0], outcome
-    assert [out.count("unseen accuracy") for _, out, _ in outcome] == [1, 0]
+    assert [out.count("\tunseen\toutput\taccuracy\t") for _, out, _ in outcome] == [1, 0]
     found = records.read(tmp_path / "two" / "results.jsonl")
     expected = api.evaluate(straight.path, str(shapes), split=tmp_path / "split.json", out=tmp_path / "one")
     assert [(r.metric, r.value, r.n) for r in found] == [(r.metric, r.value, r.n) for r in expected]

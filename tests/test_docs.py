@@ -36,13 +36,14 @@ def test_links_lead_somewhere(page):
 
 @functools.cache
 def flags_of_all_commands() -> frozenset[str]:
-    """The flags that ``--help`` shows, and those of other programs that the pages tell of."""
+    """The flags that ``--help-all`` shows, and those of other programs that the pages tell of."""
     from slmlp.cli import COMMANDS
 
     known = {
         "--help",
         "--version",
         "--debug",
+        "--help-all",
         "--dist",
         "--rounds",
         "--threads",
@@ -54,10 +55,11 @@ def flags_of_all_commands() -> frozenset[str]:
     known |= {"--nodes", "--ntasks-per-node"}  # srun; those above are torchrun's
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
+    known.add("--off-diagonal")  # of the method that docs/extending.md writes
     known.add("--epoch")  # docs/dependencies.md tells of a mistyped flag
     for command in COMMANDS:
         shown = subprocess.run(
-            [sys.executable, "-m", "slmlp", command, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "slmlp", command, "--help-all"], capture_output=True, text=True, check=True
         )
         known |= set(re.findall(r"--[a-z][a-z0-9.-]+", shown.stdout))
     return frozenset(known)

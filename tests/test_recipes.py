@@ -188,7 +188,7 @@ def test_flags_override_a_recipe_and_help_shows_it():
     assert parsed.settings.temperature == 0.2
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        parse(Pretrain, "pretrain", ["--recipe", "byol-in1k", "--help"])
+        parse(Pretrain, "pretrain", ["--recipe", "byol-in1k", "--help-all"])
     text = " ".join(shown.getvalue().split())
     assert "(default: byol)" in text
     assert "(default: 1.5e-06)" in text

@@ -10,22 +10,22 @@ from slmlp.runtime import interrupt, processes
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.plain import plain
 
-# name -> (module, its dataclass there, one line of help)
+# name -> (module, its dataclass there, one line of help), in the order of use
 COMMANDS = {
     "demo": ("studying", "Demo", "a study of the embedded images, in minutes"),
     "study": ("studying", "Study", "split -> rates -> pretrain -> evaluate -> page, on your images"),
-    "split": ("measuring", "Split", "hold classes out and write which"),
-    "pretrain": ("pretraining", "Pretrain", "pretrain one encoder"),
-    "evaluate": ("transfer", "Evaluate", "evaluate any encoder's frozen features"),
-    "suite": ("transfer", "Suite", "many encoders on many data sets: verdict and page"),
-    "features": ("measuring", "Features", "write an encoder's features to .npz"),
-    "measure": ("measuring", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
     "methods": ("catalogue", "Methods", "list the methods; one method's settings"),
     "recipes": ("catalogue", "Recipes", "list the recipes with the number to expect; one recipe's settings"),
     "data": ("datasets", "Data", "list the data sets, fetch one, check a copy of one"),
+    "split": ("measuring", "Split", "hold classes out and write which"),
+    "pretrain": ("pretraining", "Pretrain", "pretrain one encoder"),
+    "evaluate": ("transfer", "Evaluate", "evaluate any encoder's frozen features"),
+    "compare": ("studying", "Compare", "table, verdict and page over runs"),
+    "suite": ("transfer", "Suite", "many encoders on many data sets: verdict and page"),
+    "features": ("measuring", "Features", "write an encoder's features to .npz"),
+    "measure": ("measuring", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
     "detect": ("detecting", "Detect", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
     "export": ("exporting", "Export", "write an encoder for another tool, and compare its features there"),
-    "compare": ("studying", "Compare", "table, verdict and page over runs"),
 }
 SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes share their work
 
@@ -37,7 +37,7 @@ Pretrain encoders on labelled images, with the MLP projector as a switch, and pr
 
 Start with:  slmlp demo
 Then:        slmlp study MY_IMAGES --out my-study
-slmlp COMMAND --help explains every setting of a command; --debug shows tracebacks; --version prints the version.
+slmlp COMMAND --help shows a command and what matters most, --help-all every setting; --version prints the version.
 """
 
 

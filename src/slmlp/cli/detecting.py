@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from slmlp import config
 from slmlp.cli.answer import Answer
-from slmlp.config.flags import FLAT, argument
+from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 
@@ -21,10 +21,12 @@ class Detect:
     command resumes one that was stopped.
     """
 
-    words: tuple[str, ...] = field(metadata=argument("ENCODER... DATA"))
+    words: tuple[str, ...] = field(
+        metadata=argument("ENCODER... DATA", "encoders, then a folder or tar in COCO's layout")
+    )
     """Run folders or encoder files, optionally as NAME=ENCODER; then a folder or tar in COCO's layout (omitted where
     --train-json names the data)."""
-    out: str
+    out: str = field(metadata=main("folder of results and page; the same command resumes it"))
     """Folder of results, predictions, pictures and page; results already in it are not computed again."""
     train_json: str | None = None
     """Annotations of the training part, for data in another layout."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from slmlp.cli.answer import Answer
-from slmlp.config.flags import argument
+from slmlp.config.flags import argument, main
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,18 @@ class Export:
 
     run_folder: str = field(metadata=argument("RUN"))
     """Folder of a finished run, or an encoder file."""
-    to: str
+    to: str = field(metadata=main("torchvision, timm, safetensors, onnx, detectron2, hf or exported-program"))
     """`torchvision`, `timm`, `safetensors`, `onnx`, `detectron2`, `hf` (a folder as on the Hugging Face hub) or
     `exported-program` (torch.export)."""
-    out: str
+    out: str = field(metadata=main("the new file, or the folder of hf"))
     """The file, or the folder of `hf`; must be new."""
-    data: str = "emoji"
+    data: str = field(default="emoji", metadata=main("images to compare features on"))
     """Images to compare features on: anything that DATA can be elsewhere; default: the embedded set."""
     images: int = 16
     """How many of them, spread over the set."""
-    with_projector: bool = False
+    with_projector: bool = field(default=False, metadata=main("let the projector travel too"))
     """Let the run's projector travel too (safetensors, onnx, exported-program)."""
-    classifier: int | None = None
+    classifier: int | None = field(default=None, metadata=main("classes of a fresh, untrained classifier"))
     """Add a fresh, untrained classifier of this many classes (torchvision, timm, hf); default: none."""
     license: str = "unknown"
     """Licence of the weights for the model card, as the Hugging Face hub names them: `apache-2.0`, `cc-by-nc-4.0`."""

@@ -8,7 +8,7 @@ from typing import Literal
 from slmlp import config
 from slmlp.cli.answer import Answer
 from slmlp.cli.table import Table
-from slmlp.config.flags import FLAT, argument
+from slmlp.config.flags import FLAT, argument, main
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Split:
     Example: `slmlp split MY_IMAGES --by random --unseen-fraction 0.3 --out split.json`
     """
 
-    data: str = field(metadata=argument("DATA"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
-    out: str
+    out: str = field(metadata=main("the split file"))
     """The split file; another split is never overwritten."""
     split: config.Split = field(default_factory=config.Split, metadata=FLAT)
     """The rule."""
@@ -45,19 +45,21 @@ class Features:
     `slmlp features timm:resnet50 MY_IMAGES --layer stage4 --out stage4.npz`
     """
 
-    encoder: str = field(metadata=argument("ENCODER"))
+    encoder: str = field(metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx"))
     """A run's folder or encoder file, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, .onnx file, `module:function`."""
-    data: str = field(metadata=argument("DATA"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
     """The images."""
-    out: str
+    out: str = field(metadata=main("the .npz file; features in an .npy beside it"))
     """The .npz file; it and the .npy must be new."""
-    classes: Literal["source", "unseen", "all"] = "all"
+    classes: Literal["source", "unseen", "all"] = field(
+        default="all", metadata=main("side of the split: source, unseen or all")
+    )
     """Side of the split."""
-    part: Literal["train", "test", "all"] = "all"
+    part: Literal["train", "test", "all"] = field(default="all", metadata=main("train, test or all"))
     """Part of the images."""
-    split: str | None = None
+    split: str | None = field(default=None, metadata=main("split file; default: the run's own"))
     """Split file; default: the run's own."""
-    layer: str = "output"
+    layer: str = field(default="output", metadata=main("output, stage1 ..., block1 ..., projector.output"))
     """Where the features are taken: `output`, `stage1` to `stage5`, `block1` ..., `projector.hidden`,
     `projector.output`."""
     extraction: config.Extraction = field(default_factory=config.Extraction)

@@ -17,12 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal
 
-from slmlp.config.sentences import sentences
 from slmlp.runtime.errors import SlmlpError
 
-EPILOG = """-h, --help: this help; --json: one JSON document; --wide: all columns of tables; -q, --quiet: the answer and
-warnings only; -v, --verbose: more; --debug: the traceback of an error. slmlp --help lists the commands."""
-NAMES = {int: ("INT", "a whole number"), float: ("FLOAT", "a number"), str: ("STR", "a word")}
+NAMES = {int: "a whole number", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,8 @@ class Option:
     field: str
     owner: type
     """The dataclass of the field."""
+    main: str
+    """What ``--help`` says of it; nothing where only ``--help-all`` has it."""
 
     @property
     def positional(self) -> bool:
@@ -49,7 +48,7 @@ class Option:
         """Parse the words as the option's value; raise SlmlpError where they are not one."""
         with contextlib.suppress(ValueError):
             return _value(self.hint, words)
-        kinds = [kind for kind in _alternatives(self.hint) if kind is not types.NoneType]
+        kinds = [kind for kind in alternatives(self.hint) if kind is not types.NoneType]
         expected = _listed([word for kind in kinds for word in _expected(kind)])
         raise SlmlpError(f"{self.flag} must be {expected}, found {' '.join(words)!r}")
 
@@ -59,25 +58,8 @@ class Option:
             parser.add_argument(self.flag, dest=self.path, action="store_true")
             parser.add_argument(self.negative, dest=self.path, action="store_false")
         else:
-            many = any(typing.get_origin(kind) is tuple for kind in _alternatives(self.hint))
+            many = any(typing.get_origin(kind) is tuple for kind in alternatives(self.hint))
             parser.add_argument(self.flag, dest=self.path, nargs="*" if many else None)
-
-    def explain_in(self, group: Any) -> None:
-        """Add its line to a group of argparse's help."""
-        text = sentences(self.owner).get(self.field, "")  # of a plug-in, which may say nothing
-        if self.default is MISSING:
-            text += " (required)"
-        elif self.default not in (None, ()) and not self.positional:
-            default = " ".join(map(str, self.default)) if isinstance(self.default, tuple) else self.default
-            text += f" (default: {default})"
-        text = text.replace("%", "%%")
-        if self.positional:
-            group.add_argument(self.path, metavar=self.flag, help=text)
-        elif self.hint is bool:
-            group.add_argument(self.flag, self.negative, action="store_true", help=text)
-        else:
-            metavar = "|".join(_metavar(kind) for kind in _alternatives(self.hint) if kind is not types.NoneType)
-            group.add_argument(self.flag, metavar=metavar, help=text)
 
     @property
     def negative(self) -> str:
@@ -90,7 +72,8 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
     """Return an instance of the dataclass ``kind`` with the settings that the words of the command ``name`` give.
 
     ``kind.defaults(words)``, where there is one, returns the instance whose values are the defaults. A field ``given``
-    receives the options that the words name (flag -> value). With ``--help`` the help is printed and SystemExit raised.
+    receives the options that the words name (flag -> value). With ``--help`` or
+    ``--help-all`` the help is printed and SystemExit raised.
 
     Raises:
         SlmlpError: an option that the command does not have (the nearest ones are named, and those of the method), a
@@ -98,13 +81,16 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
     """
     base = kind.defaults(words) if hasattr(kind, "defaults") else kind
     known = list(options(base))
-    if {"-h", "--help"} & set(words):
-        print(help_text(base, name, known))
+    if {"-h", "--help", "--help-all"} & set(words):
+        from slmlp.cli.help import brief, full
+
+        own = base if isinstance(base, type) else type(base)
+        print((full if "--help-all" in words else brief)(own, name, known), end="")
         raise SystemExit(0)
     try:
         given = _read(base, name, known, words)
     except SlmlpError as error:
-        raise SlmlpError(f"{error}; slmlp {name} --help explains all") from None
+        raise SlmlpError(f"{error}; slmlp {name} --help-all explains all") from None
     command = _replaced(base, given)
     if not hasattr(command, "given"):
         return command
@@ -124,7 +110,15 @@ def options(settings: Any, prefix: str = "", path: str = "") -> Iterator[Option]
             yield from options(default, inner, f"{path}{field.name}.")
         elif not field.metadata.get("hidden"):
             flag = field.metadata.get("metavar") or f"--{prefix}{field.name}".replace("_", "-")
-            yield Option(f"{path}{field.name}", flag, hints[field.name], default, field.name, kind)
+            yield Option(
+                f"{path}{field.name}",
+                flag,
+                hints[field.name],
+                default,
+                field.name,
+                kind,
+                field.metadata.get("main", ""),
+            )
 
 
 def _default(settings: Any, field: dataclasses.Field[Any]) -> Any:
@@ -200,31 +194,7 @@ def _replaced(settings: Any, given: dict[str, Any]) -> Any:
     return settings.override(**changes) if hasattr(settings, "override") else dataclasses.replace(settings, **changes)
 
 
-def help_text(base: Any, name: str, known: Sequence[Option]) -> str:
-    """Return the help of a command."""
-    kind = base if isinstance(base, type) else type(base)
-    required = [option for option in known if option.default is MISSING or option.positional]
-    usage = " ".join(option.flag if option.positional else f"{option.flag} {option.flag[2:].upper()}" for option in
-                     sorted(required, key=lambda option: not option.positional))  # fmt: skip
-    parser = argparse.ArgumentParser(
-        usage=f"slmlp {name} {usage} [OPTIONS]", description=_description(kind), add_help=False,
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    groups: dict[tuple[type, str], Any] = {}
-    for option in known:
-        title = option.path.rpartition(".")[0] or ("arguments" if option.positional else "options")
-        if (option.owner, title) not in groups:
-            groups[option.owner, title] = parser.add_argument_group(title.rpartition(".")[2].replace("_", " "))
-        option.explain_in(groups[option.owner, title])
-    return parser.format_help()
-
-
-def _description(kind: type) -> str:
-    first, *rest = (kind.__doc__ or "").splitlines()
-    return "\n".join([first, *(line.strip() for line in rest)])
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
     """Return the types of a union; of another type itself alone."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
@@ -235,7 +205,7 @@ def _value(hint: Any, words: Sequence[str]) -> Any:
     >>> _value(int | Literal["auto"], ["auto"]), _value(tuple[float, ...], ["0.1", "1"]), _value(int | None, ["None"])
     ('auto', (0.1, 1.0), None)
     """
-    kinds, inner = _alternatives(hint), typing.get_args(hint)
+    kinds, inner = alternatives(hint), typing.get_args(hint)
     if len(kinds) > 1:
         for kind in sorted(kinds, key=lambda kind: kind is str):  # any word is a str: it is tried last
             with contextlib.suppress(ValueError):
@@ -263,16 +233,7 @@ def _expected(kind: Any) -> list[str]:
     if typing.get_origin(kind) is tuple:
         plural = [f"{word.removeprefix('a ')}s" if word.startswith("a ") else word for word in _expected(inner[0])]
         return plural if inner[-1] is Ellipsis else [f"{len(inner)} {plural[0]}"]
-    return ["True", "False"] if kind is bool else [NAMES[kind][1]]
-
-
-def _metavar(kind: Any) -> str:
-    inner = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return f"{{{','.join(map(str, inner))}}}"
-    if typing.get_origin(kind) is tuple:
-        return f"{_metavar(inner[0])} ..." if inner[-1] is Ellipsis else " ".join(map(_metavar, inner))
-    return "{True,False}" if kind is bool else NAMES[kind][0]
+    return ["True", "False"] if kind is bool else [NAMES[kind]]
 
 
 def _listed(words: Sequence[str], last: str = "or") -> str:

@@ -12,7 +12,7 @@ from slmlp import config
 from slmlp.cli import answer
 from slmlp.cli.answer import Answer
 from slmlp.config import recipes
-from slmlp.config.flags import FLAT, argument
+from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 
@@ -23,14 +23,16 @@ class Pretrain:
 
     Example: `slmlp pretrain MY_IMAGES --method sl-mlp --encoder resnet50 --out my-run`;
     `slmlp pretrain --resume my-run` resumes a run that was stopped or killed.
-    `--method NAME --help` shows that method's settings, `--recipe NAME --help` a recipe's.
+    `--method NAME --help-all` shows that method's settings, `--recipe NAME --help-all` a recipe's.
     """
 
-    data: str | None = field(default=None, metadata=argument("[DATA]"))
+    data: str | None = field(
+        default=None, metadata=argument("[DATA]", "images: folder of class folders, tar, .csv, .npz, emoji")
+    )
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
-    out: str | None = None
+    out: str | None = field(default=None, metadata=main("folder of the run"))
     """Folder of the run; must be new."""
-    dry_run: bool = False
+    dry_run: bool = field(default=False, metadata=main("say how long it would take, and write nothing"))
     """Check all settings, say how long the run would take and what it would write, and write nothing."""
     overwrite: bool = False
     """Remove another run in --out first: only files that a run wrote; a folder with any other file is refused."""
@@ -39,17 +41,18 @@ class Pretrain:
         metadata={
             "help": f"{', '.join(f'`{name}`' for name in config.METHODS)}, or a class of yours, `FILE.py:CLASS`; see "
             "`slmlp methods`."
-        },
+        }
+        | main("slmlp methods lists them"),
     )
-    recipe: str | None = None
+    recipe: str | None = field(default=None, metadata=main("settings of a recipe; slmlp recipes lists them"))
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""
-    resume: str | None = None
+    resume: str | None = field(default=None, metadata=main("resume the run in this folder"))
     """Resume the run in this folder exactly where it was stopped; settings come from it, DATA only if it was moved."""
-    split: str | None = None
+    split: str | None = field(default=None, metadata=main("train on the source classes of this split file only"))
     """Split file: train on its source classes only. Without it all classes are trained on."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
-    seed: int = 0
+    seed: int = field(default=0, metadata=main("of weights, data order and augmentation"))
     """Seed of encoder weights, head weights, data order and augmentation (a generator each)."""
     validation_fraction: float = 0.0
     """Share of the training images held back."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from slmlp import config
 from slmlp.cli import answer
 from slmlp.cli.answer import Answer
-from slmlp.config.flags import FLAT, argument
+from slmlp.config.flags import FLAT, argument, main
 from slmlp.config.training import RATES
 
 
@@ -24,13 +24,15 @@ class Study:
     that was stopped, and adds seeds to one that is finished.
     """
 
-    data: str = field(metadata=argument("DATA"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
-    out: str
+    out: str = field(metadata=main("folder of the study; the same command resumes it"))
     """Folder of the study."""
-    preset: Literal["quick", "standard", "thorough"] = "standard"
+    preset: Literal["quick", "standard", "thorough"] = field(
+        default="standard", metadata=main("quick, standard or thorough")
+    )
     """How much is tried: `quick` is one seed at one rate, `thorough` ten seeds and six rates; other flags override."""
-    dry_run: bool = False
+    dry_run: bool = field(default=False, metadata=main("say how long it would take, and write nothing"))
     """Check all settings, say how long the study would take and what it would write, and write nothing."""
     overwrite: bool = False
     """Remove another study in --out first: only files that a study wrote; a folder with any other file is refused."""
@@ -65,6 +67,7 @@ class Study:
 class Demo:
     """A study of the embedded images, in minutes on two cores: SL against SL-MLP, one seed, and the page.
 
+    Example: `slmlp demo --out my-demo`
     One seed shows how a study reads, not which method is better; `slmlp demo --seeds 5` gives the real answer.
     """
 
@@ -96,9 +99,11 @@ class Compare:
     Example: `slmlp compare sl-0 sl-1 sl-mlp-0 sl-mlp-1 --out comparison`
     """
 
-    runs: tuple[str, ...] = field(metadata=argument("RUN..."))
+    runs: tuple[str, ...] = field(
+        metadata=argument("RUN...", "folders of finished runs; runs of one method are its seeds")
+    )
     """Folders of finished runs; the first run's method is the baseline of every difference."""
-    out: str
+    out: str = field(metadata=main("folder of the comparison"))
     """Folder of the comparison."""
     probe: config.Probe = field(default_factory=config.Probe)
     """The probe."""

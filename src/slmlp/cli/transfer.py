@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from slmlp import config
 from slmlp.cli.answer import Answer
 from slmlp.cli.table import Table
-from slmlp.config.flags import FLAT, argument
+from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime.progress import warn
 
 if TYPE_CHECKING:
@@ -26,19 +26,21 @@ class Evaluate:
     `slmlp evaluate my-run --datasets DIR`
     """
 
-    encoder: str = field(metadata=argument("ENCODER"))
+    encoder: str = field(metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx, .npz"))
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
     of features."""
-    data: str | None = field(default=None, metadata=argument("[DATA]"))
+    data: str | None = field(default=None, metadata=argument("[DATA]", "the images; a file of features needs none"))
     """The images; a file of features needs none."""
-    datasets: str | None = None
+    datasets: str | None = field(default=None, metadata=main("folder of data sets, each evaluated"))
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
     task: tuple[str, ...] = field(
-        default=(), metadata={"help": config.tasks_help("Default: `unseen` under a split, else `linear`.")}
+        default=(),
+        metadata={"help": config.tasks_help("Default: `unseen` under a split, else `linear`.")}
+        | main("unseen (default under a split), linear (else), knn ..."),
     )
-    split: str | None = None
+    split: str | None = field(default=None, metadata=main("split file; default: the run's own"))
     """Split file; default: the run's own."""
-    out: str | None = None
+    out: str | None = field(default=None, metadata=main("folder of results; default: RUN/evaluation"))
     """Folder of results.jsonl and predictions; default: RUN/evaluation, or NAME-evaluation for other encoders."""
     settings: config.TaskSettings = field(default_factory=config.TaskSettings, metadata=FLAT)
     """Settings of the tasks."""
@@ -92,13 +94,15 @@ class Suite:
     Runs of one method are its seeds; the first encoder named is the baseline of every difference.
     """
 
-    encoders: tuple[str, ...] = field(metadata=argument("ENCODER..."))
+    encoders: tuple[str, ...] = field(
+        metadata=argument("ENCODER...", "runs, timm:NAME[@FILE], .onnx ...; NAME=ENCODER names one")
+    )
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`; NAME=ENCODER."""
-    out: str
+    out: str = field(metadata=main("folder of the suite; the same command resumes it"))
     """Folder of the suite; what it holds already is not done again."""
-    datasets: str | None = None
+    datasets: str | None = field(default=None, metadata=main("folder of data sets: folders or tars"))
     """Folder of data sets: folders or tars of class folders; known ones (`slmlp data list`) under their protocol."""
-    also: tuple[str, ...] = ()
+    also: tuple[str, ...] = field(default=(), metadata=main("data sets beside those"))
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
     """Split file, for the tasks that need one."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmlp.config.checks import at_least, not_negative, positive, share
+from slmlp.config.flags import main
 from slmlp.runtime.errors import SlmlpError
 
 VERSION = 2  # increased when the same settings give different detectors; 2: boxes in float32 under bfloat16
@@ -30,12 +31,14 @@ WITHOUT_EFFECT = (
 class Detection:
     """Settings of training a detector on an encoder, and of its evaluation."""
 
-    schedule: Literal["1x", "2x", "short"] = "1x"
+    schedule: Literal["1x", "2x", "short"] = field(
+        default="1x", metadata=main("1x (as published), 2x, or short (12 passes over the images)")
+    )
     """`1x`: 90,000 updates of 16 images, rate a tenth at 60,000 and 80,000; `2x`: twice that; `short`: 12 passes over
     the training images, which is what 1x is on COCO."""
-    steps: int | None = None
+    steps: int | None = field(default=None, metadata=main("updates, in place of the schedule"))
     """Number of updates, instead of the schedule's; the rate drops at two thirds and eight ninths of them."""
-    batch_size: int = REFERENCE_BATCH
+    batch_size: int = field(default=REFERENCE_BATCH, metadata=main("images per update"))
     """Images per update, of all processes together; rate and number of updates are scaled by it."""
     base_lr: float = 0.02
     """Learning rate per 16 images."""
@@ -46,10 +49,12 @@ class Detection:
     """Momentum of SGD."""
     weight_decay: float = 1e-4
     """L2 penalty on weights and biases; normalisation parameters have none."""
-    short_side: int = 800
+    short_side: int = field(default=800, metadata=main("largest short side in pixels"))
     """Largest short side in pixels: images are trained at six sizes from 0.8 of it (640 to 800) and tested at it; the
     long side is at most 1333/800 of it."""
-    norm: Literal["sync", "batch", "frozen", "group"] = "sync"
+    norm: Literal["sync", "batch", "frozen", "group"] = field(
+        default="sync", metadata=main("sync, batch, frozen, or group (for small batches)")
+    )
     """`sync`: BatchNorm over all processes in backbone, FPN and mask head; `batch`: per process; `frozen`: the
     backbone's BatchNorm fixed as pretrained, none elsewhere (Detectron2's own 1x); `group`: the backbone's BatchNorm
     fixed as pretrained, GroupNorm elsewhere, for small batches."""

@@ -10,9 +10,17 @@ FLAT = {"flat": True}  # metadata of a group of settings whose flags have no pre
 HIDDEN = {"hidden": True}  # metadata of a setting that is no flag
 
 
-def argument(metavar: str) -> dict[str, str]:
-    """Return the metadata of a field that is a positional argument, called ``metavar`` in the help."""
-    return {"metavar": metavar}
+def argument(metavar: str, text: str = "") -> dict[str, str]:
+    """Return the metadata of a field that is a positional argument, called ``metavar`` in the help.
+
+    ``text`` is what ``--help`` says of it; without one that is its first sentence.
+    """
+    return {"metavar": metavar} | main(text)
+
+
+def main(text: str) -> dict[str, str]:
+    """Return the metadata of a setting that ``--help`` shows, in these words; the others are in ``--help-all`` only."""
+    return {"main": text}
 
 
 SHOWN = 3  # settings that differ

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmlp.config.checks import all_above, at_least, inside, positive
-from slmlp.config.flags import FLAT
+from slmlp.config.flags import FLAT, main
 from slmlp.config.plugins import load_tasks
 from slmlp.config.tasks import BESIDE, TASKS, Knn, Novelty, Retrieval
 from slmlp.config.training import RATES, DataOptions, StudyTraining, Training
@@ -73,7 +73,7 @@ class Measures:
 class Split:
     """Which classes are held out."""
 
-    by: str = "auto"
+    by: str = field(default="auto", metadata=main("wordnet, superclasses, random or file"))
     """`wordnet`, `superclasses`, `random`, `file`; `auto` is superclasses where the data has them, else random."""
     node: str = "n03575240"
     """WordNet node whose classes are held out (default instrumentality); any hypernym path counts."""
@@ -81,7 +81,7 @@ class Split:
     """Sense of a class name, as `crane=n02012849`, where the chosen one is wrong."""
     unseen_superclasses: tuple[str, ...] = ()
     """Superclasses to hold out; default: drawn with the seed until `unseen_fraction` of the classes is reached."""
-    unseen_fraction: float = 0.36
+    unseen_fraction: float = field(default=0.36, metadata=main("share of the classes to hold out"))
     """Share of the classes to hold out (the paper: 358 of 1,000)."""
     file: str | None = None
     """Text file of held-out class names, one a line, or another split file."""
@@ -109,10 +109,13 @@ BESIDE_HELP = (
 class Study:
     """A study: split, choose the rate, pretrain every method over seeds, evaluate, verdict, page."""
 
-    methods: tuple[str, ...] = ("sl", "sl-mlp")
+    methods: tuple[str, ...] = field(
+        default=("sl", "sl-mlp"),
+        metadata=main("what is compared, by commas, the first the baseline"),
+    )
     """Methods compared, by commas or spaces; the first is the baseline of every difference.
     `sl-mlp:projector.out=256` overrides, `narrow=sl-mlp:projector.out=256` names it too; `FILE.py:CLASS` is yours."""
-    seeds: int = 5
+    seeds: int = field(default=5, metadata=main("seeds per method"))
     """Seeds per method; the interval is over seeds and images. One seed gives images only."""
     curve_seeds: int = 1
     """Seeds whose saved epochs are evaluated for the curves (with --save-every)."""

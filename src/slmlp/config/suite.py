@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.config.flags import FLAT
+from slmlp.config.flags import FLAT, main
 from slmlp.config.study import Probe
 from slmlp.config.tasks import (
     Centroid,
@@ -56,7 +56,8 @@ class Suite(TaskSettings):
 
     tasks: tuple[str, ...] = field(
         default=("linear", "knn", "fewshot"),
-        metadata={"help": tasks_help("The first is the headline of the verdict.")},
+        metadata={"help": tasks_help("The first is the headline of the verdict.")}
+        | main("tasks, the first the headline of the verdict"),
     )
     name: str | None = None
     """Title of the page; default: the names of the data sets."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from slmlp.config.checks import not_negative, share
-from slmlp.config.flags import HIDDEN
+from slmlp.config.flags import HIDDEN, main
 from slmlp.runtime.errors import SlmlpError
 
 RATES = {"sgd": 0.1, "lars": 0.1, "adamw": 0.001}  # base rate by optimizer, where none is given
@@ -53,18 +53,18 @@ class DataOptions:
 class Training:
     """How an encoder is pretrained; the same for every method of a study."""
 
-    encoder: str | None = None
+    encoder: str | None = field(default=None, metadata=main("resnet10, or any convnet or ViT of timm"))
     """`resnet10` (lean, for small images), or any timm convnet or ViT by name. Default: that of `--init`, else by the
     machine and the number of images, at most `resnet50`."""
-    init: str = "random"
+    init: str = field(default="random", metadata=main("weights to start from, as timm:NAME[@FILE]"))
     """`random`, a run's folder, `timm:NAME`, `timm:NAME@FILE` or, where a file has several sets of weights,
     `timm:NAME@FILE#PART`; all of the encoder must be in it. Preprocessing is then that of the weights."""
     stem: Literal["auto", "small", "standard"] = "auto"
     """`small` is a 3x3 convolution of stride 1 without max-pool; `auto` takes it at 64 pixels and less, and with
     `--init` the stem that the weights have."""
-    epochs: int | None = None
+    epochs: int | None = field(default=None, metadata=main("passes over the images; by default 100 or more"))
     """Passes over the training images. Default: 100, and more where that is fewer than 1,000 steps."""
-    image_size: int | None = None
+    image_size: int | None = field(default=None, metadata=main("side in pixels; default: by images and machine"))
     """Side of the square the encoder sees, in pixels; default: chosen from the images, at most 224, on a CPU without
     `--encoder` at most 96; with `--init` the size that the weights were trained at."""
     batch_size: int | None = None
