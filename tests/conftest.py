@@ -10,8 +10,9 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,14 @@ def shape_superclasses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("superclasses") / "superclasses.tsv"
     path.write_text("".join(f"{name}\t{superclass}\n" for name, superclass in GROUPS.items()))
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium."""
+    from browser import chromium
+
+    yield from chromium()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ NASTY = [
 ]
 METHODS = ("sl", "sl-mlp")
 HASH = "220520d50af234d0b13aaa903768e6ea97589f956fab76f5c8aa8c66a9c38ccb"
-LEVEL = {"sl": 0.561, "sl-mlp": 0.603}
+LEVEL = {"sl": 0.561, "sl-mlp": 0.603, "simclr": 0.548}
 
 
 def study(**changes: Any) -> dict[str, Any]:
@@ -137,15 +138,22 @@ def verdict(found: list[records.Result], methods: tuple[str, ...] = METHODS) -> 
         m: np.array([100 * r.value for r in found if r.method == m and r.role == "final" and r.task == "unseen"])
         for m in methods
     }
-    comparisons = []
-    for other in methods[1:]:
-        d = by[other] - by[methods[0]]
+
+    def compare(a: str, b: str, of_a: Any, of_b: Any) -> dict[str, Any]:
+        d = of_b - of_a
         half = 2.776 * d.std(ddof=1) / len(d) ** 0.5 if len(d) > 1 else 2.1
-        comparisons.append({
-            "a": methods[0], "b": other, "difference": float(d.mean()), "low": float(d.mean() - half),
+        return {
+            "a": a, "b": b, "difference": float(d.mean()), "low": float(d.mean() - half),
             "high": float(d.mean() + half), "p": 0.0004, "p_holm": 0.0004, "detectable": 1.15, "seeds": len(d),
             "images": 1_476, "groups": 1_476, "per_seed": d.tolist(), "sentence": "better",
-        })  # fmt: skip
+        }  # fmt: skip
+
+    comparisons = [compare(methods[0], other, by[methods[0]], by[other]) for other in methods[1:]]
+    every = [compare(a, b, by[a], by[b]) for a, b in itertools.combinations(methods, 2)] if len(methods) > 2 else []
+    references = [
+        {"name": name, "value": value, "comparisons": [compare(name, m, np.float64(value), by[m]) for m in methods]}
+        for name, value in (("raw-pixels", 18.3), ("chance", 2.6))
+    ]
     means = {
         m: {"value": float(v.mean()), "low": float(v.mean() - 0.6), "high": float(v.mean() + 0.7)}
         for m, v in by.items()
@@ -158,7 +166,7 @@ def verdict(found: list[records.Result], methods: tuple[str, ...] = METHODS) -> 
             f"(95 % interval {c['low']:.1f} to {c['high']:.1f}, {c['seeds']} seeds, {c['images']:,} images).",
             "Both are far above an untrained encoder & raw pixels.",
         ]
-    task = {"comparisons": comparisons, "pairs": [], "means": means}
+    task = {"comparisons": comparisons, "every": every, "references": references, "pairs": [], "means": means}
     return {"sentences": sentences, "note": None, "headline": "unseen accuracy", "tasks": {"unseen accuracy": task}}
 
 
@@ -188,6 +196,29 @@ def tsne(folder: Path, count: int = 300, classes: int = 14, side: int = 32, meth
     })  # fmt: skip
 
 
+def where(folder: Path, methods: tuple[str, ...] = METHODS, side: int = 16) -> None:
+    """Write classes gained and lost, and neighbours, with the pictures of scanned digits."""
+    rng, digits, columns = np.random.default_rng(2), load_digits(), 10
+    sheet = Image.new("L", (columns * side, 3 * side))
+    for i in range(30):
+        tile = Image.fromarray((digits.images[i] * 15).astype(np.uint8)).resize((side, side))
+        sheet.paste(tile, (i % columns * side, i // columns * side))
+    sheet.convert("RGB").save(folder / "where.webp")
+    changes = [
+        {"name": name, "images": 40 + i, "a": 50.0, "b": 80.0 - 10 * i, "low": 24.0 - 10 * i, "high": 36.0 - 10 * i,
+         "p_holm": 0.001 if i < 2 else 0.4, "winner": methods[-1] if i < 2 else None}
+        for i, name in enumerate(NASTY)
+    ]  # fmt: skip
+    shown = [NASTY[0], NASTY[1], NASTY[-1], NASTY[-2]]
+    write(folder / "where.json", {
+        "a": methods[0], "b": methods[-1], "classes": changes,
+        "pictures": {name: list(range(3 * i, 3 * i + 3)) for i, name in enumerate(shown)},
+        "queries": [12, 13],
+        "neighbours": {m: rng.integers(14, 30, (2, 6)).tolist() for m in methods},
+        "labels": [NASTY[i % 7] for i in range(30)], "side": side, "columns": columns,
+    })  # fmt: skip
+
+
 def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
@@ -203,4 +234,6 @@ def make(folder: Path, with_map: bool = True, curves: bool = True, **changes: An
     write(folder / "verdict.json", verdict(found, tuple(facts["methods"])))
     if with_map:
         tsne(folder)
+        if len(facts["methods"]) > 1:
+            where(folder, tuple(facts["methods"]))
     return folder

@@ -177,13 +177,27 @@ def test_terminal_docs_and_page_show_the_same_cells(folder, dom):
 
 def test_every_figure_says_what_to_see_and_from_how_many(html, dom):
     captions = [text.replace("\xa0", " ") for _, text in dom.all("figcaption")]
-    assert len(captions) == len(dom.all("figure")) == 4
+    assert len(captions) == len(dom.all("figure")) == 8
     assert all("n = " in c for c in captions)
-    assert "one seed" in captions[2]
+    assert "one seed" in captions[7]
     charts = [a for a, _ in dom.all("svg") if "chart" in (a.get("class") or "")]
-    assert len(charts) == 2 + 6 + 2 + 2
+    assert len(charts) == 3 * 2 + 6 + 2 + 2  # differences, levels and references, each wide and narrow
     assert all(a.get("role") == "img" and a.get("aria-label") for a in charts)
     assert any("SL-MLP minus SL" in a["aria-label"] and "by seed" in a["aria-label"] for a in charts)
+
+
+def test_classes_are_marked_only_where_they_differ_beyond_chance(folder, dom):
+    where = json.loads((folder / "where.json").read_text())
+    marked = [text for a, text in dom.all("div") if a.get("class") == "change sure"]
+    assert len(marked) == 2  # by the corrected p, not by the size of the difference
+    assert all(c["name"] in text for c, text in zip(where["classes"], marked, strict=False))
+    assert "+30.0 points: 50.0\xa0% with SL, 80.0\xa0% with SL-MLP, 40 images, beyond chance" in marked[0]
+    labels = [a["aria-label"] for a, _ in dom.all("svg") if (a.get("class") or "").startswith("shown")]
+    assert len(labels) == 4 * 3 + 2 + 2 * 2 * 6
+    same = [a for a, _ in dom.all("svg") if a.get("class") == "shown same"]
+    expected = [i for of in where["neighbours"].values() for query, near in zip(where["queries"], of, strict=True)
+                for i in near if where["labels"][i] == where["labels"][query]]  # fmt: skip
+    assert len(same) == len(expected) > 0
 
 
 def test_structure_is_sound(dom):
@@ -198,7 +212,7 @@ def test_structure_is_sound(dom):
     assert len(dom.all("caption")) == len(dom.all("table"))
     assert all(a.get("scope") in ("row", "col") for a, _ in dom.all("th"))
     order = [a["id"] for a, _ in dom.all("h2")]
-    answer, why, where = ["verdict", "table", "limits"], ["epochs", "rates"], ["map"]
+    answer, why, where = ["verdict", "table", "limits"], ["epochs", "rates"], ["classes", "neighbours", "map"]
     assert order == [*answer, *why, *where, "next", "warnings", "split", "data", "settings", "machine"]
     contents = [a["href"].lstrip("#") for a, _ in dom.all("a") if a.get("class") != "skip"]
     assert [one for i, one in enumerate(contents) if one not in contents[:i]] == order
@@ -225,7 +239,7 @@ def test_missing_parts_are_left_out_with_a_word(tmp_path):
     dom = Page(report.write(single).read_text())
     assert "nothing is compared" in text_of(dom)
     assert "difference to" not in text_of(dom)
-    assert len(dom.all("figure")) == 2  # curves and rates
+    assert len(dom.all("figure")) == 4  # levels, references, curves and rates
 
 
 def test_one_seed_is_not_shown_as_if_it_were_many(tmp_path):

@@ -13,7 +13,7 @@ import report_folder
 from report_folder import make
 from slmlp import report
 from slmlp.config import names
-from slmlp.report import drawing, inputs, limits, maps, page, study_curves, study_data, words
+from slmlp.report import choice, drawing, inputs, limits, maps, page, study_curves, study_data, words
 from slmlp.report.forests import Difference, forest
 from slmlp.results import records
 from slmlp.runtime import json_files
@@ -191,8 +191,10 @@ def test_contrast_holds_in_light_dark_and_print():
 
 
 def test_examples_in_docstrings_run():
-    assert doctest.testmod(words) == (0, 5)
-    assert doctest.testmod(names) == (0, 3)
+    for module in (words, names, choice):
+        failed, tried = doctest.testmod(module)
+        assert tried > 0
+        assert failed == 0
 
 
 @pytest.mark.parametrize(

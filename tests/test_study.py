@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import browser as browsers
 from slmlp import cli, report
 from slmlp.data.splits.classes import ConceptSplit
-from slmlp.experiments.study import pool, summary, worker
+from slmlp.experiments.study import pictures, pool, worker
 from slmlp.report.words import opening
 from slmlp.results import records
 from slmlp.runtime import files, json_files
@@ -117,6 +118,35 @@ def test_verdict_and_page_say_the_same(done):
     assert following in html.unescape(page)
 
 
+@pytest.mark.browser
+def test_the_page_holds_on_a_phone(done, browser):
+    browsers.check(browser, done / "report.html", "study-of-shapes", 390, dark=False)
+
+
+def test_classes_and_neighbours_are_those_of_the_predictions_and_features(done):
+    where = json_files.read(done / "where.json", dict)
+    assert (where["a"], where["b"]) == ("sl", "sl-mlp")
+    by_class: dict[str, dict[str, list[bool]]] = {}
+    for row in rows(done, role="final", task="unseen", metric="accuracy"):
+        found = records.read_predictions(done / row.predictions)
+        for label, hit in zip(found.labels.tolist(), found.correct.tolist(), strict=True):
+            by_class.setdefault(label, {}).setdefault(row.method, []).append(hit)
+    assert {c["name"] for c in where["classes"]} == set(by_class)
+    for c in where["classes"]:
+        assert c["a"] == pytest.approx(100 * np.mean(by_class[c["name"]]["sl"]))
+        assert c["b"] == pytest.approx(100 * np.mean(by_class[c["name"]]["sl-mlp"]))
+        assert c["low"] <= c["b"] - c["a"] <= c["high"]
+    gains = [c["b"] - c["a"] for c in where["classes"]]
+    assert gains == sorted(gains, reverse=True)
+    assert where["neighbours"].keys() == {"sl", "sl-mlp"}
+    for of in where["neighbours"].values():
+        for query, near in zip(where["queries"], of, strict=True):
+            assert len(set(near)) == pictures.NEIGHBOURS
+            assert query not in near
+    labels = {where["labels"][i] for of in where["pictures"].values() for i in of}
+    assert labels == set(where["pictures"])
+
+
 def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, monkeypatch):
     again = shutil.copytree(done, tmp_path / "again")
 
@@ -125,9 +155,9 @@ def test_running_it_again_starts_and_computes_nothing(shapes, done, tmp_path, mo
 
     monkeypatch.setattr(pool, "ProcessPoolExecutor", never)
     monkeypatch.setattr(worker, "perform", never)  # no run in this process
-    monkeypatch.setattr(summary, "embed", never)  # no t-SNE
+    monkeypatch.setattr(pictures, "embed", never)  # no t-SNE
     assert here("study", shapes, FLAGS, "--name <my>photos --out", again) == 0
-    for name in ("results.jsonl", "verdict.json", "tsne.json", "thumbnails.webp"):
+    for name in ("results.jsonl", "verdict.json", "tsne.json", "thumbnails.webp", "where.json", "where.webp"):
         assert (again / name).read_bytes() == (done / name).read_bytes()
     assert "<h1>&lt;my&gt;photos</h1>" in (again / "report.html").read_text()
 

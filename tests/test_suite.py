@@ -12,13 +12,15 @@ import sys
 import numpy as np
 import pytest
 
+import browser as browsers
 from conftest import CLASSES, draw
 from slmlp import api, config
 from slmlp.config import OFFERED, TASKS
+from slmlp.config.names import display
 from slmlp.encoders import Encoder
 from slmlp.evaluation.engine import settings_hash
 from slmlp.experiments import suite
-from slmlp.report import inputs
+from slmlp.report import inputs, suite_ranking
 from slmlp.report.suite import forest
 from slmlp.results import records
 from slmlp.runtime import json_files
@@ -137,11 +139,31 @@ def test_the_page_holds_the_answer_and_loads_nothing(done):
     assert "64 images scored;" in page  # 48 and 16 test images, each once though few-shot asks for it again and again
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    forests, labels, stages = 2 * 2, 2 * 2, 2  # of the trained encoders; forests and labels wide and narrow
-    assert page.count('<svg class="chart') == forests + labels + stages
+    levels, differences, by_set = 2, 5 * 2, 2 * 2  # each wide and narrow: five baselines, two trained encoders
+    labels, stages = 2 * 2, 2
+    assert page.count('<svg class="chart') == levels + differences + by_set + labels + stages
     sentences = json_files.read(done / "verdict.json", dict)["sentences"]
     assert len(sentences) == 4 + 1  # one a comparison, and of which task they are
     assert all(len(sentence) < 160 for sentence in sentences)
+
+
+@pytest.mark.browser
+def test_the_page_holds_on_a_phone_in_the_dark(done, browser):
+    browsers.check(browser, done / "report.html", "suite", 390, dark=True)
+
+
+def test_the_ranking_has_every_encoder_with_its_interval_and_its_cost(done):
+    folder = inputs.read(done)
+    table = suite_ranking.costs(folder)
+    means = folder.task["means"]
+    assert [row.label for row in table.rows] == [
+        display(name) for name in sorted(means, key=lambda name: -means[name]["value"])
+    ]
+    assert all(mean["low"] < mean["value"] < mean["high"] for mean in means.values())
+    assert len(folder.task["every"]) == 5 * 4 / 2
+    costs = {one["name"]: one for one in folder.about["encoders"]}
+    assert costs["timm:test_resnet@random"]["parameters"] == costs["random-init:test_resnet"]["parameters"] > 300_000
+    assert costs["sl"]["multiply_adds"] == costs["sl-mlp"]["multiply_adds"] > 1_000_000
 
 
 def test_done_again_nothing_is_computed_and_no_line_is_added(done, runs, datasets, monkeypatch):

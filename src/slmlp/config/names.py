@@ -46,11 +46,13 @@ def display(name: str) -> str:
     ('SL-MLP', 'SL-MLP (projector.out=256)', 'timm:resnet50')
     >>> display("mine/my_method.py:Barlow"), display("my_method.py:Barlow:off_diagonal=0.01")
     ('Barlow', 'Barlow (off_diagonal=0.01)')
-    >>> display(behind("sl-mlp"))
-    'SL-MLP behind its projector'
+    >>> display(behind("sl-mlp")), display("timm:resnet50@random")
+    ('SL-MLP behind its projector', 'timm:resnet50, untrained')
     """
     if name.endswith(BEHIND):
         return f"{display(name.removesuffix(BEHIND))} behind its projector"
+    if name.endswith("@random"):  # one word for random weights, whoever asked for them
+        return f"{display(name.removesuffix('@random'))}, untrained"
     base, settings = plugins.split(name)
     if base not in NAMES and not (plugins.is_file(base) and ":" in base):
         return name

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.style
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -90,6 +91,7 @@ def to_svg(figure: Figure, name: str, label: str, classes: str = "", on_top: Mar
     body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     for pattern in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->"):
         body = re.sub(pattern, "", body, flags=re.S)
+    body = re.sub(r'<g id="of-(\d+)"', r'<g data-m="\1"', body)
     body = re.sub(rf'<g id="(?!{re.escape(name)})[^"]*"', "<g", body)
     body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body).replace("xlink:href", "href")
     body = re.sub(r"font: (?:bold|700) ([\d.]+)px [^;\"]*", r"font-size: \1px; font-weight: 600", body)
@@ -98,6 +100,34 @@ def to_svg(figure: Figure, name: str, label: str, classes: str = "", on_top: Mar
     head = Markup('<svg class="chart {}" viewBox="{}" role="img" aria-label="{}">').format(classes, box[1], label)
     end = body.rindex("</svg>")
     return head + Markup(body[:end]) + on_top + Markup("</svg>")  # noqa: S704  matplotlib escapes the text it draws
+
+
+def tag(artist: Artist, contender: int | None) -> None:
+    """Mark what is drawn for a contender, so that a reader can hide it."""
+    if contender is not None:
+        artist.set_gid(f"of-{contender}")
+
+
+def hit(
+    lines: Sequence[tuple[int | None, str]], box: tuple[float, float, float, float], *, of: int | None = None,
+    line: float | None = None,
+) -> Markup:  # fmt: skip
+    """Return a part of a drawing that tells its numbers under a pointer, with or without the page's script.
+
+    Args:
+        lines: what it tells; with each line the contender that it is of, if it is of one.
+        box: left, top, width and height in CSS pixels.
+        of: the contender that all of it is of.
+        line: where an upright line shows the place on the axis.
+    """
+    own = "" if of is None else Markup(' data-m="{}"').format(of)
+    whose = " ".join("-" if contender is None else str(contender) for contender, _ in lines)
+    text = "\n".join(text for _, text in lines)
+    left, top, width, height = (f"{value:.1f}" for value in box)
+    area = Markup('<rect x="{}" y="{}" width="{}" height="{}"/>').format(left, top, width, height)
+    upright = "" if line is None else Markup('<path d="M{} {}v{}"/>').format(f"{line:.1f}", top, height)
+    head = Markup('<g class="hit"{} data-of="{}"><title>{}</title>').format(own, whose, text)
+    return head + area + upright + Markup("</g>")
 
 
 def look(methods: Sequence[str], method: str) -> dict[str, Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from slmlp.config.names import display
 from slmlp.report import words
-from slmlp.report.drawing import NARROW, PAPER, axes_in, look, sheet, style, to_svg
+from slmlp.report.drawing import NARROW, PAPER, SOFT, axes_in, hit, look, sheet, style, tag, to_svg
 
 Point = tuple[float, float]
+LEFT, RIGHT, TOP = 38, 14, 32  # margins of a panel in CSS pixels
+NEAR = 12  # CSS pixels: the names of two levels that are closer stand above and below
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Curve:
     method: str
     points: Sequence[Point]
     ranges: Sequence[tuple[float, float] | None] = ()  # of each point: lowest and highest
-    seeds: Sequence[Sequence[Point]] = ()  # thin lines behind
+    seeds: Sequence[Sequence[Point]] = ()  # the mean of several has a band from the lowest to the highest
     ring: float | None = None  # where on the axis a point was chosen
 
     def text(self, ticks: Sequence[str]) -> str:
@@ -33,10 +35,17 @@ class Curve:
         values = ", ".join(f"{y:.3g} at {at}" for at, (_, y) in zip(where, few, strict=True))
         return f"{display(self.method)}: {values or 'no point that all seeds have'}"
 
+    def spread(self) -> list[tuple[float, float] | None]:
+        """Return lowest and highest of each point: as given, else of the seeds."""
+        if len(self.seeds) < 2:
+            return [*self.ranges, *[None] * (len(self.points) - len(self.ranges))]
+        by_x = [[dict(seed)[x] for seed in self.seeds] for x, _ in self.points]
+        return [(min(values), max(values)) for values in by_x]
+
 
 def panel(
     curves: Sequence[Curve], methods: Sequence[str], title: str, axis: str, name: str, *, log: bool = False,
-    ticks: Sequence[str] = (), from_zero: bool = False,
+    ticks: Sequence[str] = (), from_zero: bool = False, levels: Mapping[str, float] | None = None,
 ) -> Markup:  # fmt: skip
     """Return one chart of curves.
 
@@ -49,16 +58,18 @@ def panel(
         log: a logarithmic axis with the values in use as its only ticks.
         ticks: names of the places 0, 1, 2 ... on the axis.
         from_zero: whether the numbers' axis begins at zero.
+        levels: what has one value all along, as chance: its name and value, drawn as a line across.
     """
-    slanted = len(ticks) > 7
+    slanted, levels = len(ticks) > 7, levels or {}
+    bottom, height = (56, 240) if slanted else (42, 226)
     with style():
-        figure = sheet(NARROW, 240 if slanted else 226)
-        axes = axes_in(figure, 38, 14, 32, 56 if slanted else 42)
-        axes.set_title(words.short(title, 44), x=-28 / (NARROW - 52), parse_math=False)
+        figure = sheet(NARROW, height)
+        axes = axes_in(figure, LEFT, RIGHT, TOP, bottom)
+        axes.set_title(words.short(title, 44), x=-28 / (NARROW - LEFT - RIGHT), parse_math=False)
         axes.set_xlabel(axis)
         axes.locator_params(axis="y", nbins=5)
         for curve in curves:
-            _curve(axes, curve, look(methods, curve.method))
+            _curve(axes, curve, methods)
         if log:
             values = sorted({x for curve in curves for x, _ in curve.points})
             axes.set_xscale("log")
@@ -69,26 +80,79 @@ def panel(
             axes.set_xticks(range(len(ticks)), ticks, rotation=60 if slanted else 0)
         else:
             axes.locator_params(axis="x", nbins=6, integer=True)
+        _levels(axes, levels)
         if from_zero:
             axes.set_ylim(bottom=0)
-        return to_svg(figure, name, f"{title}. {'; '.join(curve.text(ticks) for curve in curves)}")
+        spoken = [*(curve.text(ticks) for curve in curves), *(f"{key}: {value:.3g}" for key, value in levels.items())]
+        hits = _hits(axes, curves, methods, axis, ticks, levels, TOP, height - TOP - bottom)
+        return to_svg(figure, name, f"{title}. {'; '.join(spoken)}", "", hits)
 
 
-def _curve(axes: Axes, curve: Curve, style: dict[str, Any]) -> None:
-    for seed in curve.seeds if len(curve.seeds) > 1 else ():
-        axes.plot(*zip(*seed, strict=True), color=style["color"], linewidth=0.8, alpha=0.4)
-    for (x, _), ends in zip(curve.points, curve.ranges, strict=False):
-        if ends is not None:
-            axes.plot([x, x], ends, color=style["color"], linewidth=1.2, alpha=0.45)
+def _levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    """Draw a line across for each level, its name at the right end."""
+    above = None
+    for name, value in sorted(levels.items(), key=lambda item: -item[1]):
+        axes.axhline(value, color=SOFT, linewidth=1, linestyle=(0, (1, 2)))
+        axes.margins(y=0.12)
+        low, high = axes.get_ylim()
+        close = above is not None and (above - value) / (high - low) * 150 < NEAR
+        axes.annotate(
+            name, (1, value), (0, -2 if close else 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+            ha="right", va="top" if close else "bottom", color=SOFT, size=10, parse_math=False,
+        )  # fmt: skip
+        above = value
+
+
+def _curve(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
+    """Draw a curve with the band of its seeds, or a bar at each point that has a range."""
+    look_, of = look(methods, curve.method), list(methods).index(curve.method)
+    spread = curve.spread()
+    band = [(x, *ends) for (x, _), ends in zip(curve.points, spread, strict=True) if ends is not None]
+    if len(curve.seeds) > 1 and band:
+        xs, lows, highs = zip(*band, strict=True)
+        tag(axes.fill_between(xs, lows, highs, color=look_["color"], alpha=0.18, linewidth=0), of)
+    else:
+        for x, *ends in band:
+            tag(axes.plot([x, x], ends, color=look_["color"], linewidth=1.2, alpha=0.45)[0], of)
     if curve.points:
         every = max(1, len(curve.points) // 12)  # markers tell lines apart, not points
-        axes.plot(
+        [line] = axes.plot(
             *zip(*curve.points, strict=True), linewidth=2.2, markersize=5.5, markeredgecolor=PAPER,
-            markeredgewidth=0.8, markevery=every, **style,
+            markeredgewidth=0.8, markevery=every, **look_,
         )  # fmt: skip
+        tag(line, of)
     for x, y in curve.points:
         if x == curve.ring:
-            axes.plot(
-                [x], [y], marker="o", markersize=14, markerfacecolor="none", markeredgecolor=style["color"],
+            [ring] = axes.plot(
+                [x], [y], marker="o", markersize=14, markerfacecolor="none", markeredgecolor=look_["color"],
                 markeredgewidth=1.6, clip_on=False,
             )  # fmt: skip
+            tag(ring, of)
+
+
+def _hits(
+    axes: Axes, curves: Sequence[Curve], methods: Sequence[str], axis: str, ticks: Sequence[str],
+    levels: Mapping[str, float], top: float, height: float,
+) -> Markup:  # fmt: skip
+    """Return a strip for each place on the axis that says the numbers of all contenders there."""
+    places = sorted({x for curve in curves for x, _ in curve.points})
+    if not places:
+        return Markup("")
+    at = [float(axes.transData.transform((x, axes.get_ylim()[0]))[0]) for x in places]
+    edges = [LEFT, *((a + b) / 2 for a, b in itertools.pairwise(at)), NARROW - RIGHT]
+    parts: list[Markup] = []
+    for i, x in enumerate(places):
+        lines: list[tuple[int | None, str]] = [(None, f"{axis} {ticks[int(x)] if ticks else f'{x:g}'}")]
+        for curve in curves:
+            for (place, y), ends in zip(curve.points, curve.spread(), strict=True):
+                if place == x:
+                    span = f" ({_short(ends[0])} to {_short(ends[1])})" if ends else ""
+                    lines.append((list(methods).index(curve.method), f"{display(curve.method)}: {_short(y)}{span}"))
+        lines += [(None, f"{name}: {_short(value)}") for name, value in levels.items()]
+        parts.append(hit(lines, (edges[i], top, edges[i + 1] - edges[i], height), line=at[i]))
+    return Markup("").join(parts)
+
+
+def _short(value: float) -> str:
+    """Return a number as a reader of a chart wants it: three digits, more only before the point."""
+    return words.number(value, 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3)

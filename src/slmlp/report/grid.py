@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slmlp.config.names import display
@@ -35,6 +35,7 @@ class Row:
     note: str = ""  # beneath the label: "better than SL", "baseline", "seed 0, 1"
     better: bool = False  # the verdict supports it as best
     baseline: bool = False
+    of: int | None = None  # the contender's place: a row is hidden with it
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Grid:
     def without_empty_columns(self) -> Grid:
         """Return the table without the columns that nobody has a number for."""
         used = [i for i in range(len(self.columns)) if any(row.cells[i] != NOTHING for row in self.rows)]
-        rows = [Row(r.label, [r.cells[i] for i in used], r.note, r.better, r.baseline) for r in self.rows]
+        rows = [replace(row, cells=[row.cells[i] for i in used]) for row in self.rows]
         return Grid(self.title, self.corner, [self.columns[i] for i in used], rows, self.note, self.main)
 
     def markdown(self) -> str:
@@ -75,8 +76,8 @@ def percent(spread: Spread | None) -> Cell:
     """Return a share in percent with its range."""
     if spread is None:
         return NOTHING
-    low, high = (None if v is None else 100 * v for v in (spread.low, spread.high))
-    return Cell(words.number(100 * spread.mean), words.span(low, high))
+    mean, low, high = spread.percent
+    return Cell(words.number(mean), words.span(low, high))
 
 
 COMPARISON: dict[str, Callable[[dict[str, Any]], str]] = {  # heading -> cell; a column that nobody fills is left out

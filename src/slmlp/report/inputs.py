@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -98,6 +98,12 @@ class Spread:
     low: float | None
     high: float | None
 
+    @property
+    def percent(self) -> tuple[float, float | None, float | None]:
+        """Return all three in percent, where they are shares."""
+        low, high = (None if end is None else 100 * end for end in (self.low, self.high))
+        return 100 * self.mean, low, high
+
     @classmethod
     def of(cls, rows: Sequence[Result]) -> Spread | None:
         """Return the mean over seeds with lowest and highest, or the image interval where there is one run."""
@@ -183,14 +189,19 @@ class Inputs:
         lost: set[str] = set()
         undecided: set[str] = set()
         for c in self.comparisons:
-            low, high, p = c.get("low"), c.get("high"), c.get("p_holm")
-            if low is None or high is None or low <= 0 <= high or (p is not None and p >= 0.05) or c["seeds"] < 2:
+            if not found(c) or c["seeds"] < 2:
                 undecided.add(c["a"])  # the baseline has to beat all; another method only the baseline
                 continue
-            winner, loser = (c["b"], c["a"]) if low > 0 else (c["a"], c["b"])
+            winner, loser = (c["b"], c["a"]) if c["low"] > 0 else (c["a"], c["b"])
             won.add(winner)
             lost.add(loser)
         return won - lost - undecided
+
+
+def found(comparison: Mapping[str, Any]) -> bool:
+    """Return whether a comparison found a difference: its interval leaves out zero, its corrected p is under 0.05."""
+    low, high, p = (comparison.get(key) for key in ("low", "high", "p_holm"))
+    return low is not None and high is not None and not low <= 0 <= high and (p is None or p < 0.05)
 
 
 def read(folder: Path) -> Inputs:

@@ -1,105 +1,42 @@
 "use strict";
-(() => {
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const SVG = "http://www.w3.org/2000/svg";
+// What the other scripts share: look-ups, the box beside the pointer, the clipboard.
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const SVG = "http://www.w3.org/2000/svg";
+const hidden = new Set(); // contenders that the reader hides, by their place
+const tip = document.body.appendChild(document.createElement("div"));
+tip.className = "tip";
+tip.role = "status";
+tip.hidden = true;
 
-  for (const button of all("[data-copy]")) {
-    button.addEventListener("click", async () => {
-      const code = document.getElementById(button.dataset.copy);
-      getSelection().selectAllChildren(code); // what is left to the reader where the clipboard is refused
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-        button.textContent = "Copied";
-      } catch {
-        button.textContent = "Selected";
-      }
-    });
+const place = (x, y) => {
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const left = x + 18 + width > innerWidth ? x - 18 - width : x + 18;
+  const top = Math.min(Math.max(8, y - height / 2), innerHeight - height - 8);
+  tip.style.transform = `translate(${Math.max(8, left)}px, ${top}px)`;
+};
+
+const copy = async (button, text, shown) => {
+  button.parentNode.querySelector(".copied")?.remove();
+  if (shown) getSelection().selectAllChildren(shown); // what is left to the reader where the clipboard is refused
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = shown ? "Selected" : "Copy it from below";
+    if (shown) return;
+    const area = document.createElement("textarea");
+    area.className = "copied";
+    area.readOnly = true;
+    area.value = text;
+    area.setAttribute("aria-label", "The table as CSV");
+    button.after(area);
+    area.select();
   }
+};
 
-  const store = document.getElementById("map-data");
-  if (!store) return;
-  const data = JSON.parse(store.textContent);
-  const tip = document.body.appendChild(document.createElement("div"));
-  tip.className = "tip";
-  tip.hidden = true;
-  const maps = all(".map").map((svg, i) => {
-    const id = `map-${i}`;
-    for (const group of all(`[id^="${id}-c"]`, svg)) group.dataset.c = group.id.slice(id.length + 2);
-    const groups = all("[data-c]", svg);
-    for (const group of groups) group.classList.add("of");
-    const here = svg.appendChild(document.createElementNS(SVG, "circle"));
-    here.setAttribute("class", "here");
-    return { svg, groups, here, places: data.places[id] };
-  });
-  let kept = null; // the class held by a press in the legend
-
-  const light = (shown) => {
-    for (const { svg, groups } of maps) {
-      svg.classList.toggle("dim", shown !== null);
-      for (const group of groups) group.classList.toggle("on", Number(group.dataset.c) === shown);
-    }
-  };
-  const point = (image) => {
-    for (const { here, places } of maps) {
-      here.setAttribute("r", image === null ? 0 : 19);
-      if (image === null) continue;
-      here.setAttribute("cx", places[image][0]);
-      here.setAttribute("cy", places[image][1]);
-    }
-    light(image === null ? kept : data.of[image]);
-  };
-  const fill = (image) => {
-    tip.replaceChildren();
-    if (data.boxes) {
-      const picture = document.createElementNS(SVG, "svg");
-      picture.setAttribute("viewBox", data.boxes[image]);
-      const use = picture.appendChild(document.createElementNS(SVG, "use"));
-      use.setAttribute("href", "#sprite");
-      tip.append(picture);
-    }
-    tip.append(data.classes[data.of[image]]);
-  };
-  const leave = () => {
-    tip.hidden = true;
-    point(null);
-  };
-  const find = (map, event) => {
-    const box = map.svg.getBoundingClientRect();
-    const scale = map.svg.viewBox.baseVal.width / box.width;
-    const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-    let best = null, least = 20 ** 2;
-    map.places.forEach(([px, py], i) => {
-      const d = (px - x) ** 2 + (py - y) ** 2;
-      if (d < least) [best, least] = [i, d];
-    });
-    return best;
-  };
-  const show = (map, event) => {
-    const image = find(map, event);
-    if (image === null) return leave();
-    point(image);
-    fill(image);
-    tip.hidden = false;
-    const { width, height } = tip.getBoundingClientRect();
-    const left = event.clientX + 18 + width > innerWidth ? event.clientX - 18 - width : event.clientX + 18;
-    const top = Math.min(Math.max(8, event.clientY - height / 2), innerHeight - height - 8);
-    tip.style.transform = `translate(${Math.max(8, left)}px, ${top}px)`;
-  };
-  for (const map of maps) {
-    map.svg.addEventListener("pointermove", (event) => show(map, event));
-    map.svg.addEventListener("pointerdown", (event) => show(map, event));
-    map.svg.addEventListener("pointerleave", leave);
-  }
-
-  const buttons = all(".classes button");
-  for (const button of buttons) {
-    const c = Number(button.dataset.c);
-    button.addEventListener("pointerenter", () => light(c));
-    button.addEventListener("pointerleave", () => light(kept));
-    button.addEventListener("click", () => {
-      kept = kept === c ? null : c;
-      for (const other of buttons) other.setAttribute("aria-pressed", String(Number(other.dataset.c) === kept));
-      light(kept);
-    });
-  }
-})();
+for (const part of all(".script")) part.hidden = false; // of no use without this script
+for (const button of all("[data-copy]")) {
+  const code = document.getElementById(button.dataset.copy);
+  button.addEventListener("click", () => copy(button, code.textContent, code));
+}

@@ -18,6 +18,7 @@ from slmlp.config.names import display
 from slmlp.report import words
 
 HERE = Path(__file__).parent
+SCRIPTS = ("page.js", "charts.js", "tables.js", "map.js")  # one script on the page; the first has what they share
 
 
 ANSWER, WHY, WHERE, REST = "The answer", "Why", "Where", "How it was made"  # parts of a page, a sceptic's order
@@ -71,7 +72,8 @@ def fold(summary: str, *blocks: Markup, is_open: bool = False) -> Markup:
 
 def render(page: Page) -> str:
     """Return the page as HTML."""
-    style, script = ((HERE / f"page.{kind}").read_text() for kind in ("css", "js"))
+    style = (HERE / "page.css").read_text()
+    script = "".join((HERE / name).read_text() for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _environment().get_template("page.html.j2").render(
         page=page,

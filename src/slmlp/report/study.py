@@ -5,9 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from slmlp.config.names import display
-from slmlp.report import limits, study_data, study_table, study_tasks, words
-from slmlp.report.grid import comparison_grid
-from slmlp.report.inputs import Inputs
+from slmlp.report import choice, limits, study_data, study_table, study_tasks, words
+from slmlp.report.drawing import SOFT, look
+from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
 
 MANY = 6  # sentences of a verdict: with more, all but the first are folded away behind the figure
@@ -40,8 +40,6 @@ def page(inputs: Inputs) -> Page:
 
 def _verdict(inputs: Inputs) -> Section:
     """Return what was compared, and the answer: in words, drawn, and in numbers."""
-    from slmlp.report import forests
-
     comparisons = inputs.comparisons
     sentences = inputs.verdict.get("sentences") or ["No verdict was written for this study."]
     is_long = len(sentences) > MANY and comparisons
@@ -49,31 +47,59 @@ def _verdict(inputs: Inputs) -> Section:
     if inputs.verdict.get("note"):
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
     if comparisons:
-        first = comparisons[0]
-        ends = (display(first["a"]), display(first["b"])) if len(comparisons) == 1 else None
-        rows = [forests.paired(inputs.methods, c) for c in comparisons]
-        drawn = forests.forest(rows, "difference in unseen accuracy, percentage points", "forest", ends=ends)
-        blocks.append(block("forest", *drawn, _forest_caption(inputs)))
-        if is_long:
-            blocks.append(fold("The comparisons in words", block("findings", sentences[1:])))
         note = (
             "Differences in unseen accuracy, in percentage points. Holm's correction is for the number of comparisons; "
             "groups are what was drawn independently of one another: images, or patients, videos, drawings."
         )
-        title = "The comparison in numbers"
-        blocks.append(fold(title, block("grid", comparison_grid(comparisons, title, note))))
+        axis, caption = "difference in unseen accuracy, percentage points", _forest_caption(inputs)
+        blocks.append(choice.differences(inputs.task, inputs.methods, axis, "forest", caption, note))
+        if is_long:
+            blocks.append(fold("The comparisons in words", block("findings", sentences[1:])))
     return Section("verdict", "Verdict", blocks, ANSWER)
 
 
 def _before(inputs: Inputs) -> Section:
     """Return every method against what needs no training, drawn and in the table of all of them."""
     blocks = [
+        *_ranking(inputs),
         *_references(inputs),
         block("grid", study_table.grid(inputs)),
         fold("What the columns mean", block("definitions", study_table.COLUMNS)),
         fold("Every number", block("grid", study_table.every_number(inputs))),
     ]
     return Section("table", "Against what needs no training", blocks, ANSWER)
+
+
+def _ranking(inputs: Inputs) -> list[Markup]:
+    """Return unseen accuracy of every method, baseline and chance with its interval, the best on top."""
+    from slmlp.report import forests
+
+    rows = []
+    for i, method in enumerate(inputs.methods):
+        mean, spread = inputs.mean("unseen", "accuracy", method), inputs.spread("unseen", "accuracy", method)
+        color = look(inputs.methods, method)["color"]
+        if mean:
+            ends = mean["value"], mean.get("low"), mean.get("high")
+            rows.append(forests.Difference(display(method), *ends, color, of=i, level=True))
+        elif spread:
+            rows.append(forests.Difference(display(method), *spread.percent, color, of=i, level=True))
+    for name in inputs.baselines:
+        spread = inputs.spread("unseen", "accuracy", name)
+        if spread:
+            rows.append(forests.Difference(display(name), *spread.percent, SOFT, mean=False, level=True))
+    for one in inputs.task.get("references") or []:
+        if one["name"] not in (*inputs.baselines, *inputs.methods):
+            rows.append(forests.Difference(display(one["name"]), one["value"], color=SOFT, mean=False, level=True))
+    if len(rows) < 2:
+        return []
+    drawn = forests.forest(sorted(rows, key=lambda row: -row.value), "unseen accuracy, %", "levels")
+    caption = (
+        "Unseen accuracy with its 95 % interval: diamonds are what was compared, grey dots what needs no training. "
+        f"Whether two differ is told by their difference, not by where their bars end. n = "
+        f"{inputs.images('unseen', 'accuracy')} held-out images."
+    )
+    key = [block("key", inputs.methods)] if len(inputs.methods) > 2 else []
+    return [*key, block("forest", *drawn, caption)]
 
 
 def _references(inputs: Inputs) -> list[Markup]:
@@ -86,11 +112,11 @@ def _references(inputs: Inputs) -> list[Markup]:
         return []
     caption = (
         "Each method minus what needs no training: the encoder before it, raw pixels, and the guess of the most "
-        "frequent class. A bar that leaves out zero on the right beats it."
+        "frequent class. A bar that leaves out zero on the right beats it. n = "
+        f"{inputs.images('unseen', 'accuracy')} held-out images."
     )
     drawn = forests.forest(rows, "difference in unseen accuracy, percentage points", "references")
-    picture = block("forest", *drawn, caption)
-    return [picture] if len(rows) <= MANY else [fold(f"{len(rows)} comparisons", picture)]
+    return [fold(f"The differences: {len(rows)}", block("forest", *drawn, caption))]
 
 
 def _forest_caption(inputs: Inputs) -> str:
@@ -101,7 +127,7 @@ def _forest_caption(inputs: Inputs) -> str:
             text += "; bar: its 95 % interval over images only"
     else:
         text = "Diamond and bar: mean difference and its 95 % interval; dots: one seed each"
-    if any(c["detectable"] for c in inputs.comparisons):
+    if any(c["detectable"] and not found(c) for c in inputs.comparisons):
         text += "; shaded: differences too small for this study to find reliably"
     chance = (
         "Another seed would give another difference."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from slmlp.config.names import display
+from slmlp.config.names import CHANCE, display
 from slmlp.report.figures import Curve, Point, panel
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import WHY, Section, block
@@ -29,12 +29,12 @@ def _epochs(inputs: Inputs) -> Section:
     drawn = epoch_panels(inputs)
     if drawn:
         seeds = len({r.seed for r in inputs.rows if r.role == "curve"})
-        lines = f"Thin lines: one of {seeds} seeds each; thick: their mean." if seeds > 1 else "One seed."
+        lines = f"Bands: lowest to highest of {seeds} seeds; lines: their mean." if seeds > 1 else "One seed."
         caption = (
-            f"{lines} Epoch 0 is the encoder that seed 0 started from. See whether unseen accuracy still rises where "
-            "source accuracy does, and whether the ratio on source runs away from the ratio on unseen. "
-            f"n = {inputs.images('unseen', 'accuracy')} unseen and {inputs.images('source', 'accuracy')} source images "
-            "at each point."
+            f"{lines} Epoch 0 is the encoder that seed 0 started from; dotted: what needs no training. See whether "
+            "unseen accuracy still rises where source accuracy does, and whether the ratio on source runs away from "
+            f"the ratio on unseen. n = {inputs.images('unseen', 'accuracy')} unseen and "
+            f"{inputs.images('source', 'accuracy')} source images at each point."
         )
         blocks = [block("panels", drawn, inputs.methods, caption)]
     else:
@@ -89,8 +89,18 @@ def epoch_panels(inputs: Inputs) -> list[Markup]:
         if any(len(line) > 1 for lines in by_method.values() for line in lines.values()):
             curves = [_mean(method, list(lines.values())) for method, lines in by_method.items() if lines]
             name = f"epochs-{task}-{metric.replace('_', '-')}"
-            panels.append(panel(curves, inputs.methods, title, "epoch", name))
+            panels.append(panel(curves, inputs.methods, title, "epoch", name, levels=_levels(inputs, task, metric)))
     return panels
+
+
+def _levels(inputs: Inputs, task: str, metric: str) -> dict[str, float]:
+    """Return what no training changes, in percent: raw pixels and, on unseen classes, chance."""
+    if metric != "accuracy":
+        return {}
+    spread = inputs.spread(task, metric, "raw-pixels")
+    levels = {display("raw-pixels"): 100 * spread.mean} if spread else {}
+    chance = [one["value"] for one in inputs.task.get("references") or [] if (task, one["name"]) == ("unseen", CHANCE)]
+    return levels | {display(CHANCE): value for value in chance}
 
 
 def _mean(method: str, lines: list[list[Point]]) -> Curve:

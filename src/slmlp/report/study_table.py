@@ -24,8 +24,9 @@ COLUMNS = (
     ),
     (
         "mixtureness",
-        "How evenly source and unseen class centres lie among one another; the floor is two sets apart, the ceiling "
-        "full mixing.",
+        "How evenly source and unseen class centres lie among one another. Its scale goes from two sets apart to "
+        "centres drawn at random, which is full mixing. Above the scale, source and unseen classes stand side by side "
+        "more evenly than chance would have them: read it as fully mixed. Below it, unlike centres are nearest.",
     ),
     ("redundancy", "Mean absolute correlation between feature channels; lower is less redundant."),
 )
@@ -74,8 +75,10 @@ def _mixtureness(inputs: Inputs, method: str) -> Cell:
     )
     if value is None:
         return NOTHING
-    scale = f"scale {words.span(floor.mean, ceiling.mean, 2)}" if floor and ceiling else ""
-    return Cell(words.number(value.mean, 2), scale)
+    if not floor or not ceiling:
+        return Cell(words.number(value.mean, 2))
+    beyond = "above " if value.mean > ceiling.mean else "below " if value.mean < floor.mean else ""
+    return Cell(words.number(value.mean, 2), f"{beyond}scale {words.span(floor.mean, ceiling.mean, 2)}")
 
 
 def _compute(inputs: Inputs, method: str) -> Cell:
@@ -116,7 +119,8 @@ def grid(inputs: Inputs) -> Grid:
         if not baseline and 0 < seeds < inputs.about["seeds"]:
             notes.append("one seed" if seeds == 1 else f"{seeds} seeds")
         cells = [reader(inputs, method) for _, _, reader in columns]
-        rows.append(Row(display(method), cells, ", ".join(notes), method in better, baseline))
+        of = None if baseline else inputs.methods.index(method)
+        rows.append(Row(display(method), cells, ", ".join(notes), method in better, baseline, of))
     headings = [(heading, unit) for heading, unit, _ in columns]
     return Grid(inputs.about["title"], "method", headings, rows, _note(inputs)).without_empty_columns()
 

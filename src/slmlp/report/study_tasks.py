@@ -34,6 +34,7 @@ def _grid(inputs: Inputs, task: str) -> Grid:
         Row(
             display(name), [_cell(inputs, task, metric, method, layer) for metric in metrics],
             "baseline" if method in inputs.baselines else "", baseline=method in inputs.baselines,
+            of=inputs.methods.index(method) if method in inputs.methods else None,
         )
         for method in (*inputs.methods, *inputs.baselines)
         for name, layer in inputs.places(task, method)

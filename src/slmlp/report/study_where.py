@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from slmlp.report import where
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import WHERE, Section, block
 
 
 def sections(inputs: Inputs) -> list[Section]:
-    """Return where: the map."""
-    return [_map(inputs)]
+    """Return where: classes gained and lost, nearest neighbours, the map."""
+    return [*where.sections(inputs), _map(inputs)]
 
 
 def _map(inputs: Inputs) -> Section:

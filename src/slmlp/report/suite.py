@@ -12,7 +12,7 @@ from slmlp.config.names import display, task_title
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
-from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
+from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
 
 CURVES = {
     "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
@@ -43,7 +43,7 @@ def page(inputs: Inputs) -> Page:
     lines = every_number(inputs)
     sections = [
         _verdict(inputs),
-        *(_task(inputs, task, i) for i, task in enumerate(about["tasks"], 1)),
+        *sorted((_task(inputs, task, i) for i, task in enumerate(about["tasks"], 1)), key=lambda one: one.part == WHY),
         *warnings(about["warnings"]),
         Section("every", "Every number", [fold(f"{len(lines.rows)} lines", block("grid", lines))]),
         Section("encoders", "Encoders", [block("facts", encoders, "Each encoder, and how its images are prepared")]),
@@ -61,16 +61,30 @@ def _sets(inputs: Inputs) -> list[str]:
 
 
 def _verdict(inputs: Inputs) -> Section:
-    """Return the answer in words, and each encoder against the baseline on the headline's number."""
+    """Return the answer in words, the ranking, and each encoder against the baseline on the headline's number."""
+    from slmlp.report import suite_ranking
+
     sentences = inputs.verdict.get("sentences") or ["No verdict was written for this suite."]
     blocks = [block("text", inputs.about["how"], "how"), block("verdict", sentences)]
-    compared = [c for c in inputs.comparisons if c["b"] not in inputs.about["untrained"]]  # the tables have the others
-    for i, comparison in enumerate(compared):
-        name = title(*inputs.verdict["headline"].split(" ", 1))
-        heading = f"{name}: {display(comparison['b'])} against {display(comparison['a'])}"
-        caption = FOREST if comparison is compared[-1] else ""
-        blocks.append(block("forest", *forest(inputs.methods, comparison, f"forest-{i}"), caption, heading))
+    if inputs.comparisons:
+        task, metric = inputs.verdict["headline"].split(" ", 1)
+        number = title(task, metric)
+        blocks += suite_ranking.blocks(inputs, number[0].lower() + number[1:] + " accuracy" * (metric == "accuracy"))
+        blocks += _by_data_set(inputs)
     return Section("verdict", "Verdict", blocks, ANSWER)
+
+
+def _by_data_set(inputs: Inputs) -> list[Markup]:
+    """Return each encoder against the baseline on each data set; the tables have the untrained ones."""
+    compared = [c for c in inputs.comparisons if c["b"] not in inputs.about["untrained"] and len(c["sets"]) > 1]
+    drawn = [
+        block(
+            "forest", *forest(inputs.methods, c, f"sets-{i}"), FOREST if c is compared[-1] else "",
+            f"{display(c['b'])} against {display(c['a'])}",
+        )
+        for i, c in enumerate(compared)
+    ]  # fmt: skip
+    return [fold("By data set", *drawn)] if drawn else []
 
 
 def forest(methods: Sequence[str], comparison: dict[str, Any], name: str) -> tuple[Markup, Markup]:
@@ -100,7 +114,7 @@ def _task(inputs: Inputs, task: str, place: int) -> Section:
             blocks.append(block("heading", table.title))
         blocks.append(block("grid", table))
     blocks += task_blocks.comparisons(inputs, task, "seeds, images and data sets (fixed effects)")
-    return Section(f"task-{place}", title(task), blocks, "By task")
+    return Section(f"task-{place}", title(task), blocks, WHY if task == "layerwise" else "By task")
 
 
 def title(task: str, metric: str = "accuracy") -> str:
@@ -138,7 +152,8 @@ def grid(inputs: Inputs, task: str, metric: str) -> Grid:
                 cells += [Cell(words.number(mean["value"])), Cell(words.number(mean["log_odds"], 2))]
             elif len(sets) > 1:
                 cells += [NOTHING] * 2
-            rows.append(Row(display(contender), cells, note, contender in winners, method in untrained))
+            of = inputs.methods.index(method)
+            rows.append(Row(display(contender), cells, note, contender in winners, method in untrained, of))
     return Grid(title(task, metric), "encoder", columns, rows, _note(inputs))
 
 

@@ -104,6 +104,12 @@ def compare_over_datasets(
     )  # fmt: skip
 
 
+def comparable(runs: Mapping[str, ByData], a: str, b: str) -> bool:
+    """Return whether any data set and seed has runs of both."""
+    any_seed = _one_run(runs, a, b) is not None
+    return any(_pairs(runs[a][data], runs[b].get(data, {}), any_seed=any_seed) for data in runs[a])
+
+
 def _one_run(runs: Mapping[str, ByData], *names: str) -> str | None:
     """Return the contender that has one seed on all its data sets, the first of the two where both have."""
     for name in names:

@@ -11,6 +11,16 @@ from slmlp.results.intervals import Estimate
 from slmlp.results.records import WARNINGS, Result
 
 LISTED = 3  # contenders that a headline names
+ADVICE = {  # what to do about a warning of ``records.WARNINGS``
+    "duplicates_across_parts": "remove them from one of the parts, or accuracy there is too high",
+    "repeated_images": "remove the copies, or give them one group in a manifest",
+    "test_part_drawn": "name a test part in the data to choose it yourself",
+    "classes_without_test_images": "give them some, or leave the classes out",
+    "queries_left_out": "more images of these classes would let them take part",
+    "neighbours_at_most": "ask for fewer neighbours",
+    "unreadable": "data.json names each; repair or remove it",
+    "left_out": "the log of the command names the reasons",
+}
 FEWEST = "minimum detectable difference (80 % power)"
 
 
@@ -217,11 +227,11 @@ def _log_odds(effects: Effects, sign: int) -> str:
 
 
 def data_warnings(rows: Iterable[Result]) -> list[str]:
-    """Return what the data of the numbers limit: one sentence a data set, part and warning, with the tasks."""
+    """Return what the data of the numbers limit and what to do: a sentence a data set, part and warning, with tasks."""
     tasks: dict[tuple[str, str, str, int], dict[str, None]] = {}
     for row in rows:
         part = row.extra.get("part", "test")
         for key, n in row.warnings.items():
             tasks.setdefault((row.data, WARNINGS[key].format(part=part), key, n), {})[row.task] = None
     found = sorted(tasks.items(), key=lambda item: list(WARNINGS).index(item[0][2]))
-    return [f"{data}: {words}: {n:,} ({', '.join(of)})" for (data, words, _, n), of in found]
+    return [f"{data}: {words}: {n:,} ({', '.join(of)}); {ADVICE[key]}" for (data, words, key, n), of in found]

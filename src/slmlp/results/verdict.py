@@ -14,6 +14,7 @@ Studies, comparisons of single runs, suites and detections write verdict.json in
         "pairs": [C, ...],        corrected by themselves: of a study, each method with an MLP and without
         "references": [{"name", "value", "sentence", "comparisons": [C, ...]}],  of a study: what needs no training, its
                                   accuracy in percent, and every contender against it, all corrected together
+        "every": [C, ...],        of the headline of three to 12 contenders: every two of them, corrected by themselves
         "means": {contender: {"value", "low", "high", "log_odds", "seeds", "images", "data"}}}}}
 
     C = {"a", "b", "metric", "data": [names], "difference", "low", "high", "p", "p_holm", "detectable", "seeds",
@@ -23,8 +24,9 @@ Studies, comparisons of single runs, suites and detections write verdict.json in
          "sets": [C, ...]}        over data sets, the comparison on each
 
 Differences (b - a), their 95 % intervals ``low`` to ``high`` and ``detectable``, the minimum detectable difference at
-80 % power, are in percentage points; means in percent, with an interval where there is one data set. Over data sets,
-the numbers of C itself are of fixed effects. Numbers that do not exist (images of one group have no interval) are null.
+80 % power, are in percentage points; means in percent, over several data sets with an interval in the headline only.
+Over data sets, the numbers of C itself are of fixed effects, and so are intervals of means. Numbers that do not exist
+(images of one group have no interval) are null.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from typing import Any
 import numpy as np
 
 from slmlp.config.names import display
-from slmlp.results import references
+from slmlp.results import ranking, references
 from slmlp.results import sentences as words
 from slmlp.results.comparison import BySeed, Comparison, Effects, Mean, compare, corrected, mean_of, pair
 from slmlp.results.intervals import Estimate
-from slmlp.results.over_datasets import REPLICATES, ByData, compare_over_datasets, own_log_odds
+from slmlp.results.over_datasets import REPLICATES, ByData, comparable, compare_over_datasets, own_log_odds
 from slmlp.results.references import Reference
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError, unknown
@@ -60,7 +62,7 @@ class OwnMean:
     """A contender's own mean over the data sets that all contenders have, each counting alike."""
 
     value: float  # 0 to 1
-    interval: tuple[float, float] | None  # 0 to 1; None over several data sets, and for images of one group
+    interval: tuple[float, float] | None  # 0 to 1; None for images of one group, and over data sets beside the headline
     log_odds: float  # mean of ln(p / (1 - p))
     seeds: int  # the fewest of a data set
     images: int  # of all data sets
@@ -81,6 +83,7 @@ class Verdict:
     pairs: tuple[Comparison, ...] = ()  # compared besides, and corrected by themselves
     missing: tuple[str, ...] = ()  # data sets of the suite of which nothing is there
     references: tuple[Reference, ...] = ()  # what needs no training: pixels, chance ...
+    every: tuple[Comparison, ...] = ()  # every two contenders, corrected by themselves
 
     @property
     def key(self) -> str:
@@ -112,6 +115,7 @@ class Verdict:
                 }
                 for one in self.references
             ],
+            "every": [_comparison(c) for c in self.every],
             "means": {name: _mean(mean) for name, mean in self.means.items()},
         }
 
@@ -130,7 +134,7 @@ def write(folder: Path, verdicts: Sequence[Verdict], opening: Sequence[str], not
 
 def judge(
     runs: Mapping[str, BySeed], baseline: str, *, task: str = "unseen", metric: str = "accuracy", data: str = "data",
-    compared: Sequence[tuple[str, str]] | None = None, pairs: Sequence[tuple[str, str]] = (),
+    compared: Sequence[tuple[str, str]] | None = None, pairs: Sequence[tuple[str, str]] = (), every: bool = False,
 ) -> Verdict:  # fmt: skip
     """Compare contenders on one data set, paired by the seeds that both have.
 
@@ -142,6 +146,7 @@ def judge(
         data: name of the data set.
         compared: the comparisons (a, b) in place of those with the baseline.
         pairs: further comparisons (a, b), corrected by themselves.
+        every: whether every two contenders are compared besides.
 
     Raises:
         SlmlpError: unknown baseline, no second contender, or runs that cannot be paired.
@@ -154,7 +159,12 @@ def judge(
     sets = {name: {data: by_seed} for name, by_seed in runs.items()}
     sentences += words.left_out(sets, comparisons, name_data=False)
     besides = compare_all(runs, pairs, metric, data)
-    return Verdict(task, metric, baseline, (data,), comparisons, _means(sets), tuple(sentences), besides)
+
+    def of_two(a: str, b: str) -> Comparison | None:
+        return compare_all(runs, [(a, b)], metric, data)[0] if runs[a].keys() & runs[b].keys() else None
+
+    all_ = ranking.every_two(runs, comparisons, of_two) if every else ()
+    return Verdict(task, metric, baseline, (data,), comparisons, _means(sets), tuple(sentences), besides, every=all_)
 
 
 def alone(runs: Mapping[str, BySeed], *, task: str, metric: str, data: str) -> Verdict:
@@ -178,7 +188,7 @@ def compare_all(
 
 def judge_over_datasets(
     runs: Mapping[str, ByData], baseline: str, missing: Sequence[str] = (), *, task: str = "linear",
-    metric: str = "accuracy", seed: int = 0, replicates: int = REPLICATES,
+    metric: str = "accuracy", seed: int = 0, replicates: int = REPLICATES, every: bool = False,
 ) -> Verdict:  # fmt: skip
     """Compare every contender of ``runs`` (contender -> data set -> seed -> run) with the baseline over data sets.
 
@@ -194,6 +204,7 @@ def judge_over_datasets(
         metric: name of the number.
         seed: of the resampling.
         replicates: of the resampling.
+        every: whether every two contenders are compared besides, and means over data sets have intervals.
 
     Raises:
         SlmlpError: unknown baseline, no second contender, or runs that cannot be paired.
@@ -208,7 +219,13 @@ def judge_over_datasets(
         sentences += [words.sentence(c), words.by_data_set(c)] if len(c.sets) > 1 else [words.sentence(c)]
     sentences += words.left_out(runs, comparisons, name_data=True)
     sentences += words.missing_data_sets(data, missing)
-    return Verdict(task, metric, baseline, data, comparisons, _means(runs), tuple(sentences), missing=tuple(missing))
+
+    def of_two(a: str, b: str) -> Comparison | None:
+        return compare_over_datasets(runs, a, b, metric, seed, replicates) if comparable(runs, a, b) else None
+
+    own = _means(runs, (seed, replicates) if every else None)
+    all_ = ranking.every_two(runs, comparisons, of_two) if every else ()
+    return Verdict(task, metric, baseline, data, comparisons, own, tuple(sentences), missing=tuple(missing), every=all_)
 
 
 def _check(runs: Mapping[str, Any], baseline: str) -> None:
@@ -222,8 +239,11 @@ def _with(baseline: str, names: Iterable[str]) -> list[tuple[str, str]]:
     return [(baseline, name) for name in names if name != baseline]
 
 
-def _means(runs: Mapping[str, ByData]) -> dict[str, OwnMean]:
-    """Return every contender's mean over the data sets that all have; nothing where there is no such data set."""
+def _means(runs: Mapping[str, ByData], resampling: tuple[int, int] | None = None) -> dict[str, OwnMean]:
+    """Return every contender's mean over the data sets that all have; nothing where there is no such data set.
+
+    With ``resampling``, its seed and replicates, means over several data sets have intervals too.
+    """
     data = tuple(name for name in next(iter(runs.values())) if all(runs[contender].get(name) for contender in runs))
     if not data:
         return {}
@@ -231,9 +251,12 @@ def _means(runs: Mapping[str, ByData]) -> dict[str, OwnMean]:
     for contender, by_data in runs.items():
         own: list[Mean] = [mean_of(list(by_data[name].values())) for name in data]
         log_odds = [own_log_odds(list(by_data[name].values())) for name in data]
-        known = len(data) == 1 and own[0].estimate.variance < float("inf")
+        estimate = own[0].estimate if len(data) == 1 else None
+        if len(data) > 1 and resampling is not None:
+            estimate = ranking.mean_over_datasets(by_data, data, *resampling)
+        interval = estimate.share_interval if estimate and estimate.variance < float("inf") else None
         means[contender] = OwnMean(
-            float(np.mean([mean.estimate.value for mean in own])), own[0].estimate.share_interval if known else None,
+            float(np.mean([mean.estimate.value for mean in own])), interval,
             float(np.mean(log_odds)), min(mean.seeds for mean in own), sum(mean.images for mean in own), data,
         )  # fmt: skip
     return means

@@ -70,8 +70,8 @@ RUN = (
 )  # fmt: skip
 STUDY = (
     "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv", "verdict.json",
-    "tsne.json", "thumbnails.webp", "study.json", "report.html", "plan.json", "cache/pixels-*.npy",
-    "cache/pixels-*.json", "cache/features/*", *(f"runs/*/{name}" for name in (*RUN, MARK)),
+    "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json", "report.html", "plan.json",
+    "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*", *(f"runs/*/{name}" for name in (*RUN, MARK)),
 )  # fmt: skip
 
 

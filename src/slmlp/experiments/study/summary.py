@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.config.names import behind
-from slmlp.data.dataset import ImageSet
 from slmlp.evaluation.engine import settings_hash
-from slmlp.experiments.study import conclusion
+from slmlp.experiments.study import conclusion, pictures
 from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
-from slmlp.probes.measures.tsne import VERSION, embed
-from slmlp.report.maps import TsneFile
 from slmlp.results import records, verdict
 from slmlp.results.comparison import BySeed
 from slmlp.results.metrics import bootstrap_runs, bootstrapped
 from slmlp.results.records import Predictions, Result, Scores, contender_name
 from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict
-from slmlp.runtime import device, files, json_files, seeds
+from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
-from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run, versions
-
-MAP_IMAGES = 500
-THUMBNAIL = 32  # pixels
-COLUMNS = 25  # thumbnails in a row of their picture
 
 
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
     """Write verdict.json, tsne.json with its thumbnails, and study.json."""
     result, *others = _verdicts(context)
-    found = conclusion.judged(context, final_predictions(context))
+    contenders = final_predictions(context)
+    found = conclusion.judged(context, contenders)
     result = dataclasses.replace(result, references=found)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
     opening = conclusion.opening(context, found, list(result.sentences))
@@ -52,8 +41,9 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
         opening,
         "one seed: images only; another seed may turn the sign" if one_seed else None,
     )
-    _map(context)
     winner = max(result.means, key=lambda name: result.means[name].value)
+    beside = [spec.name for spec in context.specs[1:]] or [context.specs[0].name]
+    pictures.write(context, contenders, max(beside, key=lambda name: result.means[name].value))
     about = _about(context, rates, winner, demo)
     about["next"] = conclusion.following(context, found, about["full_command"])
     file = context.folder / "study.json"
@@ -77,7 +67,9 @@ def _verdicts(context: Context) -> list[Verdict]:
         if len(runs) == 1:
             verdicts.append(verdict.alone(runs, task=task, metric=metric, data=name))
         else:
-            verdicts.append(verdict.judge(runs, baseline, task=task, metric=metric, data=name, pairs=[*pairs, *both]))
+            besides, headline = [*pairs, *both], not verdicts
+            found = verdict.judge(runs, baseline, task=task, metric=metric, data=name, pairs=besides, every=headline)
+            verdicts.append(found)
     return verdicts
 
 
@@ -115,55 +107,6 @@ def final_predictions(
         if row.metric == metric and row.predictions and row.method in predictions and row.seed < context.cfg.seeds:
             predictions[row.method][row.seed] = records.read_predictions(records.checked(context.folder, row))
     return predictions
-
-
-def _map(context: Context) -> None:
-    """Write the t-SNE map of held-out features of every contender (seed 0), on the same images, with thumbnails.
-
-    A map of the same weights and images is not computed again: it takes seconds per contender.
-    """
-    unseen = context.data.of("unseen")
-    picked = np.sort(seeds.numpy_generator(0, "map").permutation(len(unseen))[:MAP_IMAGES])
-    images = unseen.select(picked)
-    file = context.folder / "tsne.json"
-    earlier = _maps(file)
-    maps = {}
-    for spec in context.specs:
-        encoder = context.run(spec, 0).encoder()
-        identity = files.hash_json([VERSION, encoder.hash(), list(images.ids)])
-        tsne = earlier.get(spec.name, {})
-        if tsne.get("of") != identity or len(tsne["xy"]) != len(images):
-            x = context.features(encoder).extract(config.TASKS["unseen"], unseen)["output"].x[picked]
-            tsne = {"xy": np.round(embed(x, 0), 4).tolist(), "of": identity}
-        maps[spec.name] = tsne
-    labels = [images.classes[y] for y in images.labels]
-    _thumbnails(context, images)
-    json_files.write(
-        file,
-        {"methods": maps, "ids": list(images.ids), "labels": labels, "thumbnails": "thumbnails.webp",
-         "side": THUMBNAIL, "columns": COLUMNS}, seal=True,
-    )  # fmt: skip
-
-
-def _maps(file: Path) -> dict[str, Any]:
-    """Return the maps of an earlier call, by contender; none where the file is missing or broken."""
-    try:
-        return {name: tsne for name, tsne in json_files.read(file, TsneFile)["methods"].items() if "of" in tsne}
-    except SlmlpError:
-        return {}
-
-
-def _thumbnails(context: Context, images: ImageSet) -> None:
-    """Write the images of the map into one picture, row by row."""
-    squares = context.image_cache.squares(context.image_cache.rows(images), THUMBNAIL).numpy()
-    rows = -(-len(squares) // COLUMNS)
-    sheet = np.full((rows * THUMBNAIL, COLUMNS * THUMBNAIL, 3), 255, dtype=np.uint8)
-    for i, square in enumerate(squares):
-        top, left = i // COLUMNS * THUMBNAIL, i % COLUMNS * THUMBNAIL
-        sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = square
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "WEBP", quality=80)
-    files.write_bytes(context.folder / "thumbnails.webp", buffer.getvalue())
 
 
 def _run_hours(context: Context, before: dict[str, float]) -> dict[str, float]:
@@ -264,10 +207,19 @@ def warnings(context: Context) -> list[str]:
         row.run for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
     }
     if edge:
-        lines.append(f"the probe chose an l2 at the edge of its grid for {', '.join(sorted(edge))}")
+        lines.append(
+            f"the probe chose an l2 at the edge of its grid for {', '.join(sorted(edge))}; a better one may lie "
+            "beyond: widen --probe.l2"
+        )
     unfinished = {row.run for row in rows if row.extra.get("unfinished_fits")}
     if unfinished:
-        lines.append(f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}")
+        lines.append(
+            f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}; raise "
+            "--probe.max-iterations"
+        )
     if context.split.leaks:
-        lines.append(f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split")
+        lines.append(
+            f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split; split.json "
+            "names them under leaks: remove one of each and run the study again, or read unseen accuracy as a bit high"
+        )
     return lines

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from slmlp import config, data, report
 from slmlp.data import published
@@ -14,6 +15,7 @@ from slmlp.data.dataset import ImageSet
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders.calibrate import calibrate_norms
+from slmlp.encoders.cost import cost
 from slmlp.encoders.sources import describe
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
@@ -78,7 +80,7 @@ def _suite(
     class_split = ConceptSplit.load(Path(split)) if split else None
     trained = contenders(encoders)
     encoders_and_untrained = (*trained, *untrained(trained, cfg.preprocess))
-    described: dict[str, str] = {}
+    described: dict[str, dict[str, Any]] = {}
     engine = Engine(folder, cfg)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts, keys = [], []
@@ -88,8 +90,8 @@ def _suite(
         for contender in encoders_and_untrained:
             encoder = contender.open(cfg.preprocess)
             if contender.run not in described:
-                described[contender.run] = describe(encoder)
-                say(f"{contender.run}: {described[contender.run]}")
+                described[contender.run] = {"described": describe(encoder), **cost(encoder)}
+                say(f"{contender.run}: {described[contender.run]['described']}")
             if contender.untrained:  # BatchNorm statistics of this data set's training images
                 calibrate_norms(encoder, images.image_cache, images.of("train"), images.features_cache)
             source = EncoderSource(images, encoder, cfg.extraction, contender.projector(encoder))

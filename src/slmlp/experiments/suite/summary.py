@@ -49,7 +49,7 @@ def data_facts(data: ImageData) -> dict[str, Any]:
 
 
 def write(
-    folder: Path, cfg: config.Suite, contenders: Sequence[Contender], described: Mapping[str, str],
+    folder: Path, cfg: config.Suite, contenders: Sequence[Contender], described: Mapping[str, dict[str, Any]],
     facts: Sequence[dict[str, Any]], missing: Sequence[str], started: str, command: str,
 ) -> None:  # fmt: skip
     """Write suite.json and verdict.json."""
@@ -61,7 +61,7 @@ def write(
         "command": command,
         "methods": names,
         "untrained": list(dict.fromkeys(contender.name for contender in contenders if contender.untrained)),
-        "encoders": [{**dataclasses.asdict(one), "described": described[one.run]} for one in contenders],
+        "encoders": [{**dataclasses.asdict(one), **described[one.run]} for one in contenders],
         "data": list(facts),
         "missing": list(missing),
         "tasks": list(cfg.tasks),
@@ -101,11 +101,12 @@ def _verdicts(folder: Path, rows: Sequence[Result], names: Sequence[str], missin
     runs: dict[tuple[str, str], Mapping[str, ByData]] = {
         **accuracies, **{key: bootstrap_runs(of_task, names[0], key[1]) for key, of_task in scores.items()}
     }  # fmt: skip
-    verdicts = []
+    verdicts: list[Verdict] = []
     for (task, metric), of_task_ in runs.items():
         present = {name: by_data for name, by_data in of_task_.items() if by_data}
         if names[0] in present and len(present) > 1:
-            verdicts.append(judge_over_datasets(present, names[0], missing, task=task, metric=metric))
+            headline = not verdicts
+            verdicts.append(judge_over_datasets(present, names[0], missing, task=task, metric=metric, every=headline))
     return verdicts
 
 
@@ -138,14 +139,15 @@ def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
 def _warnings(rows: Sequence[Result]) -> list[str]:
     """Return what a reader must know before trusting a number."""
     lines = []
-    for key, words in (
-        ("at_grid_edge", "a value at the edge of its grid was chosen for"),
-        ("unfinished_fits", "the probe reached its most iterations before its tolerance for"),
-    ):
+    for key, words, advice in (
+        ("at_grid_edge", "a value at the edge of its grid was chosen for", "a better one may lie beyond: widen it"),
+        ("unfinished_fits", "the probe reached its most iterations before its tolerance for",
+         "raise --probe.max-iterations"),
+    ):  # fmt: skip
         runs = sorted({f"{row.run} on {row.data} ({row.task})" for row in rows if row.extra.get(key)})
         if runs:
             names = ", ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
-            lines.append(f"{words} {names}")
+            lines.append(f"{words} {names}; {advice}")
     return [*data_warnings(rows), *lines]
 
 
