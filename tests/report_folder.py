@@ -210,9 +210,10 @@ def where(folder: Path, methods: tuple[str, ...] = METHODS, side: int = 16) -> N
         for i, name in enumerate(NASTY)
     ]  # fmt: skip
     shown = [NASTY[0], NASTY[1], NASTY[-1], NASTY[-2]]
+    several = len(methods) > 1
     write(folder / "where.json", {
-        "a": methods[0], "b": methods[-1], "classes": changes,
-        "pictures": {name: list(range(3 * i, 3 * i + 3)) for i, name in enumerate(shown)},
+        "a": methods[0], "b": methods[-1], "classes": changes if several else [],
+        "pictures": {name: list(range(3 * i, 3 * i + 3)) for i, name in enumerate(shown) if several},
         "queries": [12, 13],
         "neighbours": {m: rng.integers(14, 30, (2, 6)).tolist() for m in methods},
         "labels": [NASTY[i % 7] for i in range(30)], "side": side, "columns": columns,
@@ -234,6 +235,5 @@ def make(folder: Path, with_map: bool = True, curves: bool = True, **changes: An
     write(folder / "verdict.json", verdict(found, tuple(facts["methods"])))
     if with_map:
         tsne(folder)
-        if len(facts["methods"]) > 1:
-            where(folder, tuple(facts["methods"]))
+        where(folder, tuple(facts["methods"]))
     return folder

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import browser as browsers
 import tiny
 from detection_data import QUICK, data_set, encoder, packed, settings
 from dist_launch import ended, started
@@ -105,6 +106,11 @@ def test_every_row_has_its_numbers_predictions_and_detector(place, straight):
     key = "layer1.0.conv1.weight"
     assert torch.equal(frozen[f"network.backbone.body.{key}"], start.weights()[key])
     assert not torch.equal(moved[f"network.backbone.body.{key}"], start.weights()[key])
+
+
+@pytest.mark.browser
+def test_the_page_holds_on_a_wide_screen_in_the_dark(straight, browser):
+    browsers.check(browser, straight / "report.html", "detection", 1280, dark=True)
 
 
 def test_the_page_shows_table_differences_and_pictures(straight):

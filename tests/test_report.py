@@ -235,11 +235,13 @@ def test_missing_parts_are_left_out_with_a_word(tmp_path):
     for word in ("No verdict was written", "there are no curves", "No grid of rates", "No map of the held-out"):
         assert word in text
     assert "Next: pretrain" not in text
-    single = make(tmp_path / "single", with_map=False, methods=["sl-mlp"])
+    single = make(tmp_path / "single", methods=["sl-mlp"])
     dom = Page(report.write(single).read_text())
+    assert "classes" not in [a["id"] for a, _ in dom.all("h2")]
+    assert dom.all("h2", id="neighbours")
     assert "nothing is compared" in text_of(dom)
     assert "difference to" not in text_of(dom)
-    assert len(dom.all("figure")) == 4  # levels, references, curves and rates
+    assert len(dom.all("figure")) == 6  # levels, references, curves, rates, neighbours and map
 
 
 def test_one_seed_is_not_shown_as_if_it_were_many(tmp_path):

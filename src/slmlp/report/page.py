@@ -54,7 +54,9 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(name=display, tidy=words.tidy, opening=words.opening, breakable=words.breakable)
+    environment.filters.update(
+        name=display, tidy=words.tidy, opening=words.opening, breakable=words.breakable, halves=words.halves
+    )
     return environment
 
 

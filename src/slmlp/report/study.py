@@ -34,7 +34,9 @@ def page(inputs: Inputs) -> Page:
         machine(study),
     ]
     day = words.day(study.get("finished") or study.get("started"))
-    eyebrow = f"slmlp {'demo' if study.get('demo') else 'study'} · {study['data']['name']} · {day}"
+    name = study["data"]["name"]
+    parts = [f"slmlp {'demo' if study.get('demo') else 'study'}", *([name] if name != study["title"] else []), day]
+    eyebrow = " · ".join(parts)
     return Page(study["title"], eyebrow, study["versions"].get("slmlp"), sections)
 
 

@@ -60,10 +60,11 @@ def sections(inputs: Inputs) -> list[Section]:
         return []
     where = json_files.read(path, WhereFile)
     pictures = Pictures(inputs.folder / "where.webp", where)
-    found_ = [block("sprite", pictures)]
-    classes = [Section("classes", "Classes gained and lost", [*found_, *_classes(inputs, where, pictures)], WHERE)]
-    near = Section("neighbours", "Nearest neighbours", [*_neighbours(where, pictures)], WHERE)
-    return [*classes, near] if where["classes"] else [Section(near.id, near.title, [*found_, *near.blocks], WHERE)]
+    parts = [("neighbours", "Nearest neighbours", _neighbours(inputs, where, pictures))]
+    if where["classes"]:
+        parts.insert(0, ("classes", "Classes gained and lost", _classes(inputs, where, pictures)))
+    parts[0][2].insert(0, block("sprite", pictures))
+    return [Section(*part, WHERE) for part in parts]
 
 
 def _classes(inputs: Inputs, where: WhereFile, pictures: Pictures) -> list[Markup]:
@@ -115,13 +116,17 @@ def _grid(where: WhereFile, a: str, b: str, note: str) -> Grid:
     return Grid("Every class", "class", columns, rows, note, main=False)
 
 
-def _neighbours(where: WhereFile, pictures: Pictures) -> list[Markup]:
+def _neighbours(inputs: Inputs, where: WhereFile, pictures: Pictures) -> list[Markup]:
     """Return each query with its nearest images under every encoder."""
-    rows: list[tuple[tuple[str, str], Sequence[tuple[str, Sequence[tuple[str, str, bool]]]]]] = []
+    rows: list[tuple[tuple[str, str], Sequence[tuple[str, int | None, Sequence[tuple[str, str, bool]]]]]] = []
     for k, query in enumerate(where["queries"]):
         label = where["labels"][query]
         near = [
-            (display(name), [(*pictures.one(i), where["labels"][i] == label) for i in of[k]])
+            (
+                display(name),
+                inputs.methods.index(name) if name in inputs.methods else None,
+                [(*pictures.one(i), where["labels"][i] == label) for i in of[k]],
+            )
             for name, of in where["neighbours"].items()
         ]
         rows.append((pictures.one(query), near))

@@ -117,6 +117,16 @@ def opening(text: str) -> str:
     return first[:1].upper() + text[1:]
 
 
+def halves(sentence: str) -> tuple[str, str]:
+    """Return a finding and, behind it, how sure it is: the interval in brackets and all that follows.
+
+    >>> halves("SL beats SL-MLP by +2.9 points (95 % CI 1.0 to 4.8, 5 seeds)")
+    ('SL beats SL-MLP by +2.9 points', '(95 % CI 1.0 to 4.8, 5 seeds)')
+    """
+    finding, bracket, basis = sentence.partition(" (95 % ")
+    return (finding, f"(95 % {basis}") if bracket else (sentence, "")
+
+
 def breakable(name: str) -> Markup:
     """Return a name, escaped, whose line breaks after a dot, slash or underscore rather than within a word.
 
