@@ -87,6 +87,20 @@ def test_a_curve_tells_its_numbers_to_the_pointer_and_to_the_keys(opened, writte
     assert page.locator(".tip").is_hidden()
 
 
+def test_what_a_finger_calls_up_stays_until_the_next_touch(browser, written):
+    with Opened(browser, written, 390) as opened:
+        page, chart = opened.page, panel(opened.page)
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] - 20, box["y"] + 100)
+        assert page.locator(".tip").inner_text().startswith("epoch 60\n")
+        tip = page.locator(".tip").bounding_box()
+        assert tip["x"] >= 0
+        assert tip["x"] + tip["width"] <= 390
+        page.touchscreen.tap(5, 5)
+        assert page.locator(".tip").is_hidden()
+
+
 def test_a_contender_that_is_hidden_is_gone_from_charts_tables_and_tips(opened):
     page = opened.page
     row = page.locator("table.main tr", has_text="SL-MLP")

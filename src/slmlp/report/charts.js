@@ -9,7 +9,8 @@ for (const chart of all(".chart")) {
   }
   let at = null;
   const leave = () => {
-    at?.classList.remove("on");
+    if (!at) return;
+    at.classList.remove("on");
     at = null;
     tip.hidden = true;
   };
@@ -24,9 +25,7 @@ for (const chart of all(".chart")) {
     place(x, y);
   };
   const under = (event) => point(event.target.closest?.(".hit"), event.clientX, event.clientY);
-  chart.addEventListener("pointermove", under);
-  chart.addEventListener("pointerdown", under);
-  chart.addEventListener("pointerleave", leave);
+  pointed(chart, under, leave);
   chart.addEventListener("blur", leave);
   chart.tabIndex = 0;
   chart.setAttribute("aria-label", `${chart.getAttribute("aria-label")}. Arrow keys read the values.`);

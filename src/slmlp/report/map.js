@@ -61,9 +61,7 @@ if (document.getElementById("map-data")) {
     place(event.clientX, event.clientY);
   };
   for (const map of maps) {
-    map.svg.addEventListener("pointermove", (event) => show(map, event));
-    map.svg.addEventListener("pointerdown", (event) => show(map, event));
-    map.svg.addEventListener("pointerleave", leave);
+    pointed(map.svg, (event) => show(map, event), leave);
   }
 
   const buttons = all(".classes button");

@@ -16,6 +16,17 @@ const place = (x, y) => {
   tip.style.transform = `translate(${Math.max(8, left)}px, ${top}px)`;
 };
 
+const pointed = (element, show, leave) => {
+  element.addEventListener("pointermove", show);
+  element.addEventListener("pointerdown", show);
+  element.addEventListener("pointerleave", (event) => {
+    if (event.pointerType !== "touch") leave(); // what a finger has called up stays until the next touch
+  });
+  document.addEventListener("pointerdown", (event) => {
+    if (!element.contains(event.target)) leave();
+  }, true);
+};
+
 const copy = async (button, text, shown) => {
   button.parentNode.querySelector(".copied")?.remove();
   if (shown) getSelection().selectAllChildren(shown); // what is left to the reader where the clipboard is refused

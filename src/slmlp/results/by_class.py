@@ -24,12 +24,17 @@ class ClassChange:
 
 
 def by_class(a: str, b: str, runs_a: BySeed, runs_b: BySeed) -> list[ClassChange]:
-    """Return every class, that which gains most from ``b`` first; over the seeds that both have."""
+    """Return every class, that which gains most from ``b`` first; over the seeds that both have.
+
+    All runs are of the same images in the same order.
+    """
     pairs = {seed: (_predictions(runs_a[seed]), _predictions(runs_b[seed])) for seed in runs_a.keys() & runs_b.keys()}
     first = next(iter(pairs.values()))[0]
     found, compared = [], []
-    for name in np.unique(first.labels).tolist():
-        of = {seed: (_only(one, name), _only(other, name)) for seed, (one, other) in pairs.items()}
+    names, codes = np.unique(first.labels, return_inverse=True)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    for name, rows in zip(names.tolist(), members, strict=True):
+        of = {seed: (_only(one, rows), _only(other, rows)) for seed, (one, other) in pairs.items()}
         of_a, of_b = (float(np.mean([runs[side].correct.mean() for runs in of.values()])) for side in (0, 1))
         one = next(iter(of.values()))[0]
         several = len(np.unique(one.groups)) > 1
@@ -54,7 +59,6 @@ def _predictions(run: object) -> Predictions:
     return run
 
 
-def _only(rows: Predictions, name: str) -> Predictions:
+def _only(rows: Predictions, keep: npt.NDArray[np.int64]) -> Predictions:
     """Return the images of one class; more than right or wrong is not asked of them."""
-    keep = rows.labels == name
     return Predictions(rows.ids[keep], rows.groups[keep], rows.labels[keep], rows.predictions[keep], rows.folds[keep])
