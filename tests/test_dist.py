@@ -237,7 +237,7 @@ def test_variables_that_make_no_sense_are_named(monkeypatch):
 
 
 def test_a_study_under_torchrun_is_refused_in_python_too(monkeypatch, tmp_path):
-    from slmlp.experiments import study
+    from slmlp.experiments.study import main as study
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")

@@ -101,7 +101,7 @@ def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
     from slmlp import config
-    from slmlp.experiments import study
+    from slmlp.experiments.study import main as study
 
     training = dataclasses.replace(config.DEMO.training, epochs=1, save_every=0)
     probe = dataclasses.replace(config.DEMO.probe, folds=2, l2=(1e-3, 1e-2, 1e-1))

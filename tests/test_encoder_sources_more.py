@@ -16,9 +16,10 @@ from torch import nn
 from data_images import photo
 from encoder_words import refused
 from slmlp import config
+from slmlp.config.sources import encoder_kind
 from slmlp.encoders import build
 from slmlp.encoders.preprocess import Preprocess
-from slmlp.encoders.sources import describe, kind, open_encoder
+from slmlp.encoders.sources import describe, open_encoder
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
 
@@ -181,7 +182,7 @@ def test_functions_that_give_no_encoder_are_refused():
     refused("user_networks:number", "returns a int, expected a torch.nn.Module")
     refused("user_networks:broken", ["calling it failed", "weights.pt"])
     refused("user_networks:maps", ["shape (N, 4, 222, 222)", "average it over height and width"])
-    assert kind("user_networks:means") == "function"
+    assert encoder_kind("user_networks:means") == "function"
 
 
 # ---- real ImageNet weights

@@ -6,7 +6,7 @@ import pytest
 
 from slmlp import config, report
 from slmlp.config.names import display
-from slmlp.experiments import study
+from slmlp.experiments.study import main as study
 from slmlp.report.inputs import read
 from slmlp.report.study_curves import along_training
 from slmlp.runtime import json_files

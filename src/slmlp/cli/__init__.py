@@ -104,11 +104,13 @@ def _dispatch(words: list[str]) -> int:
         processes.alone_only(f"slmlp {name}")
     module, attribute, _ = COMMANDS[name]
     from slmlp.cli.answer import Output, show
+    from slmlp.cli.checks import check
     from slmlp.cli.parse import parse
     from slmlp.runtime.progress import speaking
 
     output, rest = Output.taken_from(words[1:])
     command = parse(getattr(importlib.import_module(f"slmlp.cli.{module}"), attribute), name, rest)
+    check(command)
     with speaking(output.verbosity):
         answer = command.run()
         show(answer, name, output)

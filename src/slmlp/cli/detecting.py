@@ -28,17 +28,17 @@ class Detect:
     --train-json names the data)."""
     out: str = field(metadata=main("folder of results and page; the same command resumes it"))
     """Folder of results, predictions, pictures and page; results already in it are not computed again."""
-    train_json: str | None = None
+    train_json: str | None = field(default=None, metadata={"takes": "file"})
     """Annotations of the training part, for data in another layout."""
-    train_images: str | None = None
+    train_images: str | None = field(default=None, metadata={"takes": "folder"})
     """Folder of their images; default: the folder of the annotations."""
-    val_json: str | None = None
+    val_json: str | None = field(default=None, metadata={"takes": "file"})
     """Annotations of the validation part."""
-    val_images: str | None = None
+    val_images: str | None = field(default=None, metadata={"takes": "folder"})
     """Folder of their images."""
-    test_json: str | None = None
+    test_json: str | None = field(default=None, metadata={"takes": "file"})
     """Annotations of the test part."""
-    test_images: str | None = None
+    test_images: str | None = field(default=None, metadata={"takes": "folder"})
     """Folder of their images."""
     detection: config.Detection = field(default_factory=config.Detection, metadata=FLAT)
     """Settings."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from slmlp.cli.answer import Answer
 from slmlp.config.flags import argument, main
+from slmlp.runtime.errors import SlmlpError, unknown
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Export:
     `exported-program` (torch.export)."""
     out: str = field(metadata=main("the new file, or the folder of hf"))
     """The file, or the folder of `hf`; must be new."""
-    data: str = field(default="emoji", metadata=main("images to compare features on"))
+    data: str = field(default="emoji", metadata=main("images to compare features on", "data"))
     """Images to compare features on: anything that DATA can be elsewhere; default: the embedded set."""
     images: int = 16
     """How many of them, spread over the set."""
@@ -36,6 +38,15 @@ class Export:
     """Licence of the weights for the model card, as the Hugging Face hub names them: `apache-2.0`, `cc-by-nc-4.0`."""
     opset: int = 18
     """Opset of the ONNX file."""
+
+    def check(self) -> None:
+        """Refuse a target that there is not, and a run that is no file and no folder."""
+        from slmlp.exports import TARGETS
+
+        if self.to not in TARGETS:
+            raise unknown("export target", self.to, TARGETS)
+        if ":" not in self.run_folder and not Path(self.run_folder).exists():
+            raise SlmlpError(f"no encoder at {self.run_folder}: expected a finished run's folder, or an encoder file")
 
     def run(self) -> Answer:
         """Export."""

@@ -18,7 +18,7 @@ class Split:
     Example: `slmlp split MY_IMAGES --by random --unseen-fraction 0.3 --out split.json`
     """
 
-    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji", "data"))
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str = field(metadata=main("the split file"))
     """The split file; another split is never overwritten."""
@@ -45,9 +45,11 @@ class Features:
     `slmlp features timm:resnet50 MY_IMAGES --layer stage4 --out stage4.npz`
     """
 
-    encoder: str = field(metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx"))
+    encoder: str = field(
+        metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx", "encoder")
+    )
     """A run's folder or encoder file, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, .onnx file, `module:function`."""
-    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji", "data"))
     """The images."""
     out: str = field(metadata=main("the .npz file; features in an .npy beside it"))
     """The .npz file; it and the .npy must be new."""
@@ -57,7 +59,7 @@ class Features:
     """Side of the split."""
     part: Literal["train", "test", "all"] = field(default="all", metadata=main("train, test or all"))
     """Part of the images."""
-    split: str | None = field(default=None, metadata=main("split file; default: the run's own"))
+    split: str | None = field(default=None, metadata=main("split file; default: the run's own", "file"))
     """Split file; default: the run's own."""
     layer: str = field(default="output", metadata=main("output, stage1 ..., block1 ..., projector.output"))
     """Where the features are taken: `output`, `stage1` to `stage5`, `block1` ..., `projector.hidden`,
@@ -98,9 +100,9 @@ class Measure:
     Example: `slmlp measure source.npz --against unseen.npz`
     """
 
-    features: str = field(metadata=argument("FEATURES"))
+    features: str = field(metadata=argument("FEATURES", takes="file"))
     """A features file, .npz with x (N, D) and y (N,): the classes pretrained on."""
-    against: str | None = None
+    against: str | None = field(default=None, metadata={"takes": "file"})
     """A features file of the held-out classes, for mixtureness and their own measures."""
     measures: config.Measures = field(default_factory=config.Measures, metadata=FLAT)
     """Settings of the measures."""

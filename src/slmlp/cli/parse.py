@@ -38,6 +38,8 @@ class Option:
     """The dataclass of the field."""
     main: str
     """What ``--help`` says of it; nothing where only ``--help-all`` has it."""
+    takes: str
+    """What its value names, as ``cli.checks`` looks for it."""
 
     @property
     def positional(self) -> bool:
@@ -110,15 +112,8 @@ def options(settings: Any, prefix: str = "", path: str = "") -> Iterator[Option]
             yield from options(default, inner, f"{path}{field.name}.")
         elif not field.metadata.get("hidden"):
             flag = field.metadata.get("metavar") or f"--{prefix}{field.name}".replace("_", "-")
-            yield Option(
-                f"{path}{field.name}",
-                flag,
-                hints[field.name],
-                default,
-                field.name,
-                kind,
-                field.metadata.get("main", ""),
-            )
+            said, takes = (field.metadata.get(key, "") for key in ("main", "takes"))
+            yield Option(f"{path}{field.name}", flag, hints[field.name], default, field.name, kind, said, takes)
 
 
 def _default(settings: Any, field: dataclasses.Field[Any]) -> Any:

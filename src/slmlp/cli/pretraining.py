@@ -27,7 +27,7 @@ class Pretrain:
     """
 
     data: str | None = field(
-        default=None, metadata=argument("[DATA]", "images: folder of class folders, tar, .csv, .npz, emoji")
+        default=None, metadata=argument("[DATA]", "images: folder of class folders, tar, .csv, .npz, emoji", "data")
     )
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str | None = field(default=None, metadata=main("folder of the run"))
@@ -46,9 +46,11 @@ class Pretrain:
     )
     recipe: str | None = field(default=None, metadata=main("settings of a recipe; slmlp recipes lists them"))
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""
-    resume: str | None = field(default=None, metadata=main("resume the run in this folder"))
+    resume: str | None = field(default=None, metadata=main("resume the run in this folder", "run"))
     """Resume the run in this folder exactly where it was stopped; settings come from it, DATA only if it was moved."""
-    split: str | None = field(default=None, metadata=main("train on the source classes of this split file only"))
+    split: str | None = field(
+        default=None, metadata=main("train on the source classes of this split file only", "file")
+    )
     """Split file: train on its source classes only. Without it all classes are trained on."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""

@@ -24,7 +24,7 @@ class Study:
     that was stopped, and adds seeds to one that is finished.
     """
 
-    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji"))
+    data: str = field(metadata=argument("DATA", "images: folder of class folders, tar, .csv, .npz, emoji", "data"))
     """Folder of class folders, tar, manifest (.csv, .tsv, .jsonl), .npz, `torchvision:NAME` or `emoji`."""
     out: str = field(metadata=main("folder of the study; the same command resumes it"))
     """Folder of the study."""
@@ -50,6 +50,12 @@ class Study:
             return cls  # told with what is expected when the words are read
         required: Any = MISSING
         return cls(required, required, study=config.preset(named.preset, named.optimizer))
+
+    def check(self) -> None:
+        """Refuse contenders that cannot be."""
+        from slmlp.experiments.study import specs
+
+        specs.check_training(specs.parse_all(self.study.methods), self.study)
 
     def run(self) -> Answer:
         """Run the study."""
@@ -100,7 +106,7 @@ class Compare:
     """
 
     runs: tuple[str, ...] = field(
-        metadata=argument("RUN...", "folders of finished runs; runs of one method are its seeds")
+        metadata=argument("RUN...", "folders of finished runs; runs of one method are its seeds", "run")
     )
     """Folders of finished runs; the first run's method is the baseline of every difference."""
     out: str = field(metadata=main("folder of the comparison"))

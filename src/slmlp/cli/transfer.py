@@ -26,19 +26,23 @@ class Evaluate:
     `slmlp evaluate my-run --datasets DIR`
     """
 
-    encoder: str = field(metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx, .npz"))
+    encoder: str = field(
+        metadata=argument("ENCODER", "a run, timm:NAME[@FILE], torchvision:NAME[@FILE], .onnx, .npz", "encoder")
+    )
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`, or an .npz file
     of features."""
-    data: str | None = field(default=None, metadata=argument("[DATA]", "the images; a file of features needs none"))
+    data: str | None = field(
+        default=None, metadata=argument("[DATA]", "the images; a file of features needs none", "data")
+    )
     """The images; a file of features needs none."""
-    datasets: str | None = field(default=None, metadata=main("folder of data sets, each evaluated"))
+    datasets: str | None = field(default=None, metadata=main("folder of data sets, each evaluated", "folder"))
     """Folder of data sets, each evaluated: folders or tars; known ones (`slmlp data list`) under their protocol."""
     task: tuple[str, ...] = field(
         default=(),
         metadata={"help": config.tasks_help("Default: `unseen` under a split, else `linear`.")}
-        | main("unseen (default under a split), linear (else), knn ..."),
+        | main("unseen (default under a split), linear (else), knn ...", "task"),
     )
-    split: str | None = field(default=None, metadata=main("split file; default: the run's own"))
+    split: str | None = field(default=None, metadata=main("split file; default: the run's own", "file"))
     """Split file; default: the run's own."""
     out: str | None = field(default=None, metadata=main("folder of results; default: RUN/evaluation"))
     """Folder of results.jsonl and predictions; default: RUN/evaluation, or NAME-evaluation for other encoders."""
@@ -95,14 +99,14 @@ class Suite:
     """
 
     encoders: tuple[str, ...] = field(
-        metadata=argument("ENCODER...", "runs, timm:NAME[@FILE], .onnx ...; NAME=ENCODER names one")
+        metadata=argument("ENCODER...", "runs, timm:NAME[@FILE], .onnx ...; NAME=ENCODER names one", "encoder")
     )
     """A run's folder, `timm:NAME[@FILE]`, `torchvision:NAME[@FILE]`, an .onnx file, `module:function`; NAME=ENCODER."""
     out: str = field(metadata=main("folder of the suite; the same command resumes it"))
     """Folder of the suite; what it holds already is not done again."""
-    datasets: str | None = field(default=None, metadata=main("folder of data sets: folders or tars"))
+    datasets: str | None = field(default=None, metadata=main("folder of data sets: folders or tars", "folder"))
     """Folder of data sets: folders or tars of class folders; known ones (`slmlp data list`) under their protocol."""
-    also: tuple[str, ...] = field(default=(), metadata=main("data sets beside those"))
+    also: tuple[str, ...] = field(default=(), metadata=main("data sets beside those", "data"))
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
     """Split file, for the tasks that need one."""

@@ -10,17 +10,20 @@ FLAT = {"flat": True}  # metadata of a group of settings whose flags have no pre
 HIDDEN = {"hidden": True}  # metadata of a setting that is no flag
 
 
-def argument(metavar: str, text: str = "") -> dict[str, str]:
+def argument(metavar: str, text: str = "", takes: str = "") -> dict[str, str]:
     """Return the metadata of a field that is a positional argument, called ``metavar`` in the help.
 
     ``text`` is what ``--help`` says of it; without one that is its first sentence.
     """
-    return {"metavar": metavar} | main(text)
+    return {"metavar": metavar} | main(text, takes)
 
 
-def main(text: str) -> dict[str, str]:
-    """Return the metadata of a setting that ``--help`` shows, in these words; the others are in ``--help-all`` only."""
-    return {"main": text}
+def main(text: str, takes: str = "") -> dict[str, str]:
+    """Return the metadata of a setting that ``--help`` shows, in these words; the others are in ``--help-all`` only.
+
+    ``takes`` is what its value names, a key of ``cli.checks.CHECKS``: that is looked for before anything is loaded.
+    """
+    return {"main": text, "takes": takes}
 
 
 SHOWN = 3  # settings that differ

@@ -73,7 +73,9 @@ class Measures:
 class Split:
     """Which classes are held out."""
 
-    by: str = field(default="auto", metadata=main("wordnet, superclasses, random or file"))
+    by: Literal["auto", "wordnet", "superclasses", "random", "file"] = field(
+        default="auto", metadata=main("wordnet, superclasses, random or file")
+    )
     """`wordnet`, `superclasses`, `random`, `file`; `auto` is superclasses where the data has them, else random."""
     node: str = "n03575240"
     """WordNet node whose classes are held out (default instrumentality); any hypernym path counts."""
@@ -83,11 +85,11 @@ class Split:
     """Superclasses to hold out; default: drawn with the seed until `unseen_fraction` of the classes is reached."""
     unseen_fraction: float = field(default=0.36, metadata=main("share of the classes to hold out"))
     """Share of the classes to hold out (the paper: 358 of 1,000)."""
-    file: str | None = None
+    file: str | None = field(default=None, metadata={"takes": "file"})
     """Text file of held-out class names, one a line, or another split file."""
     test_fraction: float = 0.3
     """Share of each class put aside for testing where the data has no test part."""
-    within: str | None = None
+    within: str | None = field(default=None, metadata={"takes": "file"})
     """Another split file: only its source classes take part, so that choices made here never see its held-out ones."""
     seed: int = 0
     """Seed of every draw made here."""

@@ -57,7 +57,7 @@ class Suite(TaskSettings):
     tasks: tuple[str, ...] = field(
         default=("linear", "knn", "fewshot"),
         metadata={"help": tasks_help("The first is the headline of the verdict.")}
-        | main("tasks, the first the headline of the verdict"),
+        | main("tasks, the first the headline of the verdict", "task"),
     )
     name: str | None = None
     """Title of the page; default: the names of the data sets."""

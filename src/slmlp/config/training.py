@@ -9,11 +9,15 @@ from typing import Any, Literal, TypeVar
 
 from slmlp.config.checks import not_negative, share
 from slmlp.config.flags import HIDDEN, main
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, unknown
 
 RATES = {"sgd": 0.1, "lars": 0.1, "adamw": 0.001}  # base rate by optimizer, where none is given
 DECAYS = {"sgd": 1e-4, "lars": 1e-4, "adamw": 0.05}
 MOST_ADAMW = 0.02
+AUGMENTS = (
+    "moco-v2", "moco-v1", "simclr", "simclr-small", "byol", "swav", "t-rex", "t-rex-star", "randaugment",
+    "trivialaugment", "crop", "weak", "none",
+)  # fmt: skip
 V = TypeVar("V", str, int)
 
 
@@ -56,7 +60,7 @@ class Training:
     encoder: str | None = field(default=None, metadata=main("resnet10, or any convnet or ViT of timm"))
     """`resnet10` (lean, for small images), or any timm convnet or ViT by name. Default: that of `--init`, else by the
     machine and the number of images, at most `resnet50`."""
-    init: str = field(default="random", metadata=main("weights to start from, as timm:NAME[@FILE]"))
+    init: str = field(default="random", metadata=main("weights to start from, as timm:NAME[@FILE]", "weights"))
     """`random`, a run's folder, `timm:NAME`, `timm:NAME@FILE` or, where a file has several sets of weights,
     `timm:NAME@FILE#PART`; all of the encoder must be in it. Preprocessing is then that of the weights."""
     stem: Literal["auto", "small", "standard"] = "auto"
@@ -166,6 +170,8 @@ class Training:
         for name in ("drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SlmlpError(f"--{name.replace('_', '-')} must be 0 to below 1, found {getattr(self, name):g}")
+        if ":" not in self.augment and self.augment not in AUGMENTS:
+            raise unknown("augmentation", self.augment, [*AUGMENTS, "module:name"])
         parts = self.accumulate
         if self.batch_size is not None and (self.batch_size % parts or self.batch_size < 2 * parts):
             raise SlmlpError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from slmlp.config import DataOptions
+from slmlp.config.sources import DATA, check_data
 from slmlp.data.copies import copies, repeated
 from slmlp.data.dataset import ImageSet
 from slmlp.data.pixels import Pixels, decode_all, short_side
@@ -75,10 +75,9 @@ def _table(source: str, options: DataOptions) -> Table:
         return folder.tar(EMOJI, source, options, name="emoji")
     if source.startswith(torchvision_sets.PREFIX):
         return torchvision_sets.load(source, options)
+    check_data(source)
     path = Path(source).expanduser()
     name = path.name.lower()
-    if not os.path.lexists(path):
-        raise SlmlpError(f"data {source!r} does not exist: expected {_EXPECTED}")
     if path.is_dir():
         return folder.folder(path, source, options)
     if name.endswith(folder.TAR_SUFFIXES):
@@ -88,10 +87,4 @@ def _table(source: str, options: DataOptions) -> Table:
     if name.endswith(".npz"):
         return arrays.npz(path, source, options)
     hint = "; unpack it first" if name.endswith((".zip", ".7z", ".rar")) else ""
-    raise SlmlpError(f"data {source!r} is of no known kind: expected {_EXPECTED}{hint}")
-
-
-_EXPECTED = (
-    "a folder of class folders, a tar of one (.tar, .tar.gz, .tgz, .tar.bz2, .tar.xz), a manifest (.csv, .tsv, "
-    ".jsonl), an .npz file, torchvision:NAME, or emoji"
-)
+    raise SlmlpError(f"data {source!r} is of no known kind: expected {DATA}{hint}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from slmlp.config.encoders import PreprocessFlags
+from slmlp.config.sources import encoder_kind
 from slmlp.encoders.backbones import NOTHING, Dropped, choose_stem, resize
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin, Preprocess
-from slmlp.encoders.sources import kind, timm_model
+from slmlp.encoders.sources import timm_model
 from slmlp.encoders.sources.preparing import AS_TRAINED, Prepared
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
@@ -46,7 +47,7 @@ def initial_encoder(
         assert image_size is not None
         with seeds.seeded(seed, "encoder"):
             return build(name, image_size, choose_stem(stem, image_size), crop_size, dropped)
-    where = kind(init)
+    where = encoder_kind(init)
     if where == "timm":
         named = init.removeprefix("timm:").partition("@")
         _check_name(name, named[0], init)
@@ -73,7 +74,7 @@ def network_of(init: str) -> str | None:
         return None
     if init.startswith("timm:"):
         return init.removeprefix("timm:").partition("@")[0]
-    return Encoder.load(init).spec.name if kind(init) == "run" else None
+    return Encoder.load(init).spec.name if encoder_kind(init) == "run" else None
 
 
 def preprocessing(name: str, init: str, image_size: int | None, stem: str) -> Preprocess | None:

@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from slmlp.config.sources import OURS
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plain import short
 
-KEY = "slmlp"  # of the metadata; a second key would change places with it from one run to the next
+KEY = OURS  # of the metadata; a second key would change places with it from one run to the next
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -12,9 +12,10 @@ from torch import nn
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.config.names import named
+from slmlp.config.sources import encoder_kind
 from slmlp.encoders import Encoder
 from slmlp.encoders.projector_file import load_projector
-from slmlp.encoders.sources import kind, open_encoder, open_untrained
+from slmlp.encoders.sources import open_encoder, open_untrained
 from slmlp.results.store import Subject, slug
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
@@ -77,7 +78,7 @@ def contenders(words: Sequence[str]) -> tuple[Contender, ...]:
 
 def _contender_of_word(word: str) -> Contender:
     name, source = (None, word) if Path(word).exists() else named(word)
-    if kind(source) != "run":
+    if encoder_kind(source) != "run":
         title = name or _without_folders(source)
         return Contender(title, title, source)
     path = Path(source)

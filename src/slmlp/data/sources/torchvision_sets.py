@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from slmlp.config import DataOptions
+from slmlp.config.sources import TORCHVISION
 from slmlp.data.readers import ArrayReader, FileReader
 from slmlp.data.sources import manifest
 from slmlp.data.sources.arrays import row_table
@@ -22,7 +23,7 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.plain import short
 
-PREFIX = "torchvision:"
+PREFIX = TORCHVISION
 Settings = tuple[dict[str, Any], ...]
 Parts = tuple[Settings, Settings]
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Protocol
 
 from slmlp.config.encoders import PreprocessFlags
+from slmlp.config.sources import encoder_kind
 from slmlp.encoders.encoder import Encoder, build
 from slmlp.encoders.preprocess import Origin
 from slmlp.encoders.sources import preparing
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.seeds import seeded
-
-EXPECTED = (
-    "expected a run's folder, an encoder file, timm:NAME[@FILE], torchvision:NAME[@FILE], FILE.onnx[#OUTPUT], or "
-    "module:function of a torch.nn.Module"
-)
-ARRAYS = (".npy", ".csv", ".parquet", ".h5", ".hdf5")
-PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
 class Opener(Protocol):
@@ -61,7 +54,7 @@ def open_encoder(source: str, *, overrides: PreprocessFlags | None = None, seed:
     >>> encoder.dim, encoder.preprocess.id
     (96, 'square33-bilinear-centre32-mean0.5,0.5,0.5-std0.5,0.5,0.5')
     """
-    module = importlib.import_module(OPENERS[kind(source)])
+    module = importlib.import_module(OPENERS[encoder_kind(source)])
     opener: Opener = module.open_source
     return opener(source, overrides, seed)
 
@@ -72,7 +65,7 @@ def open_untrained(source: str, *, overrides: PreprocessFlags | None = None, see
     Its BatchNorm statistics are still those of no images: see ``calibrate_norms``. ONNX files and functions
     have no untrained form.
     """
-    where = kind(source)
+    where = encoder_kind(source)
     if where in ("onnx", "function"):
         raise SlmlpError(f"{source} has no untrained form: only runs, timm: and torchvision: are built here")
     if where != "run":
@@ -89,32 +82,6 @@ def untrained(encoder: Encoder, seed: int) -> Encoder:
     return Encoder(
         fresh.backbone, spec, encoder.preprocess, Origin(f"{origin.source}, untrained", origin.values)
     ).eval()
-
-
-def kind(source: str) -> str:
-    """Return which of ``OPENERS`` opens a source; what exists as a file or a folder is never a function's name."""
-    for prefix in ("timm", "torchvision"):
-        if source.startswith(f"{prefix}:"):
-            return prefix
-    file = Path(source.partition("#")[0])
-    if file.suffix == ".onnx":
-        return "onnx"
-    if Path(source).exists():
-        if file.suffix in PICKLES:
-            raise SlmlpError(
-                f"{source} holds weights without a network: name it, timm:NAME@{source} or torchvision:NAME@{source}"
-            )
-        if file.suffix in ARRAYS:
-            raise SlmlpError(
-                f"{source} holds an array and no encoder: features go into an .npz, "
-                f"np.savez('{file.stem}.npz', x=features, y=labels), and slmlp evaluate {file.stem}.npz measures them"
-            )
-        if Path(source).is_file() and file.suffix != ".safetensors":
-            raise SlmlpError(f"{source} is no encoder: {EXPECTED}")
-        return "run"
-    if ":" in source:
-        return "function"
-    raise SlmlpError(f"no encoder at {source}: {EXPECTED}")
 
 
 def describe(encoder: Encoder) -> str:

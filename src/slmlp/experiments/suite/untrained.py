@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from slmlp.config.encoders import PreprocessFlags
-from slmlp.encoders.sources import kind
+from slmlp.config.sources import encoder_kind
 from slmlp.experiments.contenders import RANDOM, Contender
 
 
@@ -17,7 +17,7 @@ def untrained(found: Sequence[Contender], overrides: PreprocessFlags) -> tuple[C
     """
     rows: dict[tuple[str, str, str], Contender] = {}
     for contender in found:
-        if kind(contender.source) in ("onnx", "function"):
+        if encoder_kind(contender.source) in ("onnx", "function"):
             continue
         encoder = contender.open(overrides)
         key = (encoder.spec.name, encoder.spec.stem, encoder.preprocess.id)
