@@ -81,7 +81,7 @@ def _sentence(text: str, option: Option) -> str:
     if option.default is MISSING:
         return text if option.positional else f"{text} (required)"
     usual = option.default
-    said = usual in (None, (), "") or usual is False or option.positional or "efault" in text
+    said = usual in (None, (), "") or usual is False or option.positional
     return text if said else f"{text} (default: {rounded(usual)})"
 
 
