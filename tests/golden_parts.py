@@ -93,7 +93,7 @@ def study(out: Path) -> Numbers:
     """Return the numbers of a study of two methods on few of the embedded images, through the command."""
     words = "study emoji --images-per-class 6 --encoder resnet10 --image-size 16 --batch-size 24 --epochs 2"
     words += " --augment weak --precision float32 --threads 1 --parallel 1 --seeds 2 --rates 0.1 0.3 --save-every 1"
-    words += " --probe.folds 2 --probe.l2 1e-1 1 --methods sl,sl-mlp --out"
+    words += " --probe.folds 2 --probe.l2 1e-1 1 --layer-seeds 0 --methods sl,sl-mlp --out"
     assert cli.main([*words.split(), str(out)]) == 0
     found = json_files.read(out / "verdict.json", dict)["tasks"]["unseen accuracy"]
     numbers = lines_of(out)

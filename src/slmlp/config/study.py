@@ -121,6 +121,8 @@ class Study:
     """Seeds per method; the interval is over seeds and images. One seed gives images only."""
     curve_seeds: int = 1
     """Seeds whose saved epochs are evaluated for the curves (with --save-every)."""
+    layer_seeds: int = 1
+    """Seeds whose encoders are probed at every layer, source and unseen classes; 0 leaves that out."""
     parallel: int | None = None
     """Runs trained side by side, each on its share of the CPU; default: two on CPUs of two cores and more, else one."""
     rates: tuple[float, ...] | None = None
@@ -153,7 +155,7 @@ class Study:
     def __post_init__(self) -> None:
         """Raise SlmlpError for settings that would fail only after training."""
         at_least(self, 1, "seeds", flags="--")
-        at_least(self, 0, "curve_seeds", flags="--")
+        at_least(self, 0, "curve_seeds", "layer_seeds", flags="--")
         all_above(self, 0, "grid", "--rates")
         inside(self, "validation_fraction", "--validation-fraction")
         load_tasks(self.tasks, BESIDE)

@@ -69,6 +69,10 @@ TASKS: dict[str, Task] = {
         "Retrieval among unseen classes", "each image of the held-out classes asks for the others of its class",
         ("retrieval",), reads=("unseen",),
     ),
+    "unseen-layerwise": Task(
+        "Unseen classes at every depth", "the same as `unseen` on every layer", reads=("unseen",),
+        every_layer=True, compared=False,
+    ),
     "novelty": Task(
         "Telling source from unseen classes", "source test images against held-out classes, by k-NN and energy",
         ("novelty", "probe"), reads=("source train", "source test", "unseen"), behind_projector=True,
@@ -79,6 +83,10 @@ TASKS: dict[str, Task] = {
     ),
     "source": Task(
         "Classes of pretraining", "training and test part of the source classes of the split", reads=SOURCE_PARTS
+    ),
+    "source-layerwise": Task(
+        "Classes of pretraining at every depth", "the same as `source` on every layer", reads=SOURCE_PARTS,
+        every_layer=True, compared=False,
     ),
     "coarse-to-fine": Task(
         "Fine labels after pretraining on superclasses", "classes after pretraining on superclasses",
@@ -93,6 +101,7 @@ TASKS: dict[str, Task] = {
         reads=("rate train", "rate validation"), study_only=True,
     ),
 }  # fmt: skip
+LAYERWISE = ("unseen-layerwise", "source-layerwise")  # what a study does on the layers of some of its encoders
 BESIDE = ("unseen-knn", "unseen-retrieval", "novelty")  # what a study does beside its own where it is asked to
 OFFERED = tuple(name for name, task in TASKS.items() if not task.study_only)  # by evaluate and suite
 

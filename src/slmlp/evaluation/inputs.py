@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,10 @@ class Inputs:
     def features(self) -> list[Features]:
         """The same of one label per image."""
         return [features for features in self.sets if isinstance(features, Features)]
+
+    def at(self, layer: str) -> Inputs:
+        """Return the inputs of the same task at another layer."""
+        return replace(self, layer=layer)
 
     @property
     def data(self) -> ImageData:

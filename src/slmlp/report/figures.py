@@ -13,6 +13,7 @@ from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.drawing import NARROW, PAPER, SOFT, axes_in, hit, look, sheet, style, tag, to_svg
 
+LETTER = 6  # CSS pixels that a letter of a tick takes
 Point = tuple[float, float]
 LEFT, RIGHT, TOP = 38, 14, 32  # margins of a panel in CSS pixels
 NEAR = 12  # CSS pixels: the names of two levels that are closer stand above and below
@@ -46,6 +47,7 @@ class Curve:
 def panel(
     curves: Sequence[Curve], methods: Sequence[str], title: str, axis: str, name: str, *, log: bool = False,
     ticks: Sequence[str] = (), from_zero: bool = False, levels: Mapping[str, float] | None = None,
+    band: tuple[int, str] | None = None,
 ) -> Markup:  # fmt: skip
     """Return one chart of curves.
 
@@ -59,9 +61,12 @@ def panel(
         ticks: names of the places 0, 1, 2 ... on the axis.
         from_zero: whether the numbers' axis begins at zero.
         levels: what has one value all along, as chance: its name and value, drawn as a line across.
+        band: the tick from which on the chart is shaded, and what that part is.
     """
-    slanted, levels = len(ticks) > 7, levels or {}
-    bottom, height = (56, 240) if slanted else (42, 226)
+    levels, longest = levels or {}, max(map(len, ticks), default=0)
+    slanted = longest * LETTER > (NARROW - LEFT - RIGHT) / max(1, len(ticks))
+    bottom = 30 + LETTER * longest if slanted else 42
+    height = 184 + bottom
     with style():
         figure = sheet(NARROW, height)
         axes = axes_in(figure, LEFT, RIGHT, TOP, bottom)
@@ -83,9 +88,21 @@ def panel(
         _levels(axes, levels)
         if from_zero:
             axes.set_ylim(bottom=0)
+        if band:
+            _band(axes, *band, len(ticks))
         spoken = [*(curve.text(ticks) for curve in curves), *(f"{key}: {value:.3g}" for key, value in levels.items())]
         hits = _hits(axes, curves, methods, axis, ticks, levels, TOP, height - TOP - bottom)
         return to_svg(figure, name, f"{title}. {'; '.join(spoken)}", "", hits)
+
+
+def _band(axes: Axes, start: int, what: str, places: int) -> None:
+    """Shade the places from ``start`` on, and say what they are."""
+    axes.axvspan(start - 0.5, places - 0.5, color=SOFT, alpha=0.12, linewidth=0, zorder=0)
+    axes.set_xlim(-0.5, places - 0.5)
+    axes.text(
+        places - 0.55, 0.98, what, transform=axes.get_xaxis_transform(), ha="right", va="top", color=SOFT,
+        parse_math=False,
+    )  # fmt: skip
 
 
 def _levels(axes: Axes, levels: Mapping[str, float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from slmlp.config.names import display
-from slmlp.report import choice, limits, study_data, study_table, study_tasks, words
+from slmlp.report import choice, limits, study_data, study_layers, study_table, study_tasks, words
 from slmlp.report.drawing import SOFT, look
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
@@ -25,8 +25,10 @@ def page(inputs: Inputs) -> Page:
         *_mlp(inputs),
         *study_tasks.sections(inputs),
         Section("limits", "What this can and cannot tell", [block("limits", limits.of_study(inputs, facts))], ANSWER),
+        *study_layers.sections(inputs),
         *study_curves.sections(inputs),
         *study_where.sections(inputs),
+        *_advice(inputs),
         *_next(inputs),
         *warnings(study.get("warnings") or []),
         *study_data.sections(study),
@@ -172,6 +174,18 @@ def _mlp(inputs: Inputs) -> list[Section]:
     drawn = forests.forest(rows, "difference in unseen accuracy, percentage points", "mlp")
     findings = block("findings", [c["sentence"] for c in pairs])
     return [Section("mlp", "The MLP as a switch", [block("forest", *drawn, caption), findings], ANSWER)]
+
+
+def _advice(inputs: Inputs) -> list[Section]:
+    """Return what the rule of slmlp advise makes of the methods without a projector."""
+    found = inputs.about.get("advice") or []
+    if not found:
+        return []
+    rule = found[0]["sentences"][-1]
+    findings = ["; ".join(one["sentences"][:-1]) for one in found]
+    return [
+        Section("advice", "Would a projector help?", [block("findings", findings), block("text", words.opening(rule))])
+    ]
 
 
 def _next(inputs: Inputs) -> list[Section]:

@@ -8,17 +8,22 @@ from typing import Any
 
 from markupsafe import Markup
 
+from slmlp.config import TASKS
 from slmlp.config.names import display, task_title
 from slmlp.report import task_blocks, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
 from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
 
+EVERY_LAYER = [name for name, task in TASKS.items() if task.every_layer]
 CURVES = {
     "label-efficiency": "Bars: lowest to highest seed, or the 95 % interval of one. See where the curves part: few "
     "labels ask more of the features.",
-    "layerwise": "A probe on each stage's pooled output, last the encoder's own. The paper finds that plain supervised "
-    "pretraining loses in the last stage what it had before.",
+    **dict.fromkeys(
+        EVERY_LAYER,
+        "A probe on each stage's pooled output, last the encoder's own. The paper finds that plain supervised "
+        "pretraining loses in the last stage what it had before.",
+    ),
 }
 FOREST = (
     "Large dots and bars: one data set each, with its 95 % interval over seeds and images; small dots: its seeds; "
@@ -105,7 +110,7 @@ def _task(inputs: Inputs, task: str, place: int) -> Section:
     """Return curves or tables of a task, and every comparison in words."""
     blocks = []
     if task in CURVES:
-        drawn = _label_curves(inputs) if task == "label-efficiency" else _layer_curves(inputs)
+        drawn = _label_curves(inputs) if task == "label-efficiency" else _layer_curves(inputs, task)
         if drawn:
             blocks.append(block("panels", drawn, inputs.methods, CURVES[task]))
     grids = _grids(inputs, task)
@@ -128,7 +133,7 @@ def grids(inputs: Inputs) -> list[Grid]:
 
 
 def _grids(inputs: Inputs, task: str) -> list[Grid]:
-    if task == "layerwise":
+    if task in EVERY_LAYER:
         return []  # a curve
     return [grid(inputs, task, metric) for metric in task_blocks.main_metrics(inputs, task)]
 
@@ -214,22 +219,20 @@ def _label_curves(inputs: Inputs) -> list[Markup]:
     return panels
 
 
-def _layer_curves(inputs: Inputs) -> list[Markup]:
+def _layer_curves(inputs: Inputs, task: str) -> list[Markup]:
     """Return accuracy of a linear probe at every depth, a panel per data set and network."""
     panels = []
     for i, data in enumerate(_sets(inputs)):
         networks: dict[tuple[str, ...], list[str]] = {}
         for method in inputs.methods:
-            rows = [r for r in inputs.rows if (r.task, r.data, r.method) == ("layerwise", data, method)]
+            rows = [r for r in inputs.rows if (r.task, r.data, r.method) == (task, data, method)]
             layers = tuple(dict.fromkeys(r.layer for r in rows if not r.layer.startswith("projector")))
             if layers:
                 networks.setdefault(layers, []).append(method)
         for k, (layers, methods) in enumerate(networks.items()):
             places = [(float(x), "accuracy", layer) for x, layer in enumerate(layers)]
             ticks = [layer.removeprefix("stage").removeprefix("block") for layer in layers]
-            panels.append(
-                _panel(inputs, "layerwise", data, methods, places, "depth", f"layerwise-{i}-{k}", ticks=ticks)
-            )
+            panels.append(_panel(inputs, task, data, methods, places, "depth", f"{task}-{i}-{k}", ticks=ticks))
     return panels
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slmlp.encoders.layers import OUTPUT
+from slmlp.evaluation.inputs import Inputs
 from slmlp.probes.features import Features
 from slmlp.probes.nearest import ROWS, Groups, smallest_gallery
 from slmlp.results.intervals import share_interval
@@ -89,6 +91,18 @@ def accuracy_scores(rows: Predictions, extra: dict[str, Any]) -> list[Score]:
         accuracy_score("accuracy", rows, extra),
         Score("mean_class_accuracy", mean_class_accuracy(rows), len(rows.ids), extra=extra),
     ]
+
+
+def at_output(inputs: Inputs, task: str) -> list[Score]:
+    """Return the scores that ``task`` gave at the output where a layer's features are the same; none where they differ.
+
+    So they are at the output itself, and mostly at the last stage of a convnet.
+    """
+    if inputs.layer != OUTPUT:
+        pairs = zip(inputs.features, inputs.at(OUTPUT).features, strict=True)
+        if not all(np.array_equal(here.x, there.x) for here, there in pairs):
+            return []
+    return accuracy_scores(inputs.predictions(task), {"as_at": OUTPUT})
 
 
 def accuracy_score(metric: str, rows: Predictions, extra: dict[str, Any]) -> Score:

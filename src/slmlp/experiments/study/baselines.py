@@ -56,7 +56,8 @@ def evaluate_start(context: Context) -> None:
     if cfg.init != RANDOM:
         encoder = starting_encoder(context)
         say(f"starting {describe(encoder)}")
-        context.engine.run(_subject(context, STARTING, cfg.network), context.features(encoder.eval()), context.tasks)
+        subject, source = _subject(context, STARTING, cfg.network), context.features(encoder.eval())
+        context.engine.run(subject, source, context.tasks_of(subject, encoder))
 
 
 def starting_encoder(context: Context) -> Encoder:

@@ -12,6 +12,7 @@ from torch import nn
 
 from slmlp import config, data
 from slmlp.config import adapt
+from slmlp.config.tasks import LAYERWISE
 from slmlp.data.augment import training_side
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
@@ -20,7 +21,7 @@ from slmlp.data.splits import classes as concepts
 from slmlp.data.splits import leaks
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.targets import refuse_several
-from slmlp.encoders import Encoder
+from slmlp.encoders import Encoder, layers
 from slmlp.encoders.projector_file import load_projector
 from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
@@ -91,18 +92,22 @@ class Context:
         run = self.run(spec, seed)
         self.pretrain(run, self.job(spec, rate, seed))
         for subject, source in self._sources(run, spec, rate, seed):
-            self.engine.run(subject, source, self._of(subject))
+            self.engine.run(subject, source, self.tasks_of(subject, source.encoder))
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
         """Return whether ``finish`` would do nothing."""
         run = self.run(spec, seed)
         return self.trained(run, self.job(spec, rate, seed)) and all(
-            not self.engine.store.missing(self.engine.keys(subject, source, self._of(subject)))
+            not self.engine.store.missing(self.engine.keys(subject, source, self.tasks_of(subject, source.encoder)))
             for subject, source in self._sources(run, spec, rate, seed)
         )
 
-    def _of(self, subject: Subject) -> tuple[str, ...]:
-        return self.tasks if subject.epoch is None else TASKS
+    def tasks_of(self, subject: Subject, encoder: Encoder) -> tuple[str, ...]:
+        """Return the tasks of an encoder, whose stages may be unknown: then it is not probed at every layer."""
+        if subject.epoch is not None:
+            return TASKS
+        inside = subject.seed < self.cfg.layer_seeds and len(layers.names(encoder)) > 1
+        return (*self.tasks, *(LAYERWISE if inside else ()))
 
     def trained(self, run: Run, job: Job) -> bool:
         """Return whether a run is finished and was trained for ``job`` under this split."""

@@ -108,7 +108,9 @@ def claim(
 def identity(cfg: config.Study) -> dict[str, Any]:
     """Return the settings that must not change when a study goes on; methods, seeds and tasks may be added."""
     values = dataclasses.asdict(cfg) | {"rates": cfg.grid}
-    for key in ("methods", "seeds", "curve_seeds", "parallel", "tasks", "name", "knn", "retrieval", "novelty"):
+    for key in (
+        "methods", "seeds", "curve_seeds", "layer_seeds", "parallel", "tasks", "name", "knn", "retrieval", "novelty",
+    ):  # fmt: skip
         values.pop(key)
     values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes"):

@@ -17,6 +17,7 @@ from typing import Self
 import numpy as np
 
 from slmlp.config.names import display
+from slmlp.encoders import layers
 from slmlp.encoders.forward import forward
 from slmlp.encoders.initial import RANDOM
 from slmlp.experiments.study import conclusion, grid, pool
@@ -87,13 +88,14 @@ def make(context: Context, out: Path | None = None) -> Plan:
         job = context.job(spec, cfg.grid[0], 0)
         costs[name] = cost(job, context.images, context.split, context.image_cache, threads)
     with undisturbed(threads):
-        evaluation, width = _evaluation(context)
+        evaluation, depth, width = _evaluation(context)
     seconds, size = {}, 0
     for key in keys:
         kind, name, _, seed = key
         kept = _kept(context, name) if kind == "final" and seed < cfg.curve_seeds else 0
         share = 1 - cfg.validation_fraction if kind == "grid" else 1.0
-        seconds[key] = costs[name].seconds * share + evaluation * (1 + kept)
+        probed = depth if kind == "final" and seed < cfg.layer_seeds else 0.0
+        seconds[key] = costs[name].seconds * share + evaluation * (1 + kept) + probed
         if key not in done:
             size += (1 + kept) * (costs[name].weights + 4 * width * len(context.images))
     size += 2 * parallel * max(one.checkpoint for one in costs.values())
@@ -107,8 +109,8 @@ def _kept(context: Context, name: str) -> int:
     return epochs // training.save_every if training.save_every else 0
 
 
-def _evaluation(context: Context) -> tuple[float, int]:
-    """Return the seconds that an encoder's evaluation takes, and its width.
+def _evaluation(context: Context) -> tuple[float, float, int]:
+    """Return the seconds that an encoder's evaluation takes, those of its inner layers, and its width.
 
     Features are timed on some images and scaled to all. The probe is timed on these features; its time is that of its
     many small fits up to ``PROBED`` images, and grows with the images from there.
@@ -127,7 +129,8 @@ def _evaluation(context: Context) -> tuple[float, int]:
         classes, y = np.unique(few.labels, return_inverse=True)
         cross_validate(Features(x, y, tuple(map(str, classes)), names, names), probe)
     probes = 2 * (time.perf_counter() - began)  # on unseen classes and on source classes
-    return features + probes * max(1.0, len(context.images) / PROBED), encoder.dim
+    probes *= max(1.0, len(context.images) / PROBED)
+    return features + probes, features + probes * (len(layers.names(encoder)) - 1), encoder.dim
 
 
 def advice(context: Context, plan: Plan, *, demo: bool) -> list[str]:

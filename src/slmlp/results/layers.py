@@ -1,0 +1,49 @@
+"""Accuracy by layer of one encoder, and the share of its best layer's accuracy that it keeps at its output.
+
+What an encoder loses between its best layer and its output on classes that it was not trained on is the length of its
+tunnel (Masarczyk et al. 2023, arXiv 2305.19753; Harun et al. 2024, arXiv 2405.15018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slmlp.results.records import Result
+
+UNSEEN, SOURCE = "unseen-layerwise", "source-layerwise"
+OUTPUT, BEHIND = "output", "projector."
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The accuracies of one encoder, layer -> line, from the stem to behind its projector."""
+
+    lines: Mapping[str, Result]
+
+    @property
+    def best(self) -> str:
+        """The layer of the encoder itself with the highest accuracy; of equal ones the last."""
+        return max((v.value, i, name) for i, (name, v) in enumerate(self.lines.items()) if not behind(name))[2]
+
+    @property
+    def kept(self) -> float:
+        """The accuracy at the output over that of the best layer, 0 to 1."""
+        return self.lines[OUTPUT].value / self.lines[self.best].value if self.lines[self.best].value else 1.0
+
+
+def behind(layer: str) -> bool:
+    """Return whether a layer is one of the projector's."""
+    return layer.startswith(BEHIND)
+
+
+def of_runs(rows: Sequence[Result], task: str = UNSEEN) -> dict[str, dict[int, Layers]]:
+    """Return method -> seed -> accuracies by layer, of final encoders and baselines."""
+    found: dict[str, dict[int, dict[str, Result]]] = {}
+    for row in rows:
+        if (row.task, row.metric) == (task, "accuracy") and row.role in ("final", "baseline"):
+            found.setdefault(row.method, {}).setdefault(row.seed, {})[row.layer] = row
+    return {
+        method: {seed: Layers(lines) for seed, lines in by_seed.items() if OUTPUT in lines}
+        for method, by_seed in found.items()
+    }
