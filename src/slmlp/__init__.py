@@ -12,7 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slmlp.api import compare, detect, evaluate, export, features, measure, pretrain, resume, split, study, suite
+    from slmlp.api import (
+        advise,
+        compare,
+        detect,
+        evaluate,
+        export,
+        features,
+        measure,
+        pretrain,
+        resume,
+        split,
+        study,
+        suite,
+    )
     from slmlp.config import Detection, Study, Suite, TaskSettings, Training, recipes
     from slmlp.encoders import Encoder
     from slmlp.exports.add_projector import add_projector, remove_projector
@@ -31,6 +44,7 @@ _PUBLIC = {
     "TaskSettings": "slmlp.config",
     "Training": "slmlp.config",
     "add_projector": "slmlp.exports.add_projector",
+    "advise": "slmlp.api",
     "compare": "slmlp.api",
     "detect": "slmlp.api",
     "discriminative_ratio": "slmlp.probes.measures.ratio",
@@ -57,6 +71,7 @@ __all__ = [
     "TaskSettings",
     "Training",
     "add_projector",
+    "advise",
     "compare",
     "detect",
     "discriminative_ratio",

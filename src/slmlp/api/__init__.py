@@ -5,11 +5,12 @@ what that folder holds: calling it again with the same settings computes only wh
 one line that names the culprit and the fix, for bad input.
 """
 
-from slmlp.api.comparisons import compare, detect, study, suite
+from slmlp.api.comparisons import advise, compare, detect, study, suite
 from slmlp.api.encoders import evaluate, export, features, measure, split
 from slmlp.api.training import pretrain, resume
 
 __all__ = [
+    "advise",
     "compare",
     "detect",
     "evaluate",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from slmlp import config
+
+if TYPE_CHECKING:
+    from slmlp.results.advised import Advice
 
 
 def study(
@@ -84,6 +89,43 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     from slmlp.experiments import compare as comparing
 
     return comparing.compare(runs, out, probe=probe)
+
+
+def advise(
+    target: str,
+    *,
+    method: str = "sl",
+    settings: Mapping[str, Any] | None = None,
+    augment: str = "weak",
+    options: config.DataOptions | None = None,
+    data_source: str | None = None,
+) -> list[Advice]:
+    """Return whether a projector would help: of images before training, of a run, or of a study's contenders.
+
+    Args:
+        target: images, as ``pretrain`` takes them; a finished run's folder, which is then measured; or a study's.
+        method: the method in question, and ``settings`` of it by name; for images only.
+        settings: as ``{"cosine": True}``.
+        augment: the augmentation in question; for images only.
+        options: how the images are taken in; for images only.
+        data_source: where a run's images are now, if they were moved.
+
+    Returns:
+        One ``Advice`` a contender without a projector: ``call``, the ``gain`` to expect in points of unseen accuracy
+        with its 95 % range, what it is read from, and sentences. docs/advise.md has the rule.
+
+    Raises:
+        SlmlpError: bad input, or a run or study that the rule cannot read.
+
+    >>> advise("emoji", settings={"cosine": True})[0].call
+    'pays'
+    """
+    from slmlp.experiments import advise as advising
+
+    return advising.advise(
+        target, settings=dataclasses.replace(config.method_config(method), **(settings or {})), augment=augment,
+        options=options or config.DataOptions(), data_source=data_source,
+    )  # fmt: skip
 
 
 def detect(

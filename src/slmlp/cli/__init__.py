@@ -17,6 +17,7 @@ COMMANDS = {
     "methods": ("catalogue", "Methods", "list the methods; one method's settings"),
     "recipes": ("catalogue", "Recipes", "list the recipes with the number to expect; one recipe's settings"),
     "data": ("datasets", "Data", "list the data sets, fetch one, check a copy of one"),
+    "advise": ("advising", "Advise", "would a projector help? of images, a run or a study"),
     "split": ("measuring", "Split", "hold classes out and write which"),
     "pretrain": ("pretraining", "Pretrain", "pretrain one encoder"),
     "evaluate": ("transfer", "Evaluate", "evaluate any encoder's frozen features"),

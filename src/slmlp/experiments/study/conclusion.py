@@ -13,11 +13,14 @@ from slmlp.config.names import CHANCE
 from slmlp.encoders.initial import RANDOM
 from slmlp.experiments.study.baselines import STARTING
 from slmlp.experiments.study.context import Context
+from slmlp.experiments.study.specs import without_projector
 from slmlp.results import records, references
+from slmlp.results.advised import of_contenders
 from slmlp.results.comparison import BySeed
 from slmlp.results.records import Predictions
 from slmlp.results.references import Reference
 from slmlp.results.sentences import continued
+from slmlp.results.verdict import Verdict
 
 UNTRAINED, PIXELS = "random-init", "raw-pixels"
 WEIGHTS = "timm:tf_efficientnet_lite0"  # pretrained, small enough for a CPU, and to be had without a hub
@@ -58,6 +61,13 @@ def opening(context: Context, found: tuple[Reference, ...], sentences: list[str]
     worthless = [f"{references.sentence(one)}; start from pretrained weights (the command stands at the end)"
                  for one in lost[:1]] + list(map(references.sentence, lost[1:]))  # fmt: skip
     return [*worthless, *sentences, *(references.sentence(one) for one in rest if one not in lost)]
+
+
+def advice(context: Context, result: Verdict) -> list[dict[str, Any]]:
+    """Return what the rule of ``slmlp advise`` makes of the contenders without a projector."""
+    means = {name: mean.value for name, mean in result.means.items()}
+    rows = records.read(context.engine.store.file)
+    return [one.as_json() for one in of_contenders(without_projector(context.specs), rows, means)]
 
 
 def following(context: Context, found: tuple[Reference, ...], full_command: str) -> dict[str, Any]:

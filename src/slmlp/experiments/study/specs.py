@@ -156,6 +156,12 @@ def check_training(specs: Sequence[Spec], cfg: config.Study) -> None:
                 raise SlmlpError(f"--methods {spec.name} at rate {rate:g} (--rates): {error}") from error
 
 
+def without_projector(specs: Sequence[Spec]) -> dict[str, str | None]:
+    """Return each contender without an MLP -> the one that differs by its projector alone, where there is one."""
+    pairs = dict(mlp_pairs(specs))
+    return {spec.name: pairs.get(spec.name) for spec in specs if spec.settings.projector.depth == 0}
+
+
 def mlp_pairs(specs: Sequence[Spec]) -> list[tuple[str, str]]:
     """Return the (without, with) pairs of contenders that differ in their projector alone, one having no MLP."""
 

@@ -45,6 +45,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     beside = [spec.name for spec in context.specs[1:]] or [context.specs[0].name]
     pictures.write(context, contenders, max(beside, key=lambda name: result.means[name].value))
     about = _about(context, rates, winner, demo)
+    about["advice"] = conclusion.advice(context, result)
     about["next"] = conclusion.following(context, found, about["full_command"])
     file = context.folder / "study.json"
     earlier = json_files.read(file, dict[str, Any]).get("run_hours", {}) if file.exists() else {}
