@@ -13,7 +13,19 @@ import report_folder
 from report_folder import make
 from slmlp import report
 from slmlp.config import names
-from slmlp.report import choice, drawing, inputs, limits, maps, page, study_curves, study_data, words
+from slmlp.report import (
+    choice,
+    drawing,
+    forests,
+    inputs,
+    limits,
+    maps,
+    page,
+    study_curves,
+    study_data,
+    study_table,
+    words,
+)
 from slmlp.report.forests import Difference, forest
 from slmlp.results import records
 from slmlp.runtime import json_files
@@ -44,6 +56,26 @@ def comparison(low, high, p=0.01, a="sl", b="sl-mlp", seeds=5):
 def test_best_is_marked_only_where_the_verdict_supports_it(comparisons, expected):
     verdict = {"headline": "x", "tasks": {"x": {"comparisons": comparisons}}}
     assert inputs.Inputs(Path(), "study", {"methods": ["sl", "sl-mlp"]}, [], verdict).better() == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "drawn"), [(-4.8, -1.0, 0.01, False), (-1, 3, 0.4, True), (1, 4, 0.2, True)]
+)
+def test_a_difference_that_was_found_stands_in_no_band_of_what_is_too_small_to_find(low, high, p, drawn):
+    c = comparison(low, high, p) | {"detectable": 3.5}
+    assert (forests.paired(["sl", "sl-mlp"], c).detectable is not None) is drawn
+
+
+@pytest.mark.parametrize(
+    ("value", "words_"), [(0.91, "above scale 0.54–0.88"), (0.7, "scale 0.54–0.88"), (0.5, "below ")]
+)
+def test_mixtureness_says_where_it_is_beyond_its_scale(tmp_path, value, words_):
+    folder = make(tmp_path, with_map=False, curves=False)
+    row = next(r for r in report_folder.rows() if (r.method, r.metric, r.role) == ("sl", "mixtureness", "final"))
+    for seed in range(5):
+        records.append(folder / "results.jsonl", dataclasses.replace(row, run=f"sl-{seed}", seed=seed, value=value))
+    [shown] = [r for r in study_table.grid(inputs.read(folder)).rows if r.label == "SL"]
+    assert next(cell.range for cell in shown.cells if "scale" in cell.range).startswith(words_)
 
 
 def test_a_curve_begins_with_the_encoder_that_training_started_from(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +13,7 @@ from slmlp.report.grid import comparison_grid
 from slmlp.report.page import block, fold
 
 Found = Mapping[str, Any]  # a comparison, as ``results.verdict`` writes it
+Caption = Callable[[Sequence[Found]], str]  # what a drawing of these comparisons shows
 
 
 def turned(c: Found) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def against(task: Mapping[str, Any], methods: Sequence[str], baseline: str) -> l
 
 
 def differences(
-    task: Mapping[str, Any], methods: Sequence[str], axis: str, name: str, caption: str, note: str
+    task: Mapping[str, Any], methods: Sequence[str], axis: str, name: str, caption: Caption, note: str
 ) -> Markup:
     """Return the drawing of all differences with their numbers folded below, for the reader's choice of a baseline."""
     options = []
@@ -64,5 +65,5 @@ def differences(
         correction = "" if own else f" Here that is all {len(task['every'])} pairs of contenders."
         title = "The comparison in numbers" if own else f"Against {display(baseline)} in numbers"
         table = block("grid", comparison_grid(compared, title, note + correction))
-        options.append((display(baseline), block("forest", *drawn, caption) + fold(title, table)))
+        options.append((display(baseline), block("forest", *drawn, caption(compared)) + fold(title, table)))
     return block("choice", name, options)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from slmlp.config.names import display
@@ -55,7 +58,7 @@ def _verdict(inputs: Inputs) -> Section:
             "Differences in unseen accuracy, in percentage points. Holm's correction is for the number of comparisons; "
             "groups are what was drawn independently of one another: images, or patients, videos, drawings."
         )
-        axis, caption = "difference in unseen accuracy, percentage points", _forest_caption(inputs)
+        axis, caption = "difference in unseen accuracy, percentage points", functools.partial(_forest_caption, inputs)
         blocks.append(choice.differences(inputs.task, inputs.methods, axis, "forest", caption, note))
         if is_long:
             blocks.append(fold("The comparisons in words", block("findings", sentences[1:])))
@@ -123,15 +126,16 @@ def _references(inputs: Inputs) -> list[Markup]:
     return [fold(f"The differences: {len(rows)}", block("forest", *drawn, caption))]
 
 
-def _forest_caption(inputs: Inputs) -> str:
+def _forest_caption(inputs: Inputs, comparisons: Sequence[choice.Found]) -> str:
+    """Return what a drawing of differences shows."""
     one_seed = inputs.about["seeds"] == 1
     if one_seed:
         text = "Diamond: the difference of the one seed"
-        if any(c["low"] is not None for c in inputs.comparisons):
+        if any(c["low"] is not None for c in comparisons):
             text += "; bar: its 95 % interval over images only"
     else:
         text = "Diamond and bar: mean difference and its 95 % interval; dots: one seed each"
-    if any(c["detectable"] and not found(c) for c in inputs.comparisons):
+    if any(c["detectable"] and not found(c) for c in comparisons):
         text += "; shaded: differences too small for this study to find reliably"
     chance = (
         "Another seed would give another difference."

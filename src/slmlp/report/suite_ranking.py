@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -41,7 +43,7 @@ def blocks(inputs: Inputs, number: str) -> list[Markup]:
     table = costs(inputs)
     axis = f"difference in {number}, percentage points"
     note = "Differences in percentage points. Holm's correction is for the number of comparisons."
-    compared = choice.differences(inputs.task, inputs.methods, axis, "forest", _caption(inputs, sets), note)
+    compared = choice.differences(inputs.task, inputs.methods, axis, "forest", functools.partial(_caption, sets), note)
     return [
         block("key", inputs.methods),
         block("forest", *drawn, caption),
@@ -50,13 +52,13 @@ def blocks(inputs: Inputs, number: str) -> list[Markup]:
     ]
 
 
-def _caption(inputs: Inputs, sets: int) -> str:
+def _caption(sets: int, comparisons: Sequence[choice.Found]) -> str:
     """Return what the drawing of the differences shows."""
     over = FIXED if sets > 1 else "other seeds and images"
     text = f"Each encoder minus the one compared with: mean difference and its 95 % interval for {over}"
     if sets == 1:
         text += "; dots: one seed each"
-    if any(c["detectable"] and not found(c) for c in inputs.comparisons):
+    if any(c["detectable"] and not found(c) for c in comparisons):
         text += "; shaded, where nothing was found: too small to find reliably"
     return f"{text}. Where the bar leaves out zero, chance is an unlikely explanation."
 
