@@ -55,7 +55,7 @@ def flags_of_all_commands() -> frozenset[str]:
     known |= {"--nodes", "--ntasks-per-node"}  # srun; those above are torchrun's
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
-    known.add("--off-diagonal")  # of the method that docs/extending.md writes
+    known |= {"--off-diagonal", "--logdir", "--backend-store-uri"}  # of a method in docs/extending.md, and of trackers
     known.add("--epoch")  # docs/dependencies.md tells of a mistyped flag
     for command in COMMANDS:
         shown = subprocess.run(

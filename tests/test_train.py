@@ -369,8 +369,3 @@ def test_precision_layout_and_kept_epochs_are_obeyed(shapes, tmp_path):
     )
     assert single.config["resolved"]["precision"] == "float32"
     assert single.encoder().hash() != run.encoder().hash()
-
-
-def test_tensorboard_is_written_where_it_is_installed(straight):
-    pytest.importorskip("tensorboard")
-    assert list((straight.path / "tensorboard").glob("events.*"))

@@ -143,6 +143,9 @@ class Training:
     """Keep the encoder every this many epochs, for curves; 0 keeps the last only."""
     checkpoint_minutes: float = 5.0
     """Most minutes between two checkpoints; one is written at every end of an epoch that is a minute after the last."""
+    track: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = ()
+    """Trackers that receive the training log beside metrics.jsonl, and in a study the results: offline, each an extra
+    (pip install 'slmlp[wandb]')."""
     threads: int | None = None
     """CPU threads of torch; default: torch's own choice."""
     device: str = "auto"

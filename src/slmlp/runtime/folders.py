@@ -62,16 +62,27 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
                     folder.rmdir()
 
 
+TRACKED = (
+    "mlflow.db",
+    ".mlflow.lock",
+    "trackio/*",
+    "trackio/*/*",
+    "wandb/*",
+    "wandb/*/*",
+    "wandb/*/*/*",
+    "wandb/*/*/*/*",
+)  # by trackers, into the folder of a study or of a run of its own
 RUN = (
     "config.json", "split.json", "data.json", "unreadable.txt", "metrics.jsonl", "checkpoints/step-*.ckpt",
     "epochs/*.safetensors", "encoder.safetensors", "projector.safetensors", "tensorboard/events.out.tfevents.*",
-    "plugin.py",
+    "plugin.py", "trackers.json", *TRACKED,
     "cache/pixels-*.npy", "cache/pixels-*.json",
 )  # fmt: skip
 STUDY = (
-    "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv", "verdict.json",
-    "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json", "report.html", "plan.json",
-    "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*", *(f"runs/*/{name}" for name in (*RUN, MARK)),
+    *TRACKED, "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv",
+    "verdict.json", "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json", "report.html",
+    "plan.json", "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*",
+    *(f"runs/*/{name}" for name in (*RUN, MARK)),
 )  # fmt: skip
 
 

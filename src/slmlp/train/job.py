@@ -13,7 +13,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plugins import short_name
 
 # settings that decide nothing of the weights; they may differ when a run is resumed
-FREE_TRAINING = ("threads", "checkpoint_minutes", "device", "save_every")
+FREE_TRAINING = ("threads", "checkpoint_minutes", "device", "save_every", "track")
 FREE_OPTIONS = ("memory_limit_gb", "device_memory_gb", "workers", "cache_dir", "allow_unreadable")
 
 

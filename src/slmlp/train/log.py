@@ -1,14 +1,13 @@
-"""Training log: a JSON line every few steps, and TensorBoard where it is installed."""
+"""Training log: a JSON line every few steps, which trackers receive too."""
 
 from __future__ import annotations
 
-import shutil
-import threading
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import TextIO, TypedDict
 
 from slmlp.runtime import files, json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train.trackers import Trackers
 
 
 class LoggedStep(TypedDict):
@@ -23,14 +22,17 @@ class LoggedStep(TypedDict):
 class TrainingLog:
     """Means over ``every`` steps, one JSON line each; lines after step ``step`` in the file are removed (resuming)."""
 
-    def __init__(self, path: Path, step: int, every: int, batch_size: int) -> None:
+    def __init__(self, path: Path, step: int, every: int, batch_size: int, trackers: Trackers | None = None) -> None:
         self.path, self.every, self.batch_size = path, every, batch_size
         self.rows: list[dict[str, float]] = []
-        earlier = [row for row in json_files.read_lines(path, LoggedStep) if row["step"] <= step]
+        found = json_files.read_lines(path, LoggedStep)
+        earlier = [row for row in found if row["step"] <= step]
+        self.trackers, self.tracked = trackers, max((row["step"] for row in found), default=0)
         files.write_text(path, "".join(map(json_files.line, earlier)))
         with files.writing(path):
             self.file: TextIO = path.open("a")
-            self.board = _tensorboard(path.parent)
+        if trackers is not None:
+            trackers.replay([{**row} for row in found])
 
     def add(self, row: dict[str, float]) -> None:
         """Add the row of one step."""
@@ -57,9 +59,8 @@ class TrainingLog:
         with files.writing(self.path):
             self.file.write(json_files.line(line))
             self.file.flush()
-            if self.board is not None:  # raises what its own thread met when it wrote
-                for key, value in line.items():
-                    self.board.add_scalar(key, value, line["step"])
+        if self.trackers is not None and line["step"] > self.tracked:  # they have what a stopped run did again
+            self.trackers.log(line, int(line["step"]))
         self.rows = []
 
     def check(self, step: int) -> None:
@@ -71,33 +72,5 @@ class TrainingLog:
         """Close the files."""
         with files.writing(self.path):
             self.file.close()
-        if self.board is None:
-            return
-        folder = self.path.parent
-        gone = next((path for path in (folder, *folder.parents) if not path.exists() and path.parent.exists()), None)
-        if gone is None:
-            with files.writing(folder / "tensorboard"):
-                self.board.close()
-            return
-        (folder / "tensorboard").mkdir(parents=True)  # it writes once more, from a thread that would print a traceback
-        self.board.close()
-        shutil.rmtree(gone)
-
-
-def _tensorboard(folder: Path) -> Any:
-    """Return a TensorBoard writer where the library is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    threading.excepthook = _without_tensorboard
-    return SummaryWriter(str(folder / "tensorboard"))
-
-
-def _without_tensorboard(met: threading.ExceptHookArgs) -> None:
-    """Print the traceback of a thread, but not of TensorBoard: it raises the error again."""
-    if not type(met.thread).__module__.startswith("tensorboard."):
-        _USUAL(met)
-
-
-_USUAL = threading.excepthook
+        if self.trackers is not None:
+            self.trackers.close()

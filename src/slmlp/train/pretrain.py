@@ -41,6 +41,8 @@ from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
 from slmlp.train.run import Run, versions
 from slmlp.train.sync_batchnorm import synchronise
+from slmlp.train.trackers import check as check_trackers
+from slmlp.train.tracking import trackers
 
 if TYPE_CHECKING:
     from slmlp.data.splits.classes import ConceptSplit
@@ -61,23 +63,26 @@ def run_job(
     image_cache: ImageCache | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    store: Path | None = None,
 ) -> Run:
     """Run a pretraining job into the folder ``out``, from the last checkpoint where the folder holds this very run.
 
     ``image_cache`` may hold the data already decoded, to be shared by the runs of a study. Another run in ``out`` is
-    removed where nothing was trained there yet, or with ``overwrite``.
+    removed where nothing was trained there yet, or with ``overwrite``. Trackers write into the folder ``store``, of a
+    study, or into the run's own.
 
     Raises:
         SlmlpError: bad input; another run, or another process, in ``out``; a run that diverges or learns nothing.
     """
     with distributed.joined(), contextlib.ExitStack() as stack:
         on_rank0(lambda: stack.enter_context(folders.locked(out, "run", "config.json")))
-        return _run_job(job, Run(out), split, image_cache, progress, overwrite)
+        return _run_job(job, Run(out), split, image_cache, progress, overwrite, store or out)
 
 
 def _run_job(
-    job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, progress: bool, overwrite: bool
-) -> Run:
+    job: Job, run: Run, split: ConceptSplit | None, image_cache: ImageCache | None, progress: bool, overwrite: bool,
+    store: Path,
+) -> Run:  # fmt: skip
     """Run a pretraining job as one of its processes; rank 0 writes."""
     out = run.path
     if job.training.threads:
@@ -116,7 +121,7 @@ def _run_job(
     distributed.connect(compute.device)
     if state.model.sync_norms:
         synchronise(state.model, compute.device)
-    _record(run, job, state, batches, compute, progress)
+    _record(run, job, state, batches, compute, progress, store)
     on_rank0(lambda: _finish(run, job, state))
     return run
 
@@ -149,6 +154,7 @@ def _check(cfg: config.Training) -> None:
             "equal parts of at least 2; choose a --batch-size that is a multiple of it times the processes"
         )
     device.check(device.resolve(cfg.device), cfg.precision, cfg.compile)
+    check_trackers(cfg.track)
 
 
 def plan_of(job: Job, prepared: Prepared) -> Plan:
@@ -157,7 +163,9 @@ def plan_of(job: Job, prepared: Prepared) -> Plan:
     return Plan.of_epochs(prepared.labels.y, cfg.batch, cfg.passes, job.seed, cfg.balanced)
 
 
-def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool) -> None:
+def _record(
+    run: Run, job: Job, state: State, batches: Batches, compute: device.Compute, progress: bool, store: Path
+) -> None:
     """Train to the end; encoders are saved every ``save_every`` epochs."""
     cfg, workers = job.training, job.options.workers
     if workers < 0:  # the share of the cores that belongs to this process, less one for training
@@ -170,6 +178,7 @@ def _record(run: Run, job: Job, state: State, batches: Batches, compute: device.
         run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
         log_every=max(1, batches.plan.steps_per_epoch // LOGS_PER_EPOCH), checkpoint_minutes=cfg.checkpoint_minutes,
         workers=workers, progress=progress, keep_every=cfg.save_every or 0, keep=save_encoder,
+        track=lambda: trackers(run, job, store, state.step),
     )  # fmt: skip
 
 

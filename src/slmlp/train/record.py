@@ -19,6 +19,7 @@ from slmlp.train.log import TrainingLog
 from slmlp.train.loop import State, train
 from slmlp.train.optim import Schedule
 from slmlp.train.readings import Readings, explained
+from slmlp.train.trackers import Trackers
 
 SAVE, STOP = 1, 2  # what the processes of a run decide after a step
 
@@ -46,6 +47,7 @@ def record(
     progress: bool,
     keep_every: int = 0,
     keep: Callable[[int], None] = lambda epoch: None,
+    track: Callable[[], Trackers | None] = lambda: None,
 ) -> None:
     """Train from ``state.step`` to the end; write the training log and checkpoints into ``folder``.
 
@@ -64,13 +66,18 @@ def record(
         progress: whether to show progress on stderr.
         keep_every: epochs between two calls of ``keep``; 0 is none.
         keep: called by the first process with the number of the epoch that ended.
+        track: called by the first process: the trackers that receive the training log too.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its state is saved.
         SlmlpError: training fails (see ``Readings``).
     """
     plan, checkpoints = batches.plan, folder / "checkpoints"
-    log = TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size) if processes.is_main() else None
+    log = (
+        TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size, track())
+        if processes.is_main()
+        else None
+    )
     began = saved_at = time.monotonic()
     readings, collapse, last_epoch = Readings(state, schedule, log_every), CollapseMonitor(), plan.epoch(plan.total)
     loss, first = "", state.step + 1

@@ -37,6 +37,7 @@ from slmlp.train.measure import sample
 from slmlp.train.prepare import adapted, prepare, size_and_interpolation, training_images
 from slmlp.train.pretrain import check, run_job
 from slmlp.train.run import Run
+from slmlp.train.tracking import trackers
 
 TASKS = ("unseen", "source", "measures")  # of every study, and of every encoder kept on the way
 EXTRACTION = config.Extraction(device="cpu", precision="float32")
@@ -85,14 +86,20 @@ class Context:
 
     def pretrain(self, run: Run, job: Job) -> None:
         """Train a run, or go on with it."""
-        run_job(job, run.path, split=self.split, image_cache=self.image_cache)
+        run_job(job, run.path, split=self.split, image_cache=self.image_cache, store=self.folder)
 
     def finish(self, spec: Spec, rate: float, seed: int) -> None:
         """Train a final run and evaluate its last encoder, whose numbers count, and those saved on the way."""
-        run = self.run(spec, seed)
-        self.pretrain(run, self.job(spec, rate, seed))
+        run, job = self.run(spec, seed), self.job(spec, rate, seed)
+        self.pretrain(run, job)
         for subject, source in self._sources(run, spec, rate, seed):
-            self.engine.run(subject, source, self.tasks_of(subject, source.encoder))
+            asked = self.tasks_of(subject, source.encoder)
+            self.engine.run(subject, source, asked)
+            tracked = trackers(run, job, self.folder, 0) if subject.epoch is None else None
+            if tracked is not None:
+                rows = self.engine.lines(self.engine.keys(subject, source, asked))
+                tracked.results({f"{row.task} {row.metric}": row.value for row in rows if row.layer == "output"})
+                tracked.close()
 
     def done(self, spec: Spec, rate: float, seed: int) -> bool:
         """Return whether ``finish`` would do nothing."""

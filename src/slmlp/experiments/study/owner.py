@@ -113,7 +113,7 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     ):  # fmt: skip
         values.pop(key)
     values["training"] = config.identity(cfg.training)
-    for key in ("threads", "device", "checkpoint_minutes"):
+    for key in ("threads", "device", "checkpoint_minutes", "track"):
         values["training"].pop(key)
     values["probe"].pop("memory_limit_gb")
     for key in ("memory_limit_gb", "device_memory_gb", "stream_above_gb", "workers", "cache_dir", "label_separator"):
