@@ -51,6 +51,7 @@ QUICK = [
 # written anew at every run, with times in it, or of no number
 VOLATILE = {
     "config.json",
+    "command.yaml",
     "study.json",
     "suite.json",
     "detect.json",

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from slmlp.cli.parse import Option
 
 ALL = "--help-all"
-EVERYWHERE = "Everywhere: -q, -v, --json, --wide, --debug (docs/commands.md). slmlp --help lists commands."
+EVERYWHERE = "Everywhere: --config FILE.yaml, --json, --wide, -q, -v, --debug (docs/commands.md)."
 OUTPUT = (
-    "--json prints one JSON document, --wide all columns of tables, -q or --quiet the answer and warnings only, -v or "
-    "--verbose more, --debug the traceback of an error."
+    "--config FILE.yaml takes settings from a file, --json prints one JSON document, --wide all columns of tables, -q or "
+    "--quiet the answer and warnings only, -v or --verbose more, --debug the traceback of an error."
 )
 LEFT, BRIEF, LISTED = 26, 20, 6  # columns of flags; values of a default that are listed
 KINDS = {int: "whole number", float: "number", str: "text", bool: "True|False"}

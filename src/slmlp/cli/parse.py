@@ -13,11 +13,15 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from slmlp.runtime.errors import SlmlpError
+
+if TYPE_CHECKING:
+    from slmlp.config.command_file import Entry
 
 NAMES = {int: "a whole number", float: "a number", str: "a word"}
 
@@ -81,7 +85,9 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
         SlmlpError: an option that the command does not have (the nearest ones are named, and those of the method), a
             value that an option does not take, or a required argument that is missing; one line each.
     """
-    base = kind.defaults(words) if hasattr(kind, "defaults") else kind
+    file, words = _config(words, name)
+    named = [f"--{entry.name}={entry.words[0]}" for entry in file if len(entry.words) == 1]
+    base = kind.defaults([*named, *words]) if hasattr(kind, "defaults") else kind
     known = list(options(base))
     if {"-h", "--help", "--help-all"} & set(words):
         from slmlp.cli.help import brief, full
@@ -90,7 +96,7 @@ def parse(kind: Any, name: str, words: list[str]) -> Any:
         print((full if "--help-all" in words else brief)(own, name, known), end="")
         raise SystemExit(0)
     try:
-        given = _read(base, name, known, words)
+        given = _read(base, name, known, words, _of_file(base, name, known, file))
     except SlmlpError as error:
         raise SlmlpError(f"{error}; slmlp {name} --help-all explains all") from None
     command = _replaced(base, given)
@@ -122,8 +128,43 @@ def _default(settings: Any, field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _read(base: Any, name: str, known: Sequence[Option], words: list[str]) -> dict[str, Any]:
-    """Return path -> value of the options that the words give."""
+def _config(words: list[str], name: str) -> tuple[list[Entry], list[str]]:
+    """Return the settings of the file that ``--config`` names, and the other words."""
+    from slmlp.config import command_file
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", nargs="?", default=None, const="")
+    given, rest = parser.parse_known_args(words)
+    if given.config is None:
+        return [], words
+    if not given.config:
+        raise SlmlpError(f"--config needs a file of settings, as slmlp {name} --config my.yaml")
+    return command_file.read(Path(given.config).expanduser(), name), rest
+
+
+def _of_file(base: Any, name: str, known: Sequence[Option], entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return path -> value of the options that a file gives."""
+    names = {_in_file(option): option for option in known}
+    given = {}
+    for entry in entries:
+        option = names.get(entry.name)
+        if option is None:
+            near = difflib.get_close_matches(entry.name, names, n=3, cutoff=0.6)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise SlmlpError(f"{entry.where}: slmlp {name} has no setting {entry.name}{hint}")
+        try:
+            given[option.path] = option.value(entry.words)
+        except SlmlpError as error:
+            raise SlmlpError(f"{entry.where}: {error}") from None
+    return given
+
+
+def _in_file(option: Option) -> str:
+    return option.field.replace("_", "-") if option.positional else option.flag[2:]
+
+
+def _read(base: Any, name: str, known: Sequence[Option], words: list[str], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return path -> value of the options that the words give, and of a file those that they do not."""
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
     )
@@ -150,6 +191,7 @@ def _read(base: Any, name: str, known: Sequence[Option], words: list[str]) -> di
         path: words if isinstance(words, bool) else by_path[path].value([words] if isinstance(words, str) else words)
         for path, words in given.items()
     }
+    values = {**file, **values}
     lacking = [option for option in known if option.default is MISSING and option.path not in values]
     if lacking:
         raise SlmlpError(f"slmlp {name} needs {_listed([_needed(option) for option in lacking], 'and')}")

@@ -75,13 +75,13 @@ TRACKED = (
 RUN = (
     "config.json", "split.json", "data.json", "unreadable.txt", "metrics.jsonl", "checkpoints/step-*.ckpt",
     "epochs/*.safetensors", "encoder.safetensors", "projector.safetensors", "tensorboard/events.out.tfevents.*",
-    "plugin.py", "trackers.json", *TRACKED,
+    "plugin.py", "command.yaml", "trackers.json", *TRACKED,
     "cache/pixels-*.npy", "cache/pixels-*.json",
 )  # fmt: skip
 STUDY = (
     *TRACKED, "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv",
     "verdict.json", "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json", "report.html",
-    "plan.json", "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*",
+    "plan.json", "command.yaml", "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*",
     *(f"runs/*/{name}" for name in (*RUN, MARK)),
 )  # fmt: skip
 

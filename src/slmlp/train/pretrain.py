@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slmlp import config, data, methods
-from slmlp.config import adapt
+from slmlp.config import adapt, command_file
 from slmlp.config.flags import differing, some
 from slmlp.data import augment
 from slmlp.data.augment import Augment
@@ -288,6 +288,11 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
     }
     if job.plugin is not None:
         files.write_bytes(run.path / "plugin.py", text(job.plugin))
+    command_file.write(run.path, "pretrain", {
+        "data": job.data, "method": job.method, "labels": job.labels, "seed": job.seed,
+        "validation_fraction": job.validation_fraction,
+        **({} if split is None else {"split": (run.path / "split.json").absolute()}),
+    }, job.training, job.settings, job.options)  # fmt: skip
     json_files.write(config_file, about, seal=True)  # last: a folder with it can be resumed
     say(
         f"{run.name}: {short_name(job.method)}, {job.training.network} ({resolved['stem']} stem), "

@@ -1,6 +1,7 @@
 """A run's folder: settings (written before step 0), metrics, checkpoints, the finished encoder.
 
 RUN/config.json            every setting resolved, versions, commit, device
+RUN/command.yaml           the settings as --config takes them again
 RUN/split.json             the class split it was trained under, where there is one
 RUN/metrics.jsonl          one line every few steps
 RUN/checkpoints/           the last two, all of the state

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 from slmlp import config, report
+from slmlp.config import command_file
 from slmlp.experiments.study import baselines, plan, pool, rates, summary
 from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.plan import Plan, Watch
@@ -56,6 +58,8 @@ def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrit
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     context = open_study(source, folder, cfg, overwrite=overwrite)
     cfg = context.cfg
+    place = Path(source).resolve() if Path(source).exists() else source
+    command_file.write(folder, "study", {"data": place}, dataclasses.replace(cfg, rates=cfg.grid))
     found = plan.make(context)
     _tell(context, found, demo=demo)
     with Watch(context, found) as watch:
