@@ -84,7 +84,9 @@ def test_every_setting_of_every_command_is_taken_from_a_file(command, tmp_path):
     kind = getattr(importlib.import_module(f"slmlp.cli.{module}"), name)
     base = kind.defaults([]) if hasattr(kind, "defaults") else kind
     needed = {
-        option.field: ("x",) if "tuple" in str(option.hint) else "list" if option.field == "action" else "x"
+        option.field: ("x",)
+        if "tuple" in str(option.hint)
+        else {"action": "list", "shell": "bash"}.get(option.field, "x")
         for option in options(base) if option.default is dataclasses.MISSING
     }  # fmt: skip
     if "to" in needed:

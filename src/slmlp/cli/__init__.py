@@ -27,6 +27,7 @@ COMMANDS = {
     "measure": ("measuring", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
     "detect": ("detecting", "Detect", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),
     "export": ("exporting", "Export", "write an encoder for another tool, and compare its features there"),
+    "completion": ("completion", "Completion", "a script for bash, zsh or fish that completes commands and flags"),
 }
 SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes share their work
 

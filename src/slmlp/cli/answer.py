@@ -93,7 +93,7 @@ def show(answer: Answer, command: str, output: Output) -> None:
 def _to_reader(answer: Answer, wide: bool) -> None:
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, emoji=False)
     for table in answer.tables:
         parts, left_out = table.fitting(console.width, wide)
         for part in parts:

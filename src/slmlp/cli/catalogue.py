@@ -26,7 +26,7 @@ class Methods:
     Example: `slmlp methods byol`
     """
 
-    name: str | None = field(default=None, metadata=argument("[NAME]"))
+    name: str | None = field(default=None, metadata=argument("[NAME]", takes="method"))
     """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star`, `t-rex`, or a class of
     yours, `FILE.py:CLASS`; without it all are listed."""
 
@@ -63,7 +63,7 @@ class Recipes:
     Example: `slmlp recipes simclr-in1k`, then `slmlp pretrain IMAGENET --recipe simclr-in1k --out my-run`
     """
 
-    name: str | None = field(default=None, metadata=argument("[NAME]"))
+    name: str | None = field(default=None, metadata=argument("[NAME]", takes="recipe"))
     """A recipe; without it all are listed."""
     markdown: bool = False
     """Print the list as a Markdown table, as the documentation has it."""

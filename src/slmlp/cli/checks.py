@@ -20,7 +20,7 @@ def check(command: Any) -> None:
         SlmlpError: one line for the first that cannot be.
     """
     for option in sorted(options(command), key=lambda option: option.takes != "task"):  # names before places
-        if option.takes and option.default not in (None, ()):
+        if option.takes in CHECKS and option.default not in (None, ()):
             values = option.default if isinstance(option.default, tuple) else (option.default,)
             for value in values:
                 CHECKS[option.takes](option, value)

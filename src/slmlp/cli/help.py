@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ALL = "--help-all"
 EVERYWHERE = "Everywhere: --config FILE.yaml, --json, --wide, -q, -v, --debug (docs/commands.md)."
 OUTPUT = (
-    "--config FILE.yaml takes settings from a file, --json prints one JSON document, --wide all columns of tables, -q or "
-    "--quiet the answer and warnings only, -v or --verbose more, --debug the traceback of an error."
+    "--config FILE.yaml takes settings from a file, --json prints one JSON document, --wide all columns of tables, -q "
+    "or --quiet the answer and warnings only, -v or --verbose more, --debug the traceback of an error."
 )
 LEFT, BRIEF, LISTED = 26, 20, 6  # columns of flags; values of a default that are listed
 KINDS = {int: "whole number", float: "number", str: "text", bool: "True|False"}
@@ -33,7 +33,7 @@ def brief(kind: type, name: str, known: Sequence[Option]) -> str:
     lines = [_usage(name, known), "", *_wrapped(first), "", f"  {example or f'slmlp {name}'}", ""]
     left = min(BRIEF, 4 + max(len(option.flag) for option in shown))
     for option in shown:
-        text = option.main or _first(_explained(option))
+        text = summary(option)
         lines += _entry(option.flag, _sentence(text, option), left)
     flags = sum(not option.positional for option in known)
     hidden = len(known) - len(shown)
@@ -83,6 +83,11 @@ def _sentence(text: str, option: Option) -> str:
     usual = option.default
     said = usual in (None, (), "") or usual is False or option.positional
     return text if said else f"{text} (default: {rounded(usual)})"
+
+
+def summary(option: Option) -> str:
+    """Return what an option is in a few words."""
+    return option.main or _first(_explained(option))
 
 
 def _explained(option: Option) -> str:

@@ -42,9 +42,9 @@ class Pretrain:
             "help": f"{', '.join(f'`{name}`' for name in config.METHODS)}, or a class of yours, `FILE.py:CLASS`; see "
             "`slmlp methods`."
         }
-        | main("slmlp methods lists them"),
+        | main("slmlp methods lists them", "method"),
     )
-    recipe: str | None = field(default=None, metadata=main("settings of a recipe; slmlp recipes lists them"))
+    recipe: str | None = field(default=None, metadata=main("settings of a recipe; slmlp recipes lists them", "recipe"))
     """Settings by the name of a recipe (`slmlp recipes` lists them); what else is given here overrides them."""
     resume: str | None = field(default=None, metadata=main("resume the run in this folder", "run"))
     """Resume the run in this folder exactly where it was stopped; settings come from it, DATA only if it was moved."""

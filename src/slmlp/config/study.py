@@ -113,7 +113,7 @@ class Study:
 
     methods: tuple[str, ...] = field(
         default=("sl", "sl-mlp"),
-        metadata=main("what is compared, by commas, the first the baseline"),
+        metadata=main("what is compared, by commas, the first the baseline", "method"),
     )
     """Methods compared, by commas or spaces; the first is the baseline of every difference.
     `sl-mlp:projector.out=256` overrides, `narrow=sl-mlp:projector.out=256` names it too; `FILE.py:CLASS` is yours."""

@@ -111,7 +111,7 @@ class Training:
     """Largest norm of the gradient of all weights together; a larger one is scaled down to it."""
     ema: float | None = None
     """Decay of a moving average of the weights, as 0.999: its encoder and projector are what is kept."""
-    augment: str = "moco-v2"
+    augment: str = field(default="moco-v2", metadata={"takes": "augmentation"})
     """`moco-v2`, `moco-v1`, `simclr`, `simclr-small`, `byol`, `swav`, `t-rex`, `t-rex-star`, `randaugment`,
     `trivialaugment` (with random erasing), `crop` (random resized crop and flip), `weak` (shift by an eighth and flip),
     `none`, or `module:name` of a torchvision v2 transform."""
