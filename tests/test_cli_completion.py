@@ -56,7 +56,7 @@ def test_commands_flags_choices_and_names(script):
     assert offered(script, "slmlp", "methods", "") >= set(config.METHODS)
     assert offered(script, "slmlp", "recipes", "sl-sm") == {"sl-small"}
     assert offered(script, "slmlp", "pretrain", "--recipe", "") >= set(recipes.RECIPES)
-    assert offered(script, "slmlp", "evaluate", "a", "b", "--task", "unseen-") == {"unseen-knn", "unseen-retrieval"}
+    assert offered(script, "slmlp", "evaluate", "a", "b", "--task", "unseen-") >= {"unseen-knn", "unseen-retrieval"}
     assert offered(script, "slmlp", "measure", "--js") == {"--json"}
     assert offered(script, "slmlp", "completion", "") >= {"bash", "zsh", "fish"}
 

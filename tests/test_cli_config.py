@@ -99,6 +99,17 @@ def test_every_setting_of_every_command_is_taken_from_a_file(command, tmp_path):
     assert after == before
 
 
+@pytest.mark.parametrize("method", config.METHODS)
+@pytest.mark.parametrize(
+    "given", [[], ["--projector.depth", "0"], ["--projector.depth", "2", "--projector.hidden", "9"]]
+)
+def test_the_settings_of_every_method_are_taken_from_a_file(method, given, tmp_path):
+    before = parse(Pretrain, "pretrain", ["x", "--out", "y", "--method", method, *given])
+    command_file.write(tmp_path, "pretrain", {}, before)
+    after = parse(Pretrain, "pretrain", ["--config", str(tmp_path / command_file.NAME)])
+    assert dataclasses.replace(after, given={}) == dataclasses.replace(before, given={})
+
+
 @pytest.mark.slow
 def test_a_run_is_made_again_by_its_file(shapes, tmp_path, monkeypatch):
     assert main(["split", str(shapes), "--by", "random", "--out", str(tmp_path / "s.json")]) == 0

@@ -58,7 +58,8 @@ def nested(settings: Any) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.metadata.get("hidden") or (value is None and field.default is None):
+        none = value is None and field.default is None
+        if none or field.metadata.get("hidden") or field.name in getattr(settings, "idle", ()):
             continue
         if not dataclasses.is_dataclass(value):
             content[_flag(field.name)] = _plain(value)

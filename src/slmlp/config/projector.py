@@ -63,6 +63,11 @@ class Projector:
                 f"projector.out must be encoder, found {self.out} at depth {self.depth}"
             )
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Settings that may not be given: those of blocks, where there are none."""
+        return () if self.depth else OF_BLOCKS
+
     def override(self, **given: Any) -> Projector:
         """Return this spec with the given settings; depth 0 drops ``out`` too unless ``out`` is given.
 
@@ -71,8 +76,8 @@ class Projector:
         if given.get("depth") == 0 and "out" not in given:
             given["out"] = "none"
         replaced = dataclasses.replace(self, **given)
-        idle = [name for name in OF_BLOCKS if name in given]
-        if idle and not replaced.depth:
+        idle = [name for name in replaced.idle if name in given]
+        if idle:
             raise SlmlpError(
                 f"projector.{idle[0]} is of the projector's blocks, and depth 0 has none: add --projector.depth 1 "
                 "(in --methods projector.depth=1), or leave it out"
