@@ -69,8 +69,9 @@ def test_help_of_a_method_is_of_its_settings(capsys):
 
 def test_commands_are_listed_and_help_is_quick(capsys):
     assert main(["--help"]) == 0
-    listed = re.findall(r"^  (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == list(COMMANDS)
+    text = capsys.readouterr().out
+    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == list(COMMANDS)
+    assert max(map(len, text.splitlines())) <= 80
     took = []
     for words in ([], ["study"], ["study"], ["study"]):  # the first reads the files for the others
         before = processor_time()

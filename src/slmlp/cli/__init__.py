@@ -33,13 +33,15 @@ SHARED = ("pretrain", "evaluate", "features", "detect")  # several processes sha
 
 HELP = """usage: slmlp COMMAND ... [--debug]
 
-Pretrain encoders on labelled images, with the MLP projector as a switch, and prove which of them transfers.
+Pretrain encoders on labelled images, with the MLP projector as a switch, and
+prove which of them transfers.
 
 {commands}
 
 Start with:  slmlp demo
 Then:        slmlp study MY_IMAGES --out my-study
-slmlp COMMAND --help shows a command and what matters most, --help-all every setting; --version prints the version.
+slmlp COMMAND --help shows an example and what matters most of a command,
+--help-all every setting; --version prints the version.
 """
 
 
