@@ -8,7 +8,10 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from torch import nn
 
+from slmlp.encoders import Encoder, EncoderSpec
+from slmlp.encoders.cost import cost
 from slmlp.report.choice import against, turned
 from slmlp.results.by_class import by_class, change_by_image
 from slmlp.results.intervals import holm
@@ -65,6 +68,18 @@ def test_a_mean_over_data_sets_has_the_interval_of_its_images():
     assert found.value == pytest.approx(shares.mean())
     half = stats.norm.ppf(0.975) * np.sqrt((shares * (1 - shares) / 399).sum()) / 3
     assert np.array(found.interval) == pytest.approx([found.value - half, found.value + half], abs=0.1 * half)
+
+
+def test_the_cost_of_an_encoder_is_counted_by_hand():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
+    encoder = Encoder(net, EncoderSpec(name="x", stem="own", image_size=16, dim=5))
+    assert cost(encoder) == {
+        "parameters": 8 * 27 + 8 * 5 + 5, "multiply_adds": 16 * 16 * 8 * 27 + 8 * 5, "features": 5, "side": 16
+    }  # fmt: skip
+    assert net.training  # left as it was
+    assert cost(Encoder(net.double(), encoder.spec))["multiply_adds"] > 0
 
 
 def test_classes_gain_and_lose_what_their_images_do():

@@ -22,14 +22,14 @@ class Cost(TypedDict):
 def cost(encoder: Encoder) -> Cost:
     """Return the cost of an encoder, by one forward pass of an empty image."""
     side = encoder.preprocess.size
-    parameters = sum(parameter.numel() for parameter in encoder.backbone.parameters())
+    net, weights = encoder.backbone, list(encoder.backbone.parameters())
+    parameters = sum(weight.numel() for weight in weights)
     multiply_adds = 0
     if parameters:
-        was_training = encoder.training
-        device = next(encoder.backbone.parameters()).device
+        was_training = net.training
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            encoder.eval()(torch.zeros(1, 3, side, side, device=device))
-        encoder.train(was_training)
+            net.eval()(torch.zeros(1, 3, side, side, device=weights[0].device, dtype=weights[0].dtype))
+        net.train(was_training)
         multiply_adds = counter.get_total_flops() // 2  # one of each is two operations
     return {
         "parameters": parameters or None,
