@@ -130,6 +130,12 @@ class Study:
     0.05 0.1 0.2 0.4; with `--optimizer adamw` 0.0003 0.001 0.003."""
     validation_fraction: float = 0.1
     """Share of the source training images held back while rates are chosen."""
+    select: Literal["source", "unseen-inner"] = "source"
+    """What chooses a method's rate: accuracy on source validation images, or on classes that are held out of the source
+    classes for that (`unseen-inner`); the held-out classes of the study choose nothing either way."""
+    vary: tuple[str, ...] = ()
+    """Settings chosen together with the rate: `label_smoothing=0,0.1 training.epochs=30,60` tries every method at each
+    combination and goes on with its best."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
     tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP})
@@ -161,6 +167,11 @@ class Study:
         load_tasks(self.tasks, BESIDE)
         if self.parallel is not None:
             at_least(self, 1, "parallel", flags="--")
+
+    @property
+    def selects(self) -> bool:
+        """Whether there is something to choose before the final runs: a rate, or settings that are varied."""
+        return len(self.grid) > 1 or bool(self.vary)
 
     @property
     def grid(self) -> tuple[float, ...]:

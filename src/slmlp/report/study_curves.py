@@ -1,10 +1,11 @@
-"""Why the encoders of a study differ: numbers along training, and over the grid of learning rates."""
+"""Why the encoders of a study differ: numbers along training, and how their settings were chosen."""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
 from slmlp.config.names import CHANCE, display
+from slmlp.report import study_rates
 from slmlp.report.figures import Curve, Point, panel
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import WHY, Section, block
@@ -21,7 +22,7 @@ PANELS = (
 
 def sections(inputs: Inputs) -> list[Section]:
     """Return why: along training, and over the learning rates."""
-    return [_epochs(inputs), _rates(inputs)]
+    return [_epochs(inputs), study_rates.section(inputs)]
 
 
 def _epochs(inputs: Inputs) -> Section:
@@ -43,42 +44,6 @@ def _epochs(inputs: Inputs) -> Section:
         )
         blocks = [block("text", text, "absent")]
     return Section("epochs", "Along training", blocks, WHY)
-
-
-def _rates(inputs: Inputs) -> Section:
-    """Return the grid of learning rates, what was chosen on it, and rates that could not be trained."""
-    rates = inputs.about.get("rates") or {}
-    drawn, grid = rate_panels(inputs), rates.get("grid") or []
-    if drawn:
-        images = inputs.images("validation", "accuracy", "grid")
-        count = "" if images == "unknown" else f"{images} "
-        seeds = len({r.seed for r in inputs.rows if r.role == "grid"})
-        equal = (
-            f"At equal rates, see whether one method leads at all of them: "
-            f"{'one seed' if seeds == 1 else f'{seeds} seeds'} at each rate, n = "
-            f"{inputs.images('unseen', 'accuracy', 'grid')} unseen images."
-            if seeds
-            else "Unseen accuracy was not measured on the grid."
-        )
-        caption = (
-            f"Rings mark the rate each method was given, chosen by accuracy on {count}source images held back for "
-            f"validation; held-out classes played no part. {equal}"
-        )
-        blocks = [block("panels", drawn, inputs.methods, caption)]
-    elif len(grid) == 1:
-        text = (
-            f"One base learning rate was used for every method, {grid[0]} per 256 images; no grid was tried, so a "
-            "better rate may exist for any of them."
-        )
-        blocks = [block("text", text, "absent")]
-    else:
-        blocks = [block("text", "No grid of rates was tried; every method ran at the rate in the settings.", "absent")]
-    for method, reasons in (rates.get("failed") or {}).items():
-        blocks += [
-            block("text", f"{display(method)} could not be trained at {rate}: {reason}")
-            for rate, reason in reasons.items()
-        ]
-    return Section("rates", "Learning rates", blocks, WHY)
 
 
 def epoch_panels(inputs: Inputs) -> list[Markup]:
@@ -130,30 +95,3 @@ def along_training(inputs: Inputs, task: str, metric: str, method: str, scale: f
         if r.seed in lines:
             lines[r.seed][0] = r.value
     return {seed: [(x, scale * y) for x, y in sorted(points.items())] for seed, points in sorted(lines.items())}
-
-
-def rate_panels(inputs: Inputs) -> list[Markup]:
-    """Return what the grid of learning rates gave: validation accuracy with the choice ringed, and unseen accuracy."""
-    facts = inputs.about.get("rates") or {}
-    validation: dict[str, list[Point]] = {
-        method: sorted((float(rate), value) for rate, value in values.items())
-        for method, values in (facts.get("validation") or {}).items()
-    }
-    unseen: dict[str, list[Point]] = {}
-    for r in inputs.find("unseen", "accuracy", role="grid"):
-        if r.base_lr is not None:
-            unseen.setdefault(r.method, []).append((r.base_lr, r.value))
-    panels = []
-    for key, title, lines in (
-        ("validation", "Source validation accuracy, %", validation),
-        ("unseen", "Unseen accuracy at equal rates, %", unseen),
-    ):
-        curves = [
-            Curve(m, [(x, 100 * y) for x, y in sorted(points)], ring=(facts.get("chosen") or {}).get(m))
-            for m, points in lines.items()
-            if m in inputs.methods and points
-        ]
-        if any(len(curve.points) > 1 for curve in curves):
-            axis = "base learning rate, per 256 images"
-            panels.append(panel(curves, inputs.methods, title, axis, f"rates-{key}", log=True))
-    return panels

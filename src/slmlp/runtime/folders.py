@@ -79,9 +79,9 @@ RUN = (
     "cache/pixels-*.npy", "cache/pixels-*.json",
 )  # fmt: skip
 STUDY = (
-    *TRACKED, "owner.json", "split.json", "data.json", "unreadable.txt", "results.jsonl", "predictions/*/*.csv",
-    "verdict.json", "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json", "report.html",
-    "plan.json", "command.yaml", "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*",
+    *TRACKED, "owner.json", "split.json", "inner-split.json", "data.json", "unreadable.txt", "results.jsonl",
+    "predictions/*/*.csv", "verdict.json", "tsne.json", "thumbnails.webp", "where.json", "where.webp", "study.json",
+    "report.html", "plan.json", "command.yaml", "cache/pixels-*.npy", "cache/pixels-*.json", "cache/features/*",
     *(f"runs/*/{name}" for name in (*RUN, MARK)),
 )  # fmt: skip
 

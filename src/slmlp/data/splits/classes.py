@@ -121,8 +121,22 @@ class ConceptSplit:
             )
 
 
-def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
+def inner(outer: ConceptSplit, images: ImageSet, cfg: config.Split) -> ConceptSplit:
+    """Split the source classes of a split once more, so that a choice may be made on classes held out of training.
+
+    By superclasses where the source classes have several, else at random; the share and the seed are those of ``cfg``.
+
+    Raises:
+        SlmlpError: fewer than two source classes on either side.
+    """
+    rule = config.Split(unseen_fraction=cfg.unseen_fraction, test_fraction=cfg.test_fraction, seed=cfg.seed)
+    return make(images, rule, within=outer)
+
+
+def make(images: ImageSet, cfg: config.Split, within: ConceptSplit | None = None) -> ConceptSplit:
     """Return a split of the images' classes by the rule in ``cfg``, with a test part if the data has none.
+
+    ``within`` is what the setting of that name does, with a split in place of its file.
 
     Raises:
         SlmlpError: a setting names an unknown class, or is not read by the rule, or a side has fewer than two classes.
@@ -133,7 +147,8 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
         "random": _by_random,
         "file": _by_file,
     }
-    outer = ConceptSplit.load(Path(cfg.within).expanduser()) if cfg.within else None
+    outer = ConceptSplit.load(Path(cfg.within).expanduser()) if cfg.within else within
+    place = Path(cfg.within).name if cfg.within else "the split"
     if outer is not None:
         images = apply(outer, images).of_classes(outer.source)
     by = _automatic(images, cfg) if cfg.by == "auto" else cfg.by
@@ -151,7 +166,7 @@ def make(images: ImageSet, cfg: config.Split) -> ConceptSplit:
     return ConceptSplit(
         source=tuple(sorted(set(images.classes) - choice.unseen)),
         unseen=tuple(sorted(choice.unseen)),
-        rule=choice.rule + (f", within the source classes of {Path(cfg.within).name}" if cfg.within else ""),
+        rule=choice.rule + (f", within the source classes of {place}" if outer is not None else ""),
         seed=cfg.seed,
         data_hash=images.hash(),
         senses=choice.senses,

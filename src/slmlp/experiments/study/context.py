@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks.common import check_gallery
 from slmlp.experiments.study import owner
-from slmlp.experiments.study.specs import Spec, check_training, parse_all
+from slmlp.experiments.study.specs import Spec, check_training, parse_all, variants
 from slmlp.results.store import Subject
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plugins import absolute
@@ -57,6 +57,7 @@ class Context:
     data: ImageData
     engine: Engine
     chosen: dict[str, str] = dataclasses.field(default_factory=dict)  # what nobody gave -> value and reason
+    inner: ConceptSplit | None = None  # of the source classes, with --select unseen-inner
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -68,9 +69,18 @@ class Context:
         """The tasks beside those of every study."""
         return config.load_tasks(self.cfg.tasks)
 
+    @property
+    def candidates(self) -> tuple[Spec, ...]:
+        """The contenders at every combination of the settings that are varied."""
+        return tuple(one for spec in self.specs for one in self.variants(spec))
+
+    def variants(self, spec: Spec) -> tuple[Spec, ...]:
+        """Return a contender at every combination of the settings that are varied, one that was chosen by itself."""
+        return (spec,) if spec.variant_of else variants(spec, self.cfg.vary)
+
     def spec(self, name: str) -> Spec:
         """Return the contender of a name."""
-        return next(spec for spec in self.specs if spec.name == name)
+        return next(spec for spec in (*self.specs, *self.candidates) if spec.name == name)
 
     def job(self, spec: Spec, base_lr: float, seed: int, *, validation: bool = False) -> Job:
         """Return the job of one run."""
@@ -84,9 +94,9 @@ class Context:
         """Return the source of an encoder's features, and of those behind its run's projector."""
         return EncoderSource(self.data, encoder, EXTRACTION, projector)
 
-    def pretrain(self, run: Run, job: Job) -> None:
-        """Train a run, or go on with it."""
-        run_job(job, run.path, split=self.split, image_cache=self.image_cache, store=self.folder)
+    def pretrain(self, run: Run, job: Job, split: ConceptSplit | None = None) -> None:
+        """Train a run, or go on with it, under the study's split or another one."""
+        run_job(job, run.path, split=split or self.split, image_cache=self.image_cache, store=self.folder)
 
     def finish(self, spec: Spec, rate: float, seed: int) -> None:
         """Train a final run and evaluate its last encoder, whose numbers count, and those saved on the way."""
@@ -116,12 +126,12 @@ class Context:
         inside = subject.seed < self.cfg.layer_seeds and len(layers.names(encoder)) > 1
         return (*self.tasks, *(LAYERWISE if inside else ()))
 
-    def trained(self, run: Run, job: Job) -> bool:
-        """Return whether a run is finished and was trained for ``job`` under this split."""
+    def trained(self, run: Run, job: Job, split: ConceptSplit | None = None) -> bool:
+        """Return whether a run is finished and was trained for ``job`` under the study's split, or another one."""
         if not run.finished:
             return False
         identity = run.config.get("identity", {})
-        return (identity.get("job"), identity.get("split")) == (job.hash(), self.split.hash())
+        return (identity.get("job"), identity.get("split")) == (job.hash(), (split or self.split).hash())
 
     def _sources(self, run: Run, spec: Spec, rate: float, seed: int) -> Iterator[tuple[Subject, EncoderSource]]:
         """Yield the last encoder of a final run and those saved on the way, each with the subject of its numbers.
@@ -147,19 +157,21 @@ def open_study(
     opened is for a look only: the images are those that a plan is measured on.
     """
     specs = parse_all(cfg.methods)
-    check_training(specs, cfg)
+    candidates = [one for spec in specs for one in variants(spec, cfg.vary)]
+    check_training(candidates, cfg)
     refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     place = owner.find(trial_of or folder, cfg, images, overwrite=overwrite)
     split = ConceptSplit.load(place.split) if place.split else concepts.make(images, cfg.split)
     images = concepts.apply(split, images)
+    inner = _inner(split, images, cfg)
     _check_galleries(cfg, images.of_classes(split.unseen))
-    cfg, resize, chosen = _settle(source, cfg, specs, images, split, place, quiet=quiet)
+    cfg, resize, chosen = _settle(source, cfg, candidates, images, inner or split, place, quiet=quiet)
     if trial_of is not None:
         few = sample(prepare(_job(source, cfg, specs[0], cfg.grid[0], 0, False), images, split), cfg.training.batch)
         held = ImageCache(few.train, cfg.data, folder, resize, progress=False)
         opened = ImageData(images.name, images, held, folder, split)
-        return Context(source, folder, cfg, specs, images, split, held, opened, Engine(folder, cfg), chosen)
+        return Context(source, folder, cfg, specs, images, split, held, opened, Engine(folder, cfg), chosen, inner)
     chosen = owner.claim(place, cfg, images, split, chosen)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache(images, cfg.data, cache, resize, progress=not quiet)
@@ -167,13 +179,27 @@ def open_study(
     if not (folder / "split.json").exists():
         split = leaks.check(split, image_cache, images)
         split.save(folder / "split.json")
+    if inner is not None:
+        inner.save(folder / "inner-split.json")
     if not quiet:
         data.announce(images, folder)
         say(f"split: {len(split.source)} source classes, {len(split.unseen)} held out ({split.rule})")
         if split.senses:  # a wrong sense puts a class on the wrong side: worth a look before hours of training
             say("senses: " + "; ".join(f"{name} = {sense}" for name, sense in split.senses.items()))
     opened = ImageData(images.name, images, image_cache, folder / "cache" / "features", split)
-    return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), chosen)
+    return Context(source, folder, cfg, specs, images, split, image_cache, opened, Engine(folder, cfg), chosen, inner)
+
+
+def _inner(split: ConceptSplit, images: ImageSet, cfg: config.Study) -> ConceptSplit | None:
+    """Return the split of the source classes that choices are made on, with ``--select unseen-inner``."""
+    if cfg.select == "source":
+        return None
+    try:
+        return concepts.inner(split, images, cfg.split)
+    except SlmlpError as error:
+        raise SlmlpError(
+            f"--select unseen-inner splits the {len(split.source)} source classes again: {error}"
+        ) from error
 
 
 def _check_galleries(cfg: config.Study, unseen: ImageSet) -> None:
@@ -187,15 +213,18 @@ def _check_galleries(cfg: config.Study, unseen: ImageSet) -> None:
 
 
 def _settle(
-    source: str, cfg: config.Study, specs: tuple[Spec, ...], images: ImageSet, split: ConceptSplit, place: owner.Place,
+    source: str, cfg: config.Study, specs: Sequence[Spec], images: ImageSet, split: ConceptSplit, place: owner.Place,
     *, quiet: bool,
 ) -> tuple[config.Study, Resize, dict[str, str]]:  # fmt: skip
     """Return the settings with what nobody gave, as the folder has it or chosen now, and how images are resized.
 
+    ``split`` is that of the runs with the fewest images.
+
     Raises:
         SlmlpError: what the first run of a contender would stop with.
     """
-    smallest, _ = training_images(_job(source, cfg, specs[0], cfg.grid[0], 0, len(cfg.grid) > 1), images, split)
+    held_back = cfg.selects and cfg.select == "source"
+    smallest, _ = training_images(_job(source, cfg, specs[0], cfg.grid[0], 0, held_back), images, split)
     why: dict[str, str] = {}
     if place.owner is not None:
         training = adapt.as_before(cfg.training, place.owner["settings"]["training"])
@@ -211,7 +240,7 @@ def _settle(
     for spec in specs if not quiet else ():
         if place.owner is None or not Run(place.folder / "runs" / spec.run(0)).path.exists():
             try:
-                check(_job(source, cfg, spec, cfg.grid[0], 0, len(cfg.grid) > 1), images, split)
+                check(_job(source, cfg, spec, cfg.grid[0], 0, held_back), images, split)
             except SlmlpError as error:
                 if ":" not in spec.text:
                     raise

@@ -66,7 +66,7 @@ def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrit
         watch.phase("the starting encoder")
         baselines.evaluate_start(context)
         watch.phase("")
-        chosen = rates.choose(context, watch.finished)
+        context, chosen = rates.choose(context, watch.finished)
         # seeds outermost: every finished seed is a finished pair
         tasks = [
             Task("final", spec.name, chosen.of(spec), seed)

@@ -109,9 +109,12 @@ def identity(cfg: config.Study) -> dict[str, Any]:
     """Return the settings that must not change when a study goes on; methods, seeds and tasks may be added."""
     values = dataclasses.asdict(cfg) | {"rates": cfg.grid}
     for key in (
-        "methods", "seeds", "curve_seeds", "layer_seeds", "parallel", "tasks", "name", "knn", "retrieval", "novelty",
+        "methods", "vary", "seeds", "curve_seeds", "layer_seeds", "parallel", "tasks", "name", "knn", "retrieval",
+        "novelty",
     ):  # fmt: skip
         values.pop(key)
+    if cfg.select == "source":  # which is as before the setting was there
+        values.pop("select")
     values["training"] = config.identity(cfg.training)
     for key in ("threads", "device", "checkpoint_minutes", "track"):
         values["training"].pop(key)

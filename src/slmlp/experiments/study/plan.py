@@ -23,6 +23,7 @@ from slmlp.encoders.initial import RANDOM
 from slmlp.experiments.study import conclusion, grid, pool
 from slmlp.experiments.study.baselines import starting_encoder
 from slmlp.experiments.study.context import EXTRACTION, Context
+from slmlp.experiments.study.specs import Spec
 from slmlp.experiments.study.task import Task
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
@@ -72,13 +73,12 @@ class Plan:
 def make(context: Context, out: Path | None = None) -> Plan:
     """Measure every contender by a few steps and an evaluation; the finished runs of the folder ``out`` count."""
     cfg, folder = context.cfg, (out or context.folder) / "runs"
-    keys = [("grid", spec.name, rate, grid.SEED) for rate in cfg.grid for spec in context.specs if len(cfg.grid) > 1]
+    candidates = context.candidates
+    keys = [("grid", spec.name, rate, grid.SEED) for rate in cfg.grid for spec in candidates if cfg.selects]
     keys += [("final", spec.name, 0.0, seed) for seed in range(cfg.seeds) for spec in context.specs
              if seed in spec.seeds(cfg.seeds)]  # fmt: skip
-    specs = {spec.name: spec for spec in context.specs}
-    names = {key: f"{specs[key[1]].folder}-rate{key[2]:g}" if key[0] == "grid" else specs[key[1]].run(key[3])
-             for key in keys}  # fmt: skip
-    done = frozenset(key for key, name in names.items() if Run(folder / name).finished)
+    specs = {spec.name: spec for spec in (*candidates, *context.specs)}
+    done = frozenset(key for key in keys if any(Run(folder / name).finished for name in _folders(context, specs, key)))
     if len(done) == len(keys):
         return Plan(dict.fromkeys(keys, 0.0), done, 1, 0)
     parallel = min(pool.workers(cfg), len(keys) - len(done))
@@ -93,7 +93,9 @@ def make(context: Context, out: Path | None = None) -> Plan:
     for key in keys:
         kind, name, _, seed = key
         kept = _kept(context, name) if kind == "final" and seed < cfg.curve_seeds else 0
-        share = 1 - cfg.validation_fraction if kind == "grid" else 1.0
+        share = (
+            (1 - cfg.split.unseen_fraction if context.inner else 1 - cfg.validation_fraction) if kind == "grid" else 1.0
+        )
         probed = depth if kind == "final" and seed < cfg.layer_seeds else 0.0
         seconds[key] = costs[name].seconds * share + evaluation * (1 + kept) + probed
         if key not in done:
@@ -101,6 +103,14 @@ def make(context: Context, out: Path | None = None) -> Plan:
     size += 2 * parallel * max(one.checkpoint for one in costs.values())
     beside = 2 * evaluation + MAP * len(specs) + (START if parallel > 1 else 0.0)
     return Plan(seconds, done, parallel, size, beside)
+
+
+def _folders(context: Context, specs: Mapping[str, Spec], key: Key) -> list[str]:
+    """Return the names that the folder of a run may have: which of the varied settings are chosen is not known yet."""
+    kind, name, rate, seed = key
+    if kind == "grid":
+        return [grid.folder(context, specs[name], rate)]
+    return [one.run(seed) for one in context.variants(specs[name])]
 
 
 def _kept(context: Context, name: str) -> int:
@@ -180,7 +190,8 @@ class Watch:
 
     def finished(self, task: Task) -> None:
         """Count a run that was done, and say so."""
-        key = (task.kind, task.spec, task.rate if task.kind == "grid" else 0.0, task.seed)
+        name = task.spec if task.kind == "grid" else self._contender(task.spec)
+        key = (task.kind, name, task.rate if task.kind == "grid" else 0.0, task.seed)
         if key in self._done or key not in self.plan.seconds:
             return
         self._done.add(key)
@@ -191,6 +202,11 @@ class Watch:
             self._factor = (self._last - self._began) / (rounds * fmean(took))
         self._best = self._best_so_far()
         say(self.line())
+
+    def _contender(self, name: str) -> str:
+        """Return the contender as the plan has it: which of the varied settings are chosen was not known then."""
+        asked = self.context.spec(name).variant_of
+        return asked.name if asked else name
 
     def phase(self, words: str) -> None:
         """Name what is done now beside runs."""

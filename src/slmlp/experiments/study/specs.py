@@ -7,6 +7,7 @@ gives a contender fewer seeds than the study.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ class Spec:
     training: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
     most_seeds: int | None = None  # fewer seeds than the study's
     words: str = ""  # what the user typed, where it is not the name
+    variant_of: Spec | None = None  # the contender that it is a choice of
 
     @property
     def text(self) -> str:
@@ -112,13 +114,42 @@ def parse(text: str) -> Spec:
     except TypeError as error:
         raise SlmlpError(f"--methods {text}: a value of the wrong type ({error})") from error
     name = name_of(text)
-    return Spec(name, method, replaced, training, seeds, text.strip() if name != text.strip() else "")
+    words = f"{title}={what}" if title else what
+    return Spec(name, method, replaced, training, seeds, words if name != words else "")
 
 
 def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> None:
     for key in given:
         if key not in choices:
             raise SlmlpError(f"--methods {text}: {unknown(kind, key, choices)}")
+
+
+def variants(spec: Spec, vary: Sequence[str]) -> tuple[Spec, ...]:
+    """Return a contender at every combination of the settings that ``--vary`` names; itself where it names none.
+
+    >>> [one.name for one in variants(parse("sl"), ["label_smoothing=0,0.1"])]
+    ['sl:label_smoothing=0', 'sl:label_smoothing=0.1']
+    """
+    choices = []
+    for text in vary:
+        key, equals, values = text.partition("=")
+        if not equals or not all(values.split(",")):
+            raise SlmlpError(f"--vary {text}: expected setting=value,value, as label_smoothing=0,0.1")
+        choices.append([f"{key}={value}" for value in values.split(",")])
+    if not choices:
+        return (spec,)
+    found = []
+    for combination in itertools.product(*choices):
+        words = ":".join(combination)
+        title, what = named(spec.text)
+        # a name that was given goes on with the choice, in the letters that a name may have
+        named_so = f"{title} {' '.join(combination).replace('=', ' ')}=" if title else ""
+        try:
+            whole = parse(f"{named_so}{what}:{words}")
+        except SlmlpError as error:
+            raise SlmlpError(f"--vary {words} for {spec.name}: {error}") from error
+        found.append(dataclasses.replace(whole, variant_of=spec))
+    return tuple(found)
 
 
 def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:

@@ -166,7 +166,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "labels": cfg.labels,
         "tasks": list(context.asked),
         "task_settings": {task: settings_hash(task, cfg) for task in context.asked},
-        "rates": {"grid": list(cfg.grid), "chosen": chosen,
+        "rates": {"grid": list(cfg.grid), "chosen": chosen, "by": cfg.select,
                   "validation": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.validation.items()},
                   "failed": {m: {f"{r:g}": v for r, v in s.items()} for m, s in rates.failed.items()}},
         "full_command": full_command(context, winner, chosen[winner]),
@@ -193,7 +193,7 @@ def full_command(context: Context, winner: str, rate: float) -> str:
 def study_command(context: Context) -> str:
     """Return the command that does this study again."""
     cfg, default = context.cfg, config.Study()
-    words = ["slmlp", "study", context.source, "--methods", ",".join(s.text for s in context.specs)]
+    words = ["slmlp", "study", context.source, "--methods", ",".join((s.variant_of or s).text for s in context.specs)]
     words += ["--seeds", str(cfg.seeds), "--rates", *map(str, cfg.grid)]
     named = dataclasses.replace(cfg, methods=default.methods, seeds=default.seeds, rates=default.rates)
     words += flags(named, default)
