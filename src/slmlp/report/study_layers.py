@@ -84,7 +84,9 @@ def grid(inputs: Inputs) -> Grid:
             at = [Cell(words.number(100 * spreads[name].mean)) if name in spreads else NOTHING for name in AT]
             there = Cell(words.number(100 * fmean(one.lines[one.best].value for one in by_seed.values())))
             cells: list[Cell | str] = [names, there, *at, Cell(words.number(fmean(kept)), ends)]
-            rows.append(Row(display(method), cells, "baseline" if method in inputs.baselines else ""))
+            control = method in inputs.baselines
+            of = None if control else inputs.methods.index(method)  # hidden with its curves
+            rows.append(Row(display(method), cells, "baseline" if control else "", False, control, of))
     note = "Unseen accuracy. Kept: accuracy at the output over that at the encoder's best layer; 100 is no tunnel."
     columns = [("best layer", ""), ("there", "%"), ("at the output", "%"), ("behind the projector", "%"), ("kept", "%")]
     return Grid("What the output keeps", "method", columns, rows, note).without_empty_columns()
