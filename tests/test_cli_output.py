@@ -16,7 +16,7 @@ import pytest
 from report_folder import make
 from slmlp import config
 from slmlp.cli import main, pages
-from slmlp.cli.answer import Output, show
+from slmlp.cli.answer import Answer, Output, show
 from slmlp.cli.table import Table
 from slmlp.data.published import ENTRIES
 from slmlp.results import records
@@ -84,6 +84,15 @@ def test_codes_in_names_reach_neither_terminal_nor_file(capsys):
         Console().print(table.rich())
     assert "\x1b[2J" not in shown.printed.decode()
     assert table.tsv().splitlines() == ["name\tvalue", "a\\x1b[2Jb c d\t1.0"]
+
+
+def test_codes_in_names_are_escapes_of_json(capsys):
+    name = "a\x1b[2J\x9bb\u202egnp\udc80 象"
+    show(Answer({"classes": [name]}), "features", Output(json=True))
+    printed = capsys.readouterr().out
+    assert not set("\x1b\x9b\u202e\udc80") & set(printed)
+    assert "象" in printed
+    assert json.loads(printed)["classes"] == [name]
 
 
 def test_a_pipe_gets_rows_and_nothing_else(page):

@@ -12,7 +12,7 @@ from typing import Any
 from slmlp.cli.table import Table
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.plain import plain
+from slmlp.runtime.plain import plain, plain_json
 from slmlp.runtime.progress import QUIET, USUAL, VERBOSE, kept, say, tell
 
 
@@ -83,7 +83,7 @@ def show(answer: Answer, command: str, output: Output) -> None:
     if output.json:
         document = {"command": command, **answer.document}
         document["warnings"] = list(dict.fromkeys([*document.get("warnings", ()), *kept("warnings")]))
-        print(json.dumps(finite(document), ensure_ascii=False, indent=2, allow_nan=False))
+        print(plain_json(json.dumps(finite(document), ensure_ascii=False, indent=2, allow_nan=False)))
     elif sys.stdout.isatty():
         _to_reader(answer, output.wide)
     else:

@@ -27,7 +27,8 @@ def together(words: list[str], debug: bool) -> int:
             nowhere = quiet.enter_context(Path(os.devnull).open("w"))
             quiet.enter_context(contextlib.redirect_stdout(nowhere))
             quiet.enter_context(contextlib.redirect_stderr(nowhere))
-        say(f"{processes.world_size()} processes: loading libraries and waiting for all of them")
+        if not {"-q", "--quiet"} & set(words):  # what the words ask for is read when libraries are loaded
+            say(f"{processes.world_size()} processes: loading libraries and waiting for all of them")
         from slmlp.runtime import distributed
 
         try:

@@ -6,6 +6,7 @@ import re
 
 # control characters but newline and tab, and marks that turn the direction of writing
 _ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_UNPRINTABLE = re.compile(f"{_ACTING.pattern}|[\ud800-\udfff]")
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]")
 
 
@@ -17,6 +18,15 @@ def plain(text: str) -> str:
     """
     text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair cannot be printed
     return _ACTING.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def plain_json(text: str) -> str:
+    r"""Return JSON whose acting characters, and halves of surrogate pairs, are JSON's own escapes.
+
+    >>> plain_json('{"name": "b\u202egnp.jpg"}')
+    '{"name": "b\\u202egnp.jpg"}'
+    """
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def short(error: object, limit: int = 200) -> str:
