@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "slmlp"
 # Each room imports rooms to its left only; rooms of one group do not import each other.
 ORDER = (
     ("runtime",), ("config",), ("data", "results"), ("probes",), ("encoders",), ("methods",), ("train",),
-    ("evaluation", "exports"), ("report",), ("experiments",), ("detection",), ("api",), ("cli",),
+    ("evaluation", "exports"), ("report",), ("experiments", "serving"), ("detection",), ("api",), ("cli",),
 )  # fmt: skip
 FLOOR = {room: floor for floor, rooms in enumerate(ORDER) for room in rooms}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)

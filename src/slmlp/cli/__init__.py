@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("transfer", "Evaluate", "evaluate any encoder's frozen features"),
     "compare": ("studying", "Compare", "table, verdict and page over runs"),
     "suite": ("transfer", "Suite", "many encoders on many data sets: verdict and page"),
+    "serve": ("serving", "Serve", "studies and runs of a folder in the browser, with live curves"),
     "features": ("measuring", "Features", "write an encoder's features to .npz"),
     "measure": ("measuring", "Measure", "discriminative ratio, redundancy, mixtureness of features"),
     "detect": ("detecting", "Detect", "Mask R-CNN on encoders: COCO's AP, compared, and the page"),

@@ -72,17 +72,32 @@ def fold(summary: str, *blocks: Markup, is_open: bool = False) -> Markup:
     return block("fold", summary, Markup("\n").join(blocks), open=is_open)
 
 
-def render(page: Page) -> str:
-    """Return the page as HTML."""
+def render(page: Page, *, served: bool = False) -> str:
+    """Return the page as HTML: a file that loads nothing, or one of ``slmlp serve``, which asks its server for news."""
     style = (HERE / "page.css").read_text()
-    script = "".join((HERE / name).read_text() for name in SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script = _script(served)
     return _environment().get_template("page.html.j2").render(
         page=page,
         style=Markup(style),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
-        script_hash=f"sha256-{digest}",  # the only script the page's own policy lets run
+        policy=Markup(policy(served)),  # noqa: S704  our own words
+        served=served,
     )  # fmt: skip
+
+
+@functools.cache
+def _script(served: bool) -> str:
+    names = (*SCRIPTS, "served.js") if served else SCRIPTS
+    return "".join((HERE / name).read_text() for name in names)
+
+
+def policy(served: bool = False) -> str:
+    """Return the Content-Security-Policy of a page: its own script runs, and nothing else; nothing is loaded."""
+    digest = base64.b64encode(hashlib.sha256(_script(served).encode()).digest()).decode()
+    rules = (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'"
+    )
+    return rules + ("; form-action 'self'; connect-src 'self'" if served else "; form-action 'none'")
 
 
 def warnings(sentences: Sequence[str]) -> list[Section]:
