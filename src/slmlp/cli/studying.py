@@ -55,7 +55,7 @@ class Study:
         """Refuse contenders that cannot be."""
         from slmlp.experiments.study import specs
 
-        specs.check_training(specs.parse_all(self.study.methods), self.study)
+        specs.candidates(self.study)
 
     def run(self) -> Answer:
         """Run the study."""

@@ -27,7 +27,7 @@ from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks.common import check_gallery
 from slmlp.experiments.study import owner
-from slmlp.experiments.study.specs import Spec, check_training, parse_all, variants
+from slmlp.experiments.study.specs import Spec, candidates, check_training, parse_all, variants
 from slmlp.results.store import Subject
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plugins import absolute
@@ -157,8 +157,7 @@ def open_study(
     opened is for a look only: the images are those that a plan is measured on.
     """
     specs = parse_all(cfg.methods)
-    candidates = [one for spec in specs for one in variants(spec, cfg.vary)]
-    check_training(candidates, cfg)
+    every = candidates(cfg)
     refuse_several(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     place = owner.find(trial_of or folder, cfg, images, overwrite=overwrite)
@@ -166,7 +165,7 @@ def open_study(
     images = concepts.apply(split, images)
     inner = _inner(split, images, cfg)
     _check_galleries(cfg, images.of_classes(split.unseen))
-    cfg, resize, chosen = _settle(source, cfg, candidates, images, inner or split, place, quiet=quiet)
+    cfg, resize, chosen = _settle(source, cfg, every, images, inner or split, place, quiet=quiet)
     if trial_of is not None:
         few = sample(prepare(_job(source, cfg, specs[0], cfg.grid[0], 0, False), images, split), cfg.training.batch)
         held = ImageCache(few.train, cfg.data, folder, resize, progress=False)

@@ -152,6 +152,17 @@ def variants(spec: Spec, vary: Sequence[str]) -> tuple[Spec, ...]:
     return tuple(found)
 
 
+def candidates(cfg: config.Study) -> list[Spec]:
+    """Return every contender of a study at every combination of the settings that are varied, none of which fails.
+
+    Raises:
+        SlmlpError: a contender, a combination, or a rate for one, that cannot be.
+    """
+    found = [one for spec in parse_all(cfg.methods) for one in variants(spec, cfg.vary)]
+    check_training(found, cfg)
+    return found
+
+
 def parse_all(texts: tuple[str, ...]) -> tuple[Spec, ...]:
     """Return the contenders of ``--methods``: separated by commas or given one by one, each once."""
     names = [name for text in texts for name in text.split(",") if name.strip()]
