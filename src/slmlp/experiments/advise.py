@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from slmlp import config, data
+from slmlp.config.names import named
 from slmlp.data.augment import recipes
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders.layers import EMBEDDING, OUTPUT
@@ -22,6 +23,7 @@ from slmlp.results.advised import CALLS, RATIO, SIDES, Advice, by_rule, of_conte
 from slmlp.results.sentences import points
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plugins import is_file
 from slmlp.train.run import Run
 
 
@@ -67,8 +69,7 @@ def of_run(run: Run, data_source: str | None) -> Advice:
     if not run.finished:
         raise SlmlpError(f"{run.path} is not finished: slmlp pretrain --resume {run.path} goes on")
     job = run.config["job"]
-    preset = config.method_config(job["method"])
-    settings = config.from_dict(type(preset), run.config["resolved"]["method_settings"])
+    projector = config.from_dict(config.Projector, run.config["resolved"]["method_settings"]["projector"])
     options = config.from_dict(config.DataOptions, job["options"])
     cfg = config.TaskSettings(data=options, extraction=config.Extraction(precision="float32"))  # as in a study
     images = data_source or job["data"]
@@ -78,7 +79,7 @@ def of_run(run: Run, data_source: str | None) -> Advice:
         return _specialisation(every, run.split, run.path)
 
     value, against = specialisation(OUTPUT)
-    if settings.projector.depth == 0:
+    if projector.depth == 0:
         return by_rule(run.name, value, against)
     behind, _ = specialisation(EMBEDDING)
     words = (
@@ -111,7 +112,8 @@ def of_study(folder: Path) -> list[Advice]:
     about = json_files.read(folder / "study.json", dict[str, Any], "run the study again to have it written")
     verdict = json_files.read(folder / "verdict.json", dict[str, Any], "run the study again to have it written")
     means = (verdict.get("tasks", {}).get("unseen accuracy") or {}).get("means") or {}
-    specs = [parse(text) for text in about.get("contenders") or about["methods"]]
+    texts = about.get("contenders") or about["methods"]
+    specs = [parse(text) for text in texts if not is_file(named(text)[1])]
     values = {name: mean["value"] / 100 for name, mean in means.items()}
     return of_contenders(without_projector(specs), records.read(folder / "results.jsonl"), values)
 
