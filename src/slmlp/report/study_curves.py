@@ -54,11 +54,11 @@ def epoch_panels(inputs: Inputs) -> list[Markup]:
         if any(len(line) > 1 for lines in by_method.values() for line in lines.values()):
             curves = [_mean(method, list(lines.values())) for method, lines in by_method.items() if lines]
             name = f"epochs-{task}-{metric.replace('_', '-')}"
-            panels.append(panel(curves, inputs.methods, title, "epoch", name, levels=_levels(inputs, task, metric)))
+            panels.append(panel(curves, inputs.methods, title, "epoch", name, levels=levels(inputs, task, metric)))
     return panels
 
 
-def _levels(inputs: Inputs, task: str, metric: str) -> dict[str, float]:
+def levels(inputs: Inputs, task: str, metric: str) -> dict[str, float]:
     """Return what no training changes, in percent: raw pixels and, on unseen classes, chance."""
     if metric != "accuracy":
         return {}

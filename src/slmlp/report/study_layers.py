@@ -14,7 +14,7 @@ from slmlp.report.page import WHY, Section, block
 from slmlp.results import layers
 from slmlp.results.layers import OUTPUT, SOURCE, UNSEEN, Layers
 
-PANELS = ((UNSEEN, "Unseen accuracy, %"), (SOURCE, "Source accuracy, %"))
+PANELS = ((UNSEEN, "unseen", "Unseen accuracy, %"), (SOURCE, "source", "Source accuracy, %"))
 AT = (OUTPUT, "projector.output")  # columns of the table
 BEHIND = {"projector.hidden": "inside", "projector.output": "behind"}  # layers of the projector -> names on the axis
 
@@ -44,9 +44,10 @@ def seeds(found: dict[int, Layers]) -> str:
 
 def _panels(inputs: Inputs, methods: list[str]) -> list[Markup]:
     from slmlp.report.figures import Curve, panel
+    from slmlp.report.study_curves import levels
 
     drawn = []
-    for task, title in PANELS:
+    for task, own, title in PANELS:
         found = layers.of_runs(inputs.rows, task)
         lines = {m: _spreads(found[m]) for m in methods if found.get(m)}
         names = list(dict.fromkeys(name for spreads in lines.values() for name in spreads))
@@ -60,7 +61,8 @@ def _panels(inputs: Inputs, methods: list[str]) -> list[Markup]:
         ticks = [BEHIND.get(name, name.removeprefix("stage").removeprefix("block")) for name in names]
         start = next((i for i, name in enumerate(names) if layers.behind(name)), None)
         band = None if start is None else (start, "projector")
-        drawn.append(panel(curves, methods, title, "layer", task, ticks=ticks, band=band))
+        across = levels(inputs, own, "accuracy")
+        drawn.append(panel(curves, methods, title, "layer", task, ticks=ticks, levels=across, band=band))
     return drawn
 
 
