@@ -6,7 +6,7 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from slmlp.config.names import display
+from slmlp.config.names import CHANCE, display
 from slmlp.report import words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row
 from slmlp.report.inputs import Inputs, Spread
@@ -61,7 +61,8 @@ def _panels(inputs: Inputs, methods: list[str]) -> list[Markup]:
         ticks = [BEHIND.get(name, name.removeprefix("stage").removeprefix("block")) for name in names]
         start = next((i for i, name in enumerate(names) if layers.behind(name)), None)
         band = None if start is None else (start, "projector")
-        across = levels(inputs, own, "accuracy")
+        # chance lies so far below that nothing else could be told apart
+        across = {name: value for name, value in levels(inputs, own, "accuracy").items() if name != display(CHANCE)}
         drawn.append(panel(curves, methods, title, "layer", task, ticks=ticks, levels=across, band=band))
     return drawn
 

@@ -11,6 +11,7 @@ from typing import Any
 from slmlp import config, data
 from slmlp.config.flags import flags
 from slmlp.config.names import behind
+from slmlp.config.tasks import LAYERWISE
 from slmlp.evaluation.engine import settings_hash
 from slmlp.experiments.study import conclusion, pictures
 from slmlp.experiments.study.context import Context
@@ -202,7 +203,8 @@ def study_command(context: Context) -> str:
 
 def warnings(context: Context) -> list[str]:
     """Return what a reader must know before trusting a number."""
-    rows = records.read(context.engine.store.file)
+    # a probe of an inner layer decides nothing
+    rows = [row for row in records.read(context.engine.store.file) if row.task not in LAYERWISE]
     lines = data_warnings(row for row in rows if row.role != "curve")
     edge = {
         row.run for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
