@@ -39,7 +39,9 @@ class Completion:
     `compinit`, of fish `slmlp completion fish > ~/.config/fish/completions/slmlp.fish`.
     """
 
-    shell: Literal["bash", "zsh", "fish"] = field(metadata=argument("{bash,zsh,fish}"))
+    shell: Literal["bash", "zsh", "fish"] = field(
+        metadata=argument("{bash,zsh,fish}", 'the shell; eval "$(slmlp completion bash)" completes here')
+    )
     """The shell."""
 
     def run(self) -> Answer:
