@@ -30,6 +30,7 @@ OUT = ROOT / "src" / "slmlp" / "results" / "advice.json"
 STUDIES = {  # file -> setting (images, split, augmentation, epochs)
     "emoji-5-seeds-xeon": "emoji, weak, 30 epochs",
     "emoji-5-seeds": "emoji, weak, 30 epochs",
+    "emoji-losses": "emoji, weak, 30 epochs",
     "emoji-5-seeds-coarse": "emoji, superclasses, weak, 30 epochs",
     "tiny-imagenet-124-76-fine": "tiny-imagenet 124/76, weak, 60 epochs",
     "tiny-imagenet-124-76-winner": "tiny-imagenet 124/76, weak, 60 epochs",
