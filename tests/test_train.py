@@ -341,6 +341,7 @@ ELSEWHERE = {
     "dropout",
     "activation_checkpointing",
     "compile",
+    "track",
 }
 
 
