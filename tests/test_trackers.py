@@ -141,6 +141,19 @@ def test_a_tracker_that_comes_later_receives_what_was_logged_before(tmp_path, sh
 
 
 @pytest.mark.slow
+def test_a_tracker_changes_neither_weights_nor_identity(shapes, tmp_path):
+    pytest.importorskip("tensorboard", reason="pip install 'slmlp[tensorboard]'")
+    words = ["pretrain", str(shapes), *TINY.split(), "--epochs", "1", "--out"]
+    assert main([*words, str(tmp_path / "plain")]) == 0
+    assert main([*words, str(tmp_path / "tracked"), "--track", "tensorboard"]) == 0
+    plain, tracked = Run(tmp_path / "plain"), Run(tmp_path / "tracked")
+    assert tracked.encoder().hash() == plain.encoder().hash()
+    assert tracked.config["identity"] == plain.config["identity"]
+    assert not list(plain.path.glob("**/events.out.tfevents*"))
+    assert list(tracked.path.glob("**/events.out.tfevents*"))
+
+
+@pytest.mark.slow
 def test_a_study_tells_its_results(shapes, tmp_path):
     pytest.importorskip("wandb", reason="pip install 'slmlp[wandb]'")
     flags = "--methods sl sl-mlp --seeds 1 --rates 0.1 --epochs 2 --parallel 2 --split.by random"
