@@ -232,7 +232,7 @@ def test_a_run_is_watched_while_it_trains_is_killed_and_resumed(browser, site, r
         with training(run, "pretrain", "--resume", run):
             until(lambda: state.inner_text().startswith("training"))
             at = step()
-            until(lambda: step() > at)  # noqa: B023  asked within this turn
+            until(lambda at=at: step() > at)
             curve = page.locator("path[data-run]").get_attribute("d")
             assert len(curve) > 20
         until(lambda: state.inner_text().startswith("stopped"))

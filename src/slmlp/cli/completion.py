@@ -102,7 +102,7 @@ def _completed(action: argparse.Action, what: str) -> None:
     import shtab
 
     if what:
-        action.complete = getattr(shtab, what)  # type: ignore[attr-defined]  # where shtab looks for it
+        vars(action)["complete"] = getattr(shtab, what)  # an attribute of shtab's own, which argparse does not declare
 
 
 def _choices(option: Option) -> list[Any]:

@@ -41,9 +41,10 @@ def serve(
     if not alone and token is None:
         token = secrets.token_urlsafe(24)
     listening = _listen(host, port)
-    number = listening.getsockname()[1]
+    bound, number = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    address = f"http://{socket.gethostname() if host in ('0.0.0.0', '::') else shown}:{number}/"  # noqa: S104  a name to show
+    everywhere = ipaddress.ip_address(bound).is_unspecified  # which is no address to open
+    address = f"http://{socket.gethostname() if everywhere else shown}:{number}/"
     app = application(folder, LOOPBACK if alone else None, token)
     config = uvicorn.Config(app, log_level="warning", server_header=False, lifespan="off", ws="none")
     started(address + (f"?token={token}" if token else ""))
