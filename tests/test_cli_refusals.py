@@ -10,6 +10,7 @@ import sys
 import pytest
 from safetensors.numpy import save_file
 
+from slmlp.config import networks
 from slmlp.config.training import AUGMENTS
 
 CODE = """
@@ -53,6 +54,14 @@ def place(tmp_path_factory):
         ("evaluate lite0.pth emoji", "timm:NAME@lite0.pth"),
         ("evaluate nothing emoji", "no encoder at nothing"),
         ("evaluate timm:resnet18@nothing.pth emoji", "no file nothing.pth"),
+        ("pretrain emoji --encoder resnet81 --out o", "did you mean 'resnet18' or 'resnet10'"),
+        ("study emoji --encoder resnet51d.ra_in1k --out o", "unknown encoder 'resnet51d.ra_in1k'"),
+        ("evaluate timm:resnet81 emoji", "unknown timm model 'resnet81': did you mean 'resnet18'"),
+        ("evaluate torchvision:resnet81 emoji", "unknown torchvision model 'resnet81': did you mean 'resnet18'"),
+        ("study emoji --init timm:resnt50.a1_in1k --out o", "unknown timm model 'resnt50.a1_in1k'"),
+        ("suite mine=timm:resnet81 --also emoji --out o", "unknown timm model 'resnet81'"),
+        ("features timm:resnet81@random emoji --out o.npz", "unknown timm model 'resnet81'"),
+        ("detect timm:resnet81 coco --out o", "unknown timm model 'resnet81'"),
         ("evaluate timm:resnet18 emoji --task knm", "did you mean 'knn'"),
         ("evaluate timm:resnet18 --datasets nowhere", "--datasets: there is no folder nowhere"),
         ("suite mine=lite0.safetensors --also emoji --out o", "timm:NAME@lite0.safetensors"),
@@ -63,7 +72,7 @@ def place(tmp_path_factory):
         ("export empty --to onx --out o", "did you mean 'onnx'"),
         ("export nothing --to onnx --out o", "no encoder at nothing"),
         ("split emoji --by file --file no.txt --out o", "--file: there is no file no.txt"),
-        ("detect a b --train-json no.json --out o", "--train-json: there is no file no.json"),
+        ("detect timm:resnet18 --train-json no.json --out o", "--train-json: there is no file no.json"),
     ],
 )
 def test_it_is_refused_before_a_library_is_loaded(place, words, said):
@@ -78,6 +87,22 @@ def test_it_is_refused_before_a_library_is_loaded(place, words, said):
     assert done.stdout.split() == []
     assert took < 1.5  # 0.2 to 0.5 s; torch alone takes more than two
     assert sorted(path.name for path in place.iterdir()) == ["empty", "lite0.pth", "lite0.safetensors"]
+
+
+def test_every_name_that_the_libraries_take_is_known_by_their_files():
+    import timm
+    import torchvision
+    from timm.models import _registry
+
+    current, old = networks.read("timm")
+    assert current == set(timm.list_models())
+    assert current | old == set(_registry._model_entrypoints)
+    for name in [*timm.list_pretrained(), *timm.list_models(include_tags=True), "tf_efficientnet_b0.ns_jft_in1k"]:
+        assert timm.is_model(name)
+        assert name.partition(".")[0] in current
+    assert networks.read("torchvision") == (set(torchvision.models.list_models(module=torchvision.models)), set())
+    # once a library is loaded it is asked itself: a file of the user's may have added networks to it
+    assert networks.names("timm") == (frozenset(), frozenset())
 
 
 def processor_time():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from slmlp import config
 from slmlp.cli.answer import Answer
+from slmlp.cli.checks import check_encoder
 from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
@@ -42,6 +43,11 @@ class Detect:
     """Folder of their images."""
     detection: config.Detection = field(default_factory=config.Detection, metadata=FLAT)
     """Settings."""
+
+    def check(self) -> None:
+        """Refuse encoders that cannot be."""
+        for word in self.words[: -1 if self.train_json is None else None]:
+            check_encoder(word)
 
     def run(self) -> Answer:
         """Train and evaluate."""

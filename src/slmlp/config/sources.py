@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from slmlp.config import networks
 from slmlp.runtime.errors import SlmlpError
 
 TORCHVISION = "torchvision:"  # of a data set
@@ -62,8 +63,10 @@ def encoder_kind(source: str) -> str:
 
 
 def check_encoder(source: str) -> None:
-    """Raise SlmlpError where there is no encoder of that name, or no file of the weights named."""
+    """Raise SlmlpError where there is no encoder of that name, no such network, or no file of the weights named."""
     kind = encoder_kind(source)
+    if kind in ("timm", "torchvision"):
+        networks.check(source)
     if kind == "onnx" and not Path(source.partition("#")[0]).exists():
         raise SlmlpError(f"no encoder at {source}: {ENCODER}")
     if kind in ("timm", "torchvision"):

@@ -57,7 +57,7 @@ class DataOptions:
 class Training:
     """How an encoder is pretrained; the same for every method of a study."""
 
-    encoder: str | None = field(default=None, metadata=main("resnet10, or any convnet or ViT of timm"))
+    encoder: str | None = field(default=None, metadata=main("resnet10, or any convnet or ViT of timm", "network"))
     """`resnet10` (lean, for small images), or any timm convnet or ViT by name. Default: that of `--init`, else by the
     machine and the number of images, at most `resnet50`."""
     init: str = field(default="random", metadata=main("weights to start from, as timm:NAME[@FILE]", "weights"))
