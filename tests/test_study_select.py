@@ -14,7 +14,7 @@ import pytest
 from slmlp.config.study import Study
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.experiments.study import worker
-from slmlp.experiments.study.specs import parse, variants
+from slmlp.experiments.study.specs import candidates, parse, variants
 from slmlp.results import records
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
@@ -101,6 +101,11 @@ def test_every_combination_is_a_contender_of_its_own():
     assert [parse(one.text).settings for one in found] == [one.settings for one in found]
     assert [parse(one.text).name for one in found] == [one.name for one in found]
     assert variants(parse("sl"), []) == (parse("sl"),)
+    vary = ("wide:mixup=0,0.2", "training.epochs=3,6")  # the first of one contender, the second of all
+    methods = ("sl", "wide=sl-mlp:projector.hidden=64")
+    assert [(one.settings.mixup, one.training["epochs"]) for one in candidates(Study(methods, vary=vary))] == [
+        (0, 3), (0, 6), (0, 3), (0, 6), (0.2, 3), (0.2, 6),
+    ]  # fmt: skip
     assert Study(rates=(0.1,), vary=("label_smoothing=0,0.1",)).selects
     assert not Study(rates=(0.1,)).selects
 
@@ -110,11 +115,12 @@ def test_every_combination_is_a_contender_of_its_own():
     [
         ("sl", "label_smoothing", "expected setting=value"), ("sl", "label_smoothing=0,,1", "expected setting=value"),
         ("supcon", "label_smoothing=0,0.1", "for supcon"), ("sl", "training.base_lr=1,2", "base_lr"),
+        ("sl", "sl2:label_smoothing=0,0.1", "sl2"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_varied_is_named(methods, vary, said):
     with pytest.raises(SlmlpError, match=said):
-        variants(parse(methods), [vary])
+        candidates(Study((methods,), vary=(vary,)))
 
 
 def test_too_few_classes_for_an_inner_split_are_said_before_training(shapes, tmp_path, capsys):

@@ -135,7 +135,7 @@ class Study:
     classes for that (`unseen-inner`); the held-out classes of the study choose nothing either way."""
     vary: tuple[str, ...] = ()
     """Settings chosen together with the rate: `label_smoothing=0,0.1 training.epochs=30,60` tries every method at each
-    combination and goes on with its best."""
+    combination and goes on with its best; `NAME:temperature=0.1,0.2` those of one contender."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
     tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP})

@@ -127,15 +127,16 @@ def _known(text: str, given: dict[str, Any], choices: list[str], kind: str) -> N
 def variants(spec: Spec, vary: Sequence[str]) -> tuple[Spec, ...]:
     """Return a contender at every combination of the settings that ``--vary`` names; itself where it names none.
 
-    >>> [one.name for one in variants(parse("sl"), ["label_smoothing=0,0.1"])]
+    ``NAME:`` before a setting says which contender it is varied of; the others stay as they are.
+
+    >>> [one.name for one in variants(parse("sl"), ["label_smoothing=0,0.1", "sl-mlp:mixup=0,0.2"])]
     ['sl:label_smoothing=0', 'sl:label_smoothing=0.1']
     """
     choices = []
     for text in vary:
-        key, equals, values = text.partition("=")
-        if not equals or not all(values.split(",")):
-            raise SlmlpError(f"--vary {text}: expected setting=value,value, as label_smoothing=0,0.1")
-        choices.append([f"{key}={value}" for value in values.split(",")])
+        of, key, values = _varied(text)
+        if of in ("", spec.name):
+            choices.append([f"{key}={value}" for value in values])
     if not choices:
         return (spec,)
     found = []
@@ -152,13 +153,28 @@ def variants(spec: Spec, vary: Sequence[str]) -> tuple[Spec, ...]:
     return tuple(found)
 
 
+def _varied(text: str) -> tuple[str, str, list[str]]:
+    """Return the contender, or none, the setting and the values of an element of ``--vary``."""
+    key, equals, values = text.partition("=")
+    if not equals or not all(values.split(",")):
+        raise SlmlpError(f"--vary {text}: expected setting=value,value, as label_smoothing=0,0.1")
+    of, _, name = key.rpartition(":")
+    return of, name, values.split(",")
+
+
 def candidates(cfg: config.Study) -> list[Spec]:
     """Return every contender of a study at every combination of the settings that are varied, none of which fails.
 
     Raises:
         SlmlpError: a contender, a combination, or a rate for one, that cannot be.
     """
-    found = [one for spec in parse_all(cfg.methods) for one in variants(spec, cfg.vary)]
+    specs = parse_all(cfg.methods)
+    names = [spec.name for spec in specs]
+    for text in cfg.vary:
+        of, _, _ = _varied(text)
+        if of and of not in names:
+            raise SlmlpError(f"--vary {text}: {unknown('contender', of, names)}")
+    found = [one for spec in specs for one in variants(spec, cfg.vary)]
     check_training(found, cfg)
     return found
 
