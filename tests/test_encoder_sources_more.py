@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
 
+import lite_weights
 from data_images import photo
 from encoder_words import refused
 from slmlp import config
@@ -197,7 +200,7 @@ def test_converted_lite0_is_the_packages_own_network_on_real_images(tmp_path, sh
     path = held.EfficientnetLite0ModelFile.get_model_file_path()
     out = tmp_path / "lite0.safetensors"
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "convert_efficientnet_lite0.py", str(out)], capture_output=True, text=True
+        [sys.executable, ROOT / "scripts" / "convert_efficientnet_lite.py", str(out)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     theirs = lite.EfficientNet.from_name("efficientnet-lite0")
@@ -218,3 +221,19 @@ def test_converted_lite0_is_the_packages_own_network_on_real_images(tmp_path, sh
         found = encoder(x)
     assert wanted.std() > 0.1
     torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [1, 2])
+def test_the_larger_ones_are_converted_alike(level, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch", reason="efficientnet-lite-pytorch is not installed")
+    theirs = lite_weights.package(tmp_path, level)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "convert_efficientnet_lite.py", "out.safetensors", str(level)],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    mine = timm.create_model(f"tf_efficientnet_lite{level}", checkpoint_path=str(tmp_path / "out.safetensors")).eval()
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(mine(x), theirs(x), atol=1e-5, rtol=1e-4)
