@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import subprocess
 import sys
 
@@ -128,6 +129,13 @@ def test_damaged_encoders_and_folders_that_hold_no_run(two, tmp_path):
     file = tmp_path / "run" / "encoder.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     assert "cannot be read" in refused("features", tmp_path / "run", two, "--out", tmp_path / "f.npz")
+    file.unlink()  # else it is finished
+    settings = tmp_path / "run" / "config.json"
+    saved = json.loads(settings.read_text())
+    del saved["sha256"]
+    for key, value in (("method", ["sl"]), ("data", {}), ("plugin", {"file": 3}), ("training", {"epochs": 1})):
+        settings.write_text(json.dumps({**saved, "job": {**saved["job"], key: value}}))
+        assert f"job.{key}" in refused("pretrain", "--resume", tmp_path / "run")
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     assert "features file" in refused("measure", tmp_path / "bad.npz")
 

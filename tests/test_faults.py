@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,10 +46,64 @@ def test_a_fault_is_seen(tmp_path):
         "            stored._hash = lambda tensors, about: 'none'\n"
         "sys.meta_path.insert(0, Unsealed())\n"
     )
-    import os
-
     words = [sys.executable, str(ROOT / "tests" / "faults"), "damage", "--only", "pretrain,evaluate", "--tries", "60"]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', ROOT / 'src')}"}
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env=env)
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
     assert "other numbers" in done.stdout
+
+
+PLANTED = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import fuzz
+from readers import Reader
+from world import World
+
+fuzz.SECONDS, fuzz.GIGABYTES, fuzz.SLOW = 1, 0.05, "slow"
+
+def read(world, path):
+    content = path.read_bytes()
+    if sys.argv[2] == "key":
+        {"a": 1}["a" if b"," in content else "b"]
+    elif 5 <= len(content) < 25:
+        acts = {"dead": os.abort, "slow": lambda: time.sleep(9), "large": lambda: b"x" * (1 << 27),
+                "outside": lambda: (path.parent.parent / "x").write_text(""), "ran": lambda: Path("EXECUTED").touch()}
+        acts[sys.argv[2]]()
+
+world = World(Path(sys.argv[3]))
+reader = Reader("planted", lambda w: [b'{"a": [1, 2], "b": {"c": 3}}'], "x.json", read)
+count = fuzz.counted(world, reader, int(sys.argv[4]), 0)
+bad = count.tries - sum(count.outcomes[name] for name in fuzz.GOOD)
+print(count.tries, len(count.faults), bad, count.control)
+print(*count.faults, sep=chr(10))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("planted", "inputs", "words"),
+    [
+        ("key", 200, "KeyError at <string>, line 14: \"'b'\"; 0 bytes: python tests/faults --input planted /"),
+        ("dead", 50, "died with -6; "),
+        ("slow", 12, "slow; "),
+        ("large", 12, "more than 0.05 GB; "),
+        ("outside", 50, "wrote outside: x; "),
+        ("ran", 50, "ran code; "),
+    ],
+    ids=["key", "dead", "slow", "large", "outside", "ran"],
+)
+def test_a_planted_fault_of_a_reader_is_found_and_made_smaller(planted, inputs, words, tmp_path):
+    (tmp_path / "world").mkdir()
+    command = [sys.executable, "-c", PLANTED, str(ROOT / "tests" / "faults"), planted]
+    command += [str(tmp_path / "world"), str(inputs)]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    numbers, first, *_ = done.stdout.splitlines()
+    tries, faults, bad, control = numbers.split(" ", 3)
+    assert (tries, control) == (str(inputs), "read"), done.stdout
+    assert int(faults) == int(bad) > 0
+    assert first.startswith(words)
+    kept = len(Path(first.rpartition(" ")[2]).read_bytes())
+    assert kept == 0 if planted == "key" else 5 <= kept < 25

@@ -247,3 +247,11 @@ def test_numbers_at_the_ends_of_an_axis_lie_inside_the_drawing(ends):
             left = float(x) - wide * {"start": 0, "middle": 0.5, "end": 1}[anchor]
             assert left > -1
             assert left + wide < width + 1
+
+
+@pytest.mark.parametrize("value", [["knn"], {"knn": 3}, "knn"])
+def test_task_settings_of_another_form_are_one_line(tmp_path, value):
+    folder = make(tmp_path / "study")
+    json_files.write(folder / "study.json", {**report_folder.study(), "task_settings": value})
+    with pytest.raises(SlmlpError, match=r"study.json has another form .*task_settings"):
+        inputs.read(folder)

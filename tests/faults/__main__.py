@@ -62,7 +62,8 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
     parser.add_argument("--tries", type=int, default=100, help="of each kind of harm; docs/reliability.md has 100")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="commands or readers, divided by commas")
+    parser.add_argument("--only", help="commands, divided by commas")
+    parser.add_argument("--input", nargs=2, metavar=("READER", "FILE"), help="give a kept input to its reader again")
     parser.add_argument("--harm", nargs="+", help="kinds of harm of the parts, in the words of the table")
     parser.add_argument(
         "--record",
@@ -79,6 +80,7 @@ def main() -> int:
         importlib.import_module(name)
     import torch
     from counting import Held, held, keep, table
+    from fuzz import again
     from world import COMMANDS, World
 
     torch.set_num_threads(1)
@@ -90,6 +92,9 @@ def main() -> int:
         world = World(Path(folder))
         if given.parts or not given.write:
             world.make()
+        if given.input:
+            again(world, given.input[0], Path(given.input[1]))
+            return 0
         done = Held(held(given.record), given.harm)
         for part in given.parts or ([] if given.write else PARTS):
             for count in importlib.import_module(part).counts(world, given.tries, given.seed, done):

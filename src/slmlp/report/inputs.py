@@ -31,6 +31,7 @@ class StudyFile(TypedDict):
     settings: dict[str, Any]
     methods: list[str]
     seeds: int
+    task_settings: NotRequired[dict[str, str] | None]
 
 
 class SuiteEncoder(TypedDict):

@@ -64,7 +64,7 @@ class Job:
         return values
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any], source: str, *, to_train: bool = False) -> Job:
+    def from_json(cls, saved: Mapping[str, Any], source: str, *, to_train: bool = False) -> Job:
         """Return the job that ``to_json`` wrote; settings of another version are one clear line.
 
         The code of a plug-in is executed ``to_train`` only: its encoder needs none. It must be the code of the run.

@@ -17,8 +17,9 @@ import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
+from slmlp import config
 from slmlp.encoders import Encoder
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
@@ -46,12 +47,35 @@ class Resolved(TypedDict):
     precision: str
 
 
+class SavedTraining(TypedDict):
+    """What is read of a job's training before the rest is; ``Job.from_json`` reads the rest."""
+
+    batch_size: int
+    epochs: int
+
+
+class SavedJob(TypedDict):
+    """A job as ``Job.to_json`` writes it."""
+
+    data: str
+    method: str
+    settings: dict[str, Any]
+    training: SavedTraining
+    options: dict[str, Any]
+    labels: str
+    seed: int
+    validation_fraction: float
+    validation_seed: int
+    recipe: str | None
+    plugin: NotRequired[config.Source | None]
+
+
 class RunConfig(TypedDict):
     """The content of config.json."""
 
     schema: int
     identity: dict[str, str | None]
-    job: dict[str, Any]
+    job: SavedJob
     resolved: Resolved
     class_names: list[str]
     versions: dict[str, str]
