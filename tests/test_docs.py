@@ -102,11 +102,21 @@ def test_the_readmes_python_runs(shapes, tmp_path, monkeypatch):
 def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeypatch):
     from slmlp import config
     from slmlp.experiments.study import main as study
+    from slmlp.report import inputs
+    from slmlp.runtime import json_files
 
     training = dataclasses.replace(config.DEMO.training, epochs=1, save_every=0)
     probe = dataclasses.replace(config.DEMO.probe, folds=2, l2=(1e-3, 1e-2, 1e-1))
-    cfg = dataclasses.replace(config.DEMO, training=training, probe=probe, parallel=1)
+    cfg = dataclasses.replace(config.DEMO, training=training, probe=probe, parallel=1, layer_seeds=0)
     page = study.study("emoji", tmp_path / "demo", cfg, demo=True)
     text = page.read_text()
     assert "one seed" in text
     assert "--init timm:" in text  # after one epoch nothing beats raw pixels: what to do next is to start from weights
+    verdict = json_files.read(tmp_path / "demo" / "verdict.json", dict)
+    pairs = verdict["tasks"]["unseen accuracy"]["pairs"]
+    assert {(c["a"], c["b"]) for c in pairs} == {("sl", "sl-mlp"), ("cosine SL", "cosine SL-MLP")}
+    lead, rest = verdict["sentences"][: verdict["lead"]], verdict["sentences"][verdict["lead"] :]
+    assert {c["sentence"] for c in pairs} <= set(lead)  # the question of each pair leads, and is said once
+    assert rest
+    assert not {c["sentence"] for c in pairs} & set(rest)
+    assert inputs.read(page.parent).opening == (lead, rest)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,17 @@ def test_the_share_kept_is_the_outputs_over_the_encoders_best(done):
     lines = [dataclasses.replace(row, layer=name, value=value) for name, value in level.items()]
     assert layers.of_runs(lines)["sl-mlp"][0].best == "output"
     assert layers.of_runs([lines[0]]) == {"sl-mlp": {}}  # nothing at the output: no share
+
+
+def test_what_two_encoders_lose_is_their_best_layer_less_the_output(done):
+    losses = {}
+    for method in ("sl", "sl-mlp"):
+        lines = rows(done, task="unseen-layerwise", metric="accuracy", method=method)
+        found = {row.layer: row.value for row in lines}
+        losses[method] = 100 * (max(v for k, v in found.items() if "projector" not in k) - found["output"])
+    said = layers.lost_by_two(records.read(done / "results.jsonl"), "sl", "sl-mlp")
+    assert re.findall(r"[0-9]+\.[0-9]+", said) == [f"{losses[m]:.1f}" for m in ("sl", "sl-mlp")]
+    assert layers.lost_by_two(records.read(done / "results.jsonl"), "sl", "nobody") is None
 
 
 def test_the_pages_table_and_drawing_have_the_numbers(done):

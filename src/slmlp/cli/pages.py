@@ -31,7 +31,11 @@ def answer(page: Path) -> Answer:
         "warnings": inputs.about.get("warnings") or [],
     }
     tables = [table(grid) for grid in report.tables(page.parent)]
-    return Answer(document, tables, inputs.verdict["sentences"], lines, numbers(inputs))
+    sentences = inputs.verdict["sentences"]
+    lead, rest = inputs.opening
+    if rest and len(lead) > 1:  # the question has several answers: what else was compared is on the page
+        sentences = [*lead, f"{len(rest)} further findings stand on the page"]
+    return Answer(document, tables, sentences, lines, numbers(inputs))
 
 
 def _verdict(folder: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from slmlp.runtime.errors import SlmlpError
 
 SCHEMA = 1
 KINDS = {"detection": "detect.json", "suite": "suite.json", "study": "study.json"}
+MANY = 6  # sentences of a verdict: with more, only those that lead stay
 AT_THE_END = ("final", "baseline")  # roles of numbers taken at the end of training
 
 
@@ -83,6 +84,7 @@ class VerdictFile(TypedDict):
 
     schema: NotRequired[int]
     sentences: list[str]
+    lead: NotRequired[int]
     note: NotRequired[str | None]
     headline: NotRequired[str | None]
     tasks: dict[str, dict[str, Any]]
@@ -143,6 +145,18 @@ class Inputs:
     def comparisons(self) -> list[dict[str, Any]]:
         """Return the comparisons of that task; ``difference`` is b - a in percentage points."""
         return list(self.task.get("comparisons") or [])
+
+    @property
+    def opening(self) -> tuple[list[str], list[str]]:
+        """Return the verdict's sentences that stay, and those that are folded away where there are many."""
+        sentences = list(self.verdict.get("sentences") or [])
+        lead = self.verdict.get("lead", 1) if len(sentences) > MANY and self.comparisons else len(sentences)
+        return sentences[:lead], sentences[lead:]
+
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """Return the comparisons of that task besides those with the baseline: each method with an MLP and without."""
+        return list(self.task.get("pairs") or [])
 
     def mean(self, task: str, metric: str, method: str) -> dict[str, Any] | None:
         """Return the verdict's mean of a contender, in percent; None where it has none."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from slmlp.config.names import display
+from slmlp.config.names import display, named
 from slmlp.report import choice, limits, study_data, study_layers, study_table, study_tasks, words
 from slmlp.report.drawing import SOFT, look
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
 
-MANY = 6  # sentences of a verdict: with more, all but the first are folded away behind the figure
+NAMED = 6  # contenders that the first sentence names
 
 
 def page(inputs: Inputs) -> Page:
@@ -25,7 +25,7 @@ def page(inputs: Inputs) -> Page:
     sections = [
         _verdict(inputs),
         _before(inputs),
-        *_mlp(inputs),
+        *([] if _leading(inputs) else _mlp(inputs)),
         *study_tasks.sections(inputs),
         Section("limits", "What this can and cannot tell", [block("limits", limits.of_study(inputs, facts))], ANSWER),
         *study_layers.sections(inputs),
@@ -48,11 +48,13 @@ def page(inputs: Inputs) -> Page:
 def _verdict(inputs: Inputs) -> Section:
     """Return what was compared, and the answer: in words, drawn, and in numbers."""
     comparisons = inputs.comparisons
-    sentences = inputs.verdict.get("sentences") or ["No verdict was written for this study."]
-    is_long = len(sentences) > MANY and comparisons
-    blocks = [block("text", _compared(inputs), "how"), block("verdict", sentences[:1] if is_long else sentences)]
+    lead, rest = inputs.opening
+    blocks = [block("text", _compared(inputs), "how")]
+    blocks.append(block("verdict", lead or ["No verdict was written for this study."]))
     if inputs.verdict.get("note"):
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
+    if _leading(inputs):
+        blocks.append(_pairs(inputs))
     if comparisons:
         note = (
             "Differences in unseen accuracy, in percentage points. Holm's correction is for the number of comparisons; "
@@ -60,8 +62,8 @@ def _verdict(inputs: Inputs) -> Section:
         )
         axis, caption = "difference in unseen accuracy, percentage points", functools.partial(_forest_caption, inputs)
         blocks.append(choice.differences(inputs.task, inputs.methods, axis, "forest", caption, note))
-        if is_long:
-            blocks.append(fold("The comparisons in words", block("findings", sentences[1:])))
+        if rest:
+            blocks.append(fold("The comparisons in words", block("findings", rest)))
     return Section("verdict", "Verdict", blocks, ANSWER)
 
 
@@ -146,16 +148,26 @@ def _forest_caption(inputs: Inputs, comparisons: Sequence[choice.Found]) -> str:
 
 
 def _compared(inputs: Inputs) -> str:
-    """Return in two sentences what was compared, and how."""
+    """Return in a few sentences what was compared, and how."""
     about, names = inputs.about, [display(method) for method in inputs.methods]
     split, seeds, facts = about["split"], about["seeds"], about["machine"]
-    who = words.listed(names) if len(names) <= MANY else f"{len(names)} contenders, {names[0]} first"
+    who = words.listed(names) if len(names) <= NAMED else f"{len(names)} contenders, {names[0]} first"
     encoder = (about["settings"].get("training") or {}).get("encoder")
     device = facts.get("device") or "cpu"
     on = words.plural(facts.get("cores", 1), "CPU core") if device == "cpu" else device
     labels = " by their superclasses" if about.get("labels") == "superclass" else ""
+    projector = [display(method) for method in about.get("with_projector") or () if method in inputs.methods]
+    mlp = (
+        f" {words.listed(projector)} {'have' if len(projector) > 1 else 'has'} an MLP projector between encoder and "
+        "classifier while training, which is then thrown away."
+        if 0 < len(projector) < len(names) <= NAMED
+        else ""
+    )
+    texts = (named(text) for text in about.get("contenders") or ())
+    given = [f"{title} is {display(what)}" for title, what in texts if title and len(names) <= NAMED]
     return (
-        f"Compared: {who}, {words.plural(seeds, 'seed')} {'each' if len(names) > 1 else ''}. "
+        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
+        f"{f'{words.opening(words.listed(given))}. ' if given else ''}"
         f"{f'A {encoder}' if encoder else 'An encoder'} was pretrained on "
         f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe then told apart "
         f"{words.plural(len(split['unseen']), 'class', 'classes')} that it had never seen, in "
@@ -163,21 +175,29 @@ def _compared(inputs: Inputs) -> str:
     )
 
 
+def _leading(inputs: Inputs) -> bool:
+    """Return whether the verdict leads with what an MLP projector gained each of several methods."""
+    return inputs.verdict.get("lead", 1) > 1 and len(inputs.pairs) > 1
+
+
 def _mlp(inputs: Inputs) -> list[Section]:
     """Return every method with its MLP projector against the same method without, where a study has such pairs."""
+    if not inputs.pairs:
+        return []
+    findings = block("findings", [c["sentence"] for c in inputs.pairs])
+    return [Section("mlp", "The MLP as a switch", [_pairs(inputs), findings], ANSWER)]
+
+
+def _pairs(inputs: Inputs) -> Markup:
+    """Return the drawing of what its MLP projector gained each method."""
     from slmlp.report import forests
 
-    pairs = inputs.task.get("pairs") or []
-    if not pairs:
-        return []
-    rows = [forests.paired(inputs.methods, c) for c in pairs]
+    rows = [forests.paired(inputs.methods, c) for c in inputs.pairs]
     caption = (
-        "Each method with its MLP projector minus the same method without, on the same seeds and images. The paper "
-        "holds that unsupervised pretraining transfers better mostly because of the MLP."
+        "Each method with an MLP projector minus the same method without, on the same seeds and images: right of zero, "
+        "the projector made features that tell unseen classes apart better."
     )
-    drawn = forests.forest(rows, "difference in unseen accuracy, percentage points", "mlp")
-    findings = block("findings", [c["sentence"] for c in pairs])
-    return [Section("mlp", "The MLP as a switch", [block("forest", *drawn, caption), findings], ANSWER)]
+    return block("forest", *forests.forest(rows, "difference in unseen accuracy, percentage points", "mlp"), caption)
 
 
 def _advice(inputs: Inputs) -> list[Section]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from slmlp.config.names import display
 from slmlp.results.records import Result
+from slmlp.results.sentences import points
 
 UNSEEN, SOURCE = "unseen-layerwise", "source-layerwise"
 OUTPUT, BEHIND = "output", "projector."
@@ -31,6 +34,11 @@ class Layers:
         """The accuracy at the output over that of the best layer, 0 to 1."""
         return self.lines[OUTPUT].value / self.lines[self.best].value if self.lines[self.best].value else 1.0
 
+    @property
+    def lost(self) -> float:
+        """The accuracy of the best layer minus that at the output, 0 to 1."""
+        return self.lines[self.best].value - self.lines[OUTPUT].value
+
 
 def behind(layer: str) -> bool:
     """Return whether a layer is one of the projector's."""
@@ -47,3 +55,16 @@ def of_runs(rows: Sequence[Result], task: str = UNSEEN) -> dict[str, dict[int, L
         method: {seed: Layers(lines) for seed, lines in by_seed.items() if OUTPUT in lines}
         for method, by_seed in found.items()
     }
+
+
+def lost_by_two(rows: Sequence[Result], a: str, b: str) -> str | None:
+    """Return what two encoders lose in their last layers, in words, means over seeds; None where one was not probed."""
+    depths = of_runs(rows)
+    if not depths.get(a) or not depths.get(b):
+        return None
+    of_a, of_b = (points(100 * fmean(one.lost for one in depths[name].values())) for name in (a, b))
+    best = " or ".join(dict.fromkeys(one.best for one in depths[a].values()))
+    return (
+        f"by layer: from its best layer ({best}) to its output {display(a)} loses {of_a} points of unseen accuracy, "
+        f"{display(b)} {of_b}"
+    )

@@ -4,6 +4,7 @@ Studies, comparisons of single runs, suites and detections write verdict.json in
 
     {"schema": 2,
      "sentences": [...],          what the page opens with
+     "lead": count,               of them that stay where there are many; the others are folded
      "note": text or null,        a caution beside them
      "headline": key or null,     of the task that the page opens with
      "tasks": {"TASK METRIC": {   "unseen accuracy", "linear map", "detect box_ap" ...
@@ -120,11 +121,14 @@ class Verdict:
         }
 
 
-def write(folder: Path, verdicts: Sequence[Verdict], opening: Sequence[str], note: str | None = None) -> None:
-    """Write verdict.json; the first verdict is the headline."""
+def write(
+    folder: Path, verdicts: Sequence[Verdict], opening: Sequence[str], note: str | None = None, *, lead: int = 1
+) -> None:
+    """Write verdict.json; the first verdict is the headline, the first ``lead`` sentences stay where there are many."""
     content = {
         "schema": SCHEMA,
         "sentences": list(opening),
+        "lead": lead,
         "note": note,
         "headline": verdicts[0].key if verdicts else None,
         "tasks": {verdict.key: verdict.to_json() for verdict in verdicts},

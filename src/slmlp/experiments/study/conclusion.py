@@ -13,13 +13,14 @@ from slmlp.config.names import CHANCE
 from slmlp.encoders.initial import RANDOM
 from slmlp.experiments.study.baselines import STARTING
 from slmlp.experiments.study.context import Context
-from slmlp.experiments.study.specs import without_projector
+from slmlp.experiments.study.specs import mlp_pairs, without_projector
 from slmlp.results import records, references
 from slmlp.results.advised import of_contenders
-from slmlp.results.comparison import BySeed
+from slmlp.results.comparison import BySeed, Comparison
+from slmlp.results.layers import lost_by_two
 from slmlp.results.records import Predictions
 from slmlp.results.references import Reference
-from slmlp.results.sentences import continued
+from slmlp.results.sentences import continued, sentence
 from slmlp.results.verdict import Verdict
 
 UNTRAINED, PIXELS = "random-init", "raw-pixels"
@@ -51,16 +52,43 @@ def unbeaten(context: Context, found: tuple[Reference, ...]) -> list[Reference]:
     return [one for one in found if not one.beaten and (one.name == STARTING or not started)]
 
 
-def opening(context: Context, found: tuple[Reference, ...], sentences: list[str]) -> list[str]:
-    """Return the sentences that the page opens with: a study whose training was worth nothing says so first."""
+def opening(context: Context, result: Verdict) -> tuple[list[str], int]:
+    """Return the sentences that the page opens with, and how many of them lead.
+
+    A study whose training was worth nothing says so first. One with several pairs that differ by their MLP alone
+    goes on with each pair, for that is the question; then come the comparisons with the first contender.
+    """
+    found = result.references
+    pairs = switched(context, result)
+    said = {sentence(c) for c in pairs}
+    sentences = [*pairs_in_words(context, pairs), *(one for one in result.sentences if one not in said)]
     continuing = [continued(c) for one in found if one.name == STARTING for c in one.comparisons]
     rest = [one for one in found if one.name != STARTING]
     if context.cfg.training.init != RANDOM:
-        return [*continuing, *sentences, *map(references.sentence, rest)]
+        return [*continuing, *sentences, *map(references.sentence, rest)], 1
     lost = unbeaten(context, found)
     worthless = [f"{references.sentence(one)}; start from pretrained weights (the command stands at the end)"
                  for one in lost[:1]] + list(map(references.sentence, lost[1:]))  # fmt: skip
-    return [*worthless, *sentences, *(references.sentence(one) for one in rest if one not in lost)]
+    whole = [*worthless, *sentences, *(references.sentence(one) for one in rest if one not in lost)]
+    return whole, max(1, len(worthless) + len(pairs_in_words(context, pairs)))
+
+
+def switched(context: Context, result: Verdict) -> tuple[Comparison, ...]:
+    """Return the comparisons of contenders that differ by their MLP alone, if there are several; found ones first."""
+    known = set(mlp_pairs(context.specs))
+    pairs = [c for c in result.pairs if (c.a, c.b) in known]
+    return tuple(sorted(pairs, key=lambda c: c.winner is None)) if len(pairs) > 1 else ()
+
+
+def pairs_in_words(context: Context, pairs: tuple[Comparison, ...]) -> list[str]:
+    """Return each pair's finding, and where the layers lose what a found one is about."""
+    rows = records.read(context.engine.store.file)
+    lines = []
+    for c in pairs:
+        lines.append(sentence(c))
+        where = lost_by_two(rows, c.a, c.b) if c.winner is not None else None
+        lines += [where] if where else []
+    return lines
 
 
 def advice(context: Context, result: Verdict) -> list[dict[str, Any]]:

@@ -35,12 +35,13 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     found = conclusion.judged(context, contenders)
     result = dataclasses.replace(result, references=found)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
-    opening = conclusion.opening(context, found, list(result.sentences))
+    opening, lead = conclusion.opening(context, result)
     verdict.write(
         context.folder,
         [result, *others],
         opening,
         "one seed: images only; another seed may turn the sign" if one_seed else None,
+        lead=lead,
     )
     winner = max(result.means, key=lambda name: result.means[name].value)
     beside = [spec.name for spec in context.specs[1:]] or [context.specs[0].name]
@@ -161,6 +162,7 @@ def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str,
         "chosen": context.chosen,
         "methods": [spec.name for spec in context.specs],
         "contenders": [spec.text for spec in context.specs],
+        "with_projector": [spec.name for spec in context.specs if spec.settings.projector.depth],
         "seeds": cfg.seeds,
         "compute": _compute(context),
         "epochs": _epochs(context),
