@@ -148,15 +148,44 @@ def test_an_optimizer_made_before_the_projector_is_seen_at_its_first_step():
 
 def test_a_projector_that_reset_classifier_took_out_is_missed():
     model = tiny()
-    model.reset_classifier(5)
-    with pytest.warns(UserWarning, match="has lost the projector"):
+    step(model, torch.optim.SGD(model.parameters(), 0.1))  # also after the first step
+    with pytest.warns(UserWarning, match=r"ResNet\.fc is another layer now.*add_projector again") as told:
+        model.reset_classifier(5)
+    assert told[0].filename.endswith(("resnet.py", "classifier.py"))
+    with warnings.catch_warnings():  # once
+        warnings.simplefilter("error")
         step(model, torch.optim.SGD(model.parameters(), 0.1))
     with pytest.raises(SlmlpError, match=r"no projector to remove.*reset_classifier"):
         remove_projector(model)
+    gone = tiny()
+    gone.reset_classifier(0)  # the bare encoder, as remove_projector leaves it; to be trained it was not meant
+    with pytest.warns(UserWarning, match="has lost the projector"):
+        step(gone, torch.optim.SGD(gone.parameters(), 0.1))
     removed = remove_projector(tiny(), num_classes=5)
     with warnings.catch_warnings():  # taken out on purpose
         warnings.simplefilter("error")
         step(removed, torch.optim.SGD(removed.parameters(), 0.1))
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda model: setattr(model, "fc", nn.Linear(96, 5)),
+        lambda model: model.add_module("fc", nn.Sequential(nn.Dropout(0.1), nn.Linear(96, 5))),
+        lambda model: setattr(model, "fc", model.fc.classifier),  # what stood behind the projector
+    ],
+)
+def test_whatever_takes_the_place_of_the_projector_is_told_at_once(lose):
+    model = tiny()
+    kept = copy.deepcopy(model)
+    with pytest.warns(UserWarning, match=r"ResNet\.fc is another layer now"):
+        lose(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept.fc = nn.Sequential(kept.fc)  # around it: the projector is still there
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(tiny())
+        remove_projector(tiny(), num_classes=3)
+        remove_projector(tiny()).fc = nn.Linear(96, 2)
 
 
 def test_a_last_batch_of_one_image_is_one_line():

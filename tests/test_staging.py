@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,27 @@ def test_a_folder_of_somebody_else_is_one_line_and_stays_as_it_is(tmp_path):
         assert done.stderr == ""
         assert list(tmp_path.iterdir()) == []
     tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize("out", [".", "/", "{}", "{}/missing/.."])
+@pytest.mark.parametrize("command", ["features", "split", "export"])
+def test_a_folder_in_place_of_a_new_file_is_told(tmp_path, monkeypatch, out, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "missing").mkdir()
+    out = Path(out.format(tmp_path))
+    with pytest.raises(SlmlpError, match=r"--out .* is a folder that exists: .* writes a new file, as --out .*NAME"):
+        {"features": lambda: api.features("timm:test_resnet@random", "emoji", out=out),
+         "split": lambda: api.split("emoji", out),
+         "export": lambda: api.export("timm:test_resnet@random", "onnx", out)}[command]()  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["missing"]
+
+
+def test_a_file_in_place_of_a_folder_and_another_ending_are_told(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SlmlpError, match=r"a file is where a folder must be.*choose another --out"):
+        api.evaluate("timm:test_resnet@random", "emoji", task="centroid", out=tmp_path / "file")
+    with pytest.raises(SlmlpError, match=r"features writes a file that ends in \.npz"):
+        api.features("timm:test_resnet@random", "emoji", out=tmp_path / "f")
+    with pytest.raises(SlmlpError, match="file is not overwritten"):
+        api.split("emoji", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

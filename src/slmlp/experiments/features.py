@@ -22,7 +22,7 @@ from slmlp.encoders.projector_file import load_projector
 from slmlp.encoders.sources import open_encoder
 from slmlp.probes.feature_files import beside
 from slmlp.probes.features import Features
-from slmlp.runtime import distributed, processes, staging
+from slmlp.runtime import distributed, files, processes, staging
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.ranks import all_gather_object, assert_same, on_rank0, rank_by_rank
 from slmlp.train.run import Run
@@ -30,6 +30,7 @@ from slmlp.train.run import Run
 
 def split(data_source: str, out: Path, rule: config.Split, options: config.DataOptions) -> ConceptSplit:
     """Make and save a split; see ``api.split``."""
+    files.check_name(out, "slmlp split")
     images = data.load(data_source, options, seed=rule.seed)
     class_split = concepts.make(images, rule)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +74,7 @@ def features(
 @contextlib.contextmanager
 def _stage(out: Path) -> Iterator[Path]:
     """Yield a folder for a features file and what belongs to it; SlmlpError where the file exists."""
+    files.check_name(out, "slmlp features", (".npz",))
     staging.clear(out)
     staging.check_free([out, beside(out)])
     with staging.staged(out) as stage:

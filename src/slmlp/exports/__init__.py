@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.plain import short
 
@@ -66,7 +67,7 @@ def export(
     from slmlp.exports import parity
     from slmlp.exports.bundle import open_bundle
     from slmlp.exports.card import card
-    from slmlp.runtime import files, staging
+    from slmlp.runtime import staging
 
     if to not in TARGETS:
         raise unknown("export target", to, TARGETS)
@@ -126,11 +127,10 @@ def _target(name: str) -> Target:
 def _check_name(to: str, target: Target, path: Path) -> None:
     """Refuse a name of another kind than the target's."""
     suffixes: Sequence[str] = target.SUFFIXES
-    if set(path.name) & set("\"'`\\\n") or not path.name:
+    files.check_name(path, f"--to {to}", suffixes, folder=not suffixes)
+    if set(path.name) & set("\"'`\\\n"):
         raise SlmlpError(
             f"--out {path}: the name stands in code on the card, so that it may hold no quotes and backslashes"
         )
-    if suffixes and path.suffix not in suffixes:
-        raise SlmlpError(f"--out {path}: a {to} export is a file that ends in {' or '.join(suffixes)}")
     if not suffixes and path.suffix in (".safetensors", ".pth", ".pt", ".onnx", ".pkl", ".bin"):
-        raise SlmlpError(f"--out {path}: a {to} export is a folder; leave the {path.suffix} away")
+        raise SlmlpError(f"--out {path}: --to {to} writes a folder; leave the {path.suffix} away")

@@ -1,4 +1,4 @@
-"""Warn once when an optimizer steps on a model whose projector it does not hold, or that lost its projector."""
+"""Warn when another head takes a projector out, and once when an optimizer steps without it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,55 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 # model -> its projectors, until the first step of an optimizer that holds a parameter of it
 _watched: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[nn.Module]]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # all projectors in a model, trained ones too
 
 
 def watch(model: nn.Module, projectors: list[nn.Module]) -> None:
-    """Look at the first step of an optimizer that holds a parameter of the model, then no more.
+    """Look at the first step of an optimizer that holds a parameter of the model, and at every new head.
 
     An optimizer made before the projector was added would leave the projector as it was drawn, and
     ``reset_classifier`` takes it out; training then goes on without it, and without a word from torch.
     """
     _watched[model] = [weakref.ref(projector) for projector in projectors]
+    _known.update(projectors)
     _register()
 
 
 def unwatch(model: nn.Module) -> None:
-    """Look no more at the optimizers of a model."""
+    """Look no more at a model whose projectors are taken out on purpose."""
     _watched.pop(model, None)
+    for module in model.modules():
+        _known.discard(module)
 
 
 @functools.cache
 def _register() -> None:
     register_optimizer_step_pre_hook(_look)  # once a process: a hook cannot take itself out while hooks are called
+    register_module_module_registration_hook(_replaced)
+
+
+def _replaced(parent: nn.Module, name: str, new: nn.Module | None) -> None:
+    """Warn where a module with a projector in it gives way to one without; a bare encoder is left by ``Identity``."""
+    old = parent._modules.get(name)
+    if old is None or old is new or new is None or isinstance(new, nn.Identity) or not _known:
+        return
+    lost = {module for module in old.modules() if module in _known} - set(new.modules())
+    if lost:
+        _known.difference_update(lost)
+        for model in [model for model, held in _watched.items() if any(one() in lost for one in held)]:
+            _watched.pop(model)  # one warning is enough
+        warnings.warn(
+            f"{type(parent).__name__}.{name} is another layer now, and the projector that add_projector put there is "
+            "gone (reset_classifier does this): call add_projector again, and make the optimizer after it; where it is "
+            "meant, remove_projector(model, num_classes=N) gives the encoder a new classifier",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _look(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -42,7 +67,7 @@ def _look(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     for model in list(_watched):
         if any(id(parameter) in held for parameter in model.parameters()):
             message = _problem(model, held)
-            unwatch(model)
+            _watched.pop(model)
             if message:
                 warnings.warn(message, UserWarning, stacklevel=4)
 

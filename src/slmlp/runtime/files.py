@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +53,22 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_name(path: Path, what: str, ends: Sequence[str] = (), *, folder: bool = False) -> None:
+    """Raise SlmlpError where ``--out`` cannot be the new file, or folder, that ``what`` writes.
+
+    That is an old folder, ``.`` and ``/`` among them, or a file that ends otherwise than in one of ``ends``.
+    """
+    if path.is_dir() and not (folder and path.name):  # an old folder with a name exists already, and is told so
+        new, name = ("folder", "NAME") if folder else ("file", f"NAME{ends[0] if ends else ''}")
+        raise SlmlpError(f"--out {path} is a folder that exists: {what} writes a new {new}, as --out {path / name}")
+    if ends and path.suffix not in ends:
+        raise SlmlpError(f"--out {path}: {what} writes a file that ends in {' or '.join(ends)}")
+
+
 def remedy(error: OSError) -> str:
     """Return what to do about a file that cannot be written."""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return "a file is where a folder must be, or a folder where a file must: choose another --out"
     forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     return f"{'make it writable' if forbidden else 'free space'} or choose another --out"
 

@@ -93,8 +93,13 @@ class ConceptSplit:
 
     def save(self, path: Path) -> None:
         """Write the split; raise SlmlpError if the file has another split."""
-        if path.exists() and ConceptSplit.load(path).hash() != self.hash():
-            raise SlmlpError(f"{path} holds another split: choose another --out, or remove the file")
+        if path.exists():
+            try:
+                same = ConceptSplit.load(path).hash() == self.hash()
+            except SlmlpError as error:
+                raise SlmlpError(f"{error}, or choose another --out: {path} is not overwritten") from error
+            if not same:
+                raise SlmlpError(f"{path} holds another split: choose another --out, or remove the file")
         json_files.write(path, self.to_json(), seal=True)
 
     @classmethod
