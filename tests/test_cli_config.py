@@ -133,7 +133,7 @@ def test_a_run_is_made_again_by_its_file(shapes, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_study_is_made_again_by_its_file(shapes, tmp_path):
-    few = "--seeds 1 --rates 0.1 --encoder resnet10 --image-size 16 --batch-size 24 --epochs 1 --augment weak"
+    few = "--seeds 1 --rates 0.2 --encoder resnet10 --image-size 16 --batch-size 24 --epochs 1 --augment weak"
     words = ["--methods", "sl,named=sl-mlp:projector.out=32", "--split.by", "random", "--split.unseen-fraction", "0.5"]
     probe = ["--probe.folds", "2", "--probe.l2", "0.1", "1", "--curve-seeds", "0", "--parallel", "1"]
     assert main(["study", str(shapes), *few.split(), *words, *probe, "--out", str(tmp_path / "first")]) == 0
@@ -145,6 +145,11 @@ def test_a_study_is_made_again_by_its_file(shapes, tmp_path):
         weights = [tmp_path / name / "runs" / run.name / "encoder.safetensors" for name in ("first", "other")]
         assert weights[0].read_bytes() == weights[1].read_bytes()
         assert (run / "command.yaml").exists()
+    file = str(tmp_path / "first" / "runs" / "sl-seed0" / "command.yaml")  # with the rate that the study took
+    assert main(["pretrain", "--config", file, "--out", str(tmp_path / "alone")]) == 0
+    alone, inside = Run(tmp_path / "alone"), Run(tmp_path / "first" / "runs" / "sl-seed0")
+    assert alone.config["identity"] == inside.config["identity"]
+    assert (alone.path / "encoder.safetensors").read_bytes() == (inside.path / "encoder.safetensors").read_bytes()
     owners = [json.loads((tmp_path / name / "owner.json").read_text()) for name in ("first", "other")]
     assert owners[0]["settings"] == owners[1]["settings"]
 

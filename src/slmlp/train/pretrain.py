@@ -292,7 +292,7 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
         "data": job.data, "method": job.method, "labels": job.labels, "seed": job.seed,
         "validation_fraction": job.validation_fraction,
         **({} if split is None else {"split": (run.path / "split.json").absolute()}),
-    }, job.training, job.settings, job.options)  # fmt: skip
+    }, config.Training(**vars(job.training)), job.settings, job.options)  # fmt: skip  # of a study the rate is no flag
     json_files.write(config_file, about, seal=True)  # last: a folder with it can be resumed
     say(
         f"{run.name}: {short_name(job.method)}, {job.training.network} ({resolved['stem']} stem), "
