@@ -61,14 +61,15 @@ import fuzz
 from readers import Reader
 from world import World
 
-fuzz.SECONDS, fuzz.GIGABYTES, fuzz.SLOW = 1, 0.05, "slow"
+fuzz.SECONDS, fuzz.PATIENCE, fuzz.GIGABYTES, fuzz.SLOW = 1, 3, 0.05, "slow"
 
 def read(world, path):
     content = path.read_bytes()
     if sys.argv[2] == "key":
         {"a": 1}["a" if b"," in content else "b"]
     elif 5 <= len(content) < 25:
-        acts = {"dead": os.abort, "slow": lambda: time.sleep(9), "large": lambda: b"x" * (1 << 27),
+        acts = {"dead": os.abort, "slow": lambda: time.sleep(99), "busy": lambda: sum(iter(int, 1)),
+                "large": lambda: b"x" * (1 << 27),
                 "outside": lambda: (path.parent.parent / "x").write_text(""), "ran": lambda: Path("EXECUTED").touch()}
         acts[sys.argv[2]]()
 
@@ -88,11 +89,12 @@ print(*count.faults, sep=chr(10))
         ("key", 200, "KeyError at <string>, line 14: \"'b'\"; 0 bytes: python tests/faults --input planted /"),
         ("dead", 50, "died with -6; "),
         ("slow", 12, "slow; "),
+        ("busy", 12, "slow; "),
         ("large", 12, "more than 0.05 GB; "),
         ("outside", 50, "wrote outside: x; "),
         ("ran", 50, "ran code; "),
     ],
-    ids=["key", "dead", "slow", "large", "outside", "ran"],
+    ids=["key", "dead", "slow", "busy", "large", "outside", "ran"],
 )
 def test_a_planted_fault_of_a_reader_is_found_and_made_smaller(planted, inputs, words, tmp_path):
     (tmp_path / "world").mkdir()

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,8 @@ from mutations import mutated
 from readers import Reader, readers
 from world import World
 
-SECONDS, GIGABYTES = 10.0, 2.0  # a reader that takes more has a fault
+SECONDS, GIGABYTES = 10.0, 2.0  # of its own; a reader that takes more has a fault
+PATIENCE = 12  # times as long on the clock: on a busy machine a process waits for others
 FEWEST = 50  # inputs of a reader
 GOOD, SLOW = ("read", "one line"), f"slow, more than {SECONDS:g} s"
 SHRUNK = 5  # faults of different kinds, of each reader, that are made smaller
@@ -103,8 +105,7 @@ class Child:
         if not self.pid:
             self._start()
         os.write(self.asks, b"x")
-        told = select.select([self.answers], [], [], SECONDS)[0]
-        outcome = os.read(self.answers, select.PIPE_BUF).decode(errors="replace") if told else SLOW
+        outcome = os.read(self.answers, select.PIPE_BUF).decode(errors="replace") if self._answers() else SLOW
         if strangers := set(self.world.root.iterdir()) - before:
             for stranger in strangers:
                 shutil.rmtree(stranger) if stranger.is_dir() else stranger.unlink()
@@ -115,6 +116,19 @@ class Child:
             outcome = outcome or f"died with {self.close()}"
             self.close()
         return outcome
+
+    def _answers(self) -> bool:
+        """Wait for an answer, or the end of the process; return whether there was one in time."""
+        began, used = time.monotonic(), self._used()
+        while not select.select([self.answers], [], [], SECONDS / 10)[0]:
+            if self._used() - used > SECONDS or time.monotonic() - began > PATIENCE * SECONDS:
+                return False
+        return True
+
+    def _used(self) -> float:
+        """Return the seconds of the processor that the process has had."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> int:
         """End the process; return its exit code, or minus the signal that it died of."""

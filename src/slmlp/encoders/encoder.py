@@ -89,6 +89,18 @@ class Encoder(nn.Module):
                 f"weights of {source} do not fit encoder {self.spec.name}{stem} at {self.spec.image_size} px: keys "
                 f"{'; '.join(problems)}; nothing was loaded"
             )
+        broken = weight_files.not_finite(state, own)
+        if broken:
+            raise SlmlpError(
+                f"weights of {source}: NaN or infinity in {len(broken)} of {len(state)} tensors ({broken[0]}), so that "
+                "training has diverged or the file is damaged; give an earlier checkpoint"
+            )
+        constant = weight_files.constant(state)
+        if constant:
+            notes.append(
+                f"{len(constant)} of {len(state)} tensors are one number throughout ({constant[0]}), as weights "
+                "are that were never trained, or not written"
+            )
         for note in notes:
             say(f"{source}: {note}")
         self.backbone.load_state_dict(state, strict=True)

@@ -206,6 +206,31 @@ def quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> str | None
     return None
 
 
+def not_finite(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors with NaN or infinity in them where the network's own have none."""
+    return [
+        key
+        for key, value in state.items()
+        if value.is_floating_point() and not _finite(value) and (key not in own or _finite(own[key]))
+    ]
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def constant(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of weights of two axes and more that are one number throughout: all zero, all one.
+
+    No network of timm's that was tried (67) begins so, and none that was trained ends so.
+    """
+    return [
+        key
+        for key, value in state.items()
+        if key.endswith("weight") and value.ndim > 1 and value.numel() > 1 and bool((value == value.flatten()[0]).all())
+    ]
+
+
 def without(state: dict[str, Tensor], classifiers: Iterable[str]) -> dict[str, Tensor]:
     """Return the weights without those of the classifiers, also of classifiers behind ``add_projector``."""
     heads = {head for name in classifiers for head in (name, f"{name}.classifier")}

@@ -70,7 +70,8 @@ class Engine:
             task = config.task_entry(key.task)
             inputs = Inputs(task, source, key.layer, subject, self)
             settings = (getattr(self.cfg, name) for name in task.settings)
-            self.store.add(key, runner(key.task)(inputs, *settings), source.warnings(task))
+            scores = runner(key.task)(inputs, *settings)
+            self.store.add(key, scores, {**source.warnings(task), **inputs.warnings})
 
     def lines(self, keys: Sequence[Key]) -> list[Result]:
         """Return the lines of the keys, written before; SlmlpError where some are gone: the folder was removed."""

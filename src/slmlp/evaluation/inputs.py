@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmlp import config
 from slmlp.evaluation.sources import EncoderSource, ImageData, ImageSource, Sets, Source
-from slmlp.probes.features import Features
+from slmlp.probes.features import Features, all_equal
 from slmlp.results.records import Predictions
 from slmlp.results.store import Subject
 
@@ -25,11 +25,16 @@ class Inputs:
     layer: str
     subject: Subject
     engine: Engine
+    warnings: dict[str, int] = field(default_factory=dict)  # what was found in features that were read
 
     @property
     def sets(self) -> Sets:
         """The features of the sets of images that the task reads, of one label per image or of several."""
-        return self.source.features(self.task, self.layer)
+        sets = self.source.features(self.task, self.layer)
+        equal = sum(len(one) for one in sets if len(one) > 1 and all_equal(one.x))
+        if equal:
+            self.warnings["equal_features"] = equal
+        return sets
 
     @property
     def features(self) -> list[Features]:

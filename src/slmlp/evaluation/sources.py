@@ -14,7 +14,7 @@ from slmlp import config, data
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.classes import ConceptSplit
-from slmlp.encoders import Encoder, layers
+from slmlp.encoders import Encoder, layers, weights
 from slmlp.encoders.extract import extract_layers, precision_of, transform_id
 from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
@@ -157,6 +157,14 @@ class EncoderSource(ImageSource):
     ) -> None:
         super().__init__(data, encoder.hash())
         self.encoder, self.extraction, self.projector = encoder, extraction, projector
+
+    def warnings(self, task: config.Task) -> dict[str, int]:
+        """See ``Source``."""
+        return {**super().warnings(task), **({"constant_weights": self._constant} if self._constant else {})}
+
+    @cached_property
+    def _constant(self) -> int:
+        return len(weights.constant(self.encoder.state_dict()))
 
     def layers(self, task: config.Task) -> tuple[str, ...]:
         """See ``Source``."""

@@ -14,6 +14,11 @@ from slmlp.runtime import files, npz
 from slmlp.runtime.errors import SlmlpError
 
 
+def all_equal(x: npt.NDArray[Any]) -> bool:
+    """Return whether all rows of ``x`` (N, D) are the same; one that lies on the disk is read as far as they are."""
+    return all(bool((x[start : start + 8192] == x[0]).all()) for start in range(0, len(x), 8192))
+
+
 @dataclass(frozen=True)
 class Features:
     """Features of N images with their labels, ids and groups: the whole input of probes and measures."""

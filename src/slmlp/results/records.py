@@ -24,6 +24,8 @@ WARNINGS = {  # what is counted; {part}: the part that was evaluated
     "classes_without_test_images": "classes without a test image",
     "queries_left_out": "images that ask for nothing, since no image of their class is in their gallery, left out",
     "neighbours_at_most": "the most neighbours there are to look at, fewer than were asked for",
+    "constant_weights": "weight tensors of the encoder that are one number throughout",
+    "equal_features": "images whose features are all the same",
     "unreadable": "files that cannot be read and were left out",
     "left_out": "images and annotations that cannot be used and were left out",
 }

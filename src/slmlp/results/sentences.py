@@ -18,6 +18,8 @@ ADVICE = {  # what to do about a warning of ``records.WARNINGS``
     "classes_without_test_images": "give them some, or leave the classes out",
     "queries_left_out": "more images of these classes would let them take part",
     "neighbours_at_most": "ask for fewer neighbours",
+    "constant_weights": "they were never trained, or the file is damaged: give other weights",
+    "equal_features": "the encoder tells nothing apart, so the number says nothing of it",
     "unreadable": "data.json names each; repair or remove it",
     "left_out": "the log of the command names the reasons",
 }
