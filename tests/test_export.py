@@ -16,6 +16,8 @@ import slmlp
 from data_images import photo
 from export_files import images, left, out
 from slmlp.encoders import Encoder
+from slmlp.encoders.preprocess import Preprocess
+from slmlp.encoders.sources import open_encoder
 from slmlp.exports import TARGETS, timm_config
 from slmlp.exports.bundle import open_bundle
 
@@ -132,6 +134,17 @@ def test_onnx_says_its_opset_and_takes_any_batch(encoder_file, tmp_path, opset):
         (found,) = session.run(["features"], {"images": x.numpy()})
         with torch.inference_mode():
             torch.testing.assert_close(torch.from_numpy(found), encoder(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_onnx_file_says_how_its_images_are_prepared(encoder_file, tmp_path):
+    """It is evaluated as the encoder is; ImageNet's mean and a square of another side would be another encoder."""
+    pytest.importorskip("onnxruntime")
+    net = Encoder.load(encoder_file("resnet10", 32, "small"))
+    net.preprocess = prepared = Preprocess(32, 40, (0.5, 0.4, 0.3), (0.5, 0.25, 0.1), "bilinear", squash=True)
+    net.save(tmp_path / "own.safetensors")
+    slmlp.export(tmp_path / "own.safetensors", "onnx", out(tmp_path, "onnx"), images=N)
+    assert open_encoder(str(out(tmp_path, "onnx"))).preprocess == prepared
 
 
 def test_every_target_has_the_contract(encoder_file):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,20 @@ class Preprocess:
     def ours(cls, size: int) -> Preprocess:
         """Return what encoders trained by slmlp are evaluated with."""
         return cls(size, evaluation_side(size))
+
+    @classmethod
+    def read(cls, name: str, mean: Triple, std: Triple) -> Preprocess | None:
+        """Return the one whose ``id`` is ``name``, None where there is none; mean and deviation stand beside it.
+
+        >>> first = Preprocess(96, 109, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "bilinear")
+        >>> Preprocess.read(first.id, first.mean, first.std) == first
+        True
+        """
+        found = re.match(r"(square|squash)(\d+)(?:-([a-z]+))?-centre(\d+)-", name)
+        if found is None:
+            return None
+        one = cls(int(found[4]), int(found[2]), mean, std, found[3] or "bicubic", found[1] == "squash")
+        return one if one.id == name else None
 
     @property
     def resize(self) -> Resize:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from torch import Tensor, nn
 
 from slmlp.config.encoders import PreprocessFlags
 from slmlp.encoders.encoder import Encoder
+from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources.check import checked
-from slmlp.encoders.sources.preparing import plain
+from slmlp.encoders.sources.preparing import Prepared, plain
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plain import short
@@ -50,8 +53,8 @@ class OnnxNetwork(nn.Module):
 def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> Encoder:
     """Return the encoder around an ONNX file with one input (N, 3, S, S) and an output (N, D).
 
-    The input's shape tells the size, where it is a number; a file tells nothing of normalisation, so that it is
-    ImageNet's unless it is overridden.
+    The input's shape tells the size, where it is a number; a file that slmlp did not export tells nothing of
+    normalisation, so that it is ImageNet's unless it is overridden.
     """
     name, _, output = source.partition("#")
     path = Path(name)
@@ -60,7 +63,7 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     beside = _beside(path, source)
     session = _session(path, source)
     side = _input_side(session, source)
-    prepared = plain(side, "the file's input").override(overrides)
+    prepared = (_ours(session) or plain(side, "the file's input")).override(overrides)
     if side not in (None, prepared.preprocess.size):
         raise SlmlpError(f"{source} takes images of {side} pixels only, found size {prepared.preprocess.size}")
     chosen = _chosen(session, output, prepared.preprocess.size, source)
@@ -109,6 +112,19 @@ def _session(path: Path, source: str) -> Any:
     except Exception as error:  # its exceptions have no common class
         first = short(error)
         raise SlmlpError(f"{source}: {path} cannot be read as an ONNX model ({first})") from error
+
+
+def _ours(session: Any) -> Prepared | None:
+    """Return the preprocessing that slmlp's export wrote into the file, None where there is none."""
+    held = session.get_modelmeta().custom_metadata_map
+    try:
+        (m1, m2, m3), (s1, s2, s3) = (map(float, json.loads(held[key])) for key in ("mean", "std"))
+        found = Preprocess.read(held["slmlp.preprocess"], (m1, m2, m3), (s1, s2, s3))
+    except (KeyError, ValueError, TypeError):
+        return None
+    if found is None:
+        return None
+    return Prepared(found, {field.name: "the file" for field in dataclasses.fields(Preprocess)})
 
 
 def _input_side(session: Any, source: str) -> int | None:
