@@ -80,7 +80,9 @@ def _find(samples: list[bytes], wanted: Callable[[bytes], bool], inputs: int, se
     """Return the smallest input that is wanted, of those that hypothesis draws and shrinks; the same for a seed."""
     rules = settings(max_examples=inputs, database=None, deadline=None, phases=(Phase.generate, Phase.shrink))
     try:
-        return find(mutated(samples), wanted, settings=rules, random=random.Random(seed))
+        return find(
+            mutated(samples), lambda view: wanted(view.obj), settings=rules, random=random.Random(seed)
+        ).tobytes()
     except (NoSuchExample, Flaky):  # flaky: it does not end so every time
         return None
 

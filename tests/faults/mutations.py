@@ -32,18 +32,21 @@ ARRAYS = arrays.arrays(
 )
 
 
-def mutated(samples: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Return files that are one of ``samples`` with other bytes, or with other values in its JSON or its arrays."""
+def mutated(samples: Sequence[bytes]) -> st.SearchStrategy[memoryview]:
+    """Return files that are one of ``samples`` with other bytes, or with other values in its JSON or its arrays.
+
+    They are views, since hypothesis keeps all bytes that it drew, here 5 MB each, and of a view a weak reference.
+    """
 
     @st.composite
-    def one(draw: Draw) -> bytes:
+    def one(draw: Draw) -> memoryview:
         content = _one_of(draw, samples)
         forms = [_other_bytes]
         if content[:1] in b"{[":
             forms += [_other_shape, _other_shape]
         elif content[:2] == b"PK" and b".npy" in content[:99]:
             forms += [_other_array]
-        return _one_of(draw, forms)(draw, content)
+        return memoryview(_one_of(draw, forms)(draw, content))
 
     return one()
 
