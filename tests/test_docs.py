@@ -117,6 +117,11 @@ def test_the_demo_is_a_study_of_the_embedded_set_at_smoke_size(tmp_path, monkeyp
     assert {(c["a"], c["b"]) for c in pairs} == {("sl", "sl-mlp"), ("cosine SL", "cosine SL-MLP")}
     lead, rest = verdict["sentences"][: verdict["lead"]], verdict["sentences"][verdict["lead"] :]
     assert {c["sentence"] for c in pairs} <= set(lead)  # the question of each pair leads, and is said once
+    means = verdict["tasks"]["unseen accuracy"]["means"]
+    (switch,) = (line for line in lead if line not in {c["sentence"] for c in pairs} and "MLP projector" in line)
+    for c in pairs:  # whether found or not, each pair's difference is there, of found ones the accuracies too
+        assert f"({c['difference']:+.1f}" in switch
+        assert c["winner"] is None or f"{means[c['a']]['value']:.1f} % to {means[c['b']]['value']:.1f} %" in switch
     assert rest
     assert not {c["sentence"] for c in pairs} & set(rest)
     assert inputs.read(page.parent).opening == (lead, rest)

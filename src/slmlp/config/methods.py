@@ -260,7 +260,7 @@ class MethodEntry:
 METHODS: dict[str, MethodEntry] = {
     "sl": MethodEntry(
         "slmlp.methods.sl:SL", SL(), "SL",
-        "cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining",
+        "supervised learning: cross-entropy of a linear classifier on the encoder", "the usual supervised pretraining",
     ),
     "sl-mlp": MethodEntry(
         "slmlp.methods.sl:SL", SL(projector=MLP), "SL-MLP", "the same behind an MLP projector", "arXiv 2112.00496"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
+from slmlp.config.methods import METHODS
 from slmlp.config.names import display, named
+from slmlp.config.sentences import sentences
 from slmlp.report import choice, limits, study_data, study_layers, study_table, study_tasks, words
 from slmlp.report.drawing import SOFT, look
 from slmlp.report.inputs import Inputs, found
-from slmlp.report.page import ANSWER, Page, Section, block, fold, machine, settings, warnings
+from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
+from slmlp.runtime import plugins
 
 NAMED = 6  # contenders that the first sentence names
 
@@ -30,8 +34,8 @@ def page(inputs: Inputs) -> Page:
         Section("limits", "What this can and cannot tell", [block("limits", limits.of_study(inputs, facts))], ANSWER),
         *study_layers.sections(inputs),
         *study_curves.sections(inputs),
-        *study_where.sections(inputs),
         *_advice(inputs),
+        *study_where.sections(inputs),
         *_next(inputs),
         *warnings(study.get("warnings") or []),
         *study_data.sections(study),
@@ -50,6 +54,7 @@ def _verdict(inputs: Inputs) -> Section:
     comparisons = inputs.comparisons
     lead, rest = inputs.opening
     blocks = [block("text", _compared(inputs), "how")]
+    blocks += [fold("What the methods are", block("findings", lines)) for lines in (_defined(inputs),) if lines]
     blocks.append(block("verdict", lead or ["No verdict was written for this study."]))
     if inputs.verdict.get("note"):
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
@@ -76,7 +81,7 @@ def _before(inputs: Inputs) -> Section:
         fold("What the columns mean", block("definitions", study_table.COLUMNS)),
         fold("Every number", block("grid", study_table.every_number(inputs))),
     ]
-    return Section("table", "Against what needs no training", blocks, ANSWER)
+    return Section("table", "Against baselines without training", blocks, ANSWER)
 
 
 def _ranking(inputs: Inputs) -> list[Markup]:
@@ -159,20 +164,37 @@ def _compared(inputs: Inputs) -> str:
     projector = [display(method) for method in about.get("with_projector") or () if method in inputs.methods]
     mlp = (
         f" {words.listed(projector)} {'have' if len(projector) > 1 else 'has'} an MLP projector between encoder and "
-        "classifier while training, which is then thrown away."
+        "classifier during training; the projector is thrown away afterwards."
         if 0 < len(projector) < len(names) <= NAMED
         else ""
     )
-    texts = (named(text) for text in about.get("contenders") or ())
-    given = [f"{title} is {display(what)}" for title, what in texts if title and len(names) <= NAMED]
     return (
         f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
-        f"{f'{words.opening(words.listed(given))}. ' if given else ''}"
         f"{f'A {encoder}' if encoder else 'An encoder'} was pretrained on "
         f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe then told apart "
         f"{words.plural(len(split['unseen']), 'class', 'classes')} that it had never seen, in "
         f"{inputs.images('unseen', 'accuracy')} images. {words.hours(about.get('hours'))} of runs on {on}."
     )
+
+
+def _defined(inputs: Inputs) -> list[str]:
+    """Return what each contender is: its method, and the settings of those that were given a name."""
+    lines = {}
+    for text in inputs.about.get("contenders") or ():
+        title, what = named(text)
+        base, settings = plugins.split(what)
+        entry = METHODS.get(base)
+        if entry is None:
+            continue
+        lines[display(base)] = f"{display(base)}: {entry.summary}"
+        if title:
+            kind: Any = type(entry.settings)
+            explained = sentences(kind)
+            switches = [s.partition("=")[0] for s in settings if s.endswith("=true")]
+            said = " ".join(explained[name] for name in switches if name in explained)
+            given = f" with {', '.join(settings)}" if settings else ""
+            lines[title] = f"{title}: {display(base)}{given}{f' ({said})' if said else ''}"
+    return list(lines.values())
 
 
 def _leading(inputs: Inputs) -> bool:
@@ -195,7 +217,7 @@ def _pairs(inputs: Inputs) -> Markup:
     rows = [forests.paired(inputs.methods, c) for c in inputs.pairs]
     caption = (
         "Each method with an MLP projector minus the same method without, on the same seeds and images: right of zero, "
-        "the projector made features that tell unseen classes apart better."
+        f"the projector made features that tell unseen classes apart better. {_forest_caption(inputs, inputs.pairs)}"
     )
     return block("forest", *forests.forest(rows, "difference in unseen accuracy, percentage points", "mlp"), caption)
 
@@ -208,7 +230,9 @@ def _advice(inputs: Inputs) -> list[Section]:
     rule = found[0]["sentences"][-1]
     findings = ["; ".join(one["sentences"][:-1]) for one in found]
     return [
-        Section("advice", "Would a projector help?", [block("findings", findings), block("text", words.opening(rule))])
+        Section(
+            "advice", "Would a projector help?", [block("findings", findings), block("text", words.opening(rule))], WHY
+        )
     ]
 
 

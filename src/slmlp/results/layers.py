@@ -65,6 +65,6 @@ def lost_by_two(rows: Sequence[Result], a: str, b: str) -> str | None:
     of_a, of_b = (points(100 * fmean(one.lost for one in depths[name].values())) for name in (a, b))
     best = " or ".join(dict.fromkeys(one.best for one in depths[a].values()))
     return (
-        f"by layer: from its best layer ({best}) to its output {display(a)} loses {of_a} points of unseen accuracy, "
-        f"{display(b)} {of_b}"
+        f"the layers show why: the encoder of {display(a)} tells unseen classes apart best at {best}, and {of_a} "
+        f"points worse at its output; that of {display(b)} loses {of_b} points there"
     )

@@ -51,6 +51,29 @@ def sentence(c: Comparison) -> str:
     return words
 
 
+def switched(pairs: Sequence[Comparison], means: Mapping[str, float]) -> str:
+    """Return in one sentence what an MLP projector did to each of several methods, without (a) and with it (b).
+
+    Args:
+        pairs: the comparisons, each of unseen accuracy.
+        means: accuracy of every contender, 0 to 1.
+    """
+    parts = []
+    for won, words in ((True, "helped"), (False, "hurt")):
+        some = [
+            f"{display(c.a)} ({points(c.difference, plus=True)} points, {points(100 * means[c.a])} % to "
+            f"{points(100 * means[c.b])} %)"
+            for c in pairs
+            if c.winner == (c.b if won else c.a)
+        ]
+        parts += [f"an MLP projector {words} {' and '.join(some)}"] if some else []
+    level = [f"{display(c.a)} ({points(c.difference, plus=True)})" for c in pairs if c.winner is None]
+    if level:
+        what = "for" if parts else "with an MLP projector for"
+        parts.append(f"no difference was found {what} {' and '.join(level)}")
+    return f"on unseen classes {'; '.join(parts)}"
+
+
 def continued(c: Comparison) -> str:
     """Return whether training on helped unseen classes: ``b`` is what a method made of the encoder ``a``."""
     found = {c.b: "helped", c.a: "hurt", None: "was not shown to help or to hurt"}[c.winner]

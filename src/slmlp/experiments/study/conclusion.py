@@ -21,6 +21,7 @@ from slmlp.results.layers import lost_by_two
 from slmlp.results.records import Predictions
 from slmlp.results.references import Reference
 from slmlp.results.sentences import continued, sentence
+from slmlp.results.sentences import switched as switched_in_words
 from slmlp.results.verdict import Verdict
 
 UNTRAINED, PIXELS = "random-init", "raw-pixels"
@@ -61,7 +62,8 @@ def opening(context: Context, result: Verdict) -> tuple[list[str], int]:
     found = result.references
     pairs = switched(context, result)
     said = {sentence(c) for c in pairs}
-    sentences = [*pairs_in_words(context, pairs), *(one for one in result.sentences if one not in said)]
+    leading = pairs_in_words(context, pairs, {name: mean.value for name, mean in result.means.items()})
+    sentences = [*leading, *(one for one in result.sentences if one not in said)]
     continuing = [continued(c) for one in found if one.name == STARTING for c in one.comparisons]
     rest = [one for one in found if one.name != STARTING]
     if context.cfg.training.init != RANDOM:
@@ -70,7 +72,7 @@ def opening(context: Context, result: Verdict) -> tuple[list[str], int]:
     worthless = [f"{references.sentence(one)}; start from pretrained weights (the command stands at the end)"
                  for one in lost[:1]] + list(map(references.sentence, lost[1:]))  # fmt: skip
     whole = [*worthless, *sentences, *(references.sentence(one) for one in rest if one not in lost)]
-    return whole, max(1, len(worthless) + len(pairs_in_words(context, pairs)))
+    return whole, max(1, len(worthless) + len(leading))
 
 
 def switched(context: Context, result: Verdict) -> tuple[Comparison, ...]:
@@ -80,10 +82,10 @@ def switched(context: Context, result: Verdict) -> tuple[Comparison, ...]:
     return tuple(sorted(pairs, key=lambda c: c.winner is None)) if len(pairs) > 1 else ()
 
 
-def pairs_in_words(context: Context, pairs: tuple[Comparison, ...]) -> list[str]:
-    """Return each pair's finding, and where the layers lose what a found one is about."""
+def pairs_in_words(context: Context, pairs: tuple[Comparison, ...], means: Mapping[str, float]) -> list[str]:
+    """Return what the MLP did to all pairs, then each pair's finding, and where a found one is lost in the layers."""
     rows = records.read(context.engine.store.file)
-    lines = []
+    lines = [switched_in_words(pairs, means)] if pairs else []
     for c in pairs:
         lines.append(sentence(c))
         where = lost_by_two(rows, c.a, c.b) if c.winner is not None else None

@@ -40,7 +40,9 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
         context.folder,
         [result, *others],
         opening,
-        "one seed: images only; another seed may turn the sign" if one_seed else None,
+        "one seed each: the intervals are over images only, and another seed may change the result"
+        if one_seed
+        else None,
         lead=lead,
     )
     winner = max(result.means, key=lambda name: result.means[name].value)
