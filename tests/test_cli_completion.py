@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import pytest
 
 from slmlp import config
 from slmlp.cli import COMMANDS, main
+from slmlp.cli.parse import parse
+from slmlp.cli.transfer import Evaluate
 from slmlp.config import recipes
 
 ASK = """
@@ -59,6 +62,28 @@ def test_commands_flags_choices_and_names(script):
     assert offered(script, "slmlp", "evaluate", "a", "b", "--task", "unseen-") >= {"unseen-knn", "unseen-retrieval"}
     assert offered(script, "slmlp", "measure", "--js") == {"--json"}
     assert offered(script, "slmlp", "completion", "") >= {"bash", "zsh", "fish"}
+
+
+def test_the_word_behind_the_last_comma_is_completed(script):
+    assert offered(script, "slmlp", "study", "x", "--methods", "sl,t-") == {"sl,t-rex", "sl,t-rex-star"}
+    assert offered(script, "slmlp", "study", "x", "--methods", "sl,sl-m") == {"sl,sl-mlp"}
+    assert offered(script, "slmlp", "study", "x", "--methods", "a=sl,") == {f"a=sl,{name}" for name in config.METHODS}
+    assert offered(script, "slmlp", "study", "x", "--tasks", "novelty,") >= {"novelty,unseen-knn"}
+    assert offered(script, "slmlp", "suite", "x", "--tasks", "knn,lin,fewsh") == {"knn,lin,fewshot"}
+    assert offered(script, "slmlp", "suite", "x", "--tasks", "knn", "lin") == {"linear"}  # by spaces as before
+    assert offered(script, "slmlp", "evaluate", "a", "b", "--task", "knn,nothing") == set()
+    # and commas are read so
+    command = parse(Evaluate, "evaluate", ["a", "b", "--task", "knn,linear", "m.py:Mine:shares=(0.1,1),centroid"])
+    assert command.task == ("knn", "linear", "m.py:Mine:shares=(0.1,1)", "centroid")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed; its script is tested for names above")
+def test_fish_completes_the_word_behind_the_last_comma(tmp_path, capsys):
+    assert main(["completion", "fish"]) == 0
+    (tmp_path / "slmlp.fish").write_text(capsys.readouterr().out)
+    ask = 'source slmlp.fish; complete -C "slmlp study x --methods sl,sl-m"'
+    done = subprocess.run(["fish", "--no-config", "-c", ask], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["sl,sl-mlp"]
 
 
 def test_files_are_offered_where_they_are_meant(script, tmp_path):

@@ -15,11 +15,14 @@ from slmlp.cli.help import summary
 from slmlp.cli.parse import Option, alternatives, options
 from slmlp.config import recipes
 from slmlp.config.flags import argument
+from slmlp.config.tasks import BESIDE
 from slmlp.config.training import AUGMENTS
 
 NAMES: dict[str, Iterable[str]] = {
-    "method": config.METHODS, "recipe": recipes.RECIPES, "task": config.OFFERED, "augmentation": AUGMENTS,
+    "method": config.METHODS, "recipe": recipes.RECIPES, "task": config.OFFERED, "task-beside": BESIDE,
+    "augmentation": AUGMENTS,
 }  # fmt: skip
+LISTED = ("method", "task", "task-beside")  # what is named by commas too, where several may be
 PATHS = {
     "data": "FILE",
     "encoder": "FILE",
@@ -94,7 +97,10 @@ def _add(one: argparse.ArgumentParser, option: Option) -> None:
     if choices:
         more["choices"] = list(map(str, choices))
     name = option.field if option.positional else option.flag
-    _completed(one.add_argument(name, help=said, **more), "" if choices else PATHS.get(option.takes, ""))
+    action = one.add_argument(name, help=said, **more)
+    if many and option.takes in LISTED:
+        vars(action)["complete"] = _list_of(option.takes)
+    _completed(action, "" if choices else PATHS.get(option.takes, ""))
 
 
 def _completed(action: argparse.Action, what: str) -> None:
@@ -103,6 +109,26 @@ def _completed(action: argparse.Action, what: str) -> None:
 
     if what:
         vars(action)["complete"] = getattr(shtab, what)  # an attribute of shtab's own, which argparse does not declare
+
+
+def _list_of(what: str) -> dict[str, Any]:
+    """Return how each shell completes names that may stand behind one another with commas between: the last of them."""
+    function, names = f"_slmlp_list_of_{what.replace('-', '_')}", " ".join(NAMES[what])
+    bash = f"""{function}() {{
+  local before=""
+  [[ $1 == *,* ]] && before="${{1%,*}},"
+  compgen -P "$before" -W "{names}" -- "${{1##*,}}"
+}}"""
+    fish = f"""function {function}
+  set -l before (string replace -r '[^,]*$' '' -- (commandline -ct))
+  for name in {names}
+    echo -- "$before$name"
+  end
+end"""
+    return {
+        "bash": function, "zsh": f"_values -s , {what} {names}", "fish": f"({function})",
+        "preamble": {"bash": bash, "fish": fish},
+    }  # fmt: skip
 
 
 def _choices(option: Option) -> list[Any]:

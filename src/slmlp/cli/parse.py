@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from slmlp.runtime.errors import SlmlpError
 if TYPE_CHECKING:
     from slmlp.config.command_file import Entry
 
+_COMMA = re.compile(r",(?![^(\[]*[)\]])")  # none inside the value of a setting, as in my_task.py:Mine:shares=(0.1,1)
 NAMES = {int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -52,6 +54,8 @@ class Option:
 
     def value(self, words: Sequence[str]) -> Any:
         """Parse the words as the option's value; raise SlmlpError where they are not one."""
+        if self.takes in ("task", "task-beside"):  # by commas too, as methods are
+            words = [name for word in words for name in _COMMA.split(word) if name]
         with contextlib.suppress(ValueError):
             return _value(self.hint, words)
         kinds = [kind for kind in alternatives(self.hint) if kind is not types.NoneType]

@@ -138,7 +138,7 @@ class Study:
     combination and goes on with its best; `NAME:temperature=0.1,0.2` those of one contender."""
     labels: Literal["class", "superclass"] = "class"
     """Labels used for pretraining: the classes, or the coarser superclasses they belong to."""
-    tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP})
+    tasks: tuple[str, ...] = field(default=(), metadata={"help": BESIDE_HELP, "takes": "task-beside"})
     name: str | None = None
     """Title of the page; default: the data's name."""
     training: Training = field(default_factory=StudyTraining, metadata=FLAT)
