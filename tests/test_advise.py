@@ -20,7 +20,7 @@ from slmlp import api, cli, config
 from slmlp.results import advice, records
 from slmlp.results.advice import Pair
 from slmlp.runtime import json_files
-from test_study import FLAGS, here, slmlp
+from study_runs import finished, here
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,11 +98,7 @@ def test_before_training_the_kind_of_loss_is_what_is_known(method, settings, aug
 
 @pytest.fixture(scope="module")
 def done(shapes, once) -> Path:
-    def make(folder: Path) -> None:
-        ended = slmlp("study", shapes, FLAGS, "--out", folder)
-        assert ended.returncode == 0, ended.stderr
-
-    return once("study", make)
+    return finished(shapes, once)
 
 
 @pytest.mark.slow

@@ -24,18 +24,14 @@ from slmlp.report import inputs as page_inputs
 from slmlp.report import study_layers
 from slmlp.results import layers, records
 from slmlp.runtime import json_files
-from test_study import FLAGS, here, rows, slmlp
+from study_runs import FLAGS, finished, here, rows
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def done(shapes, once) -> Path:
-    def make(folder: Path) -> None:
-        made = slmlp("study", shapes, FLAGS, "--out", folder)
-        assert made.returncode == 0, made.stderr
-
-    return once("study", make)
+    return finished(shapes, once)
 
 
 @pytest.fixture(scope="module")

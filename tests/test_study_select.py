@@ -19,7 +19,7 @@ from slmlp.results import records
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import Run
-from test_study import here, rows, slmlp
+from study_runs import here, rows, slmlp
 
 FLAGS = (
     "--encoder resnet10 --image-size 16 --batch-size 24 --epochs 1 --augment weak --save-every 0 --seeds 1 "

@@ -11,7 +11,7 @@ from slmlp.report.inputs import read
 from slmlp.report.study_curves import along_training
 from slmlp.runtime import json_files
 from slmlp.train.run import Run
-from test_study import FLAGS, here, slmlp, task
+from study_runs import FLAGS, here, slmlp, task
 
 pytestmark = pytest.mark.slow
 
