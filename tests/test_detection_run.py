@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +20,15 @@ import tiny
 from detection_data import QUICK, data_set, encoder, packed, settings
 from dist_launch import ended, started
 from slmlp import cli
+from slmlp.cli.detecting import Detect
+from slmlp.cli.parse import parse
 from slmlp.detection import detect, model, predict, train
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import find_parts
 from slmlp.detection.reading import load
 from slmlp.detection.samples import Samples, order_plan
+from slmlp.report import choice
+from slmlp.report.words import signed
 from slmlp.results import records
 from slmlp.runtime import device
 from slmlp.runtime.errors import SlmlpError
@@ -113,6 +119,36 @@ def test_the_page_holds_on_a_wide_screen_in_the_dark(straight, browser):
     browsers.check(browser, straight / "report.html", "detection", 1280, dark=True)
 
 
+@pytest.mark.browser
+def test_the_reader_chooses_the_baseline_sorts_and_copies(straight, browser):
+    verdict = json.loads((straight / "verdict.json").read_text())
+    task = verdict["tasks"][verdict["headline"]]
+    names = ["a", "b", "random-init", "random-frozen"]
+    assert {frozenset((c["a"], c["b"])) for c in task["every"]} == {
+        frozenset(two) for two in itertools.combinations(names, 2)
+    }
+    with browsers.Opened(browser, straight / "report.html") as opened:
+        page = opened.page
+        page.get_by_label("Compare with").select_option("untrained encoder")
+        shown = page.locator(".choice .option:visible")
+        shown.locator("summary").click()
+        rows = shown.locator("tbody tr").all_inner_texts()
+        expected = choice.against(task, names, "random-init")
+        assert [c["b"] for c in expected] == ["a", "b", "random-frozen"]
+        for row, one in zip(rows, expected, strict=True):
+            assert row.split("\t")[1] == signed(one["difference"])
+        table = (
+            page.locator("section", has=page.get_by_role("heading", name="Average precision")).locator("table").first
+        )
+        heading = table.locator("thead th").nth(1)
+        heading.locator("button").click()
+        cells = [row.locator("th, td").nth(1).inner_text().split("\n")[0] for row in table.locator("tbody tr").all()]
+        assert heading.get_attribute("aria-sort") == "descending"
+        assert cells == sorted(cells, key=float, reverse=True)
+        assert page.locator("button.csv:visible").count() >= 2
+        assert opened.messages == []
+
+
 def test_the_page_shows_table_differences_and_pictures(straight):
     page = (straight / "report.html").read_text()
     verdict = json.loads((straight / "verdict.json").read_text())
@@ -134,6 +170,27 @@ def test_what_was_read_is_written(place, straight):
     assert {name: (f["images"], f["objects"], f["hash"]) for name, f in facts.items()} == {
         name: (len(part), part.objects, part.hash()) for name, part in parts.items()
     }
+
+
+def test_a_dry_run_says_what_is_left_and_writes_nothing(place, straight, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in straight.rglob("*")}
+    assert cli.main([*both(place, straight), "--dry-run"]) == 0
+    assert "plan: 4 detectors, 4 of them done, about 0 s on this machine, 0 bytes" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in straight.rglob("*")} == before
+    words = [*both(place, tmp_path / "new"), "--dry-run", "--json"]
+    assert cli.main(words) == 0
+    first, left = json.loads(capsys.readouterr().out)["plan"]
+    size = re.fullmatch(r"4 detectors, about \d+ \w+ on this machine, ([\d.]+) MB", first)[1]
+    weights = [file.stat().st_size for file in straight.glob("detectors/*/detector.safetensors")]
+    assert float(size) * 1e6 == pytest.approx(sum(weights) + 4 * max(weights), rel=0.05)
+    assert left == "left: a, b, random-init, random-frozen"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_command_is_a_file(place, straight):
+    command = parse(Detect, "detect", ["--config", str(straight / "command.yaml"), "--out", "x"])
+    assert command.words == tuple(str(place / name) for name in ("a.safetensors", "b.safetensors", "coco.tar"))
+    assert command.detection == settings(evaluate=("val", "train"), controls=("random", "random-frozen"))
 
 
 def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import browser as browsers
-from conftest import CLASSES, draw
+import suite_runs
 from slmlp import api, config
 from slmlp.config import OFFERED, TASKS
 from slmlp.config.names import display
@@ -25,51 +25,26 @@ from slmlp.report.suite import forest
 from slmlp.results import records
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
-from suite_runs import TRAINING, trained
+from suite_runs import QUICK, TRAINING
 
 pytestmark = pytest.mark.slow
 
-QUICK = config.Suite(
-    tasks=("linear", "knn", "fewshot", "centroid", "label-efficiency", "layerwise", "retrieval"),
-    probe=config.Probe(l2=(1e-3, 1e-1)),
-    knn=config.Knn(neighbours=5),
-    fewshot=config.FewShot(ways=3, shots=2, queries=4, episodes=20),
-    label_efficiency=config.LabelEfficiency(fractions=(0.1, 1.0), shots=(1, 4), draws=2),
-    extraction=config.Extraction(precision="float32"),
-)
 SPLIT_TASKS = ("unseen", "unseen-knn", "unseen-retrieval", "novelty", "semantic-distance", "source", "coarse-to-fine")
 
 
 @pytest.fixture(scope="module")
 def runs(shapes, once):
-    return trained(shapes, once)
+    return suite_runs.trained(shapes, once)
 
 
 @pytest.fixture(scope="module")
 def datasets(once):
-    """Two data sets of a user's own: one with parts, one without."""
-
-    def make(root):
-        rng = np.random.default_rng(1)
-        for name, parts in (("grey-shapes", ("train", "test")), ("plain", ("",))):
-            for part in parts:
-                for label in CLASSES[:4]:
-                    folder = root / name / part / label
-                    folder.mkdir(parents=True)
-                    for i in range(12):
-                        image = draw(label, rng)
-                        (image.convert("L") if name == "grey-shapes" else image).save(folder / f"{i}.png")
-
-    return once("suite-datasets", make)
+    return suite_runs.data_sets(once)
 
 
 @pytest.fixture(scope="module")
-def done(runs, datasets, once):
-    def make(out):
-        page = suite.suite([*runs, "timm:test_resnet@random"], out, datasets=str(datasets), cfg=QUICK)
-        assert page == out / "report.html"
-
-    return once("suite", make)
+def done(shapes, once):
+    return suite_runs.finished(shapes, once)
 
 
 def test_every_encoder_is_asked_every_task_on_every_data_set(done):

@@ -49,6 +49,7 @@ def suite(
     sources: Sequence[str] = (),
     split: str | Path | None = None,
     cfg: config.Suite | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Evaluate encoders, and untrained ones of the same networks, on every data set; return the page's path.
 
@@ -60,6 +61,7 @@ def suite(
         sources: data sets beside those, each as ``pretrain`` takes it.
         split: split file, for the tasks that need one; data sets without its classes are refused.
         cfg: tasks and their settings.
+        dry_run: whether only the plan is said, and nothing is written; there is no page then.
 
     Raises:
         SlmlpError: bad input.
@@ -68,7 +70,7 @@ def suite(
     """
     from slmlp.experiments.suite import main
 
-    return main.suite(encoders, out, datasets=datasets, sources=sources, split=split, cfg=cfg)
+    return main.suite(encoders, out, datasets=datasets, sources=sources, split=split, cfg=cfg, dry_run=dry_run)
 
 
 def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe | None = None) -> Path:
@@ -135,6 +137,7 @@ def detect(
     *,
     given: Mapping[str, tuple[str | None, str | None]] | None = None,
     cfg: config.Detection | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Train a detector on every encoder and its controls, compare their AP, and return the page's path.
 
@@ -147,6 +150,7 @@ def detect(
             again.
         given: part (``train``, ``val``, ``test``) -> (annotations file, folder of its images).
         cfg: settings.
+        dry_run: whether only the plan is said, and nothing is written; there is no page then.
 
     Raises:
         SlmlpError: bad input, or the extra ``detection`` is not installed; nothing is written then.
@@ -155,4 +159,4 @@ def detect(
     """
     from slmlp.detection import main
 
-    return main.detect(encoders, data, out, given=given, cfg=cfg)
+    return main.detect(encoders, data, out, given=given, cfg=cfg, dry_run=dry_run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slmlp import config
+from slmlp.cli import answer
 from slmlp.cli.answer import Answer
 from slmlp.cli.checks import check_encoder
 from slmlp.config.flags import FLAT, argument, main
@@ -29,6 +30,9 @@ class Detect:
     --train-json names the data)."""
     out: str = field(metadata=main("folder of results and page; the same command resumes it"))
     """Folder of results, predictions, pictures and page; results already in it are not computed again."""
+    dry_run: bool = field(default=False, metadata=main("say how long it would take, and write nothing"))
+    """Check all settings and inputs, say which detectors are left, how long they would take and what they would write,
+    and write nothing."""
     train_json: str | None = field(default=None, metadata={"takes": "file"})
     """Annotations of the training part, for data in another layout."""
     train_images: str | None = field(default=None, metadata={"takes": "folder"})
@@ -67,5 +71,7 @@ class Detect:
         from slmlp import api
         from slmlp.cli import pages
 
-        page = api.detect(words, data, self.out, given=given, cfg=self.detection)
+        page = api.detect(words, data, self.out, given=given, cfg=self.detection, dry_run=self.dry_run)
+        if self.dry_run:
+            return answer.of_plan()
         return pages.answer(page) if processes.is_main() else Answer({})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slmlp import config
+from slmlp.cli import answer
 from slmlp.cli.answer import Answer
 from slmlp.cli.table import Table
 from slmlp.config.flags import FLAT, argument, main
@@ -110,6 +111,9 @@ class Suite:
     """Data sets beside those: anything that DATA can be elsewhere, such as `torchvision:FashionMNIST`."""
     split: str | None = None
     """Split file, for the tasks that need one."""
+    dry_run: bool = field(default=False, metadata=main("say what is left and how long it takes, and write nothing"))
+    """Check all settings and inputs, say which numbers are done and which are left, how long those would take and what
+    would be written, and write nothing."""
     suite: config.Suite = field(default_factory=config.Suite, metadata=FLAT)
     """Tasks and their settings."""
 
@@ -121,8 +125,8 @@ class Suite:
         from slmlp import api
         from slmlp.cli import pages
 
-        return pages.answer(
-            api.suite(
-                self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite
-            )
-        )
+        page = api.suite(
+            self.encoders, self.out, datasets=self.datasets, sources=self.also, split=self.split, cfg=self.suite,
+            dry_run=self.dry_run,
+        )  # fmt: skip
+        return answer.of_plan() if self.dry_run else pages.answer(page)

@@ -9,7 +9,8 @@ The file is a mapping from the names of flags to values, groups inside each othe
     projector:
       depth: 1
 
-It has every setting as it came to be on the data and the machine, but not where the result was put.
+It has every setting as it came to be on the data and the machine, but not where the result was put. A folder has one
+such file: a command that adds to the folder of another leaves that one's alone.
 """
 
 from __future__ import annotations
@@ -40,12 +41,23 @@ def write(folder: Path, command: str, values: Mapping[str, Any], *groups: Any) -
     """Write ``command.yaml`` of a command: some values by name, and groups of settings whose flags have no prefix."""
     import yaml
 
+    if _command_of(folder / NAME) not in (None, command):
+        return
     content: dict[str, Any] = {COMMAND: command, **{_flag(name): _plain(value) for name, value in values.items()}}
     for group in groups:
         content |= nested(group)
     about = f"# again, elsewhere: slmlp {command} --config {NAME} --out FOLDER\n"
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     files.write_text(folder / NAME, about + text)
+
+
+def _command_of(file: Path) -> str | None:
+    """Return the command that a file written here is of; None where there is none, or it is damaged."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((line.removeprefix(f"{COMMAND}: ") for line in lines if line.startswith(f"{COMMAND}: ")), None)
 
 
 def nested(settings: Any) -> dict[str, Any]:

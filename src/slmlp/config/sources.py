@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from slmlp.config import networks
+from slmlp.config.names import named
 from slmlp.runtime.errors import SlmlpError
 
 TORCHVISION = "torchvision:"  # of a data set
@@ -74,6 +75,25 @@ def check_encoder(source: str) -> None:
         named = file.suffix or len(file.parts) > 1  # not `random`, nor a name of torchvision's weights
         if named and not file.exists() and not Path(source.partition("@")[2]).exists():
             raise SlmlpError(f"{source}: no file {file}")
+
+
+def absolute(word: str) -> str:
+    """Return what a user named with the places of its files written out, so that it means the same from any folder.
+
+    It is the name of images, or of an encoder: ``PATH``, ``NAME=PATH``, ``timm:NAME@PATH#PART``, ``FILE.onnx#OUTPUT``;
+    what names no file that is there stays as it is.
+
+    >>> absolute("emoji"), absolute("mine=timm:resnet18@random")
+    ('emoji', 'mine=timm:resnet18@random')
+    """
+    if Path(word).expanduser().exists():
+        return str(Path(word).expanduser().resolve())
+    name, source = named(word)
+    before, at, file = source.rpartition("@")
+    place, mark, part = (file, "", "") if Path(file).exists() else file.partition("#")
+    if place in ("", ".") or not Path(place).exists():
+        return word
+    return f"{f'{name}=' if name else ''}{before}{at}{Path(place).resolve()}{mark}{part}"
 
 
 def _is_bare(path: Path) -> bool:

@@ -36,6 +36,12 @@ def shared_memory(options: DataOptions) -> DataOptions:
     return replace(options, memory_limit_gb=options.memory_limit_gb / processes.local_size())
 
 
+def small(images: ImageSet, resize: int | Resize) -> Resize:
+    """Return the size that images are cached at for evaluation: their own, where the encoder would enlarge them."""
+    resize, short = Resize.of(resize), short_side(images)
+    return resize if short is None or resize.side <= ENLARGED * short else Resize(int(short))
+
+
 class ImageCache:
     """Images and their resized copies, decoded when first needed; row i is ``images[i]``.
 
@@ -63,9 +69,7 @@ class ImageCache:
 
         Training reads its size in every epoch, so it opens the cache with that size.
         """
-        resize, short = Resize.of(resize), short_side(images)
-        cached = resize if short is None or resize.side <= ENLARGED * short else Resize(int(short))
-        return cls(images, options, cache, cached, progress)
+        return cls(images, options, cache, small(images, resize), progress)
 
     def rows(self, subset: ImageSet) -> IntArray:
         """Return the rows of a subset's images."""

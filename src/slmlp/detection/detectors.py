@@ -85,20 +85,9 @@ class Detectors:
         """Train and evaluate a contender's detector, skipping finished steps; return its config.json."""
         encoder = contender.open()
         cfg, data, folder = self.cfg, self.parts["train"], self.detector_folder(contender)
-        identity = {
-            "encoder": encoder.hash(),
-            "data": data.hash(),
-            "settings": files.hash_json([cfg.deciding(), contender.freeze, self.with_masks]),
-        }
+        identity = self._identity(contender, encoder)
         detector_config = on_rank0(lambda: self._read_or_write_config(folder, contender, encoder, identity))
-        evaluations: list[tuple[str, int | None]] = [(part, None) for part in self.evaluated_parts]
-        if cfg.evaluate_start:
-            evaluations += [(part, 0) for part in self.evaluated_parts]
-        pending = [
-            (part, epoch)
-            for part, epoch in evaluations
-            if not self._has_results(contender, encoder, identity, part, epoch)
-        ]
+        pending = self.pending(contender, encoder)
         if not pending:
             say(f"{contender.run} is already complete")
             return detector_config
@@ -117,6 +106,25 @@ class Detectors:
         for part in [part for part, epoch in pending if epoch is None]:
             self._evaluate(detector, compute, contender.subject(encoder), identity, part)
         return detector_config
+
+    def pending(self, contender: Contender, encoder: Encoder) -> list[tuple[str, int | None]]:
+        """Return the parts that a contender's detector has no AP of yet, each with its epoch: None after training."""
+        identity = self._identity(contender, encoder)
+        evaluations: list[tuple[str, int | None]] = [(part, None) for part in self.evaluated_parts]
+        if self.cfg.evaluate_start:
+            evaluations += [(part, 0) for part in self.evaluated_parts]
+        return [
+            (part, epoch)
+            for part, epoch in evaluations
+            if not self._has_results(contender, encoder, identity, part, epoch)
+        ]
+
+    def _identity(self, contender: Contender, encoder: Encoder) -> dict[str, str]:
+        return {
+            "encoder": encoder.hash(),
+            "data": self.parts["train"].hash(),
+            "settings": files.hash_json([self.cfg.deciding(), contender.freeze, self.with_masks]),
+        }
 
     def _read_or_write_config(
         self, folder: Path, contender: Contender, encoder: Encoder, identity: dict[str, str]

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 
 from slmlp import config
-from slmlp.detection import summary
+from slmlp.config import command_file
+from slmlp.config.sources import absolute
+from slmlp.detection import plan, summary
 from slmlp.detection.announce import announce
 from slmlp.detection.backbone import stages
 from slmlp.detection.coco import DetectionSet, same_categories
@@ -20,9 +22,12 @@ from slmlp.detection.layout import PARTS, find_parts
 from slmlp.detection.reading import load
 from slmlp.detection.samples import order_plan
 from slmlp.experiments.contenders import contenders
-from slmlp.runtime import distributed
+from slmlp.experiments.planning import MINUTE
+from slmlp.runtime import distributed, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
+from slmlp.runtime.progress import plan as dry
+from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0, raise_on_all_ranks, rank_by_rank
 
 NEEDED = ("pycocotools", "faster_coco_eval")
@@ -36,9 +41,12 @@ def detect(
     *,
     given: Given | None = None,
     cfg: config.Detection | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Train and compare detectors; see ``api.detect``. Results already in the folder are not computed again."""
     cfg = cfg or config.Detection()
+    if dry_run:
+        processes.alone_only("slmlp detect --dry-run")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise SlmlpError(f"slmlp detect needs {' and '.join(missing)}: pip install 'slmlp[detection]'")
@@ -58,11 +66,33 @@ def detect(
                     stages(contender.open())  # reject unsupported encoders before hours of training
         parts = rank_by_rank(lambda: _parts(data, given or {}, cfg))
         folder = Path(out)
+        detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
+        if dry_run:
+            found = plan.make(detectors, everyone)
+            dry(found.words, *found.details)
+            say("nothing was written")
+            return folder / "report.html"
         on_rank0(lambda: stack.enter_context(locked(folder, "detection", "results.jsonl")))
         on_rank0(lambda: announce(parts, folder))
-        detectors = Detectors(_name(data, given), parts, _main(parts, cfg), cfg, folder, _with_masks(parts, cfg))
+        if not processes.is_distributed() and plan.long(detectors, everyone):
+            found = plan.make(detectors, everyone)
+            if found.seconds > MINUTE:
+                say(f"plan: {found.words}")
+        on_rank0(lambda: _write_command(folder, encoders, data, given or {}, cfg))
         configs = [detectors.run(contender) for contender in everyone]
         return on_rank0(lambda: summary.write(detectors, everyone, configs))
+
+
+def _write_command(
+    folder: Path, encoders: Sequence[str], data: str | None, given: Given, cfg: config.Detection
+) -> None:
+    words = [absolute(word) for word in (*encoders, *([] if data is None else [data]))]
+    places = {
+        f"{part}_{what}": absolute(place)
+        for part, pair in given.items()
+        for what, place in zip(("json", "images"), pair, strict=True) if place is not None
+    }  # fmt: skip
+    command_file.write(folder, "detect", {"words": words, **places}, cfg)
 
 
 def _parts(data: str | None, given: Given, cfg: config.Detection) -> dict[str, DetectionSet]:

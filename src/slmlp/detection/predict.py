@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,23 @@ def predict(detector: Detector, data: DetectionSet, cfg: config.Detection, compu
 
     Batches hold one image, so padding by other images cannot change a prediction.
     """
+    share = range(*distributed.share_of(len(data)).indices(len(data)))
+    predictions = some(detector, data, track(share, len(share), f"{name}: {data.part}"), cfg, compute)
+    return [row for part in all_gather_object(predictions) for row in part]
+
+
+def some(
+    detector: Detector, data: DetectionSet, indices: Iterable[int], cfg: config.Detection, compute: Compute
+) -> Predictions:
+    """Return the predictions on some images by this process alone; the detector's mode is restored."""
     training = detector.training
     detector.eval()
-    share = range(*distributed.share_of(len(data)).indices(len(data)))
     predictions: Predictions = []
     with torch.inference_mode():
-        for index in track(share, len(share), f"{name}: {data.part}"):
+        for index in indices:
             predictions += _predict_image(detector, data, index, cfg, compute)
     detector.train(training)
-    return [row for part in all_gather_object(predictions) for row in part]
+    return predictions
 
 
 def _predict_image(

@@ -55,7 +55,7 @@ def write(detectors: Detectors, contenders: Sequence[Contender], configs: Sequen
 def _verdicts(
     detectors: Detectors, contenders: Sequence[Contender], predictions: dict[str, predict.Predictions]
 ) -> list[Verdict]:
-    """Return the verdicts on AP and AP50 of boxes and masks."""
+    """Return the verdicts on AP and AP50 of boxes and masks; the first, the headline, has every two of them besides."""
     data = detectors.parts[detectors.main]
     truth = data.truth()
     runs: dict[str, dict[str, dict[int, Bootstrap]]] = {}  # metric -> name -> seed
@@ -63,12 +63,20 @@ def _verdicts(
         for one in contenders:
             for metric, bootstrap in bootstraps(truth, predictions[one.run], kind, detectors.cfg.resamples).items():
                 runs.setdefault(metric, {}).setdefault(one.name, {})[one.seed] = bootstrap
-    verdicts = []
+    verdicts: list[Verdict] = []
     for metric, by_name in runs.items():
         pairs = [(a, b) for a, b in _pairs(contenders) if by_name.get(a, {}).keys() & by_name.get(b, {}).keys()]
         if pairs:
             verdicts.append(
-                judge(by_name, contenders[0].name, task="detect", metric=metric, data=detectors.name, compared=pairs)
+                judge(
+                    by_name,
+                    contenders[0].name,
+                    task="detect",
+                    metric=metric,
+                    data=detectors.name,
+                    compared=pairs,
+                    every=not verdicts,
+                )
             )
         else:
             verdicts.append(alone(by_name, task="detect", metric=metric, data=detectors.name))

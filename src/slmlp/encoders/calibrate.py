@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
@@ -18,9 +19,11 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import track
 
+BATCHES = 32  # of images that statistics are of
+
 
 def calibrate_norms(
-    encoder: Encoder, image_cache: ImageCache, images: ImageSet, cache: Path | None = None, batches: int = 32
+    encoder: Encoder, image_cache: ImageCache, images: ImageSet, cache: Path | None = None, batches: int = BATCHES
 ) -> None:
     """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
 
@@ -28,18 +31,14 @@ def calibrate_norms(
     shuffled once. With ``cache`` they are kept there, under a hash of weights, images and transform: whether an
     untrained encoder's numbers are there already cannot be told before its statistics are.
     """
-    encoder.eval()
-    norms = {name: m for name, m in encoder.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    norms = _norms(encoder)
     if not norms:
         return
-    for norm in norms.values():
-        norm.reset_running_stats()
-    resize = encoder.preprocess.resize
-    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
-    key = files.hash_json([*parts, *resize.marks])
+    key = _key(encoder, images, batches)
     file = cache / f"norms-{key[:32]}.safetensors" if cache else None
     if file is not None and _restored(file, key, norms):
         return
+    resize = encoder.preprocess.resize
     momenta = {name: norm.momentum for name, norm in norms.items()}
     for norm in norms.values():
         norm.momentum = None  # a plain mean over batches
@@ -55,6 +54,29 @@ def calibrate_norms(
         norm.momentum = momenta[name]
     if file is not None:
         stored.write(file, _statistics(norms), {"key": key})
+
+
+def kept_norms(encoder: Encoder, images: ImageSet, cache: Path, batches: int = BATCHES) -> bool:
+    """Give an encoder the statistics that ``calibrate_norms`` kept; return whether it has all that it needs."""
+    norms = _norms(encoder)
+    if not norms:
+        return True
+    key = _key(encoder, images, batches)
+    return _restored(cache / f"norms-{key[:32]}.safetensors", key, norms)
+
+
+def _norms(encoder: Encoder) -> dict[str, _BatchNorm]:
+    """Return the BatchNorm layers of an encoder, in evaluation mode, with the statistics of no image."""
+    encoder.eval()
+    norms = {name: m for name, m in encoder.named_modules() if isinstance(m, _BatchNorm)}
+    for norm in norms.values():
+        norm.reset_running_stats()
+    return norms
+
+
+def _key(encoder: Encoder, images: ImageSet, batches: int) -> str:
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
+    return files.hash_json([*parts, *encoder.preprocess.resize.marks])
 
 
 def _statistics(norms: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:

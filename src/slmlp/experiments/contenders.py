@@ -103,4 +103,5 @@ def _contender(run: Path) -> str | None:
 def _without_folders(source: str) -> str:
     """Return ``timm:NAME@a/b.safetensors`` as ``timm:NAME@b.safetensors``: a place on one machine is no name."""
     before, at, file = source.rpartition("@")
-    return f"{before}{at}{Path(file).name}" if Path(file).is_file() else source
+    place, mark, part = (file, "", "") if Path(file).is_file() else file.partition("#")
+    return f"{before}{at}{Path(place).name}{mark}{part}" if Path(place).is_file() else source

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmlp import config, data
+from slmlp.config import command_file
+from slmlp.config.sources import absolute
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
@@ -34,11 +36,19 @@ def evaluate(
     """See ``api.evaluate``."""
     plugins.forget()
     source = str(encoder)
+    asked = {
+        "encoder": absolute(source), "task": [plugins.absolute(task) for task in tasks],
+        **{key: absolute(str(value)) for key, value in
+           (("data", data_source), ("datasets", datasets), ("split", split)) if value is not None},
+    }  # fmt: skip
     if source.endswith(".npz"):
         if data_source is not None or datasets is not None:
             raise SlmlpError(f"{source} is a file of features: it takes no DATA and no --datasets")
         tasks = config.load_tasks(tasks or ("linear",))
-        return evaluate_file(Path(source), tasks, Path(out or f"{slug(Path(source).stem)}-evaluation"), cfg)
+        folder = Path(out or f"{slug(Path(source).stem)}-evaluation")
+        rows = evaluate_file(Path(source), tasks, folder, cfg)
+        command_file.write(folder, "evaluate", asked | {"task": asked["task"] or tasks}, cfg)
+        return rows
     tasks = check_tasks(tasks) if tasks else ()
     folder = Path(out) if out else _folder(source)
     with distributed.joined():
@@ -54,7 +64,11 @@ def evaluate(
         if datasets is None and used is None:
             say(describe(opened))
         engine = Engine(folder, cfg)
-        return [row for one in sets for row in _evaluate_on(one, contender, opened, used, tasks, engine, cfg)]
+        rows = [row for one in sets for row in _evaluate_on(one, contender, opened, used, tasks, engine, cfg)]
+        if not isinstance(split, ConceptSplit):  # one that is in no file cannot be named
+            asked |= {"task": asked["task"] or tasks}
+            on_rank0(lambda: command_file.write(folder, "evaluate", asked, cfg))
+        return rows
 
 
 def _evaluate_on(

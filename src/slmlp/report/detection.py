@@ -11,7 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from slmlp.config.names import display
-from slmlp.report import limits, words
+from slmlp.report import choice, limits, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, comparison_grid
 from slmlp.report.inputs import Inputs
 from slmlp.report.page import ANSWER, WHERE, WHY, Page, Section, block, fold, machine, settings, warnings
@@ -54,17 +54,16 @@ def _names(about: dict[str, Any]) -> list[str]:
 
 
 def _verdict(inputs: Inputs) -> Section:
-    from slmlp.report import forests
-
     blocks = [block("verdict", inputs.verdict["sentences"])]
     if inputs.verdict["note"]:
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
     comparisons = inputs.comparisons
     if comparisons:
-        rows = [forests.paired(_names(inputs.about), c) for c in comparisons]
         caption = f"Diamond and bar: the difference and its 95 % interval; n = {inputs.about['images']:,} images."
         axis = f"difference in {_metric(comparisons[0]['metric'])}, points"
-        blocks.append(block("forest", *forests.forest(rows, axis, "forest"), caption))
+        note = f"In points of {_metric(comparisons[0]['metric'])}. Holm's correction is for the number of comparisons."
+        names = _names(inputs.about)
+        blocks.append(choice.differences(inputs.task, names, axis, "forest", lambda _: caption, note))
     return Section("verdict", "Verdict", blocks, ANSWER)
 
 

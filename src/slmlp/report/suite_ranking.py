@@ -84,6 +84,7 @@ def costs(inputs: Inputs) -> Grid | None:
             _millions(one["multiply_adds"]),
             Cell(f"{one['features']:,}"),
             Cell(f"{one['side']:,}"),
+            _speed(one.get("images_per_second")),
         ]
         control = name in inputs.about["untrained"]
         rows.append(
@@ -95,9 +96,17 @@ def costs(inputs: Inputs) -> Grid | None:
         ("multiply-adds per image", "M"),
         ("features", ""),
         ("image", "px"),
+        ("features", "images/s"),
     ]
     note = "Multiply-adds are counted in one forward pass, and the same on every machine. A dash: not to be seen."
+    machines = list(dict.fromkeys(one["measured_on"] for one in first.values() if "measured_on" in one))
+    if machines:
+        note += f" Images a second were measured on a few images and on one machine: {' and '.join(machines)}."
     return Grid("Accuracy and cost", "encoder", headings, rows, note).without_empty_columns()
+
+
+def _speed(value: float | None) -> Cell:
+    return NOTHING if not value else Cell(words.number(value, 0 if value >= 100 else 1 if value >= 10 else 2))
 
 
 def _millions(value: int | None) -> Cell:

@@ -157,6 +157,14 @@ def _device_of_rank(name: str) -> str:
     return f"cuda:{processes.local_rank()}" if name == "cuda" else name
 
 
+def name(where: torch.device) -> str:
+    """Return what a device is called, for readers: the GPU, or the CPU with its threads."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    about = describe()
+    return f"{about['cpu']}, {about['threads']} thread{'s' * (about['threads'] != 1)}"
+
+
 def describe() -> dict[str, object]:
     """Return the CPU's name and the numbers of threads and processes."""
     name = platform.processor() or platform.machine()

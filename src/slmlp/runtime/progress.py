@@ -52,6 +52,17 @@ def speaking(verbosity: str) -> Iterator[None]:
         os.environ[VERBOSITY] = before
 
 
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Say nothing meanwhile but warnings."""
+    before = _verbosity()
+    os.environ[VERBOSITY] = QUIET
+    try:
+        yield
+    finally:
+        os.environ[VERBOSITY] = before
+
+
 def _verbosity() -> str:
     return os.environ.get(VERBOSITY, USUAL)
 

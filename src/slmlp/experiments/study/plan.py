@@ -18,8 +18,8 @@ import numpy as np
 
 from slmlp.config.names import display
 from slmlp.encoders import layers
-from slmlp.encoders.forward import forward
 from slmlp.encoders.initial import RANDOM
+from slmlp.experiments import planning
 from slmlp.experiments.study import conclusion, grid, pool
 from slmlp.experiments.study.baselines import starting_encoder
 from slmlp.experiments.study.context import EXTRACTION, Context
@@ -28,14 +28,12 @@ from slmlp.experiments.study.task import Task
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
 from slmlp.results import records
-from slmlp.runtime import device, files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import duration, say
 from slmlp.train.measure import Cost, cost, undisturbed
 from slmlp.train.prepare import training_images
 from slmlp.train.run import Run
 
-MEASURED = 64  # images that features and the probe are timed on
 ITERATIONS = 40  # of a fit that are timed, at most
 PROBED = 2000  # images up to which the time of a probe hardly depends on their number
 START, MAP = 8.0, 4.0  # seconds: of a process of the pool, and of a contender's map
@@ -63,11 +61,8 @@ class Plan:
     @property
     def words(self) -> str:
         """The plan in one line."""
-        runs, done = len(self.seconds), len(self.done)
-        some = f", {done} of them done" if done else ""
-        return (
-            f"{runs} run{'s' * (runs != 1)}{some}, about {duration(self.left)} on this machine, {files.size(self.size)}"
-        )
+        runs = len(self.seconds)
+        return planning.line(f"{runs} run{'s' * (runs != 1)}", len(self.done), self.left, self.size)
 
 
 def make(context: Context, out: Path | None = None) -> Plan:
@@ -126,11 +121,9 @@ def _evaluation(context: Context) -> tuple[float, float, int]:
     many small fits up to ``PROBED`` images, and grows with the images from there.
     """
     encoder, held = starting_encoder(context).eval(), context.image_cache.images
-    few = held.select(np.arange(len(held)) % -(-len(held) // MEASURED) == 0)
-    compute = device.for_features(encoder, EXTRACTION.device, EXTRACTION.precision)
-    began = time.perf_counter()
-    x = forward(encoder, context.image_cache, context.image_cache.rows(few), compute, ["output"])["output"]
-    features = (time.perf_counter() - began) / len(few) * len(context.images)
+    few = planning.thinned(held)
+    x, speed = planning.features(encoder, context.image_cache, few, EXTRACTION)
+    few, features = few.select(np.arange(len(x))), len(context.images) / speed["images_per_second"]
     names = np.array(few.ids, dtype=np.str_)
     # a trained encoder's fits end sooner than those on an untrained one
     probe = replace(context.cfg.probe, max_iterations=min(ITERATIONS, context.cfg.probe.max_iterations))

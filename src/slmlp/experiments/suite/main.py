@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slmlp import config, data, report
+from slmlp.config import command_file
+from slmlp.config.sources import absolute
 from slmlp.data import published
 from slmlp.data.cache import ImageCache
 from slmlp.data.dataset import ImageSet
@@ -21,12 +24,14 @@ from slmlp.evaluation.engine import Engine
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks import check_tasks
 from slmlp.experiments.contenders import Contender, contenders
-from slmlp.experiments.suite import summary
+from slmlp.experiments.planning import MINUTE, Speed
+from slmlp.experiments.suite import plan, summary
 from slmlp.experiments.suite.untrained import untrained
 from slmlp.results.store import slug
-from slmlp.runtime import plugins, processes
+from slmlp.runtime import json_files, plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
+from slmlp.runtime.progress import plan as dry
 from slmlp.runtime.progress import say, warn
 
 
@@ -39,7 +44,7 @@ class DataSet:
     found: published.FoundDataset | None = None  # where it was found in a folder of data sets
 
     def open(self, options: config.DataOptions) -> ImageSet:
-        """Return the images with a training and a test part."""
+        """Return the images with a training and a test part, not decoded."""
         if self.found is not None:
             return published.open_found(self.found, options)
         images = data.load(self.source, options)
@@ -58,6 +63,7 @@ def suite(
     sources: Sequence[str] = (),
     split: str | Path | None = None,
     cfg: config.Suite | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Run a suite; see ``api.suite``. What the folder holds already is not computed again."""
     processes.alone_only("a suite")
@@ -66,31 +72,72 @@ def suite(
     named = dataclasses.replace(cfg, tasks=check_tasks(cfg.tasks))
     if not encoders:
         raise SlmlpError("slmlp suite needs an encoder: a run's folder, timm:NAME, torchvision:NAME, an ONNX file ...")
-    with locked(Path(out), "suite", "results.jsonl"):
-        command = summary.suite_command(encoders, Path(out), datasets, sources, str(split) if split else None, cfg)
-        return _suite(encoders, Path(out), datasets, sources, split, named, command)
+    folder = Path(out)
+    if dry_run:
+        found = _open(encoders, datasets, sources, split, named).plan(named, folder)
+        dry(found.words, *found.details)
+        say("nothing was written")
+        return folder / "report.html"
+    with locked(folder, "suite", "results.jsonl"):
+        opened = _open(encoders, datasets, sources, split, named)
+        found = opened.plan(named, folder)
+        if found.seconds > MINUTE:
+            say(f"plan: {found.words}")
+        values = {"encoders": [absolute(word) for word in encoders], "also": [absolute(word) for word in sources]}
+        places = {"datasets": datasets, "split": split}
+        command_file.write(
+            folder, "suite",
+            {**values, **{key: absolute(str(place)) for key, place in places.items() if place is not None}},
+            dataclasses.replace(cfg, tasks=tuple(map(plugins.absolute, cfg.tasks))),
+        )  # fmt: skip
+        command = summary.suite_command(encoders, folder, datasets, sources, str(split) if split else None, cfg)
+        return _run(opened, folder, named, command, found.speed)
 
 
-def _suite(
-    encoders: Sequence[str], folder: Path, datasets: str | None, sources: Sequence[str], split: str | Path | None,
-    cfg: config.Suite, command: str,
-) -> Path:  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a suite is of, checked: nothing is decoded yet."""
+
+    sets: list[tuple[DataSet, ImageSet]]
+    missing: tuple[str, ...]  # data sets of Islam et al. 2021 that are not there
+    everyone: tuple[Contender, ...]
+    split: ConceptSplit | None
+
+    def plan(self, cfg: config.Suite, folder: Path) -> plan.Plan:
+        """Return what is left to do."""
+        return plan.make([(one.name, images) for one, images in self.sets], self.everyone, cfg, self.split, folder)
+
+
+def _open(
+    encoders: Sequence[str], datasets: str | None, sources: Sequence[str], split: str | Path | None, cfg: config.Suite
+) -> Opened:
     sets, missing = data_sets(datasets, sources, cfg.data)
     _check_split(cfg.tasks, split)
     class_split = ConceptSplit.load(Path(split)) if split else None
     trained = contenders(encoders)
-    encoders_and_untrained = (*trained, *untrained(trained, cfg.preprocess))
+    everyone = (*trained, *untrained(trained, cfg.preprocess))
+    opened = [(one, one.open(cfg.data)) for one in sets]
+    if class_split is not None:
+        opened = [(one, concepts.apply(class_split, images)) for one, images in opened]
+    return Opened(opened, missing, everyone, class_split)
+
+
+def _run(opened: Opened, folder: Path, cfg: config.Suite, command: str, speed: Mapping[str, Speed]) -> Path:
+    everyone = opened.everyone
     described: dict[str, dict[str, Any]] = {}
     engine = Engine(folder, cfg)
+    speed = _speed_before(folder) | dict(speed)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts, keys = [], []
-    for data_set in sets:
-        images = open_data(data_set, folder, cfg, encoders_and_untrained[0], class_split)
+    for data_set, listed in opened.sets:
+        images = _decode(data_set, listed, folder, cfg, everyone[0], opened.split)
         facts.append(summary.data_facts(images))
-        for contender in encoders_and_untrained:
+        for contender in everyone:
             encoder = contender.open(cfg.preprocess)
             if contender.run not in described:
-                described[contender.run] = {"described": describe(encoder), **cost(encoder)}
+                described[contender.run] = {
+                    "described": describe(encoder), **cost(encoder), **speed.get(contender.run, {})
+                }  # fmt: skip
                 say(f"{contender.run}: {described[contender.run]['described']}")
             if contender.untrained:  # BatchNorm statistics of this data set's training images
                 calibrate_norms(encoder, images.image_cache, images.of("train"), images.features_cache)
@@ -98,8 +145,19 @@ def _suite(
             engine.run(contender.subject(encoder), source, cfg.tasks)
             keys += engine.keys(contender.subject(encoder), source, cfg.tasks)
     engine.lines(keys)
-    summary.write(folder, cfg, encoders_and_untrained, described, facts, missing, started, command)
+    summary.write(folder, cfg, everyone, described, facts, opened.missing, started, command)
     return report.write(folder)
+
+
+def _speed_before(folder: Path) -> dict[str, Speed]:
+    """Return the speeds of encoders that the suite has measured before: those that are done are not measured again."""
+    with contextlib.suppress(OSError, SlmlpError, KeyError, TypeError):
+        about = json_files.read(folder / "suite.json", dict[str, Any])
+        return {
+            one["run"]: {"images_per_second": one["images_per_second"], "measured_on": one["measured_on"]}
+            for one in about["encoders"]
+        }
+    return {}
 
 
 def data_sets(
@@ -128,13 +186,10 @@ def data_sets(
     return sets, missing
 
 
-def open_data(
-    data_set: DataSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None
+def _decode(
+    data_set: DataSet, images: ImageSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None
 ) -> ImageData:
-    """Open and decode a data set for the first encoder; images for others are resized when they are read."""
-    images = data_set.open(cfg.data)
-    if split is not None:
-        images = concepts.apply(split, images)
+    """Decode a data set for the first encoder; images for others are resized when they are read."""
     resize = first.open(cfg.preprocess).preprocess.resize
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache.of_small(images, cfg.data, cache, resize, progress=True)
