@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from slmlp.config.names import display
 from slmlp.encoders import layers
@@ -34,7 +35,8 @@ from slmlp.train.measure import Cost, cost, undisturbed
 from slmlp.train.prepare import training_images
 from slmlp.train.run import Run
 
-ITERATIONS = 40  # of a fit that are timed, at most
+NOISE = 0.5  # of a feature's deviation: rows that are alike would be fitted in no time
+SIDES = 1.5  # a probe on unseen classes, and one without folds on source classes
 PROBED = 2000  # images up to which the time of a probe hardly depends on their number
 START, MAP = 8.0, 4.0  # seconds: of a process of the pool, and of a contender's map
 LONG = 12.0  # hours from which a study says how it would be shorter
@@ -117,23 +119,32 @@ def _kept(context: Context, name: str) -> int:
 def _evaluation(context: Context) -> tuple[float, float, int]:
     """Return the seconds that an encoder's evaluation takes, those of its inner layers, and its width.
 
-    Features are timed on some images and scaled to all. The probe is timed on these features; its time is that of its
-    many small fits up to ``PROBED`` images, and grows with the images from there.
+    Features are timed on some images and scaled to all. The probe is timed on as many rows as there are held-out
+    images, up to ``PROBED``, from where it grows with the images: those features again and again with noise, under the
+    images' own labels. Two folds and every third l2 are fitted, and scaled to all.
     """
-    encoder, held = starting_encoder(context).eval(), context.image_cache.images
-    few = planning.thinned(held)
+    encoder = starting_encoder(context).eval()
+    few = planning.thinned(context.image_cache.images)
     x, speed = planning.features(encoder, context.image_cache, few, EXTRACTION)
-    few, features = few.select(np.arange(len(x))), len(context.images) / speed["images_per_second"]
-    names = np.array(few.ids, dtype=np.str_)
-    # a trained encoder's fits end sooner than those on an untrained one
-    probe = replace(context.cfg.probe, max_iterations=min(ITERATIONS, context.cfg.probe.max_iterations))
-    began = time.perf_counter()
-    with contextlib.suppress(SlmlpError):  # so few images may be too few for the folds
-        classes, y = np.unique(few.labels, return_inverse=True)
-        cross_validate(Features(x, y, tuple(map(str, classes)), names, names), probe)
-    probes = 2 * (time.perf_counter() - began)  # on unseen classes and on source classes
-    probes *= max(1.0, len(context.images) / PROBED)
+    features = len(context.images) / speed["images_per_second"]
+    probes = SIDES * _probe(context, x)
     return features + probes, features + probes * (len(layers.names(encoder)) - 1), encoder.dim
+
+
+def _probe(context: Context, x: npt.NDArray[np.float32]) -> float:
+    """Return the seconds of a probe over the held-out images on features like ``x``."""
+    held, cfg = context.data.of("unseen"), context.cfg.probe
+    some, random = planning.thinned(held, PROBED), np.random.default_rng(0)
+    picked = x[random.integers(len(x), size=len(some))]
+    rows = picked + (NOISE * x.std(axis=0) * random.normal(size=picked.shape)).astype(np.float32)
+    classes, y = np.unique(some.labels, return_inverse=True)
+    names = np.array(some.ids, dtype=np.str_)
+    probe = replace(cfg, folds=2, l2=cfg.l2[::3])
+    began = time.perf_counter()
+    with contextlib.suppress(SlmlpError):  # a class may have too few images for the folds
+        cross_validate(Features(rows, y, tuple(map(str, classes)), names, names), probe)
+    share = (2 * len(probe.l2)) / (cfg.folds * len(cfg.l2))
+    return (time.perf_counter() - began) / share * max(1.0, len(held) / PROBED)
 
 
 def advice(context: Context, plan: Plan, *, demo: bool) -> list[str]:
