@@ -95,6 +95,21 @@ def test_a_dry_run_of_pretrain_measures_its_own_steps(shapes, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("words", ["pretrain", "study"])
+def test_a_dry_run_measures_beside_a_file_that_cannot_be_read(shapes, tmp_path, words, capsys):
+    images = shutil.copytree(shapes, tmp_path / "images")
+    for name in (
+        "circle",
+        "moon",
+    ):  # two of 204 are fewer than one in a hundred, of the images measured on they are more
+        file = images / "train" / name / "000.png"
+        file.write_bytes(file.read_bytes()[:-40])
+    flags = FLAGS.split() if words == "study" else ["--encoder", "resnet10", "--image-size", "16", "--batch-size", "72"]
+    assert cli.main([words, str(images), *flags, "--dry-run", "--out", str(tmp_path / "o")]) == 0
+    assert "plan: " in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_line_after_every_run_counts_done_left_and_best(shapes, done, tmp_path, capsys):
     context = open_study(str(shapes), shutil.copytree(done, tmp_path / "again"), parse(
         Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.threads import cores
 
+BoolArray = npt.NDArray[np.bool_]
 PREFETCH = 2  # batches read while another is in use
 # Enlarging an image by more than this factor takes a millisecond, and caching the result takes over four times the
 # pixels of the originals: 14 GB for 70,000 images of 28 pixels and an encoder of 224. So it is repeated at every read.
@@ -74,6 +76,10 @@ class ImageCache:
     def rows(self, subset: ImageSet) -> IntArray:
         """Return the rows of a subset's images."""
         return np.array([self._row[name] for name in subset.ids], dtype=np.int64)
+
+    def held(self, subset: ImageSet) -> BoolArray:
+        """Return which of a subset's images are here (N,): those that could be read."""
+        return np.array([name in self._row for name in subset.ids], dtype=np.bool_)
 
     def squares(self, rows: IntArray, resize: int | Resize) -> Tensor:
         """Return resized images, uint8 (len(rows), side, side, 3)."""

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from slmlp import data
-from slmlp.data.cache import ImageCache
+from slmlp.config import DataOptions
+from slmlp.data.cache import BoolArray, ImageCache
 from slmlp.data.dataset import ImageSet
+from slmlp.data.decode import Resize
 from slmlp.runtime import files
 from slmlp.runtime.progress import duration, plan
 from slmlp.train import optim
@@ -53,7 +55,16 @@ def sample(ready: Prepared, batch: int) -> Prepared:
     picked = np.unique(np.linspace(0, count - 1, min(count, BATCHES * batch)).round().astype(int))
     mask = np.zeros(count, dtype=bool)
     mask[picked] = True
+    return _of(ready, mask)
+
+
+def _of(ready: Prepared, mask: BoolArray) -> Prepared:
     return replace(ready, train=ready.train.select(mask), labels=replace(ready.labels, y=ready.labels.y[mask]))
+
+
+def cache_of(few: Prepared, options: DataOptions, folder: Path, resize: int | Resize) -> ImageCache:
+    """Return those of the images measured on that can be read; how many cannot is told of all images, not of these."""
+    return ImageCache(few.train, replace(options, allow_unreadable=True), folder, resize, progress=False)
 
 
 def cost(job: Job, images: ImageSet, split: ConceptSplit | None, image_cache: ImageCache, threads: int | None) -> Cost:
@@ -63,6 +74,7 @@ def cost(job: Job, images: ImageSet, split: ConceptSplit | None, image_cache: Im
     """
     ready = prepare(job, images, split)
     few = sample(ready, job.training.batch)
+    few = _of(few, image_cache.held(few.train))
     with undisturbed(threads):
         state, views, compute, _ = begin(job, ready)
         batches = Batches(
@@ -97,7 +109,7 @@ def dry_run(job: Job, split: ConceptSplit | None) -> None:
     ready = prepare(job, images, split)
     few = sample(ready, job.training.batch)
     with tempfile.TemporaryDirectory(prefix="slmlp-") as empty:
-        image_cache = ImageCache(few.train, job.options, Path(empty), few.resize, progress=False)
+        image_cache = cache_of(few, job.options, Path(empty), few.resize)
         found = cost(job, images, split, image_cache, job.training.threads)
     kept = job.training.passes // job.training.save_every if job.training.save_every else 0
     written = (1 + kept) * found.weights + 2 * found.checkpoint

@@ -33,7 +33,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plugins import absolute
 from slmlp.runtime.progress import say
 from slmlp.train.job import Job, check_plugin
-from slmlp.train.measure import sample
+from slmlp.train.measure import cache_of, sample
 from slmlp.train.prepare import adapted, prepare, size_and_interpolation, training_images
 from slmlp.train.pretrain import check, run_job
 from slmlp.train.run import Run
@@ -168,7 +168,7 @@ def open_study(
     cfg, resize, chosen = _settle(source, cfg, every, images, inner or split, place, quiet=quiet)
     if trial_of is not None:
         few = sample(prepare(_job(source, cfg, specs[0], cfg.grid[0], 0, False), images, split), cfg.training.batch)
-        held = ImageCache(few.train, cfg.data, folder, resize, progress=False)
+        held = cache_of(few, cfg.data, folder, resize)
         opened = ImageData(images.name, images, held, folder, split)
         return Context(source, folder, cfg, specs, images, split, held, opened, Engine(folder, cfg), chosen, inner)
     chosen = owner.claim(place, cfg, images, split, chosen)
