@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from PIL import Image
 
 from detection_data import data_set
 from slmlp.cli import COMMANDS, main
+from slmlp.detection import predict
+from slmlp.runtime import json_files
+from slmlp.runtime.errors import SlmlpError
 
 SMALL = ["--encoder", "resnet10", "--image-size", "16", "--batch-size", "24", "--epochs", "1"]
 
@@ -177,3 +181,18 @@ def test_a_folder_of_somebody_elses_files_is_left_as_it_is(two, tmp_path, comman
     }[command]
     assert f"{out} is not empty and holds no " in refused(command, *words, "--out", out)
     assert {path.name: path.read_text() for path in out.iterdir()} == {"report.html": "mine"}
+
+
+HALF = b"\xed\xa0\x80"  # of a surrogate pair, as no UTF-8 has it
+
+
+@pytest.mark.parametrize(
+    "content", [b'["' + HALF + b'"]', b'["\\uD800"]', b"[" * 100_000 + b"]" * 100_000, b'["a', b"\xff\xfe[\xd8"]
+)
+def test_text_that_is_none_and_json_that_is_too_deep_are_one_line(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    for read in (lambda path: json_files.read(path, list[Any]), predict.read):
+        with pytest.raises(SlmlpError, match=r"x\.json (is not valid JSON|is nested too deep)"):
+            read(tmp_path / "x.json")
+    (tmp_path / "x.jsonl").write_bytes(b'{"a":"b"}\n{"a":"' + HALF + b'"}\n')
+    assert json_files.read_lines(tmp_path / "x.jsonl", dict[str, str]) == [{"a": "b"}]

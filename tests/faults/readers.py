@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -114,6 +115,10 @@ def readers() -> list[Reader]:
         except (OSError, ValueError):
             return None  # what is listed as unreadable
 
+    def predicted(w: World) -> list[bytes]:
+        packed = straight("straight-detect/detect/predictions/*/*.json.gz")(w)
+        return [*packed[:2], *map(gzip.decompress, packed[:2])]
+
     def rows(w: World) -> list[bytes]:
         lines = "".join(
             f"{w.images}/train/disc/{i}.png,{'ab'[i % 2]},{'train' if i < 6 else 'test'},g{i}\n" for i in range(8)
@@ -151,7 +156,7 @@ def readers() -> list[Reader]:
         Reader("COCO annotations", straight("coco/annotations/instances_train.json"), "instances_train.json",
                lambda w, p: load(find_parts(None, {"train": (str(p), f"{w.coco}/images/train")})["train"],
                                  Detection(allow_unreadable=True))),
-        Reader("COCO results", straight("straight-detect/detect/predictions/*/*.json.gz"), "r.json.gz",
+        Reader("COCO results", predicted, "r.json.gz",
                lambda w, p: predict.read(p)),
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from slmlp import config
 from slmlp.detection.coco import DetectionSet
 from slmlp.detection.model import Detector
 from slmlp.detection.samples import resized_image
-from slmlp.runtime import distributed, files
+from slmlp.runtime import distributed, files, json_files
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import track
@@ -88,9 +88,10 @@ def read(path: Path) -> Predictions:
     """Read COCO results, gzipped or not."""
     try:
         content = path.read_bytes()
-        predictions = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error) as error:
         raise SlmlpError(f"{path} cannot be read as COCO results ({error}); remove it and run again") from error
+    predictions = json_files.parse(content, str(path), "remove it and run again", nan=True)
     if not isinstance(predictions, list):
         raise SlmlpError(f"{path} is no COCO results file: expected a list of predictions")
     return predictions

@@ -7,10 +7,17 @@ from collections.abc import Iterable
 
 
 class SlmlpError(Exception):
-    """Bad input; the message is one line with the file or setting, the expected and the actual value, and the fix.
+    r"""Bad input; the message is one line with the file or setting, the expected and the actual value, and the fix.
 
     The command line prints it without a traceback and exits with code 2 (``--debug`` shows the traceback).
+
+    >>> str(SlmlpError("the class 'a\nb' has one image"))
+    "the class 'a\\nb' has one image"
     """
+
+    def __init__(self, message: str) -> None:
+        r"""Keep the message in one line: names from data may hold others, which are written as ``\n``."""
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> SlmlpError:

@@ -89,8 +89,10 @@ def parse(content: str | bytes, name: str, fix: str, *, nan: bool = False) -> An
     NaN and Infinity, which are no JSON but which some programs write, are refused unless ``nan`` lets them through.
     """
     try:
-        value = json.loads(content, parse_constant=None if nan else _no_constant)
-        if "\\ud" in (content.lower() if isinstance(content, str) else content.lower().decode(errors="replace")):
+        # json itself would let half of a surrogate pair pass in bytes
+        text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
+        value = json.loads(text, parse_constant=None if nan else _no_constant)
+        if "\\ud" in text.lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         return value
     except RecursionError as error:
