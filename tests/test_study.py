@@ -45,7 +45,7 @@ def test_every_run_and_baseline_has_its_numbers(done):
     }  # fmt: skip
     split = ConceptSplit.load(done / "split.json")
     for row in finals:
-        assert row.hashes.keys() == {"encoder", "data", "split", "transform"}
+        assert row.hashes.keys() == {"encoder", "data", "split", "transform", "pixels"}
         assert row.hashes["split"] == split.hash()
         predictions = records.read_predictions(done / row.predictions)
         assert row.n == len(predictions.ids) == 3 * 34  # three held-out classes, both parts

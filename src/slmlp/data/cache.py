@@ -59,6 +59,7 @@ class ImageCache:
         self._pixels: dict[Resize, Pixels] = {}
         pixels, self.images = decode_all(images, resize, options=options, cache=cache, progress=progress)
         self.streamed = pixels is None
+        self.mark = pixels.mark if pixels else ""  # of the pixels, see ``files.contradicts``
         if pixels is not None:
             self._pixels[Resize.of(resize)] = pixels
         self._row = {name: row for row, name in enumerate(self.images.ids)}

@@ -52,6 +52,7 @@ class Pixels:
 
     data: ByteArray  # (N, side, side, 3)
     positions: IntArray  # (N,) of the images, as in ``ImageSet.positions``
+    mark: str = ""  # of what was decoded and what came out, see ``files.contradicts``; empty without a cache
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -108,22 +109,25 @@ def decode_all(
         SlmlpError: more than 1 % of all files are unreadable (unless allowed), or the cache cannot be written.
     """
     resize = Resize.of(resize)
-    storage, key = _storage(images, resize.side, options), _key(images, resize)
+    storage, (key, what) = _storage(images, resize.side, options), _keys(images, resize)
     path = None if cache is None else cache / f"pixels-{resize.side}-{key[:16]}.npy"
     if storage == "stream":
         return None, drop(images, _check(images, resize, path, key, progress), options, cache)
     cached = None if path is None else _read(path, key, len(images), resize.side, storage)
     if cached is None:
         cached = _decode(images, resize, path, key, storage, options, progress)
-    data, problems = cached
+    data, problems, checksum = cached
     images = drop(images, problems, options, cache)
-    return Pixels(data, images.positions), images
+    return Pixels(data, images.positions, "" if checksum is None else f"{what[:16]}:{checksum:08x}"), images
 
 
-def _key(images: ImageSet, resize: Resize) -> str:
-    """Return a hash of all that the pixels depend on; the fingerprint detects changes that keep a file's size."""
-    parts = [images.hash(), images.fingerprint, resize.side, decode.VERSION, PIL.__version__, *resize.marks]
-    return files.hash_json(parts)
+def _keys(images: ImageSet, resize: Resize) -> tuple[str, str]:
+    """Return hashes of all that the pixels depend on, with and without the files' times.
+
+    The times detect changes that keep a file's size; files that were copied have others.
+    """
+    data_hash, how = images.hash(), [resize.side, decode.VERSION, PIL.__version__, *resize.marks]
+    return files.hash_json([data_hash, images.fingerprint, *how]), files.hash_json([data_hash, *how])
 
 
 def _attempt(images: ImageSet, index: int, resize: Resize) -> ByteArray | str:
@@ -158,7 +162,8 @@ def _decode(
     storage: Storage,
     options: DataOptions,
     progress: bool,
-) -> tuple[ByteArray, dict[int, str]]:
+) -> tuple[ByteArray, dict[int, str], int | None]:
+    """Return the pixels, index -> reason of unreadable images, and the checksum of what is cached."""
     shape = (len(images), resize.side, resize.side, 3)
     if path is not None or storage == "file":  # check the disk before hours of decoding
         folder = scratch(options) if path is None else path.parent
@@ -173,7 +178,7 @@ def _decode(
             with tempfile.NamedTemporaryFile(dir=folder) as file:  # unlinked: its space is freed with the array
                 data = _mapped(Path(file.name), shape)
         problems = _fill(data, images, resize, progress)
-        return data[: len(images) - len(problems)], problems
+        return data[: len(images) - len(problems)], problems, None
     _sweep(path.parent)
     with files.atomic(path) as temporary:
         data = np.empty(shape, dtype=np.uint8) if storage == "memory" else _mapped(temporary, shape)
@@ -185,9 +190,10 @@ def _decode(
         else:
             data.flush()  # type: ignore[attr-defined] # a memmap
     data = data[: len(images) - len(problems)]
-    entry = {"key": key, "images": len(data), "crc32": _checksum(data), "unreadable": problems}
+    checksum = _checksum(data)
+    entry = {"key": key, "images": len(data), "crc32": checksum, "unreadable": problems}
     json_files.write(path.with_suffix(".json"), entry, seal=True)
-    return data, problems
+    return data, problems, checksum
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> ByteArray:
@@ -219,7 +225,9 @@ def _fill(data: ByteArray, images: ImageSet, resize: Resize, progress: bool) -> 
     return problems
 
 
-def _read(path: Path, key: str, count: int, side: int, storage: Storage) -> tuple[ByteArray, dict[int, str]] | None:
+def _read(
+    path: Path, key: str, count: int, side: int, storage: Storage
+) -> tuple[ByteArray, dict[int, str], int | None] | None:
     """Return the pixels of a cache entry, or None if there is no valid one."""
     try:
         entry, problems = _entry(path, key)
@@ -230,7 +238,7 @@ def _read(path: Path, key: str, count: int, side: int, storage: Storage) -> tupl
         data = data[:good]
         if _checksum(data) != entry["crc32"]:
             return None
-        return data, problems
+        return data, problems, entry["crc32"]
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, SlmlpError):
         return None
 

@@ -137,6 +137,8 @@ class ImageSource(Source):
     def hashes(self, task: config.Task) -> dict[str, str]:
         """See ``Source``."""
         hashes = {"encoder": self.encoder_hash, "data": self.data.hash, "transform": self.transform(task)}
+        if self.data.image_cache.mark:
+            hashes["pixels"] = self.data.image_cache.mark
         return hashes if self.data.split is None else {**hashes, "split": self.data.split.hash()}
 
     def check(self, tasks: Sequence[str]) -> None:

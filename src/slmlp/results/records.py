@@ -52,7 +52,7 @@ class Result:
     labels: str = "class"
     layer: str = "output"  # where the features were taken: the pooled output, or a layer's name
     interval: tuple[float, float] | None = None  # 95 %, images of this run only
-    hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform
+    hashes: dict[str, str] = field(default_factory=dict)  # encoder, data, split, transform, pixels
     predictions: str | None = None  # file name below the results file's folder
     predictions_hash: str | None = None  # SHA-256 of that file
     lines: int = 0  # how many lines its task wrote at once; 0 where that is not known

@@ -10,6 +10,7 @@ from typing import Any
 
 from slmlp.results import records
 from slmlp.results.records import Result, Score
+from slmlp.runtime import files
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Key:
     subject: Subject
     task: str
     data: str
-    hashes: Mapping[str, str]  # encoder, data, transform, split ...; lines with others are not these numbers
+    hashes: Mapping[str, str]  # encoder, data, transform, pixels, split ...; lines with others are not these numbers
     settings: str  # hash of the settings that decide them
     layer: str = "output"
 
@@ -93,7 +94,7 @@ class ResultsStore:
             [
                 row
                 for row in places.get(key.place, [])
-                if key.hashes.items() <= row.hashes.items()
+                if _of(row, key.hashes)
                 and row.extra.get("settings") == key.settings
                 and records.intact(self.folder, row)
             ]
@@ -130,6 +131,13 @@ class ResultsStore:
             )  # fmt: skip
         if rows:
             records.append(self.file, *rows)
+
+
+def _of(row: Result, hashes: Mapping[str, str]) -> bool:
+    """Return whether a line is of these hashes; pixels are compared where both were decoded alike."""
+    rest = {name: value for name, value in hashes.items() if name != "pixels"}
+    changed = files.contradicts(hashes.get("pixels"), row.hashes.get("pixels"))
+    return rest.items() <= row.hashes.items() and not changed
 
 
 def _own(key: Key, lines: Sequence[Result]) -> list[Result]:

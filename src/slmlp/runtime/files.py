@@ -138,6 +138,12 @@ def hash_names(names: Iterable[str]) -> str:
     return sha256("\n".join(sorted(names)).encode())
 
 
+def contradicts(one: str | None, other: str | None) -> bool:
+    """Return whether two marks ``WHAT:CONTENT`` are of one thing and of two contents; empty ones are of nothing."""
+    (what, _, content), (what_else, _, else_) = (str(mark or "").partition(":") for mark in (one, other))
+    return bool(content and else_) and what == what_else and content != else_
+
+
 def canonical(content: Any) -> str:
     """Return a JSON value in its canonical one-line form: sorted keys, no spaces, no NaN."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)

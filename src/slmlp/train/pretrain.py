@@ -109,7 +109,7 @@ def _run_job(
     if old is not None:
         on_rank0(lambda: _take_over(run, old))
     assert_same({"command": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else ""})
-    if on_rank0(lambda: _open(run, job, ready, split, resolved)):
+    if on_rank0(lambda: _open(run, job, ready, split, resolved, image_cache.mark)):
         return run
     if own:
         on_rank0(lambda: data.announce(images, out))
@@ -246,7 +246,9 @@ def begin(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compu
     return state, views, compute, resolved
 
 
-def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any]) -> bool:
+def _open(
+    run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resolved: dict[str, Any], pixels: str
+) -> bool:
     """Write the run's settings, or check that they are those of the run in the folder; return whether it is done."""
     config_file = run.path / "config.json"
     identity = {"job": job.hash(), "data": resolved["data_hash"], "split": split.hash() if split else None}
@@ -267,6 +269,11 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
                 f"{run.path} holds another run{f': {found}' if found else ''}; give those settings, choose another "
                 "--out, or --overwrite it"
             )
+        if files.contradicts(run.config.get("pixels"), pixels):
+            raise SlmlpError(
+                f"{run.path} was trained on other images than {job.data} holds now (the same names and sizes, other "
+                "pixels); restore those, choose another --out, or --overwrite it"
+            )
         if run.finished:
             checkpoint.clear(run.path / "checkpoints")
             say(f"{run.path} is finished already")
@@ -280,6 +287,7 @@ def _open(run: Run, job: Job, ready: Prepared, split: ConceptSplit | None, resol
         "identity": identity,
         "job": job.to_json(),
         "resolved": resolved,
+        "pixels": pixels,
         "class_names": list(ready.labels.names),
         "versions": versions(),
         "commit": commit(),

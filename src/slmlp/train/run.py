@@ -77,6 +77,7 @@ class RunConfig(TypedDict):
     identity: dict[str, str | None]
     job: SavedJob
     resolved: Resolved
+    pixels: NotRequired[str]  # the mark of the decoded images, where they are cached
     class_names: list[str]
     versions: dict[str, str]
     commit: str | None

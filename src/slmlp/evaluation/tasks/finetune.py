@@ -88,7 +88,11 @@ def finetune(
     points = [Point(rate, decay) for rate in cfg.rates for decay in cfg.weight_decays]
     best = points[0]
     if len(points) > 1:
-        points = list(_scored(session, points, train_images, _finished(notes, encoder, train_images, cfg), notes))
+        points = list(
+            _scored(
+                session, points, train_images, _finished(notes, encoder, train_images, image_cache.mark, cfg), notes
+            )
+        )
         best = max(points, key=lambda p: (-1.0 if p.accuracy is None else p.accuracy, -p.weight_decay, -p.rate))
         if best.accuracy is None:
             rates = ", ".join(f"{rate:g}" for rate in cfg.rates)
@@ -142,12 +146,14 @@ def _scored(
         yield finished[key]
 
 
-def _finished(notes: Path | None, encoder: Encoder, images: ImageSet, cfg: config.Finetune) -> dict[str, Point]:
+def _finished(
+    notes: Path | None, encoder: Encoder, images: ImageSet, pixels: str, cfg: config.Finetune
+) -> dict[str, Point]:
     """Return the points that an earlier, stopped run finished; the first line is a hash of what they are of."""
     if notes is None:
         return {}
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("rates", "weight_decays")}
-    key = files.hash_json([encoder.hash(), encoder.preprocess.id, images.hash(), settings])
+    key = files.hash_json([encoder.hash(), encoder.preprocess.id, images.hash(), pixels, settings])
     rows = json_files.read_lines(notes, dict[str, Any])
     if not rows or rows[0].get("key") != key:
         notes.unlink(missing_ok=True)

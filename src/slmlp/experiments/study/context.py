@@ -171,9 +171,9 @@ def open_study(
         held = cache_of(few, cfg.data, folder, resize)
         opened = ImageData(images.name, images, held, folder, split)
         return Context(source, folder, cfg, specs, images, split, held, opened, Engine(folder, cfg), chosen, inner)
-    chosen = owner.claim(place, cfg, images, split, chosen)
     cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
     image_cache = ImageCache(images, cfg.data, cache, resize, progress=not quiet)
+    chosen = owner.claim(place, cfg, images, split, chosen, image_cache.mark)
     images = image_cache.images
     if not (folder / "split.json").exists():
         split = leaks.check(split, image_cache, images)

@@ -29,6 +29,7 @@ class Owner(TypedDict):
     data: str
     source_hash: str
     settings: dict[str, Any]
+    pixels: NotRequired[str]  # the mark of the decoded images, where they are cached
     chosen: NotRequired[dict[str, str]]  # setting that nobody gave -> value and reason
 
 
@@ -89,18 +90,28 @@ def _differing(folder: Path, owner: Owner, cfg: config.Study, images: ImageSet) 
 
 
 def claim(
-    place: Place, cfg: config.Study, images: ImageSet, split: ConceptSplit, chosen: Mapping[str, str]
+    place: Place, cfg: config.Study, images: ImageSet, split: ConceptSplit, chosen: Mapping[str, str], pixels: str
 ) -> dict[str, str]:
     """Record the study that a folder belongs to, and what was ``chosen`` for it; return that, or what was once.
 
-    Another that nothing was trained for is removed.
+    Another that nothing was trained for is removed. ``pixels`` is the mark of the decoded images.
+
+    Raises:
+        SlmlpError: the study was begun with other pixels under the same names and sizes.
     """
     if place.remove is not None:
         folders.remove(place.folder, place.remove)
         say(f"{place.folder}: the study that was begun there with other settings is removed")
     if place.owner is not None:
+        if files.contradicts(place.owner.get("pixels"), pixels):
+            raise SlmlpError(
+                f"{place.folder} holds a study of other images than {images.source} holds now (the same names and "
+                "sizes, other pixels); restore those, choose another --out, or --overwrite it"
+            )
         return place.owner.get("chosen", {})
     owner = {"schema": 1, "data": images.hash(), "source_hash": split.source_hash, "settings": identity(cfg)}
+    if pixels:
+        owner["pixels"] = pixels
     json_files.write(place.folder / "owner.json", files.as_json({**owner, "chosen": dict(chosen)}), seal=True)
     return dict(chosen)
 
