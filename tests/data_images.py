@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,3 +59,15 @@ def pack(path: Path, contents: Mapping[str, bytes], mode: str = "w", extra: Iter
         for member in extra:
             tar.addfile(member)
     return path
+
+
+def tiff(bands: int, bits: int = 8) -> bytes:
+    """Return a TIFF of 4 x 4 pixels with a number of bands that Pillow may have no form for."""
+    pixels = bytes(4 * 4 * bands * bits // 8)
+    width_of_bits = struct.pack("<" + "H" * bands, *[bits] * bands)
+    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, bands, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 100),
+            (277, 3, 1, bands), (278, 3, 1, 4), (279, 4, 1, len(pixels))]  # fmt: skip
+    start = 100 + len(pixels)
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    head = b"II*\0" + struct.pack("<I", start) + width_of_bits
+    return head.ljust(100, b"\0") + pixels + directory

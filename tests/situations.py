@@ -16,7 +16,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +23,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from data_images import jpeg, two_classes, write
 from detection_data import QUICK, data_set, part
+from situations_more import MORE, Situation
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reliability.md"
 NET = "timm:test_resnet@random"
 EVALUATE = ["--task", "centroid", "--out", "{}/out"]
 DETECT = [word for key, value in QUICK.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-
-
-@dataclass(frozen=True)
-class Situation:
-    """One input and the words that must be told of it; exit code 2, or 0 where it goes on."""
-
-    name: str
-    build: Callable[[Path], list[object]]
-    tells: str
-    code: int = 2
 
 
 def images(files: dict[str, bytes], *words: object) -> Callable[[Path], list[object]]:
@@ -318,6 +308,7 @@ SITUATIONS = [
     ),
     Situation("add_projector on CrossViT", projector, "heads on features of different widths"),
     Situation("an optimizer made before add_projector", early, "does not hold the projector", 0),
+    *MORE,
 ]
 
 
@@ -328,7 +319,8 @@ def rows() -> Iterator[tuple[Situation, int, str]]:
     for situation in SITUATIONS:
         with tempfile.TemporaryDirectory() as folder:
             at, said = Path(folder), io.StringIO()
-            command = [str(word).replace("{}", folder) for word in situation.build(at)]
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                command = [str(word).replace("{}", folder) for word in situation.build(at)]
             with (
                 contextlib.redirect_stdout(said),
                 contextlib.redirect_stderr(said),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
 import timm
 import torch
 
-from data_images import jpeg, pack, two_classes, write
+from data_images import jpeg, pack, tiff, two_classes, write
 from slmlp import api, cli
 from slmlp.data import load
 from slmlp.data.decode import decode
@@ -63,18 +61,6 @@ def test_a_network_of_four_channels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SlmlpError, match=r"cannot take images \(N, 3, 224, 224\).*slmlp gives RGB squares"):
         api.evaluate("four_channels:net", "emoji", task="centroid", out=tmp_path / "out")
-
-
-def tiff(bands: int, bits: int = 8) -> bytes:
-    """Return a TIFF of 4 x 4 pixels with a number of bands that Pillow may have no form for."""
-    pixels = bytes(4 * 4 * bands * bits // 8)
-    width_of_bits = struct.pack("<" + "H" * bands, *[bits] * bands)
-    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, bands, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 100),
-            (277, 3, 1, bands), (278, 3, 1, 4), (279, 4, 1, len(pixels))]  # fmt: skip
-    start = 100 + len(pixels)
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    head = b"II*\0" + struct.pack("<I", start) + width_of_bits
-    return head.ljust(100, b"\0") + pixels + directory
 
 
 def test_a_tiff_of_many_bands_is_no_damaged_header(tmp_path):
