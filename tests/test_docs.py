@@ -56,7 +56,7 @@ def flags_of_all_commands() -> frozenset[str]:
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
     known |= {"--off-diagonal", "--logdir", "--backend-store-uri"}  # of a method in docs/extending.md, and of trackers
-    known.add("--epoch")  # docs/dependencies.md tells of a mistyped flag
+    known |= {"--epoch", "--config-file", "--num-gpus"}  # a mistyped flag; those of Detectron2
     for command in COMMANDS:
         shown = subprocess.run(
             [sys.executable, "-m", "slmlp", command, "--help-all"], capture_output=True, text=True, check=True
