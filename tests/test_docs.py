@@ -51,8 +51,19 @@ def flags_of_all_commands() -> frozenset[str]:
         "--batch-size",
         "--out",
     }
+    # of torchrun, srun and sbatch, rsync, pip
     known |= {"--standalone", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"}
-    known |= {"--nodes", "--ntasks-per-node"}  # srun; those above are torchrun's
+    known |= {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--gpus", "--array", "--time"}
+    known |= {
+        "--requeue",
+        "--signal",
+        "--exclude",
+        "--no-deps",
+        "--target",
+        "--wheel-dir",
+        "--no-index",
+        "--find-links",
+    }
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
     known |= {"--off-diagonal", "--logdir", "--backend-store-uri"}  # of a method in docs/extending.md, and of trackers

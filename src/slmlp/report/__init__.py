@@ -12,14 +12,14 @@ from slmlp.runtime.errors import SlmlpError
 __all__ = ["tables", "write"]
 
 
-def write(folder: Path) -> Path:
+def write(folder: str | Path) -> Path:
     """Write ``report.html`` of a study, suite, comparison or detection from the files in its folder; return its path.
 
     Raises:
         SlmlpError: the folder holds none of them, or a file that cannot be read.
     """
-    path = folder / "report.html"
-    files.write_text(path, render(read(folder)))
+    path = Path(folder) / "report.html"
+    files.write_text(path, render(read(path.parent)))
     return path
 
 
@@ -37,11 +37,11 @@ def render(inputs: Inputs) -> str:
         ) from error
 
 
-def tables(folder: Path) -> list[Grid]:
+def tables(folder: str | Path) -> list[Grid]:
     """Return the main tables of a folder: take their ``markdown()``."""
     from slmlp.report import detection, study_table, study_tasks, suite
 
-    inputs = read(folder)
+    inputs = read(Path(folder))
     if inputs.kind == "study":
         return [study_table.grid(inputs), *study_tasks.grids(inputs)]
     return suite.grids(inputs) if inputs.kind == "suite" else detection.grids(inputs)
