@@ -14,6 +14,7 @@ from PIL import Image
 
 from data_images import jpeg, tiff, two_classes, write
 from detection_data import data_set
+from onnx_files import matrix_product
 
 NET = "timm:test_resnet@random"
 EVALUATE = ["--task", "centroid", "--out", "{}/out"]
@@ -31,38 +32,18 @@ class Situation:
     code: int = 2
 
 
-def onnx(at: Path, weight: np.ndarray) -> Path:
-    """Write an ONNX file of one matrix product whose weight lies in a file beside it."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["h"]),
-        helper.make_node("MatMul", ["h", "w"], ["out"]),
-    ]
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])
-    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", weight.shape[1]])
-    tensor = numpy_helper.from_array(weight.astype(np.float32), "w")
-    graph = helper.make_graph(nodes, "g", [given], [output], [tensor])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (at / "weights.bin").unlink(missing_ok=True)
-    onnx.save(model, at / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
-    return at / "net.onnx"
-
-
 def other_weights_beside(at: Path) -> list[object]:
     """Evaluate an ONNX file, then write other weights beside it."""
     from slmlp import api
 
     data, weight = write(at / "pets", PARTS), np.random.default_rng(0).normal(size=(3, 6))
-    api.evaluate(onnx(at, weight), str(data), task="centroid", out=at / "out")
-    return ["evaluate", onnx(at, weight + 1), data, *EVALUATE]
+    api.evaluate(matrix_product(at / "net.onnx", weight), str(data), task="centroid", out=at / "out")
+    return ["evaluate", matrix_product(at / "net.onnx", weight + 1), data, *EVALUATE]
 
 
 def no_weights_beside(at: Path) -> list[object]:
     """Take the weights away that lie beside an ONNX file."""
-    file = onnx(at, np.ones((3, 6)))
+    file = matrix_product(at / "net.onnx", np.ones((3, 6)))
     (at / "weights.bin").unlink()
     return ["evaluate", file, write(at / "pets", PARTS), *EVALUATE]
 

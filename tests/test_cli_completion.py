@@ -77,7 +77,9 @@ def test_the_word_behind_the_last_comma_is_completed(script):
     assert command.task == ("knn", "linear", "m.py:Mine:shares=(0.1,1)", "centroid")
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed; its script is tested for names above")
+@pytest.mark.skipif(
+    shutil.which("fish") is None, reason="fish is not installed (.ci/run installs it); names are tested above"
+)
 def test_fish_completes_the_word_behind_the_last_comma(tmp_path, capsys):
     assert main(["completion", "fish"]) == 0
     (tmp_path / "slmlp.fish").write_text(capsys.readouterr().out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 import timm
 import torch
@@ -12,6 +11,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from safetensors.torch import save_file
 
 from encoder_words import refused
+from onnx_files import matrix_product
 from slmlp import add_projector, config
 from slmlp.encoders.sources import describe, onnx_file, open_encoder
 from slmlp.runtime import seeds
@@ -93,29 +93,13 @@ def test_a_vit_of_torchvision_opens_at_the_size_that_it_was_trained_at(tmp_path)
 # ---- weights outside the file or the state dict
 
 
-def outside(path, weight):
-    """Write an ONNX file of one matrix product whose weight lies in a file beside it."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["h"]),
-        helper.make_node("MatMul", ["h", "w"], ["out"]),
-    ]
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 32, 32])
-    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", weight.shape[1]])
-    tensor = numpy_helper.from_array(weight.astype(np.float32), "w")
-    graph = helper.make_graph(nodes, "g", [given], [output], [tensor])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (path.parent / "weights.bin").unlink(missing_ok=True)
-    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-
-
 def test_weights_beside_an_onnx_file_are_in_its_hash(tmp_path):
     weight, file = np.random.default_rng(0).normal(size=(3, 6)), tmp_path / "net.onnx"
-    outside(file, weight)
+    matrix_product(file, weight)
     first, x = open_encoder(str(file)), torch.randn(2, 3, 32, 32)
     assert first.hash() == open_encoder(str(file)).hash()
     same = file.read_bytes()
-    outside(file, weight + 1)
+    matrix_product(file, weight + 1)
     assert file.read_bytes() == same
     second = open_encoder(str(file))
     assert second.hash() != first.hash()
