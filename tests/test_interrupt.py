@@ -77,6 +77,26 @@ def test_signals_while_a_program_unwinds_and_exits_are_no_tracebacks(tmp_path):
         assert error in ("", f"{interrupt.STOPPED}\n")
 
 
+def test_a_third_signal_just_behind_the_second_changes_nothing():
+    """It came while the handler of the second imported a module: a traceback, exit code 1, and 60 s to wait."""
+    program = (
+        "import os, signal, sys, threading, time\n"
+        "from slmlp.runtime import interrupt\n"
+        "with interrupt.program(ends=True):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        again = lambda: [os.kill(os.getpid(), signal.SIGTERM) for _ in iter(lambda: time.sleep(0.0002), 0)]\n"
+        "        threading.Thread(target=again, daemon=True).start()\n"  # one every 0.2 ms, from the second on
+        "        time.sleep(60)\n"
+    )
+    for _ in range(5):
+        words = [sys.executable, "-c", program]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stderr) == (130, f"{interrupt.STOPPED}\n")
+
+
 def test_a_job_in_the_background_still_ignores_ctrl_c():
     program = (
         "import os, signal, time\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -88,16 +89,26 @@ def _first(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _at_once(number: int, frame: FrameType | None) -> NoReturn:
+    _ignore_further()
     with contextlib.suppress(OSError):  # the terminal may have gone
         os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + f"{STOPPED}\n".encode())
     _silently(number, frame)
 
 
 def _silently(number: int, frame: FrameType | None) -> NoReturn:
-    import multiprocessing
+    _ignore_further()
+    try:
+        # not imported here: without it there are no children, and a signal in the middle of an import breaks it
+        process = sys.modules.get("multiprocessing.process")
+        for child in process.active_children() if process else ():
+            with contextlib.suppress(OSError):  # it has ended
+                if child.pid is not None:
+                    os.kill(child.pid, signal.SIGKILL)
+    finally:
+        os._exit(130)
 
-    for child in multiprocessing.active_children():
-        with contextlib.suppress(OSError):  # it has ended
-            if child.pid is not None:
-                os.kill(child.pid, signal.SIGKILL)
-    os._exit(130)
+
+def _ignore_further() -> None:
+    """Let no further signal come between the handler and the end of the process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
