@@ -6,10 +6,12 @@ runs, steps and bytes are those that the study then has; a line after every run 
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +20,11 @@ from slmlp import cli, config
 from slmlp.cli.parse import parse
 from slmlp.cli.studying import Study
 from slmlp.experiments.study import plan
+from slmlp.experiments.study import watch as watching
 from slmlp.experiments.study.context import open_study
-from slmlp.experiments.study.plan import Plan, Watch
+from slmlp.experiments.study.plan import Plan, Planned
 from slmlp.experiments.study.task import Task
+from slmlp.experiments.study.watch import Watch
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import measure
 
@@ -114,7 +118,7 @@ def test_a_line_after_every_run_counts_done_left_and_best(shapes, done, tmp_path
     context = open_study(str(shapes), shutil.copytree(done, tmp_path / "again"), parse(
         Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip
     keys = [("final", name, 0.0, seed) for seed in range(2) for name in ("sl", "sl-mlp")]
-    with Watch(context, Plan(dict.fromkeys(keys, 100.0), frozenset(keys[:1]), 2, 0)) as watch:
+    with Watch(context, Plan(dict.fromkeys(keys, Planned(100.0)), frozenset(keys[:1]), 2, 0)) as watch:
         assert watch.line().startswith("study: 1 of 4 runs done, about ")
         assert watch.plan.left == 150
         watch.finished(Task("final", "sl-mlp", 0.2, 0))
@@ -127,11 +131,40 @@ def test_a_line_after_every_run_counts_done_left_and_best(shapes, done, tmp_path
     assert "study: 2 of 4 runs done" in capsys.readouterr().err
 
 
+def test_what_is_left_follows_the_speed_of_the_runs_that_train_now(shapes, done, tmp_path, monkeypatch):
+    """A plan that is wrong by ten is mended within the first run, not at its end."""
+    folder = shutil.copytree(done, tmp_path / "again")
+    context = open_study(str(shapes), folder, parse(
+        Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip
+    name = "sl-seed0"
+    (folder / "runs" / name / "encoder.safetensors").unlink()
+    log = folder / "runs" / name / "metrics.jsonl"
+    line = json.loads(log.read_text().splitlines()[-1])
+    now = [0.0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    log.write_text("")
+    runs = {("final", "sl", 0.0, seed): Planned(100.0, 80.0, (f"sl-seed{seed}",)) for seed in range(2)}
+    runs["final", "sl", 0.0, 1] = Planned(100.0, 80.0, ("elsewhere",))
+    with Watch(context, Plan(runs, frozenset(), 1, 0)) as watch:
+        now[0] = 50.0
+        assert watch.left == 200.0  # nothing is known yet
+        watch.phase("")  # the runs begin
+        now[0] = 450.0
+        log.write_text(json.dumps({**line, "step": 3}) + "\n" + '{"step": ')  # half of its six steps: 40 of 200 seconds
+        assert watch.left == pytest.approx((200 - 40) * 400 / 40)
+        watch.finished(Task("final", "sl", 0.2, 0))
+        now[0] = 1050.0
+        assert watch.left == pytest.approx(100 * 1000 / 100)
+    with Watch(context, Plan(runs, frozenset(), 2, 0)) as watch:  # what was trained before tells no speed
+        now[0] = 1100.0
+        assert watch.left == pytest.approx((200 - 40) / 2)
+
+
 def test_a_watch_speaks_by_itself_while_nothing_ends(shapes, done, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "EVERY", 0.05)
+    monkeypatch.setattr(watching, "EVERY", 0.05)
     context = open_study(str(shapes), done, parse(
         Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip
-    with Watch(context, Plan({("final", "sl", 0.0, 0): 1.0}, frozenset(), 1, 0)) as watch:
+    with Watch(context, Plan({("final", "sl", 0.0, 0): Planned(1.0)}, frozenset(), 1, 0)) as watch:
         watch._thread.join(0.3)
     assert capsys.readouterr().err.count("study: 0 of 1 runs done") >= 2
 

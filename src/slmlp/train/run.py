@@ -145,6 +145,18 @@ class Run:
         return json_files.read_lines(self.path / "metrics.jsonl", LoggedStep)
 
     @property
+    def share(self) -> float:
+        """How much of training is done, 0 to 1, by the last line of its log; 0 where that cannot be read."""
+        if self.finished:
+            return 1.0
+        try:
+            lines = (self.path / "metrics.jsonl").read_bytes().split(b"\n")  # the last may be written just now
+            step = json_files.parse_object(lines[-2], "metrics.jsonl", "", "an object")["step"]
+            return min(1.0, float(step) / max(1, self.config["resolved"]["steps"]))
+        except (SlmlpError, OSError, LookupError, TypeError, ValueError):
+            return 0.0
+
+    @property
     def hours(self) -> float:
         """Hours of training, from the logged speeds, so that interruptions do not count.
 

@@ -12,8 +12,9 @@ from slmlp import config, report
 from slmlp.config import command_file
 from slmlp.experiments.study import baselines, plan, pool, rates, summary
 from slmlp.experiments.study.context import Context, open_study
-from slmlp.experiments.study.plan import Plan, Watch
+from slmlp.experiments.study.plan import Plan
 from slmlp.experiments.study.task import Task
+from slmlp.experiments.study.watch import Watch
 from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked

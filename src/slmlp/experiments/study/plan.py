@@ -1,23 +1,17 @@
-"""How long a study will take, measured by a few steps of its runs, and how far it is."""
+"""How long a study will take, measured by a few steps of its runs."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from slmlp.config.names import display
 from slmlp.encoders import layers
 from slmlp.encoders.initial import RANDOM
 from slmlp.experiments import planning
@@ -25,12 +19,10 @@ from slmlp.experiments.study import conclusion, grid, pool
 from slmlp.experiments.study.baselines import starting_encoder
 from slmlp.experiments.study.context import EXTRACTION, Context
 from slmlp.experiments.study.specs import Spec
-from slmlp.experiments.study.task import Task
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
-from slmlp.results import records
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.progress import duration, say
+from slmlp.runtime.progress import duration
 from slmlp.train.measure import Cost, cost, undisturbed
 from slmlp.train.prepare import training_images
 from slmlp.train.run import Run
@@ -39,17 +31,25 @@ NOISE = 0.5  # of a feature's deviation: rows that are alike would be fitted in 
 SIDES = 1.5  # a probe on unseen classes, and one without folds on source classes
 PROBED = 2000  # images up to which the time of a probe hardly depends on their number
 START, MAP = 8.0, 4.0  # seconds: of a process of the pool, and of a contender's map
-LONG = 12.0  # hours from which a study says how it would be shorter
+LONG = 1.0  # hours from which a study says how a first look would be shorter
 FEW = 5_000  # training images below which pretrained weights most likely serve better
-EVERY = 60.0  # seconds between two lines of progress
 Key = tuple[str, str, float, int]  # kind, contender, rate of the grid, seed
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The runs of a study with the seconds that each will take, and what they leave on the disk."""
+class Planned:
+    """One run of a study."""
 
-    seconds: Mapping[Key, float]
+    seconds: float
+    training: float = 0.0  # of the seconds; the rest is evaluation
+    folders: tuple[str, ...] = ()  # names that its folder may have
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study, how long each will take, and what they leave on the disk."""
+
+    runs: Mapping[Key, Planned]
     done: frozenset[Key]
     parallel: int
     size: int  # bytes
@@ -58,12 +58,13 @@ class Plan:
     @property
     def left(self) -> float:
         """Seconds that are left."""
-        return sum(s for key, s in self.seconds.items() if key not in self.done) / self.parallel + self.beside
+        todo = sum(run.seconds for key, run in self.runs.items() if key not in self.done)
+        return todo / self.parallel + self.beside
 
     @property
     def words(self) -> str:
         """The plan in one line."""
-        runs = len(self.seconds)
+        runs = len(self.runs)
         return planning.line(f"{runs} run{'s' * (runs != 1)}", len(self.done), self.left, self.size)
 
 
@@ -75,9 +76,10 @@ def make(context: Context, out: Path | None = None) -> Plan:
     keys += [("final", spec.name, 0.0, seed) for seed in range(cfg.seeds) for spec in context.specs
              if seed in spec.seeds(cfg.seeds)]  # fmt: skip
     specs = {spec.name: spec for spec in (*candidates, *context.specs)}
-    done = frozenset(key for key in keys if any(Run(folder / name).finished for name in _folders(context, specs, key)))
+    folders = {key: _folders(context, specs, key) for key in keys}
+    done = frozenset(key for key in keys if any(Run(folder / name).finished for name in folders[key]))
     if len(done) == len(keys):
-        return Plan(dict.fromkeys(keys, 0.0), done, 1, 0)
+        return Plan(dict.fromkeys(keys, Planned(0.0)), done, 1, 0)
     parallel = min(pool.workers(cfg), len(keys) - len(done))
     threads = cfg.training.threads or (max(1, (os.cpu_count() or 1) // parallel) if parallel > 1 else None)
     costs: dict[str, Cost] = {}
@@ -86,7 +88,7 @@ def make(context: Context, out: Path | None = None) -> Plan:
         costs[name] = cost(job, context.images, context.split, context.image_cache, threads)
     with undisturbed(threads):
         evaluation, depth, width = _evaluation(context)
-    seconds, size = {}, 0
+    runs, size = {}, 0
     for key in keys:
         kind, name, _, seed = key
         kept = _kept(context, name) if kind == "final" and seed < cfg.curve_seeds else 0
@@ -94,20 +96,21 @@ def make(context: Context, out: Path | None = None) -> Plan:
             (1 - cfg.split.unseen_fraction if context.inner else 1 - cfg.validation_fraction) if kind == "grid" else 1.0
         )
         probed = depth if kind == "final" and seed < cfg.layer_seeds else 0.0
-        seconds[key] = costs[name].seconds * share + evaluation * (1 + kept) + probed
+        training = costs[name].seconds * share
+        runs[key] = Planned(training + evaluation * (1 + kept) + probed, training, folders[key])
         if key not in done:
             size += (1 + kept) * (costs[name].weights + 4 * width * len(context.images))
     size += 2 * parallel * max(one.checkpoint for one in costs.values())
     beside = 2 * evaluation + MAP * len(specs) + (START if parallel > 1 else 0.0)
-    return Plan(seconds, done, parallel, size, beside)
+    return Plan(runs, done, parallel, size, beside)
 
 
-def _folders(context: Context, specs: Mapping[str, Spec], key: Key) -> list[str]:
+def _folders(context: Context, specs: Mapping[str, Spec], key: Key) -> tuple[str, ...]:
     """Return the names that the folder of a run may have: which of the varied settings are chosen is not known yet."""
     kind, name, rate, seed = key
     if kind == "grid":
-        return [grid.folder(context, specs[name], rate)]
-    return [one.run(seed) for one in context.variants(specs[name])]
+        return (grid.folder(context, specs[name], rate),)
+    return tuple(one.run(seed) for one in context.variants(specs[name]))
 
 
 def _kept(context: Context, name: str) -> int:
@@ -148,96 +151,19 @@ def _probe(context: Context, x: npt.NDArray[np.float32]) -> float:
 
 
 def advice(context: Context, plan: Plan, *, demo: bool) -> list[str]:
-    """Return what would serve better, with its command, where the plan is long or the images are few."""
-    if demo or context.cfg.training.init != RANDOM or not plan.left:
+    """Return what would take less or serve better, with its command, where the plan is long or the images are few."""
+    if demo or not plan.left:
         return []
+    lines = []
+    one = sum(run.seconds for (kind, _, _, seed), run in plan.runs.items() if kind == "final" and seed == 0)
+    quick = one / plan.parallel + plan.beside
+    if plan.left > max(3600 * LONG, 2 * quick):
+        lines.append(f"for a first look, --preset quick takes about {duration(quick)}: one rate, one seed")
+    if context.cfg.training.init != RANDOM:
+        return lines
     job = context.job(context.specs[0], context.cfg.grid[0], 0)
     count = len(training_images(job, context.images, context.split)[0])
-    command = conclusion.pretrained_command(context.source, context.cfg, context.images.name)
-    lines = []
-    if plan.left > 3600 * LONG:
-        lines.append("that is long: --preset quick tries one rate with one seed")
     if count < FEW:
+        command = conclusion.pretrained_command(context.source, context.cfg, context.images.name)
         lines.append(f"{count:,} training images teach little: pretrained weights most likely serve better: {command}")
     return lines
-
-
-@dataclass
-class Watch:
-    """Says how far a study is: after every run, and every minute between from a thread, also in what follows them."""
-
-    context: Context
-    plan: Plan
-    _done: set[Key] = field(default_factory=set)
-    _factor: float = 1.0  # of the seconds planned that were taken
-    _phase: str = ""
-    _best: str = ""
-
-    def __enter__(self) -> Self:
-        """Start the thread."""
-        self._done |= self.plan.done
-        self._began = self._last = time.monotonic()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        # a signal that the main thread holds back (``pool``) would reach it through this one
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-        self._thread.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the thread."""
-        self._end.set()
-        self._thread.join()
-
-    def finished(self, task: Task) -> None:
-        """Count a run that was done, and say so."""
-        name = task.spec if task.kind == "grid" else self._contender(task.spec)
-        key = (task.kind, name, task.rate if task.kind == "grid" else 0.0, task.seed)
-        if key in self._done or key not in self.plan.seconds:
-            return
-        self._done.add(key)
-        took = [self.plan.seconds[one] for one in self._done - self.plan.done]
-        rounds = -(-len(took) // self.plan.parallel)  # what runs beside the last of them is as far as it
-        self._last = time.monotonic()
-        if fmean(took) > 0:
-            self._factor = (self._last - self._began) / (rounds * fmean(took))
-        self._best = self._best_so_far()
-        say(self.line())
-
-    def _contender(self, name: str) -> str:
-        """Return the contender as the plan has it: which of the varied settings are chosen was not known then."""
-        asked = self.context.spec(name).variant_of
-        return asked.name if asked else name
-
-    def phase(self, words: str) -> None:
-        """Name what is done now beside runs."""
-        self._phase = words
-
-    @property
-    def left(self) -> float:
-        """Seconds left by the speed so far."""
-        planned = sum(s for key, s in self.plan.seconds.items() if key not in self._done) / self.plan.parallel
-        return max(0.0, planned * self._factor - (time.monotonic() - self._last))
-
-    def line(self) -> str:
-        """Return done, left and best so far."""
-        runs, done = len(self.plan.seconds), len(self._done)
-        left = f", about {duration(self.left)} left" if done < runs else ""
-        return f"study: {done} of {runs} runs done{left}{self._best}" + (f"; now {self._phase}" if self._phase else "")
-
-    def _best_so_far(self) -> str:
-        values: dict[str, list[float]] = {}
-        for row in records.read(self.context.engine.store.file):
-            if (row.task, row.metric, row.role) == ("unseen", "accuracy", "final"):
-                values.setdefault(row.method, []).append(row.value)
-        if not values:
-            return ""
-        best = max(values, key=lambda name: fmean(values[name]))
-        return f"; best so far {display(best)}, {100 * fmean(values[best]):.1f} % of unseen images"
-
-    def _run(self) -> None:
-        while not self._end.wait(EVERY):
-            say(self.line())
