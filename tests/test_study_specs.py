@@ -17,7 +17,7 @@ from slmlp import cli, config
 from slmlp.cli.parse import parse as cli_parse
 from slmlp.cli.studying import Study
 from slmlp.experiments.study import summary
-from slmlp.experiments.study.specs import mlp_pairs, parse, parse_all
+from slmlp.experiments.study.specs import mlp_pairs, parse, parse_all, variants
 from slmlp.runtime.errors import SlmlpError
 
 
@@ -63,6 +63,14 @@ def test_pairs_with_and_without_the_mlp_differ_in_nothing_else():
     assert mlp_pairs(parse_all(names)) == [
         ("sl", "sl-mlp"), ("sl", "sl-mlp:projector.depth=2"), ("supcon:projector.depth=0", "supcon"),
     ]  # fmt: skip
+
+
+def test_a_pair_stays_one_where_another_value_was_chosen_for_each():
+    cosine = "sl:cosine=true", "sl-mlp:cosine=true"
+    chosen = [variants(parse(text), ["temperature=0.1,0.2"])[i] for i, text in enumerate(cosine)]
+    assert [spec.settings.temperature for spec in chosen] == [0.1, 0.2]
+    assert mlp_pairs(chosen) == [(chosen[0].name, chosen[1].name)]
+    assert mlp_pairs([parse(spec.name) for spec in chosen]) == []  # asked for so, they differ in more
 
 
 def others(hint, value):

@@ -221,9 +221,13 @@ def without_projector(specs: Sequence[Spec]) -> dict[str, str | None]:
 
 
 def mlp_pairs(specs: Sequence[Spec]) -> list[tuple[str, str]]:
-    """Return the (without, with) pairs of contenders that differ in their projector alone, one having no MLP."""
+    """Return the (without, with) pairs of contenders that differ in their projector alone, one having no MLP.
+
+    What ``--vary`` chose for each by itself may differ, as its rate may.
+    """
 
     def rest(spec: Spec) -> tuple[object, ...]:
+        spec = spec.variant_of or spec
         return type(spec.settings), dataclasses.replace(spec.settings, projector=config.Projector()), spec.training
 
     return [
