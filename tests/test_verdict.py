@@ -58,7 +58,7 @@ def test_one_seed_is_a_paired_t_test_over_images():
     assert found.estimate.p == pytest.approx(test.pvalue)
     assert found.estimate.interval == pytest.approx((100 * interval.low, 100 * interval.high))
     assert found.estimate.degrees == 399
-    assert "one seed: images only" in sentence(found)
+    assert "for other images alone, one seed" in sentence(found)
 
 
 def test_groups_of_one_image_and_copies_of_groups():
@@ -174,7 +174,7 @@ def test_words_for_better_worse_and_undecided():
     assert better.winner == "sl-mlp"
     low, high = (f"{v:.1f}" for v in better.estimate.interval)
     assert sentence(better) == (
-        f"SL-MLP beats SL by +{better.difference:.1f} points (95 % CI {low} to {high}, 5 seeds, 2,000 images)"
+        f"SL-MLP beats SL by {better.difference:.1f} points (95 % CI {low} to {high}, 5 seeds, 2,000 images)"
     )
     worse = compare("sl", "sl-mlp", [(b, a) for a, b in study(0.5, 0.6, n=2000)])
     assert worse.winner == "sl"
@@ -194,7 +194,7 @@ def test_groups_are_told_where_they_are_not_images():
         "b",
         [(rows(a.correct, np.arange(400) // 4), rows(b.correct, np.arange(400) // 4)) for a, b in study(0.5, 0.5)],
     )
-    assert "400 images of 100 groups" in sentence(found)
+    assert "400 images in 100 groups" in sentence(found)
 
 
 def test_rounding_does_not_hide_the_side_of_zero():

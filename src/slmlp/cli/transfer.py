@@ -63,7 +63,7 @@ class Evaluate:
             "--finetune.rates" if row.task == "finetune" else "--probe.l2"
             for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy"
         ):  # fmt: skip
-            warn(f"a value at the edge of the grid was chosen; widen {what}")
+            warn(f"the best of the values tried was the lowest or highest of {what}: give lower or higher ones too")
         for line in data_warnings(rows):
             warn(line)
         document = {"results": [dataclasses.asdict(row) for row in rows]}
@@ -72,12 +72,14 @@ class Evaluate:
 
 def _for_readers(rows: Sequence[Result]) -> Table:
     """Return accuracies in percent; the name says data and layer where they are not always the same."""
+    from slmlp.results.sentences import metric_name
+
     several = len({row.data for row in rows}) > 1
     lines = []
     for row in rows:
         where = (f"{row.data}: " if several else "") + row.task + ("" if row.layer == "output" else f" {row.layer}")
         ends = f"{100 * row.interval[0]:.1f} to {100 * row.interval[1]:.1f}" if row.interval else ""
-        lines.append((f"{where} {row.metric}", f"{100 * row.value:.2f}", ends, row.n))
+        lines.append((f"{where} {metric_name(row.metric)}", f"{100 * row.value:.2f}", ends, row.n))
     return Table(("task and number", "%", "95 % interval", "images"), lines)
 
 

@@ -51,8 +51,9 @@ def against(task: Mapping[str, Any], methods: Sequence[str], baseline: str) -> l
 
 
 def differences(
-    task: Mapping[str, Any], methods: Sequence[str], axis: str, name: str, caption: Caption, note: str
-) -> Markup:
+    task: Mapping[str, Any], methods: Sequence[str], axis: str, name: str, caption: Caption, note: str,
+    *, beside: Sequence[forests.Difference] = (),
+) -> Markup:  # fmt: skip
     """Return the drawing of all differences with their numbers folded below, for the reader's choice of a baseline."""
     options = []
     for i, baseline in enumerate(methods):
@@ -60,7 +61,8 @@ def differences(
         if not compared:
             continue
         ends = (display(compared[0]["a"]), display(compared[0]["b"])) if len(compared) == 1 else None
-        drawn = forests.forest([forests.paired(methods, c) for c in compared], axis, f"{name}-{i}", ends=ends)
+        rows = [forests.paired(methods, c) for c in compared]
+        drawn = forests.forest(rows, axis, f"{name}-{i}", ends=ends, beside=beside)
         own = baseline == task.get("baseline", methods[0])
         correction = "" if own else f" Here that is all {len(task['every'])} pairs of contenders."
         title = "The comparison in numbers" if own else f"Against {display(baseline)} in numbers"

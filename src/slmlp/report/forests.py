@@ -80,8 +80,9 @@ def paired(
 
 
 def forest(
-    rows: Sequence[Difference], axis: str, name: str, spoken: str = "", ends: tuple[str, str] | None = None
-) -> tuple[Markup, Markup]:
+    rows: Sequence[Difference], axis: str, name: str, spoken: str = "", ends: tuple[str, str] | None = None,
+    *, beside: Sequence[Difference] = (),
+) -> tuple[Markup, Markup]:  # fmt: skip
     """Return rows with their intervals, drawn for a wide screen and for a phone; differences have a line at zero.
 
     Args:
@@ -90,16 +91,19 @@ def forest(
         name: starts the ids inside the drawings.
         spoken: what the figure says to a screen reader; the rows in words where none is given.
         ends: who is better left of zero, and right of it.
+        beside: rows of another drawing of differences, which the axis covers too, so that the two can be compared.
     """
     spoken = spoken or "; ".join(row.spoken for row in rows)
     draw = _ranking if rows[0].level else _forest
-    wide, narrow = (draw(rows, axis, f"{name}-{width}", spoken, ends, width) for width in (WIDE, NARROW))
+    limits = _limits([*rows, *beside])
+    wide, narrow = (draw(rows, axis, f"{name}-{width}", spoken, ends, width, limits) for width in (WIDE, NARROW))
     return wide, narrow
 
 
 def _forest(
-    rows: Sequence[Difference], axis: str, name: str, spoken: str, ends: tuple[str, str] | None, width: int
-) -> Markup:
+    rows: Sequence[Difference], axis: str, name: str, spoken: str, ends: tuple[str, str] | None, width: int,
+    limits: tuple[float, float],
+) -> Markup:  # fmt: skip
     """Return one drawing of a forest plot; of a row the text stands above, the seeds below its bar."""
     wide = width >= WIDE
     height = 74 if any(row.seeds for row in rows) else 56
@@ -108,7 +112,7 @@ def _forest(
         figure = sheet(width, 2 + height * len(rows) + below)
         axes = axes_in(figure, 1, 1, 2, below)
         axes.set_ylim(-len(rows) * height, 0)
-        axes.set_xlim(*_limits(rows))
+        axes.set_xlim(*limits)
         axes.set_yticks([])
         axes.grid(visible=True, axis="x")
         if not rows[0].level:
@@ -130,17 +134,18 @@ def _forest(
 
 
 def _ranking(
-    rows: Sequence[Difference], axis: str, name: str, spoken: str, ends: tuple[str, str] | None, width: int
-) -> Markup:
+    rows: Sequence[Difference], axis: str, name: str, spoken: str, ends: tuple[str, str] | None, width: int,
+    limits: tuple[float, float],
+) -> Markup:  # fmt: skip
     """Return one drawing of a ranking: a line for each row, or, on a phone, as a forest plot."""
     if width < WIDE:
-        return _forest(rows, axis, name, spoken, ends, width)
+        return _forest(rows, axis, name, spoken, ends, width, limits)
     height = 30
     with style(**{"font.size": 12}):
         figure = sheet(width, 2 + height * len(rows) + 44)
         axes = axes_in(figure, LABEL, VALUE, 2, 44)
         axes.set_ylim(-len(rows) * height, 0)
-        axes.set_xlim(*_limits(rows))
+        axes.set_xlim(*limits)
         axes.set_yticks([])
         axes.grid(visible=True, axis="x")
         for i, row in enumerate(rows):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -16,6 +16,9 @@ from slmlp.report.drawing import SOFT, look
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
 from slmlp.runtime import plugins
+
+if TYPE_CHECKING:
+    from slmlp.report import forests
 
 NAMED = 6  # contenders that the first sentence names
 
@@ -58,15 +61,16 @@ def _verdict(inputs: Inputs) -> Section:
     blocks.append(block("verdict", lead or ["No verdict was written for this study."]))
     if inputs.verdict.get("note"):
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
-    if _leading(inputs):
-        blocks.append(_pairs(inputs))
+    beside = _differences(inputs, inputs.pairs) if _leading(inputs) else []
+    if beside:
+        blocks.append(_pairs(inputs, beside=_differences(inputs, comparisons)))
     if comparisons:
         note = (
             "Differences in unseen accuracy, in percentage points. Holm's correction is for the number of comparisons; "
             "groups are what was drawn independently of one another: images, or patients, videos, drawings."
         )
         axis, caption = "difference in unseen accuracy, percentage points", functools.partial(_forest_caption, inputs)
-        blocks.append(choice.differences(inputs.task, inputs.methods, axis, "forest", caption, note))
+        blocks.append(choice.differences(inputs.task, inputs.methods, axis, "forest", caption, note, beside=beside))
         if rest:
             blocks.append(fold("The comparisons in words", block("findings", rest)))
     return Section("verdict", "Verdict", blocks, ANSWER)
@@ -210,16 +214,25 @@ def _mlp(inputs: Inputs) -> list[Section]:
     return [Section("mlp", "The MLP as a switch", [_pairs(inputs), findings], ANSWER)]
 
 
-def _pairs(inputs: Inputs) -> Markup:
+def _differences(inputs: Inputs, comparisons: Sequence[choice.Found]) -> list[forests.Difference]:
+    from slmlp.report import forests
+
+    return [forests.paired(inputs.methods, c) for c in comparisons]
+
+
+def _pairs(inputs: Inputs, beside: Sequence[forests.Difference] = ()) -> Markup:
     """Return the drawing of what its MLP projector gained each method."""
     from slmlp.report import forests
 
-    rows = [forests.paired(inputs.methods, c) for c in inputs.pairs]
+    rows = _differences(inputs, inputs.pairs)
+    chosen = ", each with the settings that were chosen for it" if inputs.about["settings"].get("vary") else ""
     caption = (
-        "Each method with an MLP projector minus the same method without, on the same seeds and images: right of zero, "
-        f"the projector made features that tell unseen classes apart better. {_forest_caption(inputs, inputs.pairs)}"
+        f"Each method with an MLP projector minus the same method without{chosen}, on the same seeds and images: right "
+        "of zero, the projector made features that tell unseen classes apart better. "
+        f"{_forest_caption(inputs, inputs.pairs)}"
     )
-    return block("forest", *forests.forest(rows, "difference in unseen accuracy, percentage points", "mlp"), caption)
+    axis = "difference in unseen accuracy, percentage points"
+    return block("forest", *forests.forest(rows, axis, "mlp", beside=beside), caption)
 
 
 def _advice(inputs: Inputs) -> list[Section]:

@@ -120,8 +120,8 @@ def opening(text: str) -> str:
 def halves(sentence: str) -> tuple[str, str]:
     """Return a finding and, behind it, how sure it is: the interval in brackets and all that follows.
 
-    >>> halves("SL beats SL-MLP by +2.9 points (95 % CI 1.0 to 4.8, 5 seeds)")
-    ('SL beats SL-MLP by +2.9 points', '(95 % CI 1.0 to 4.8, 5 seeds)')
+    >>> halves("SL beats SL-MLP by 2.9 points (95 % CI 1.0 to 4.8, 5 seeds)")
+    ('SL beats SL-MLP by 2.9 points', '(95 % CI 1.0 to 4.8, 5 seeds)')
     """
     finding, bracket, basis = sentence.partition(" (95 % ")
     return (finding, f"(95 % {basis}") if bracket else (sentence, "")
@@ -139,7 +139,12 @@ def breakable(name: str) -> Markup:
 
 
 def tidy(text: str) -> str:
-    """Return a sentence whose line does not break between a number and what it counts in."""
+    r"""Return a sentence with true minus signs, whose line does not break between a number and what it counts in.
+
+    >>> tidy("-0.4 points (95 % CI -2.1 to 1.4), sl-0, 2026-11-28")
+    '−0.4 points (95\xa0% CI −2.1 to 1.4), sl-0, 2026-11-28'
+    """
+    text = re.sub(r"(?<![^\s(])-(?=\d)", "−", text)
     return text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 

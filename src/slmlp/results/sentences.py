@@ -34,7 +34,7 @@ def sentence(c: Comparison) -> str:
     average = " on average" if several else ""
     if c.difference == c.estimate.variance == 0:  # most often an average precision of 0 each: neither has learnt
         return f"{where}no difference found{average} between {first} and {second}: equal on every image and seed"
-    size = f"{points(sign * c.difference, plus=True)} {_unit(c)}"
+    size = f"{points(sign * c.difference, plus=c.winner is None)} {_unit(c)}"
     basis = f"({_basis(c, sign)})" + (f", {_log_odds(c.log_odds, sign)}" if several and c.log_odds else "")
     if c.winner is None:
         least = f"; {FEWEST} {points(c.estimate.detectable)} points" if _finite(c.estimate) else ""
@@ -84,7 +84,7 @@ def short(c: Comparison) -> str:
     """Return the finding over data sets without its basis, seen from the winner."""
     first, second, sign = _order(c)
     where = f"on {c.data[0]}" if len(c.data) == 1 else f"over {len(c.data)} data sets"
-    size = f"{points(sign * c.difference, plus=True)} {_unit(c)}"
+    size = f"{points(sign * c.difference, plus=c.winner is None)} {_unit(c)}"
     basis = f"(95 % CI {_range(c.estimate, sign)})"
     if c.winner is None:
         return f"no difference found between {first} and {second} {where}: {size} {basis}"
@@ -187,6 +187,8 @@ def metric_name(metric: str) -> str:
     >>> metric_name("recall_at_10"), metric_name("map_at_r"), metric_name("auroc_knn"), metric_name("fpr95_energy")
     ('Recall@10', 'mAP@R', 'AUROC by k-NN', 'FPR95 by energy')
     """
+    if metric == "ece":
+        return "calibration error (ECE)"
     if metric in ("map", "map_at_r"):
         return metric.replace("map", "mAP").replace("_at_r", "@R")
     if metric.startswith("recall_at_"):
@@ -226,10 +228,11 @@ def _basis(c: Comparison, sign: int) -> str:
         other = "other images" if counts == [1] else "other seeds and images"
         random = f"; {_range(c.random_effects, sign)} for random effects over data sets" if c.random_effects else ""
         return f"{interval} for fixed effects, {other} of these data sets, {seeds}{random}"
-    alone = "one seed: images only" if c.draws == 1 else "one seed"
-    seeds = alone if c.seeds == 1 else f"{c.seeds} seeds"
+    alone = c.seeds == c.draws == 1
+    seeds = "one seed" if c.seeds == 1 else f"{c.seeds} seeds"
     seeds += f", {c.draws} draws of the training images" if c.draws > 1 else ""
-    return f"{interval}, {seeds}, {c.images:,} images" + (f" of {c.groups:,} groups" if c.groups < c.images else "")
+    groups = f" in {c.groups:,} groups of related images" if c.groups < c.images else ""
+    return f"{interval}{' for other images alone' * alone}, {seeds}, {c.images:,} images{groups}"
 
 
 def interval(c: Comparison) -> str:

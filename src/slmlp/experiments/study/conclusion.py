@@ -82,6 +82,20 @@ def switched(context: Context, result: Verdict) -> tuple[Comparison, ...]:
     return tuple(sorted(pairs, key=lambda c: c.winner is None)) if len(pairs) > 1 else ()
 
 
+def shown(context: Context, result: Verdict) -> tuple[str, str]:
+    """Return the two contenders that the page compares class by class.
+
+    Where the page opens with pairs that differ by their MLP, that is the one that differs most, of those that were
+    found if there are any; else the first contender and the best of the others.
+    """
+    pairs = switched(context, result)
+    if pairs:
+        most = max(pairs, key=lambda c: (c.winner is not None, abs(c.difference)))
+        return most.a, most.b
+    first, *others = (spec.name for spec in context.specs)
+    return first, max(others or [first], key=lambda name: result.means[name].value)
+
+
 def pairs_in_words(context: Context, pairs: tuple[Comparison, ...], means: Mapping[str, float]) -> list[str]:
     """Return what the MLP did to all pairs, then each pair's finding, and where a found one is lost in the layers."""
     rows = records.read(context.engine.store.file)

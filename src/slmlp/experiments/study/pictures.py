@@ -37,20 +37,20 @@ NEIGHBOURS = 6
 FloatArray = npt.NDArray[np.floating]
 
 
-def write(context: Context, contenders: Mapping[str, BySeed], other: str) -> None:
+def write(context: Context, contenders: Mapping[str, BySeed], pair: tuple[str, str]) -> None:
     """Write tsne.json and where.json, each with its thumbnails.
 
     Args:
         context: the study.
-        contenders: the predictions on unseen classes of each contender, by seed; the first is the baseline.
-        other: the contender that is set beside the baseline class by class.
+        contenders: the predictions on unseen classes of each contender, by seed.
+        pair: the two that are compared class by class, from the first to the second.
     """
     unseen = context.data.of("unseen")
     encoders = {spec.name: context.run(spec, 0).encoder() for spec in context.specs}
     _map(context, unseen, encoders)
     if context.cfg.training.init != RANDOM:
         encoders = {STARTING: starting_encoder(context).eval(), **encoders}
-    _where(context, unseen, encoders, contenders, other)
+    _where(context, unseen, encoders, contenders, pair)
 
 
 def _features(context: Context, encoder: Encoder, images: ImageSet) -> FloatArray:
@@ -93,10 +93,11 @@ def _maps(file: Path) -> dict[str, Any]:
 
 
 def _where(
-    context: Context, unseen: ImageSet, encoders: Mapping[str, Encoder], contenders: Mapping[str, BySeed], other: str
-) -> None:
+    context: Context, unseen: ImageSet, encoders: Mapping[str, Encoder], contenders: Mapping[str, BySeed],
+    pair: tuple[str, str],
+) -> None:  # fmt: skip
     """Write which classes gain and lose, pictures of them, and the nearest neighbours of some of their images."""
-    baseline = context.specs[0].name
+    baseline, other = pair
     changes = by_class(baseline, other, contenders[baseline], contenders[other]) if other != baseline else []
     shown = _shown(changes)
     rows: dict[str, list[int]] = {}

@@ -46,8 +46,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
         lead=lead,
     )
     winner = max(result.means, key=lambda name: result.means[name].value)
-    beside = [spec.name for spec in context.specs[1:]] or [context.specs[0].name]
-    pictures.write(context, contenders, max(beside, key=lambda name: result.means[name].value))
+    pictures.write(context, contenders, conclusion.shown(context, result))
     about = _about(context, rates, winner, demo)
     about["advice"] = conclusion.advice(context, result)
     about["next"] = conclusion.following(context, found, about["full_command"])

@@ -118,8 +118,8 @@ def _opening(verdicts: Sequence[Verdict]) -> list[str]:
     sentences = [*headline.short, *missing_data_sets(headline.data, headline.missing)]
     if sum(one.metric != "map" for one in verdicts) > 1:
         sentences.append(
-            f"This is of {headline.task}, the task named first; the others stand below, each corrected for its own "
-            "comparisons only"
+            f"This is of {headline.task}, the task named first; every other task has a verdict of its own, corrected "
+            "for its own comparisons only"
         )
     return sentences + [line for one in others if one.metric == "map" for line in one.short]
 
