@@ -28,6 +28,8 @@ def copy(tmp_path):
     for folder in ("src", "tests", "docs"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "reference"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    if (ROOT / ".mypy_cache").exists():  # of the check before the tests: only what is new is checked again
+        shutil.copytree(ROOT / ".mypy_cache", tmp_path / ".mypy_cache")
     return tmp_path
 
 

@@ -46,7 +46,8 @@ def test_a_fault_is_seen(tmp_path):
         "            stored._hash = lambda tensors, about: 'none'\n"
         "sys.meta_path.insert(0, Unsealed())\n"
     )
-    words = [sys.executable, str(ROOT / "tests" / "faults"), "damage", "--only", "pretrain,evaluate", "--tries", "60"]
+    words = [sys.executable, str(ROOT / "tests" / "faults"), "damage", "--only", "pretrain,evaluate", "--tries", "30"]
+    words += ["--harm", "a flipped bit"]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', ROOT / 'src')}"}
     done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env=env)
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
