@@ -173,12 +173,19 @@ def _compared(inputs: Inputs) -> str:
         else ""
     )
     return (
-        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
+        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{_plain(inputs)}{mlp} "
         f"{f'A {encoder}' if encoder else 'An encoder'} was pretrained on "
         f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe then told apart "
         f"{words.plural(len(split['unseen']), 'class', 'classes')} that it had never seen, in "
         f"{inputs.images('unseen', 'accuracy')} images. {words.hours(about.get('hours'))} of runs on {on}."
     )
+
+
+def _plain(inputs: Inputs) -> str:
+    """Return what the first method is short for, where it is one of ours."""
+    first = plugins.split(named((inputs.about.get("contenders") or [""])[0])[1])[0]
+    entry = METHODS.get(first)
+    return f" {display(first)} is {entry.summary.partition(':')[0]}." if entry and ":" in entry.summary else ""
 
 
 def _defined(inputs: Inputs) -> list[str]:
