@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,9 @@ def record(
         KeyboardInterrupt: the run was interrupted; its state is saved.
         SlmlpError: training fails (see ``Readings``).
     """
-    plan, checkpoints = batches.plan, folder / "checkpoints"
-    log = (
-        TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size, track())
-        if processes.is_main()
-        else None
-    )
+    plan, log = batches.plan, None
+    if processes.is_main():
+        log = TrainingLog(folder / "metrics.jsonl", state.step, log_every, plan.batch_size, track())
     began = saved_at = time.monotonic()
     readings, collapse, last_epoch = Readings(state, schedule, log_every), CollapseMonitor(), plan.epoch(plan.total)
     loss, first = "", state.step + 1
@@ -96,18 +93,14 @@ def record(
                 if kept or decided or step.number == plan.total:
                     rows += readings.rest()  # judges what is kept
                 if log is not None:
-                    for row in rows:
-                        log.add(row)
-                        if warning := collapse.update(row):
-                            warn(f"{name}: {warning}")
-                        loss = f"  loss {row['loss']:.3f}"
+                    loss = _add(log, rows, collapse, name) or loss
                     bar.update(step.number, f"epoch {step.epoch}/{last_epoch}{loss}")
                     if kept:
                         keep(step.epoch)
                     if decided:
                         log.flush()
                         log.check(step.number)
-                        checkpoint.save(checkpoints, step.number, state.state_dict())
+                        checkpoint.save(folder / "checkpoints", step.number, state.state_dict())
                         saved_at = time.monotonic()
                 if decided == STOP:
                     wait_for_all()  # for the first, which saves: a launcher kills the others once one process has ended
@@ -120,3 +113,12 @@ def record(
             log.close()
     if progress:
         say(f"{name}: done in {duration(time.monotonic() - began)}")
+
+
+def _add(log: TrainingLog, rows: Sequence[dict[str, float]], collapse: CollapseMonitor, name: str) -> str:
+    """Write the rows of some steps, warn where features collapse, and return the last loss in words; "" of no rows."""
+    for row in rows:
+        log.add(row)
+        if warning := collapse.update(row):
+            warn(f"{name}: {warning}")
+    return f"  loss {rows[-1]['loss']:.3f}" if rows else ""
