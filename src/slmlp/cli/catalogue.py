@@ -27,8 +27,7 @@ class Methods:
     """
 
     name: str | None = field(default=None, metadata=argument("[NAME]", takes="method"))
-    """`sl`, `sl-mlp`, `supcon`, `simclr`, `moco-v1`, `moco-v2`, `byol`, `swav`, `t-rex-star`, `t-rex`, or a class of
-    yours, `FILE.py:CLASS`; without it all are listed."""
+    """A name of the list, or a class of yours, `FILE.py:CLASS`; without it all are listed."""
 
     def run(self) -> Answer:
         """Return the list, or the method."""
