@@ -144,7 +144,7 @@ def test_paired_differences_are_narrower_and_find_the_better_one(made):
     assert better.winner == "strong"
     assert better.estimate.interval[0] > 0
     assert "strong beats weak" in sentence(better)
-    assert "for other images alone, one seed, 5 images" in sentence(better)
+    assert "over images only, one seed, 5 images" in sentence(better)
 
 
 def test_a_difference_near_zero_is_told_with_its_side():

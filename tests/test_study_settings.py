@@ -43,8 +43,7 @@ def test_coarse_labels_are_told_and_the_page_names_them(shapes, shape_superclass
     assert run.config["class_names"] == ["edged", "round"]
     assert run.config["resolved"]["training_images"] == 4 * 24
     assert any(
-        "for other images alone, one seed" in words
-        for words in json_files.read(out / "verdict.json", dict)["sentences"]
+        "over images only, one seed" in words for words in json_files.read(out / "verdict.json", dict)["sentences"]
     )
 
 

@@ -58,7 +58,7 @@ def test_one_seed_is_a_paired_t_test_over_images():
     assert found.estimate.p == pytest.approx(test.pvalue)
     assert found.estimate.interval == pytest.approx((100 * interval.low, 100 * interval.high))
     assert found.estimate.degrees == 399
-    assert "for other images alone, one seed" in sentence(found)
+    assert "over images only, one seed" in sentence(found)
 
 
 def test_groups_of_one_image_and_copies_of_groups():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slmlp.report import forests
 
 NAMED = 6  # contenders that the first sentence names
+SHOWN = 4  # methods whose definitions are not folded away
 
 
 def page(inputs: Inputs) -> Page:
@@ -57,7 +58,11 @@ def _verdict(inputs: Inputs) -> Section:
     comparisons = inputs.comparisons
     lead, rest = inputs.opening
     blocks = [block("text", _compared(inputs), "how")]
-    blocks += [fold("What the methods are", block("findings", lines)) for lines in (_defined(inputs),) if lines]
+    defined = _defined(inputs)
+    if defined and len(defined) > SHOWN:
+        blocks.append(fold("What the methods are", block("findings", defined)))
+    elif defined:
+        blocks.append(block("text", "; ".join(defined), "how"))
     blocks.append(block("verdict", lead or ["No verdict was written for this study."]))
     if inputs.verdict.get("note"):
         blocks.append(block("text", words.opening(inputs.verdict["note"]), "also"))
@@ -147,7 +152,7 @@ def _forest_caption(inputs: Inputs, comparisons: Sequence[choice.Found]) -> str:
     else:
         text = "Diamond and bar: mean difference and its 95 % interval; dots: one seed each"
     if any(c["detectable"] and not found(c) for c in comparisons):
-        text += "; shaded: differences too small for this study to find reliably"
+        text += "; shaded, where no difference was found: those too small for this study to find reliably"
     chance = (
         "Another seed would give another difference."
         if one_seed
@@ -173,24 +178,19 @@ def _compared(inputs: Inputs) -> str:
         else ""
     )
     return (
-        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{_plain(inputs)}{mlp} "
+        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
         f"{f'A {encoder}' if encoder else 'An encoder'} was pretrained on "
-        f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe then told apart "
-        f"{words.plural(len(split['unseen']), 'class', 'classes')} that it had never seen, in "
-        f"{inputs.images('unseen', 'accuracy')} images. {words.hours(about.get('hours'))} of runs on {on}."
+        f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe on its features "
+        f"then told apart {words.plural(len(split['unseen']), 'class', 'classes')} that were held out of pretraining, "
+        f"in {inputs.images('unseen', 'accuracy')} images, by cross-validation. "
+        f"{words.hours(about.get('hours'))} of runs on {on}."
     )
-
-
-def _plain(inputs: Inputs) -> str:
-    """Return what the first method is short for, where it is one of ours."""
-    first = plugins.split(named((inputs.about.get("contenders") or [""])[0])[1])[0]
-    entry = METHODS.get(first)
-    return f" {display(first)} is {entry.summary.partition(':')[0]}." if entry and ":" in entry.summary else ""
 
 
 def _defined(inputs: Inputs) -> list[str]:
     """Return what each contender is: its method, and the settings of those that were given a name."""
-    lines = {}
+    lines: dict[str, str] = {}
+    told: set[str] = set()  # settings that were explained
     for text in inputs.about.get("contenders") or ():
         title, what = named(text)
         base, settings = plugins.split(what)
@@ -202,7 +202,9 @@ def _defined(inputs: Inputs) -> list[str]:
             kind: Any = type(entry.settings)
             explained = sentences(kind)
             switches = [s.partition("=")[0] for s in settings if s.endswith("=true")]
-            said = " ".join(explained[name] for name in switches if name in explained)
+            new = [explained.pop(name) for name in switches if name in explained and name not in told]
+            told.update(switches)
+            said = " ".join(new).replace("`", "").rstrip(".")
             given = f" with {', '.join(settings)}" if settings else ""
             lines[title] = f"{title}: {display(base)}{given}{f' ({said})' if said else ''}"
     return list(lines.values())
@@ -234,8 +236,8 @@ def _pairs(inputs: Inputs, beside: Sequence[forests.Difference] = ()) -> Markup:
     rows = _differences(inputs, inputs.pairs)
     chosen = ", each with the settings that were chosen for it" if inputs.about["settings"].get("vary") else ""
     caption = (
-        f"Each method with an MLP projector minus the same method without{chosen}, on the same seeds and images: right "
-        "of zero, the projector made features that tell unseen classes apart better. "
+        f"Each method with an MLP projector minus the same method without{chosen}, on the same images: right of zero, "
+        "the projector made features that tell unseen classes apart better. "
         f"{_forest_caption(inputs, inputs.pairs)}"
     )
     axis = "difference in unseen accuracy, percentage points"

@@ -176,7 +176,7 @@ def pair(data: str, pairs: Pairs) -> Paired:
         return PairedBootstrap(
             data, seeds, tuple((a, b) for a, b in runs if isinstance(a, Bootstrap) and isinstance(b, Bootstrap))
         )
-    right, groups = _right(predictions)
+    right, groups = correctness(predictions)
     return pair_accuracies(data, seeds, right, groups)
 
 
@@ -216,7 +216,7 @@ def mean_of(runs: Sequence[Run]) -> Mean:
     bootstraps = [run for run in runs if isinstance(run, Bootstrap)]
     if bootstraps:
         return Mean(bootstrap_mean(bootstraps), len(runs), bootstraps[0].images, bootstraps[0].groups)
-    right, groups = _right([(run, run) for run in runs if isinstance(run, Predictions)])
+    right, groups = correctness([(run, run) for run in runs if isinstance(run, Predictions)])
     return Mean(crossed_mean(right[..., 0], groups), len(runs), len(groups), len(np.unique(groups)))
 
 
@@ -226,8 +226,12 @@ def corrected(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(replace(c, p_holm=p, family=len(comparisons)) for c, p in zip(comparisons, adjusted, strict=True))
 
 
-def _right(pairs: Sequence[tuple[Predictions, Predictions]]) -> tuple[Array, npt.NDArray[np.str_]]:
-    """Return correctness (S, R, N, 2) and the groups (N,)."""
+def correctness(pairs: Sequence[tuple[Predictions, Predictions]]) -> tuple[Array, npt.NDArray[np.str_]]:
+    """Return the correctness (S, R, N, 2) of two contenders, 0 or 1, and the groups (N,).
+
+    Raises:
+        SlmlpError: predictions of other images, labels or groups, or of one group only.
+    """
     images = _same_images([rows for pair in pairs for rows in pair])
     draws = _draws(images)
     right = np.stack(

@@ -64,8 +64,9 @@ def lost_by_two(rows: Sequence[Result], a: str, b: str) -> str | None:
         return None
     of_a, of_b = (points(100 * fmean(one.lost for one in depths[name].values())) for name in (a, b))
     best = " or ".join(dict.fromkeys(one.best for one in depths[a].values()))
+    inner = [name for name in next(iter(depths[a].values())).lines if name != OUTPUT and not behind(name)]
     less = "nothing" if float(of_b) == 0 else f"{of_b} points"
     return (
-        f"the layers show why: the encoder of {display(a)} tells unseen classes apart best at {best}, and {of_a} "
-        f"points worse at its output; that of {display(b)} loses {less} there"
+        f"accuracy by layer shows where: the encoder of {display(a)} tells unseen classes apart best at {best} of "
+        f"{len(inner)}, and {of_a} points worse at its output; that of {display(b)} loses {less} there"
     )

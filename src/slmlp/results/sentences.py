@@ -58,20 +58,31 @@ def switched(pairs: Sequence[Comparison], means: Mapping[str, float]) -> str:
         pairs: the comparisons, each of unseen accuracy.
         means: accuracy of every contender, 0 to 1.
     """
+    told = {
+        c.a: f"{display(c.a)} ({points(c.difference, plus=True)} points, {points(100 * means[c.a])} % to "
+        f"{points(100 * means[c.b])} %)"
+        for c in pairs
+    }
     parts = []
     for won, words in ((True, "helped"), (False, "hurt")):
-        some = [
-            f"{display(c.a)} ({points(c.difference, plus=True)} points, {points(100 * means[c.a])} % to "
-            f"{points(100 * means[c.b])} %)"
-            for c in pairs
-            if c.winner == (c.b if won else c.a)
-        ]
+        some = [told[c.a] for c in pairs if c.winner == (c.b if won else c.a)]
         parts += [f"an MLP projector {words} {' and '.join(some)}"] if some else []
-    level = [f"{display(c.a)} ({points(c.difference, plus=True)})" for c in pairs if c.winner is None]
+    level = [told[c.a] for c in pairs if c.winner is None]
     if level:
         what = "for" if parts else "with an MLP projector for"
         parts.append(f"no difference was found {what} {' and '.join(level)}")
-    return f"on unseen classes {'; '.join(parts)}"
+    seeds = "with one seed, " if all(c.seeds == 1 for c in pairs) else ""
+    return f"{seeds}on unseen classes {'; '.join(parts)}"
+
+
+def gained(c: Comparison) -> str:
+    """Return whether an MLP projector gains one method more than another: c is of the methods without it."""
+    low, high = (display(c.a), display(c.b)) if c.difference >= 0 else (display(c.b), display(c.a))
+    sign = 1 if c.difference >= 0 else -1
+    size = f"{points(sign * c.difference, plus=c.winner is None)} points"
+    if c.winner is None:
+        return f"no difference found between what the projector gains {high} and {low}: {size} ({_basis(c, sign)})"
+    return f"the projector gains {high} more than {low}, by {size} ({_basis(c, sign)})"
 
 
 def continued(c: Comparison) -> str:
@@ -232,7 +243,7 @@ def _basis(c: Comparison, sign: int) -> str:
     seeds = "one seed" if c.seeds == 1 else f"{c.seeds} seeds"
     seeds += f", {c.draws} draws of the training images" if c.draws > 1 else ""
     groups = f" in {c.groups:,} groups of related images" if c.groups < c.images else ""
-    return f"{interval}{' for other images alone' * alone}, {seeds}, {c.images:,} images{groups}"
+    return f"{interval}{' over images only' * alone}, {seeds}, {c.images:,} images{groups}"
 
 
 def interval(c: Comparison) -> str:

@@ -13,6 +13,7 @@ Studies, comparisons of single runs, suites and detections write verdict.json in
         "sentences": [...],       in full: over data sets, by data set, then what was left out
         "comparisons": [C, ...],  with the baseline; of a detection also each encoder with its random controls
         "pairs": [C, ...],        corrected by themselves: of a study, each method with an MLP and without
+        "gains": [C, ...],        of a study of several such pairs: b's gain minus that of a, the method of the first
         "references": [{"name", "value", "sentence", "comparisons": [C, ...]}],  of a study: what needs no training, its
                                   accuracy in percent, and every contender against it, all corrected together
         "every": [C, ...],        of the headline of three to 12 contenders: every two of them, corrected by themselves
@@ -83,6 +84,7 @@ class Verdict:
     sentences: tuple[str, ...]
     pairs: tuple[Comparison, ...] = ()  # compared besides, and corrected by themselves
     missing: tuple[str, ...] = ()  # data sets of the suite of which nothing is there
+    gains: tuple[Comparison, ...] = ()  # what one pair gains more than the first, see ``gains``
     references: tuple[Reference, ...] = ()  # what needs no training: pixels, chance ...
     every: tuple[Comparison, ...] = ()  # every two contenders, corrected by themselves
 
@@ -107,6 +109,7 @@ class Verdict:
             "sentences": list(self.sentences),
             "comparisons": [_comparison(c) for c in self.comparisons],
             "pairs": [_comparison(c) for c in self.pairs],
+            "gains": [_comparison(c) | {"sentence": words.gained(c)} for c in self.gains],
             "references": [
                 {
                     "name": one.name,

@@ -20,7 +20,7 @@ from slmlp.results.comparison import BySeed, Comparison
 from slmlp.results.layers import lost_by_two
 from slmlp.results.records import Predictions
 from slmlp.results.references import Reference
-from slmlp.results.sentences import continued, sentence
+from slmlp.results.sentences import continued, gained, sentence
 from slmlp.results.sentences import switched as switched_in_words
 from slmlp.results.verdict import Verdict
 
@@ -63,6 +63,7 @@ def opening(context: Context, result: Verdict) -> tuple[list[str], int]:
     pairs = switched(context, result)
     said = {sentence(c) for c in pairs}
     leading = pairs_in_words(context, pairs, {name: mean.value for name, mean in result.means.items()})
+    leading += [gained(c) for c in result.gains]
     sentences = [*leading, *(one for one in result.sentences if one not in said)]
     continuing = [continued(c) for one in found if one.name == STARTING for c in one.comparisons]
     rest = [one for one in found if one.name != STARTING]

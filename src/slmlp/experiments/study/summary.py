@@ -19,6 +19,7 @@ from slmlp.experiments.study.rates import Rates
 from slmlp.experiments.study.specs import mlp_pairs
 from slmlp.results import records, verdict
 from slmlp.results.comparison import BySeed
+from slmlp.results.gains import compare_gains
 from slmlp.results.metrics import bootstrap_runs, bootstrapped
 from slmlp.results.records import Predictions, Result, Scores, contender_name
 from slmlp.results.sentences import data_warnings
@@ -33,7 +34,9 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     result, *others = _verdicts(context)
     contenders = final_predictions(context)
     found = conclusion.judged(context, contenders)
-    result = dataclasses.replace(result, references=found)
+    pairs = mlp_pairs(context.specs)
+    gains = compare_gains(contenders, pairs, context.images.name) if len(pairs) > 1 else ()
+    result = dataclasses.replace(result, references=found, gains=gains)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
     opening, lead = conclusion.opening(context, result)
     verdict.write(
