@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from dist_launch import ended, started
 from slmlp import cli
 from slmlp.cli.detecting import Detect
 from slmlp.cli.parse import parse
-from slmlp.detection import detect, model, predict, train
+from slmlp.detection import detect, model, predict, summary, train
 from slmlp.detection.evaluate import average_precision
 from slmlp.detection.layout import find_parts
 from slmlp.detection.reading import load
@@ -202,6 +203,18 @@ def test_what_is_done_is_not_done_again(place, straight, monkeypatch, capsys):
     assert "box_ap50" in capsys.readouterr().out
     with pytest.raises(SlmlpError, match=r"holds another detector \(it differs in settings"):
         detect([f"{place}/a.safetensors"], f"{place}/coco.tar", straight, cfg=settings(roi_batch_size=32))
+
+
+def test_numbers_that_are_taken_away_before_the_page_are_named(place, straight, tmp_path, monkeypatch, capsys):
+    out, written = shutil.copytree(straight, tmp_path / "out"), summary.write
+
+    def taken(detectors, *rest):
+        (detectors.folder / "results.jsonl").unlink()
+        return written(detectors, *rest)
+
+    monkeypatch.setattr(summary, "write", taken)
+    assert cli.main(both(place, out)) == 2
+    assert "lost numbers that were in it" in capsys.readouterr().err
 
 
 def test_killed_it_goes_on_and_ends_bit_for_bit_the_same(place, straight, tmp_path):

@@ -22,6 +22,7 @@ from slmlp.results.sentences import data_warnings
 from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
+from slmlp.runtime.errors import SlmlpError
 from slmlp.train.run import versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
@@ -84,11 +85,17 @@ def _verdicts(
 
 
 def _results(detectors: Detectors, contenders: Sequence[Contender]) -> dict[str, list[Result]]:
-    """Return the results on the main part after training, by run."""
+    """Return the results on the main part after training, by run; SlmlpError where some are gone."""
     by_run: dict[str, list[Result]] = {contender.run: [] for contender in contenders}
     for result in records.read(detectors.folder / "results.jsonl"):
         if (result.task, result.data, result.epoch) == ("detect", detectors.name, None) and result.run in by_run:
             by_run[result.run].append(result)
+    lost = next((run for run, rows in by_run.items() if not rows), None)
+    if lost is not None:
+        raise SlmlpError(
+            f"{detectors.folder} lost numbers that were in it (detect of {lost}), as if it had been removed while the "
+            "command wrote into it: give the same command again"
+        )
     return by_run
 
 
