@@ -57,13 +57,14 @@ def opening(context: Context, result: Verdict) -> tuple[list[str], int]:
     """Return the sentences that the page opens with, and how many of them lead.
 
     A study whose training was worth nothing says so first. One with several pairs that differ by their MLP alone
-    goes on with each pair, for that is the question; then come the comparisons with the first contender.
+    goes on with each pair, for that is the question, and with gains that differ; then come the comparisons with the
+    first contender.
     """
     found = result.references
     pairs = switched(context, result)
     said = {sentence(c) for c in pairs}
     leading = pairs_in_words(context, pairs, {name: mean.value for name, mean in result.means.items()})
-    leading += [gained(c) for c in result.gains]
+    leading += [gained(c) for c in result.gains if c.winner is not None or len(result.gains) == 1]
     sentences = [*leading, *(one for one in result.sentences if one not in said)]
     continuing = [continued(c) for one in found if one.name == STARTING for c in one.comparisons]
     rest = [one for one in found if one.name != STARTING]
