@@ -8,7 +8,8 @@ from scipy import stats
 
 from slmlp.results.gains import compare_gains
 from slmlp.results.records import Predictions
-from slmlp.results.sentences import gained
+from slmlp.results.sentences import gained, switched
+from slmlp.results.verdict import compare_all
 
 NAMES = ("sl", "sl-mlp", "cosine", "cosine-mlp")
 PAIRS = (("sl", "sl-mlp"), ("cosine", "cosine-mlp"))
@@ -76,3 +77,17 @@ def test_several_pairs_are_corrected_together_and_need_a_common_seed():
     first, second = compare_gains(runs | again, pairs)
     assert first.p_holm == second.p_holm == pytest.approx(min(1, 2 * first.estimate.p))
     assert first.family == 2
+
+
+def test_two_projectors_of_one_method_are_no_two_methods():
+    runs = drawn((0.4, 0.45, 0.35, 0.5))
+    pairs = [("sl", "sl-mlp"), ("sl", "cosine-mlp")]
+    assert compare_gains(runs, pairs) == ()
+    assert compare_gains(runs, PAIRS[:1]) == compare_gains(runs, []) == ()
+    assert [(c.a, c.b) for c in compare_gains(runs | {"x": runs["sl"]}, [*pairs, PAIRS[1], ("x", "sl-mlp")])] == [
+        ("cosine", "x")
+    ]
+    means = {"sl": 0.384, "sl-mlp": 0.4, "cosine-mlp": 0.5}
+    told = switched(compare_all(runs, pairs), means)
+    assert "38.4 % to 40.0 %" in told  # each with its own numbers
+    assert "38.4 % to 50.0 %" in told

@@ -202,7 +202,7 @@ def _defined(inputs: Inputs) -> list[str]:
             kind: Any = type(entry.settings)
             explained = sentences(kind)
             switches = [s.partition("=")[0] for s in settings if s.endswith("=true")]
-            new = [explained.pop(name) for name in switches if name in explained and name not in told]
+            new = [explained[name] for name in switches if name in explained and name not in told]
             told.update(switches)
             said = " ".join(new).replace("`", "").rstrip(".")
             given = f" with {', '.join(settings)}" if settings else ""

@@ -6,6 +6,7 @@ Statistician 60): the gains themselves are compared, on the same seeds and image
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ def compare_gains(
 
     Args:
         runs: contender -> seed -> predictions of the same images.
-        pairs: contenders; pairs of which no seed is common to all four are left out.
+        pairs: contenders; left out are pairs that share their first with another pair, whose gains are two of one
+            method, and pairs of which no seed is common to all four.
         data: the data's name.
 
     Returns:
@@ -31,6 +33,10 @@ def compare_gains(
         correction is for all of them together.
     """
     found = []
+    several = Counter(without for without, _ in pairs)
+    pairs = [one for one in pairs if several[one[0]] == 1]
+    if len(pairs) < 2:
+        return ()
     first, *others = pairs
     for other in others:
         four = [*first, *other]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from slmlp.config.names import display
@@ -58,16 +58,17 @@ def switched(pairs: Sequence[Comparison], means: Mapping[str, float]) -> str:
         pairs: the comparisons, each of unseen accuracy.
         means: accuracy of every contender, 0 to 1.
     """
+    several = Counter(c.a for c in pairs)
     told = {
-        c.a: f"{display(c.a)} ({points(c.difference, plus=True)} points, {points(100 * means[c.a])} % to "
-        f"{points(100 * means[c.b])} %)"
+        (c.a, c.b): f"{display(c.a)}{f' as {display(c.b)}' if several[c.a] > 1 else ''} "
+        f"({points(c.difference, plus=True)} points, {points(100 * means[c.a])} % to {points(100 * means[c.b])} %)"
         for c in pairs
     }
     parts = []
     for won, words in ((True, "helped"), (False, "hurt")):
-        some = [told[c.a] for c in pairs if c.winner == (c.b if won else c.a)]
+        some = [told[c.a, c.b] for c in pairs if c.winner == (c.b if won else c.a)]
         parts += [f"an MLP projector {words} {' and '.join(some)}"] if some else []
-    level = [told[c.a] for c in pairs if c.winner is None]
+    level = [told[c.a, c.b] for c in pairs if c.winner is None]
     if level:
         what = "for" if parts else "with an MLP projector for"
         parts.append(f"no difference was found {what} {' and '.join(level)}")

@@ -34,8 +34,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     result, *others = _verdicts(context)
     contenders = final_predictions(context)
     found = conclusion.judged(context, contenders)
-    pairs = mlp_pairs(context.specs)
-    gains = compare_gains(contenders, pairs, context.images.name) if len(pairs) > 1 else ()
+    gains = compare_gains(contenders, mlp_pairs(context.specs), context.images.name)
     result = dataclasses.replace(result, references=found, gains=gains)
     one_seed = bool(result.comparisons) and all(c.seeds == 1 for c in result.comparisons)  # else each sentence says it
     opening, lead = conclusion.opening(context, result)
