@@ -152,7 +152,7 @@ def _forest_caption(inputs: Inputs, comparisons: Sequence[choice.Found]) -> str:
     else:
         text = "Diamond and bar: mean difference and its 95 % interval; dots: one seed each"
     if any(c["detectable"] and not found(c) for c in comparisons):
-        text += "; shaded, where no difference was found: those too small for this study to find reliably"
+        text += "; shaded, where no difference was found: smaller ones than this study finds reliably"
     chance = (
         "Another seed would give another difference."
         if one_seed

@@ -6,6 +6,7 @@ tunnel (Masarczyk et al. 2023, arXiv 2305.19753; Harun et al. 2024, arXiv 2405.1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -66,7 +67,8 @@ def lost_by_two(rows: Sequence[Result], a: str, b: str) -> str | None:
     best = " or ".join(dict.fromkeys(one.best for one in depths[a].values()))
     inner = [name for name in next(iter(depths[a].values())).lines if name != OUTPUT and not behind(name)]
     less = "nothing" if float(of_b) == 0 else f"{of_b} points"
+    stage = re.sub(r"(?<=[a-z])(?=[0-9])", " ", best)
     return (
-        f"accuracy by layer shows where: the encoder of {display(a)} tells unseen classes apart best at {best} of "
+        f"accuracy by layer shows where: the encoder of {display(a)} tells unseen classes apart best at {stage} of "
         f"{len(inner)}, and {of_a} points worse at its output; that of {display(b)} loses {less} there"
     )

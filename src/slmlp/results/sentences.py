@@ -77,13 +77,13 @@ def switched(pairs: Sequence[Comparison], means: Mapping[str, float]) -> str:
 
 
 def gained(c: Comparison) -> str:
-    """Return whether an MLP projector gains one method more than another: c is of the methods without it."""
+    """Return whether an MLP projector helps one method more than another: c is of the methods without it."""
     low, high = (display(c.a), display(c.b)) if c.difference >= 0 else (display(c.b), display(c.a))
     sign = 1 if c.difference >= 0 else -1
     size = f"{points(sign * c.difference, plus=c.winner is None)} points"
     if c.winner is None:
-        return f"no difference found between what the projector gains {high} and {low}: {size} ({_basis(c, sign)})"
-    return f"the projector gains {high} more than {low}, by {size} ({_basis(c, sign)})"
+        return f"no difference found in how much the projector helps {high} and {low}: {size} ({_basis(c, sign)})"
+    return f"the projector helps {high} more than {low}, by {size} ({_basis(c, sign)})"
 
 
 def continued(c: Comparison) -> str:
