@@ -101,14 +101,19 @@ def test_the_share_kept_is_the_outputs_over_the_encoders_best(done):
 
 
 def test_what_two_encoders_lose_is_their_best_layer_less_the_output(done):
-    losses = {}
-    for method in ("sl", "sl-mlp"):
-        lines = rows(done, task="unseen-layerwise", metric="accuracy", method=method)
-        found = {row.layer: row.value for row in lines}
-        losses[method] = 100 * (max(v for k, v in found.items() if "projector" not in k) - found["output"])
-    said = layers.lost_by_two(records.read(done / "results.jsonl"), "sl", "sl-mlp")
-    assert re.findall(r"[0-9]+\.[0-9]+", said) == [f"{losses[m]:.1f}" for m in ("sl", "sl-mlp")]
-    assert layers.lost_by_two(records.read(done / "results.jsonl"), "sl", "nobody") is None
+    row = rows(done, task="unseen-layerwise", metric="accuracy", method="sl-mlp")[0]
+
+    def lines(method, *values):
+        named = zip(("stage1", "stage2", "output", "projector.output"), values, strict=True)
+        return [dataclasses.replace(row, method=method, layer=name, value=value) for name, value in named]
+
+    falling, level = lines("sl", 0.2, 0.4, 0.363, 0.9), lines("sl-mlp", 0.2, 0.3, 0.3, 0.1)
+    said = layers.lost_by_two([*falling, *level], "sl", "sl-mlp")
+    assert re.findall(r"stage 2 of 2|[0-9]+\.[0-9]+", said) == ["stage 2 of 2", "3.7"]  # level loses nothing
+    other = layers.lost_by_two([*falling, *lines("sl-mlp", 0.2, 0.4, 0.39, 0.1)], "sl", "sl-mlp")
+    assert re.findall(r"[0-9]+\.[0-9]+", other) == ["3.7", "1.0"]
+    assert layers.lost_by_two([*falling, *level], "sl-mlp", "sl") is None  # its output is its best layer
+    assert layers.lost_by_two([*falling, *level], "sl", "nobody") is None
 
 
 def test_the_pages_table_and_drawing_have_the_numbers(done):

@@ -59,11 +59,16 @@ def of_runs(rows: Sequence[Result], task: str = UNSEEN) -> dict[str, dict[int, L
 
 
 def lost_by_two(rows: Sequence[Result], a: str, b: str) -> str | None:
-    """Return what two encoders lose in their last layers, in words, means over seeds; None where one was not probed."""
+    """Return what two encoders lose in their last layers, in words, means over seeds.
+
+    None where one was not probed, and where ``a`` loses nothing: its output is its best layer.
+    """
     depths = of_runs(rows)
     if not depths.get(a) or not depths.get(b):
         return None
     of_a, of_b = (points(100 * fmean(one.lost for one in depths[name].values())) for name in (a, b))
+    if float(of_a) == 0:
+        return None
     best = " or ".join(dict.fromkeys(one.best for one in depths[a].values()))
     inner = [name for name in next(iter(depths[a].values())).lines if name != OUTPUT and not behind(name)]
     less = "nothing" if float(of_b) == 0 else f"{of_b} points"
