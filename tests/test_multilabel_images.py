@@ -124,7 +124,7 @@ def test_verdict_and_page_compare_the_mean_average_precision(done):
         )
     assert [c["b"] for c in held["comparisons"]] == [m for m in by_hand if m != "raw"]
     assert all(" on several" in sentence and "points of mAP (95 % CI " in sentence for sentence in verdict["sentences"])
-    assert all(", 50 images of 25 groups)" in sentence for sentence in held["sentences"])
+    assert all(", 50 images in 25 groups of related images)" in sentence for sentence in held["sentences"])
     page = (done / "report.html").read_text()
     assert "mean average precision" in page
     assert "points of mAP" in page
