@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from build_advice import RESULTS, STUDIES
 
@@ -26,7 +25,6 @@ END = 10**6  # in place of the last epoch
 PRE, EVAL, ACCURACY = "discriminative_ratio_source_train", "discriminative_ratio_unseen", "accuracy"
 NORMALISED = f"{PRE}_normalised"
 Points = dict[int, dict[str, float]]  # epoch -> number -> value
-Array = npt.NDArray[np.floating]
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def advice(context: Context, plan: Plan, *, demo: bool) -> list[str]:
     one = sum(run.seconds for (kind, _, _, seed), run in plan.runs.items() if kind == "final" and seed == 0)
     quick = one / plan.parallel + plan.beside
     if plan.left > max(3600 * LONG, 2 * quick):
-        lines.append(f"for a first look, --preset quick takes about {duration(quick)}: one rate, one seed")
+        lines.append(f"for a first look, --preset quick with one of the --rates takes about {duration(quick)}")
     if context.cfg.training.init != RANDOM:
         return lines
     job = context.job(context.specs[0], context.cfg.grid[0], 0)
