@@ -177,20 +177,3 @@ def test_evaluation_view_is_the_centre():
     view = Preprocess(4, 6)(pixels)
     torch.testing.assert_close(view, normalise(pixels[:, 1:5, 1:5].permute(0, 3, 1, 2).float() / 255))
     assert (evaluation_side(32), evaluation_side(224)) == (32, 256)
-
-
-def test_a_users_transform_is_seeded_and_checked(monkeypatch, tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "import torch\nfrom torchvision.transforms import v2\n"
-        "good = v2.Compose([v2.RandomResizedCrop(8), v2.ToDtype(torch.float32, scale=True)])\nbad = v2.Resize(5)\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    pixels = torch.randint(0, 255, (4, 12, 12, 3), dtype=torch.uint8)
-    state = torch.random.get_rng_state()
-    good = Augment("mine:good", 8)
-    assert torch.equal(good(pixels, draws(4)), good(pixels, draws(4)))
-    assert torch.equal(state, torch.random.get_rng_state())
-    with pytest.raises(SlmlpError, match=r"must return a tensor of shape \(3, 8, 8\)"):
-        Augment("mine:bad", 8)(pixels, draws(4))
-    with pytest.raises(SlmlpError, match="moco-v2"):
-        Augment("moco", 8)

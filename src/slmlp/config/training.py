@@ -262,6 +262,7 @@ class StudyTraining(Training):
 
 
 WITHOUT_COLOUR = ("weak", "crop", "none")  # augmentations that change no colour
+TRANSFORM_VERSION = 2  # the same of a transform of the user's; 2: its floats in 0 to 1 are normalised
 COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
 LATER: tuple[str, ...] = (
     "optimizer", "nesterov", "schedule", "milestones", "final_lr", "betas", "layer_decay", "head_rate",
@@ -277,7 +278,9 @@ def identity(training: Training) -> dict[str, Any]:
     """
     values, default = dataclasses.asdict(training), Training()
     values |= {"base_lr": training.rate, "weight_decay": training.decay}
-    if values["augment"] not in WITHOUT_COLOUR and ":" not in training.augment:  # a transform of the user's is theirs
+    if ":" in training.augment:
+        values["transform_version"] = TRANSFORM_VERSION
+    elif training.augment not in WITHOUT_COLOUR:
         values["colour_version"] = COLOUR_VERSION
     for name in LATER:
         if values[name] == getattr(default, name):

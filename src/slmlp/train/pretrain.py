@@ -229,7 +229,7 @@ def begin(job: Job, ready: Prepared) -> tuple[State, list[Augment], device.Compu
         "classes": len(ready.labels.names),
         "training_images": len(ready.train),
         "method_settings": dataclasses.asdict(settings),
-        "notes": notes,
+        "notes": [*notes, *(view.custom.note for view in views[:1] if view.custom)],
         "passes_per_image": method.passes + sum((view.size / size) ** 2 for view in views[method.num_views :]),
         "peak_lr": cfg.peak_lr,
         "steps": plan.total,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from slmlp.data.augment import colour, geometry, policy
+from slmlp.data.augment.custom import Custom
 from slmlp.data.augment.draws import Choices, Draws, parts
 from slmlp.data.augment.recipes import Recipe, named
 from slmlp.runtime.errors import SlmlpError
@@ -61,12 +61,8 @@ class Augment:
 
     def __init__(self, name: str, size: int, recipe: Recipe | None = None, channels: Channels = IMAGENET) -> None:
         self.name, self.size, self.channels = name, size, channels
-        self.custom: Callable[[Tensor], Tensor] | None = None
-        self.recipe = recipe or Recipe(flip=0.0)
-        if ":" in name:
-            self.custom = _load_transform(name)
-        elif recipe is None:
-            self.recipe = named(name).of(0)
+        self.custom = Custom(name, size, training_side(size)) if ":" in name else None
+        self.recipe = recipe or (Recipe(flip=0.0) if self.custom else named(name).of(0))
 
     def __call__(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Return normalised views, float32 (N, 3, size, size), of uint8 images (N, S, S, 3)."""
@@ -125,7 +121,9 @@ class Augment:
         A user's transform takes images on the CPU alone.
         """
         if self.custom is not None:
-            return self._per_sample(images, choices)
+            assert choices.seeds is not None
+            views = self.custom(images, choices.seeds.tolist())
+            return views if self.custom.normalises else normalise(views, self.channels)
         views = torch.empty((len(images), 3, self.size, self.size), device=images.device)
         for part in parts(len(images), self.size, images.device):
             drawn = choices.of(part)
@@ -151,24 +149,6 @@ class Augment:
         if choices.solarised is not None:
             x = colour.solarise(x, choices.solarised)
         return x
-
-    def _per_sample(self, pixels: Tensor, choices: Choices) -> Tensor:
-        """Apply a user's torchvision transform to each image, with torch's global seed set by ``choices``."""
-        assert self.custom is not None
-        assert choices.seeds is not None
-        views = []
-        with torch.random.fork_rng(devices=[]):
-            for image, seed in zip(pixels, choices.seeds.tolist(), strict=True):
-                torch.manual_seed(seed)
-                views.append(self.custom(image.permute(2, 0, 1)))
-        for view in views[:1]:
-            if not isinstance(view, Tensor) or view.shape != (3, self.size, self.size):
-                raise SlmlpError(
-                    f"--augment {self.name} must return a tensor of shape (3, {self.size}, {self.size}) from a uint8 "
-                    f"tensor (3, H, W), found {tuple(view.shape) if isinstance(view, Tensor) else type(view).__name__}"
-                )
-        x = torch.stack(views)
-        return x if x.is_floating_point() else normalise(x.float() / 255, self.channels)
 
 
 def normalise(x: Tensor, channels: Channels = IMAGENET, out: Tensor | None = None) -> Tensor:
@@ -197,16 +177,3 @@ def training_side(size: int) -> int:
     hardly aliases or blurs.
     """
     return round(size * 1.25)
-
-
-def _load_transform(name: str) -> Callable[[Tensor], Tensor]:
-    module_name, _, attribute = name.partition(":")
-    try:
-        transform = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SlmlpError(
-            f"--augment {name}: {error}; expected `module:name` of a torchvision v2 transform that Python can import"
-        ) from error
-    if not callable(transform):
-        raise SlmlpError(f"--augment {name} is a {type(transform).__name__}, expected a callable transform")
-    return transform  # type: ignore[no-any-return]
