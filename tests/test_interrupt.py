@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import slmlp
 from slmlp.cli import main
 from slmlp.runtime import interrupt
 
@@ -95,6 +96,62 @@ def test_a_third_signal_just_behind_the_second_changes_nothing():
         words = [sys.executable, "-c", program]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
         assert (done.returncode, done.stderr) == (130, f"{interrupt.STOPPED}\n")
+
+
+IMPORTS = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.{name})
+    print("goes on", flush=True)
+except KeyboardInterrupt:
+    raise ImportError("half a library")
+"""
+BURIED_AGAIN = {
+    "an import": "import half",
+    "a destructor": "class It:\n        def __del__(self): os.kill(os.getpid(), signal.{name})\n    It()",
+    "a callback": "import weakref\n    class It: pass\n    it = It()\n"
+    "    w = weakref.ref(it, lambda _: os.kill(os.getpid(), signal.{name}))\n    del it",
+}
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("where", BURIED_AGAIN)
+def test_a_signal_that_cannot_be_raised_ends_the_process_at_once(tmp_path, where, name):
+    """In an import it aborted torch (exit -6) or became another error; a destructor printed and forgot it."""
+    (tmp_path / "half.py").write_text(IMPORTS.format(name=name))
+    program = (
+        "import os, signal, sys, time\n"
+        "from slmlp.runtime import interrupt\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "with interrupt.program(ends=True):\n"
+        f"    {BURIED_AGAIN[where].format(name=name)}\n"
+        "    print('goes on', flush=True)\n"
+        "    time.sleep(5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{interrupt.STOPPED}\n")
+
+
+@pytest.mark.parametrize(
+    "module", ["slmlp.cli", "slmlp.runtime.errors", "difflib", "slmlp.cli.parse", "torch.nn", "timm"]
+)
+def test_a_signal_while_the_command_line_is_loaded_is_no_traceback(tmp_path, module):
+    """It was one as long as the handlers were not there, and Python's own exit by the signal (-2) after them."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        f"hook = lambda e, a: os.kill(os.getpid(), signal.SIGINT) if e == 'import' and a[0] == {module!r} else None\n"
+        "sys.addaudithook(hook)\n"
+    )
+    words = ["-m", "slmlp", "features", "timm:test_resnet@random", "emoji", "--out", str(tmp_path / "f.npz")]
+    path = os.pathsep.join([str(tmp_path), str(Path(slmlp.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | {"PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if not line.startswith("starting: ")]
+    assert (done.returncode, said) in [(-signal.SIGINT, []), (130, [interrupt.STOPPED])]
+    assert not (tmp_path / "f.npz").exists()
 
 
 def test_a_job_in_the_background_still_ignores_ctrl_c():

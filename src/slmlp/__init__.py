@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# nothing is imported here, so that a signal meets the command line's own handlers a few milliseconds sooner
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from slmlp.api import (
         advise,
         compare,
@@ -93,6 +94,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name."""
+    import importlib
+
     if name == "recipes":
         return importlib.import_module("slmlp.config.recipes")
     if name in _PUBLIC:

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from counting import FULL, Acts, Count, Held, counted
-from world import COMMANDS, Ended, World, at_event, every_event, file_limit, no_byte_more, start, wait
+from world import COMMANDS, Ended, World, anew, at_event, every_event, file_limit, no_byte_more, start, wait
 
+STARTS = 2.0  # seconds in which a command loads its libraries
 EVALUATED = 6  # numbers of accuracy that the evaluation prints: two of each task
 
 
@@ -32,6 +33,7 @@ def counts(world: World, tries: int, seed: int, done: Held) -> Iterator[Count]:
             ),
             ("kill -9 at a moment", name): trials.at_moments,
             ("SIGTERM or Ctrl-C", name): trials.signals,
+            ("SIGTERM or Ctrl-C while it starts", name): trials.starting,
             ("four times SIGTERM or Ctrl-C", name): partial(trials.signals, times=4),
             ("SIGTERM at a write", f"{name} ({len(some)} of its {events} writes)"): partial(
                 trials.signal_at_writes, some
@@ -104,6 +106,24 @@ class Trials:
                 count.add(
                     f"exit {ended.code}, then {outcome}", fault and f"{number.name} after {moment:.3f} s: {fault}"
                 )
+
+    def starting(self, count: Count) -> None:
+        """Send SIGTERM or SIGINT in its first two seconds, while it loads its libraries: at most one line, no more."""
+        rng = random.Random(self.seed + 5)
+        for i in range(self.tries):
+            moment, number = rng.uniform(0, STARTS), (signal.SIGTERM, signal.SIGINT)[i % 2]
+            with self.world.place(self.name) as place:
+                process, began = anew(COMMANDS[self.name](self.world, place))
+                _after(process.pid, moment, number)
+                text = process.communicate()[0]
+                ended = Ended(process.returncode, text, time.monotonic() - began)
+                outcome, fault = self._again(place)
+                if ended.code in (1, -number) and "slmlp/__main__" not in text:  # Python itself was starting
+                    how = "ended by the signal"
+                else:
+                    fault = _ugly(ended, (0, 130)) or fault
+                    how = f"exit {ended.code}"
+                count.add(f"{how}, then {outcome}", fault and f"{number.name} after {moment:.3f} s: {fault}")
 
     def signal_at_writes(self, numbers: Sequence[int], count: Count) -> None:
         """Send SIGTERM at its n-th change of a file: one line and exit 130, then the end of a straight run."""

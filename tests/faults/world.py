@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -201,6 +202,17 @@ def start(words: Sequence[str], before: Callable[[], None]) -> tuple[int, int, f
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def anew(words: Sequence[str]) -> tuple[subprocess.Popen[str], float]:
+    """Start a new interpreter on a command, which loads its libraries itself; return it and the time."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slmlp", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
+    return process, began
 
 
 def wait(pid: int, output: int, began: float, limit: float = 120) -> Ended:

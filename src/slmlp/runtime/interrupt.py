@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first ends a command where it can go on from, a further one at once."""
+"""Ctrl-C and SIGTERM: the first ends a command where it can go on from, a further one at once.
+
+During an import the first ends the process at once, too. An exception in the middle of one reaches code that cannot
+bear it: torch's own aborts the process, and a callback of the import system prints and forgets it.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +27,22 @@ SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 def program(*, ends: bool) -> Iterator[None]:
     """Let the first signal raise KeyboardInterrupt and the second end the process at once, with exit code 130.
 
-    What is cut off then is what a kill leaves; processes of its own are killed. Signals that are ignored, as Ctrl-C in
-    a job in the background is, stay so. Python allows handlers in the main thread only.
+    Where the interpreter cannot raise the first, in a destructor or a callback, the process ends at once, too. What is
+    cut off then is what a kill leaves; processes of its own are killed. Signals that are ignored, as Ctrl-C in a job
+    in the background is, stay so. Python allows handlers in the main thread only.
 
     Args:
         ends: whether the process ends after the context, so that signals go on to end it at once, and without a word;
             else the handlers of before return.
     """
     before = _installed(_first)
+    unraisable = sys.unraisablehook
+    if before:
+        sys.unraisablehook = _not_forgotten(unraisable)
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, _silently if ends else handler)
 
@@ -85,7 +94,29 @@ def _first(number: int, frame: FrameType | None) -> NoReturn:
     for each in SIGNALS:
         if signal.getsignal(each) is _first:
             signal.signal(each, _at_once)
+    if importing(frame):
+        _at_once(number, frame)
     raise KeyboardInterrupt
+
+
+def importing(frame: FrameType | None) -> bool:
+    """Return whether an import is in progress below a frame."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _not_forgotten(before: Callable[[sys.UnraisableHookArgs], Any]) -> Callable[[sys.UnraisableHookArgs], Any]:
+    """Return a hook that ends the process where a signal's KeyboardInterrupt would be printed and forgotten."""
+
+    def hook(args: sys.UnraisableHookArgs) -> None:
+        if args.exc_type is KeyboardInterrupt and came():
+            _at_once(signal.SIGINT, None)
+        before(args)
+
+    return hook
 
 
 def _at_once(number: int, frame: FrameType | None) -> NoReturn:

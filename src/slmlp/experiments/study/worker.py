@@ -16,7 +16,7 @@ from slmlp import config
 from slmlp.experiments.study import grid
 from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.task import Task
-from slmlp.runtime import plugins, processes
+from slmlp.runtime import interrupt, plugins, processes
 
 BUSY = threading.Lock()  # held while this process of the pool performs a task
 STOPPED = threading.Event()  # set when the study asked for the end, perhaps before a task began
@@ -52,6 +52,8 @@ def start(stop: Connection, code: Mapping[str, bytes]) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if interrupt.importing(frame):  # torch may abort on it; what is lost is what a kill loses
+        os._exit(130)
     raise KeyboardInterrupt
 
 
