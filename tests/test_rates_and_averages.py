@@ -212,12 +212,14 @@ def test_stopped_and_resumed_with_all_of_them_equals_straight(at, steps, shapes,
         ("--betas 0.9 1", "--betas must be two numbers"),
         ("--epochs 3 --frozen-epochs 3", "--frozen-epochs 3 leaves no epoch"),
         ("--frozen-epochs -1", "--frozen-epochs must be 0 or more"),
+        ("--method simclr --projector.depth 0 --head-rate 5", "--head-rate: nothing behind the encoder"),
+        ("--method supcon --projector.depth 0 --epochs 2 --frozen-epochs 1", "--frozen-epochs: nothing behind"),
     ],
 )
 def test_rates_that_cannot_be_are_one_line_before_anything_is_written(words, said, shapes, tmp_path, capsys):
     out = tmp_path / "run"
     assert cli.main(["pretrain", str(shapes), "--encoder", "resnet10", *words.split(), "--out", str(out)]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("slmlp: ")]
     assert len(lines) == 1
     assert said in lines[0]
     assert not out.exists()

@@ -108,7 +108,12 @@ def _of_backbone(backbone: nn.Module, cfg: Training) -> list[dict[str, Any]]:
 
 
 def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
-    """Return the optimizer of the settings; the training loop sets the rate before every step."""
+    """Return the optimizer of the settings; the training loop sets the rate before every step.
+
+    Raises:
+        SlmlpError: settings for weights that the module does not have.
+    """
+    _check_behind(module, cfg)
     groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
     on_gpu = next(module.parameters()).is_cuda  # where a fused step is faster, and needs no answer in float16
     if cfg.optimizer == "adamw":
@@ -116,6 +121,22 @@ def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
     if cfg.optimizer == "lars":
         return LARS(groups, momentum=cfg.momentum, nesterov=nesterov)
     return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, fused=on_gpu, foreach=not on_gpu)
+
+
+def _check_behind(module: nn.Module, cfg: Training) -> None:
+    """Refuse a rate, or epochs, of what lies behind the encoder where nothing there is trained."""
+    named = {"head-rate": cfg.head_rate != 1, "frozen-epochs": cfg.frozen_epochs > 0}
+    flag = next((f"--{name}" for name, given in named.items() if given), None)
+    if flag is None:
+        return
+    encoder = module.encoder
+    assert isinstance(encoder, nn.Module)
+    inside = {id(p) for p in encoder.parameters()}
+    if not any(p.requires_grad and id(p) not in inside for p in module.parameters()):
+        raise SlmlpError(
+            f"{flag}: nothing behind the encoder of this method is trained, without a projector and a classifier; "
+            "leave it out, or take --projector.depth 1"
+        )
 
 
 def warmup_steps(total: int, steps_per_epoch: int, cfg: Training) -> int:
