@@ -56,9 +56,12 @@ def made(name="sl", encoder="test_vit", dtype=torch.float32, dropped=NOTHING, **
         return methods.build(name, network, CLASSES, chosen).to(dtype)
 
 
-def curve(method, scaler=None, dtype=torch.float32, compute=PLAIN, steps=STEPS, **schedule):
+RATES = {"sgd": 0.5, "lars": 5.0, "adamw": 0.02}
+
+
+def curve(method, scaler=None, dtype=torch.float32, compute=PLAIN, steps=STEPS, optimizer="sgd", **schedule):
     """Return the losses of some steps, and the state that they end in."""
-    cfg = config.Training(batch_size=N, epochs=STEPS, base_lr=0.5, warmup_epochs=0)
+    cfg = config.Training(batch_size=N, epochs=STEPS, optimizer=optimizer, base_lr=RATES[optimizer], warmup_epochs=0)
     batches = Drawn(method.num_views, dtype)
     state = State(method, optim.build(method, cfg), scaler=scaler)
     plan = dataclasses.replace(optim.schedule(cfg, batches.plan, 0), **schedule)
@@ -83,19 +86,22 @@ def scaler(**settings):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
-def test_a_loss_scaled_by_a_power_of_two_moves_weights_as_before(clip_norm):
+@pytest.mark.parametrize("optimizer", RATES)
+def test_a_loss_scaled_by_a_power_of_two_moves_weights_as_before(optimizer, clip_norm):
     """Float32 carries the factor exactly; an optimizer that saw scaled gradients would not agree."""
-    losses, plain = curve(made(), clip_norm=clip_norm)
-    again, scaled = curve(made(), scaler(growth_interval=2), clip_norm=clip_norm)
+    losses, plain = curve(made(), optimizer=optimizer, clip_norm=clip_norm)
+    again, scaled = curve(made(), scaler(growth_interval=2), optimizer=optimizer, clip_norm=clip_norm)
     assert again == losses
     assert equal(scaled, plain)
     assert scaled.scaler.get_scale() == 2.0 ** (10 + STEPS // 2)
 
 
-def test_a_step_whose_gradient_overflows_moves_nothing_and_halves_the_scale():
+@pytest.mark.parametrize("optimizer", RATES)
+def test_a_step_whose_gradient_overflows_moves_nothing_and_halves_the_scale(optimizer):
     method = made()
     before = {name: p.detach().clone() for name, p in method.named_parameters()}
-    _, state = curve(method, scaler(init_scale=2.0**127), steps=1)
+    _, state = curve(method, scaler(init_scale=2.0**127), steps=1, optimizer=optimizer)
+    assert not any(torch.is_tensor(value) for held in state.optimizer.state.values() for value in held.values())
     assert all(torch.equal(p, before[name]) for name, p in method.named_parameters())
     assert state.scaler.get_scale() == 2.0**126
 
