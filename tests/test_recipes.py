@@ -38,7 +38,7 @@ from slmlp.train.loop import State
 from slmlp.train.run import Run
 from terminal import seen
 
-ALL = [make() for make in recipes.RECIPES.values()]
+ALL = list(recipes.RECIPES.values())
 IDS = [recipe.name for recipe in ALL]
 CPU = Compute(torch.device("cpu"), precision="float32", channels_last=False)
 TOY = {"encoder": "resnet10", "stem": "small", "image_size": 16, "batch_size": 8, "precision": "float32"}
@@ -284,7 +284,7 @@ def test_the_documentation_has_the_table_as_it_is():
 
 
 def test_a_recipe_says_what_its_settings_are_known_from():
-    known = {name: recipes.get(name).settings_from for name in recipes.RECIPES}
+    known = {name: recipe.settings_from for name, recipe in recipes.RECIPES.items()}
     assert {name for name, basis in known.items() if basis.startswith("memory")} == {
         "sl-in1k-100", "sl-in1k-300", "sl-mlp-in1k-100", "sl-mlp-in1k-300",
     }  # fmt: skip

@@ -40,7 +40,7 @@ class Methods:
             listed = [dict(zip(columns, row, strict=True)) for row in rows]
             return Answer({"methods": listed}, [Table(columns, rows)], lines=lines)
         entry = config.method_entry(self.name)
-        those = [name for name in recipes.RECIPES if recipes.get(name).method == self.name]
+        those = [recipe.name for recipe in recipes.RECIPES.values() if recipe.method == self.name]
         title = f"{display(self.name)}: {entry.summary} ({entry.source})"
         lines = [
             f"run it:   slmlp pretrain DATA --method {self.name} --out RUN",
@@ -84,13 +84,12 @@ class Recipes:
 
 def overview() -> list[tuple[str, ...]]:
     """Return one row of words for each recipe."""
-    entries = [make() for make in recipes.RECIPES.values()]
     return [
         (
             r.name, display(r.method), r.data, f"{r.training.epochs:,}", f"{r.training.batch_size:,}",
             r.settings_from, f"{r.hardware}; {r.hours}", r.expected, "yes" if r.run_by_us else "no",
         )
-        for r in entries
+        for r in recipes.RECIPES.values()
     ]  # fmt: skip
 
 

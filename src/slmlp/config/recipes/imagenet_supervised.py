@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from slmlp.config.recipes.recipe import Recipe, make
+from slmlp.config.recipes.recipe import Recipe, cited, make
 
 DATA = "ImageNet-1K, labels used"
 LIKELY, UNSURE = "from memory, likely", "from memory, unsure"
+SUPCON = "public configuration"
 
 SL_SOURCE = (
     '"Revisiting the Transferability of Supervised Pretraining: an MLP Perspective" (CVPR 2022, arXiv 2112.00496); no '
@@ -26,15 +27,12 @@ def _sl(name: str, method: str, epochs: int, expected: str) -> Recipe:
         name,
         method,
         training={
-            "image_size": (224, LIKELY),
-            "epochs": (epochs, "from memory, likely: 100 and 300 both appear, 300 in the main tables"),
+            **cited(LIKELY, image_size=224, schedule="cosine", momentum=0.9, weight_decay=1e-4),
+            "epochs": (epochs, f"{LIKELY}: 100 and 300 both appear, 300 in the main tables"),
             "batch_size": (1024, UNSURE),
-            "base_lr": (0.1, "from memory, unsure: 0.4 at 1,024 images"),
-            "schedule": ("cosine", LIKELY),
-            "momentum": (0.9, LIKELY),
-            "nesterov": (False, "from memory, likely: SGD with momentum 0.9"),
-            "weight_decay": (1e-4, LIKELY),
-            "augment": ("moco-v2", "from memory, likely; the same for SL and SL-MLP, so that their gap has one cause"),
+            "base_lr": (0.1, f"{UNSURE}: 0.4 at 1,024 images"),
+            "nesterov": (False, f"{LIKELY}: SGD with momentum 0.9"),
+            "augment": ("moco-v2", f"{LIKELY}; the same for SL and SL-MLP, so that their gap has one cause"),
         },
         source=SL_SOURCE,
         data=DATA,
@@ -49,47 +47,48 @@ def _sl(name: str, method: str, epochs: int, expected: str) -> Recipe:
     )
 
 
-def sl_in1k_100() -> Recipe:
-    """SL, 100 epochs."""
-    return _sl("sl-in1k-100", "sl", 100, "the baseline of sl-mlp-in1k-100; absolute values are not known")
-
-
-def sl_in1k_300() -> Recipe:
-    """SL, 300 epochs."""
-    return _sl("sl-in1k-300", "sl", 300, "the baseline of sl-mlp-in1k-300; absolute values are not known")
-
-
-def sl_mlp_in1k_100() -> Recipe:
-    """SL-MLP, 100 epochs."""
-    expected = (
-        "more than SL on unseen classes; by how much at 100 epochs is not known (+7.2 points top-1 in the abstract)"
-    )
-    return _sl("sl-mlp-in1k-100", "sl-mlp", 100, expected)
-
-
-def sl_mlp_in1k_300() -> Recipe:
-    """SL-MLP, 300 epochs."""
-    return _sl("sl-mlp-in1k-300", "sl-mlp", 300, GAIN)
-
-
-def supcon_in1k() -> Recipe:
-    """SupCon, with the nearest augmentation to the source's that slmlp has."""
-    code = "public configuration"
+def _trex(name: str, method: str, expected: str) -> Recipe:
+    public = "the authors' settings"
     return make(
+        name,
+        method,
+        training={
+            **cited(public, image_size=224, epochs=100, batch_size=256, final_lr=1e-6, warmup_epochs=10.0),
+            **cited(public, schedule="cosine", momentum=0.9, augment=method),
+            "base_lr": (0.1, f"{public}: 0.1 * batch / 256"),
+            "nesterov": (False, f"{public}: SGD with momentum 0.9"),
+            "weight_decay": (1e-4, f"{public}: not on biases, normalisation and other 1-d parameters"),
+            "local_crops": (8, f"{public}: 96 px beside 224"),
+        },
+        settings=cited(public, temperature=0.1, ema_momentum=0.999),
+        source=TREX_SOURCE,
+        data=DATA,
+        hardware="4 GPUs, 64 images on each",
+        hours="hours not published",
+        expected=expected,
+        differs=("crops are bilinear, the source's bicubic",),
+    )
+
+
+SUPERVISED = (
+    _sl("sl-in1k-100", "sl", 100, "the baseline of sl-mlp-in1k-100; absolute values are not known"),
+    _sl("sl-in1k-300", "sl", 300, "the baseline of sl-mlp-in1k-300; absolute values are not known"),
+    _sl(
+        "sl-mlp-in1k-100",
+        "sl-mlp",
+        100,
+        "more than SL on unseen classes; by how much at 100 epochs is not known (+7.2 points top-1 in the abstract)",
+    ),
+    _sl("sl-mlp-in1k-300", "sl-mlp", 300, GAIN),
+    make(
         "supcon-in1k",
         "supcon",
         training={
-            "image_size": (224, code),
-            "epochs": (350, code),
-            "batch_size": (6144, code),
-            "optimizer": ("lars", code),
-            "nesterov": (False, code),
-            "base_lr": (0.4, code),
-            "warmup_epochs": (12.0, code),
-            "weight_decay": (1e-3, code),
+            **cited(SUPCON, image_size=224, epochs=350, batch_size=6144, optimizer="lars", nesterov=False, base_lr=0.4),
+            **cited(SUPCON, warmup_epochs=12.0, weight_decay=1e-3),
             "augment": ("simclr", "another of the source's augmentations; its best, AutoAugment, is not in slmlp"),
         },
-        settings={"temperature": (0.1, f"section 4.4; {code}"), "form": ("out", f"equation 2; {code}")},
+        settings={"temperature": (0.1, f"section 4.4; {SUPCON}"), "form": ("out", f"equation 2; {SUPCON}")},
         source="Khosla et al. 2020 (arXiv 2004.11362); public configuration google-research/supcon, "
         "scripts/supcon_imagenet_resnet50.sh",
         data=DATA,
@@ -102,45 +101,15 @@ def supcon_in1k() -> Recipe:
             "paper's with one hidden layer (section 3.1)",
             "the source decays biases too",
         ),
-    )
-
-
-def _trex(name: str, method: str, expected: str) -> Recipe:
-    public = "the authors' settings"
-    return make(
-        name,
-        method,
-        training={
-            "image_size": (224, public),
-            "epochs": (100, public),
-            "batch_size": (256, public),
-            "base_lr": (0.1, f"{public}: 0.1 * batch / 256"),
-            "final_lr": (1e-6, public),
-            "warmup_epochs": (10.0, public),
-            "schedule": ("cosine", public),
-            "momentum": (0.9, public),
-            "nesterov": (False, f"{public}: SGD with momentum 0.9"),
-            "weight_decay": (1e-4, f"{public}: not on biases, normalisation and other 1-d parameters"),
-            "augment": (method, public),
-            "local_crops": (8, f"{public}: 96 px beside 224"),
-        },
-        settings={"temperature": (0.1, public), "ema_momentum": (0.999, public)},
-        source=TREX_SOURCE,
-        data=DATA,
-        hardware="4 GPUs, 64 images on each",
-        hours="hours not published",
-        expected=expected,
-        differs=("crops are bilinear, the source's bicubic",),
-    )
-
-
-def t_rex_in1k() -> Recipe:
-    """t-ReX: prototypes from a memory, projector of depth 3."""
-    expected = "78.0 % top-1 of a linear classifier; 1.170 mean log odds over the paper's transfer sets"
-    return _trex("t-rex-in1k", "t-rex", expected)
-
-
-def t_rex_star_in1k() -> Recipe:
-    """t-ReX*: learnt class weights, projector of depth 1."""
-    expected = "80.2 % top-1 of a linear classifier; 0.883 mean log odds over the paper's transfer sets"
-    return _trex("t-rex-star-in1k", "t-rex-star", expected)
+    ),
+    _trex(
+        "t-rex-star-in1k",
+        "t-rex-star",
+        "80.2 % top-1 of a linear classifier; 0.883 mean log odds over the paper's transfer sets",
+    ),
+    _trex(
+        "t-rex-in1k",
+        "t-rex",
+        "78.0 % top-1 of a linear classifier; 1.170 mean log odds over the paper's transfer sets",
+    ),
+)

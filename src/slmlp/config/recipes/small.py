@@ -6,10 +6,13 @@ from slmlp.config.recipes.imagenet_supervised import SL_SOURCE, TREX_SOURCE
 from slmlp.config.recipes.recipe import OURS, Given, Recipe, cited, make
 
 UNKNOWN = "not known for these settings"
+CONFIGURED = "public configuration, CIFAR-10"
+LIGHTLY = "lightly's CIFAR-10 benchmark"
+SCRIPT = "swav_200ep_bs256_pretrain.sh"
 
 
 def _small(
-    name: str, method: str, training: Given, source: str, expected: str, *, labels: bool, settings: Given | None = None,
+    method: str, training: Given, source: str, expected: str, *, labels: bool, settings: Given | None = None,
     differs: tuple[str, ...] = (),
 ) -> Recipe:  # fmt: skip
     given: Given = {
@@ -20,7 +23,7 @@ def _small(
         **training,
     }
     return make(
-        name,
+        f"{method}-small",
         method,
         training=given,
         settings=settings,
@@ -33,10 +36,9 @@ def _small(
     )
 
 
-def _sl(name: str, method: str, expected: str) -> Recipe:
+def _sl(method: str, expected: str) -> Recipe:
     he = "He et al. 2016, section 4.2"
     return _small(
-        name,
         method,
         {
             **cited(he, batch_size=128, momentum=0.9, nesterov=False, weight_decay=1e-4),
@@ -51,62 +53,9 @@ def _sl(name: str, method: str, expected: str) -> Recipe:
     )
 
 
-def sl_small() -> Recipe:
-    """SL."""
-    return _sl("sl-small", "sl", f"the baseline of sl-mlp-small; {UNKNOWN}")
-
-
-def sl_mlp_small() -> Recipe:
-    """SL-MLP."""
-    return _sl("sl-mlp-small", "sl-mlp", f"{UNKNOWN}; compare with sl-small on held-out classes (slmlp study)")
-
-
-def supcon_small() -> Recipe:
-    """SupCon."""
-    code = "public configuration, CIFAR-10"
-    return _small(
-        "supcon-small",
-        "supcon",
-        {
-            "epochs": (200, f"{OURS}; the source's 1,000 gain more"),
-            "batch_size": (256, f"{OURS}; 1,024 in the source"),
-            "base_lr": (0.125, f"{code}: 0.5 at 1,024 images"),
-            **cited(code, warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-4),
-            "decay_norms_and_biases": (True, f"{code}: every parameter"),
-            "augment": ("moco-v2", f"{code}: crops of 0.2 to 1, colour strength 0.5; no blur at this size"),
-        },
-        "Khosla et al. 2020 (arXiv 2004.11362); public configuration HobbitLong/SupContrast, README.md",
-        f"{UNKNOWN}; 96.0 % top-1 of a linear classifier on CIFAR-10 with ResNet-50, 1,000 epochs (README.md)",
-        labels=True,
-        settings={"temperature": (0.1, code)},
-        differs=("the source multiplies its loss by temperature / 0.07, and with it the rate, by 1.43",),
-    )
-
-
-def simclr_small() -> Recipe:
-    """SimCLR."""
-    code = "public configuration, CIFAR-10"
-    return _small(
-        "simclr-small",
-        "simclr",
-        {
-            "epochs": (200, f"{OURS}; 1,000 in the source"),
-            "batch_size": (256, f"{OURS}; 512 in the source"),
-            "base_lr": (1.0, f"appendix B.9; {code}"),
-            **cited(code, optimizer="lars", warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-6),
-            "augment": ("simclr-small", "appendix B.9: colour strength 0.5, no blur"),
-        },
-        "Chen et al. 2020 (arXiv 2002.05709), appendix B.9; public configuration google-research/simclr, README.md",
-        f"{UNKNOWN}; about 91 % top-1 of a linear classifier on CIFAR-10, 1,000 epochs of batches of 512 (README.md)",
-        labels=False,
-        settings={"temperature": (0.5, f"appendix B.9; {code}")},
-    )
-
-
-def _moco(name: str, method: str, differs: tuple[str, ...]) -> Recipe:
+def _moco(method: str, differs: tuple[str, ...]) -> Recipe:
     demo = "CIFAR-10 demo"
     return _small(
-        name,
         method,
         {
             **cited(demo, epochs=200, warmup_epochs=0.0, momentum=0.9, nesterov=False, weight_decay=5e-4),
@@ -123,64 +72,9 @@ def _moco(name: str, method: str, differs: tuple[str, ...]) -> Recipe:
     )
 
 
-def moco_v1_small() -> Recipe:
-    """MoCo v1: the linear head of the demo."""
-    return _moco("moco-v1-small", "moco-v1", ("v1's step schedule is a cosine here, as in the demo",))
-
-
-def moco_v2_small() -> Recipe:
-    """MoCo v2: the same with v2's MLP head, and nothing else."""
-    return _moco("moco-v2-small", "moco-v2", ("the demo has no MLP; temperature and augmentation stay the demo's",))
-
-
-def byol_small() -> Recipe:
-    """BYOL."""
-    code = "lightly's CIFAR-10 benchmark"
-    return _small(
-        "byol-small",
-        "byol",
-        {
-            **cited(code, epochs=200, warmup_epochs=0.0, momentum=0.9, nesterov=False, weight_decay=5e-4),
-            "batch_size": (256, f"{OURS}; 128 and 512 in the source"),
-            "base_lr": (0.12, f"{code}: 0.06 at 128 images"),
-            "decay_norms_and_biases": (True, f"{code}: every parameter"),
-            "augment": ("simclr-small", f"{code}: SimCLR's without blur"),
-        },
-        "Grill et al. 2020 (arXiv 2006.07733); settings of lightly's CIFAR-10 benchmark (BYOL has none)",
-        f"{UNKNOWN}; 87.2 % of a nearest-neighbour classifier on CIFAR-10 in that benchmark",
-        labels=False,
-        settings={"ema_momentum": (0.99, "BYOL, public configuration: preset of 100 and 300 epochs")},
-    )
-
-
-def swav_small() -> Recipe:
-    """SwAV."""
-    script = "swav_200ep_bs256_pretrain.sh"
-    return _small(
-        "swav-small",
-        "swav",
-        {
-            **cited(script, epochs=200, batch_size=256, warmup_epochs=0.0, base_lr=0.6, final_lr=0.0006),
-            "weight_decay": (1e-6, script),
-            "optimizer": ("lars", "appendix A.1"),
-            **cited("main_swav.py", momentum=0.9, nesterov=False),
-            "decay_norms_and_biases": (True, "main_swav.py decays and adapts every parameter"),
-            "augment": ("moco-v2", f"{OURS}: colour strength 0.5, as SimCLR's B.9 has on small images; no blur"),
-            "local_crops": (6, f"{script}; 16 px beside 32"),
-        },
-        "Caron et al. 2020 (arXiv 2006.09882); public configuration facebookresearch/swav at batches of 256 (SwAV has "
-        "no small-image runs)",
-        UNKNOWN,
-        labels=False,
-        settings=cited(script, temperature=0.1, epsilon=0.05, freeze_epochs=1.0),
-        differs=("the settings are those of ImageNet-1K; prototypes and queue shrink with the data",),
-    )
-
-
-def _trex(name: str, method: str) -> Recipe:
+def _trex(method: str) -> Recipe:
     public = "the authors' ImageNet-1K settings"
     return _small(
-        name,
         method,
         {
             **cited(public, epochs=100, base_lr=0.1, final_lr=1e-6, warmup_epochs=10.0, momentum=0.9, nesterov=False),
@@ -196,11 +90,73 @@ def _trex(name: str, method: str) -> Recipe:
     )
 
 
-def t_rex_small() -> Recipe:
-    """t-ReX."""
-    return _trex("t-rex-small", "t-rex")
-
-
-def t_rex_star_small() -> Recipe:
-    """t-ReX*."""
-    return _trex("t-rex-star-small", "t-rex-star")
+SMALL = (
+    _sl("sl", f"the baseline of sl-mlp-small; {UNKNOWN}"),
+    _sl("sl-mlp", f"{UNKNOWN}; compare with sl-small on held-out classes (slmlp study)"),
+    _small(
+        "supcon",
+        {
+            "epochs": (200, f"{OURS}; the source's 1,000 gain more"),
+            "batch_size": (256, f"{OURS}; 1,024 in the source"),
+            "base_lr": (0.125, f"{CONFIGURED}: 0.5 at 1,024 images"),
+            **cited(CONFIGURED, warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-4),
+            "decay_norms_and_biases": (True, f"{CONFIGURED}: every parameter"),
+            "augment": ("moco-v2", f"{CONFIGURED}: crops of 0.2 to 1, colour strength 0.5; no blur at this size"),
+        },
+        "Khosla et al. 2020 (arXiv 2004.11362); public configuration HobbitLong/SupContrast, README.md",
+        f"{UNKNOWN}; 96.0 % top-1 of a linear classifier on CIFAR-10 with ResNet-50, 1,000 epochs (README.md)",
+        labels=True,
+        settings={"temperature": (0.1, CONFIGURED)},
+        differs=("the source multiplies its loss by temperature / 0.07, and with it the rate, by 1.43",),
+    ),
+    _small(
+        "simclr",
+        {
+            "epochs": (200, f"{OURS}; 1,000 in the source"),
+            "batch_size": (256, f"{OURS}; 512 in the source"),
+            "base_lr": (1.0, f"appendix B.9; {CONFIGURED}"),
+            **cited(CONFIGURED, optimizer="lars", warmup_epochs=10.0, momentum=0.9, nesterov=False, weight_decay=1e-6),
+            "augment": ("simclr-small", "appendix B.9: colour strength 0.5, no blur"),
+        },
+        "Chen et al. 2020 (arXiv 2002.05709), appendix B.9; public configuration google-research/simclr, README.md",
+        f"{UNKNOWN}; about 91 % top-1 of a linear classifier on CIFAR-10, 1,000 epochs of batches of 512 (README.md)",
+        labels=False,
+        settings={"temperature": (0.5, f"appendix B.9; {CONFIGURED}")},
+    ),
+    _moco("moco-v1", ("v1's step schedule is a cosine here, as in the demo",)),
+    _moco("moco-v2", ("the demo has no MLP; temperature and augmentation stay the demo's",)),
+    _small(
+        "byol",
+        {
+            **cited(LIGHTLY, epochs=200, warmup_epochs=0.0, momentum=0.9, nesterov=False, weight_decay=5e-4),
+            "batch_size": (256, f"{OURS}; 128 and 512 in the source"),
+            "base_lr": (0.12, f"{LIGHTLY}: 0.06 at 128 images"),
+            "decay_norms_and_biases": (True, f"{LIGHTLY}: every parameter"),
+            "augment": ("simclr-small", f"{LIGHTLY}: SimCLR's without blur"),
+        },
+        "Grill et al. 2020 (arXiv 2006.07733); settings of lightly's CIFAR-10 benchmark (BYOL has none)",
+        f"{UNKNOWN}; 87.2 % of a nearest-neighbour classifier on CIFAR-10 in that benchmark",
+        labels=False,
+        settings={"ema_momentum": (0.99, "BYOL, public configuration: preset of 100 and 300 epochs")},
+    ),
+    _small(
+        "swav",
+        {
+            **cited(SCRIPT, epochs=200, batch_size=256, warmup_epochs=0.0, base_lr=0.6, final_lr=0.0006),
+            "weight_decay": (1e-6, SCRIPT),
+            "optimizer": ("lars", "appendix A.1"),
+            **cited("main_swav.py", momentum=0.9, nesterov=False),
+            "decay_norms_and_biases": (True, "main_swav.py decays and adapts every parameter"),
+            "augment": ("moco-v2", f"{OURS}: colour strength 0.5, as SimCLR's B.9 has on small images; no blur"),
+            "local_crops": (6, f"{SCRIPT}; 16 px beside 32"),
+        },
+        "Caron et al. 2020 (arXiv 2006.09882); public configuration facebookresearch/swav at batches of 256 (SwAV has "
+        "no small-image runs)",
+        UNKNOWN,
+        labels=False,
+        settings=cited(SCRIPT, temperature=0.1, epsilon=0.05, freeze_epochs=1.0),
+        differs=("the settings are those of ImageNet-1K; prototypes and queue shrink with the data",),
+    ),
+    _trex("t-rex-star"),
+    _trex("t-rex"),
+)
