@@ -93,7 +93,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name."""
     import importlib
 
     if name == "recipes":
@@ -104,5 +103,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names."""
     return sorted(__all__)

@@ -92,7 +92,6 @@ class Detection:
     """Minutes between checkpoints."""
 
     def __post_init__(self) -> None:
-        """Check the settings' ranges."""
         at_least(self, 1, "batch_size", "roi_batch_size", "detections")
         at_least(self, 32, "short_side")
         at_least(self, 100, "resamples")

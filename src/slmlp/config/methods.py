@@ -87,7 +87,6 @@ class SL(MethodConfig):
         return "VCReg is computed over a batch" if self.variance or self.covariance else None
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature")
         not_negative(self, "label_smoothing", "mixup", "cutmix", "variance", "covariance")
         if self.label_smoothing >= 1:
@@ -121,7 +120,6 @@ class SupCon(MethodConfig):
     """Sum over positives outside the logarithm (equation 2, better in the source) or inside (equation 3)."""
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature")
 
 
@@ -135,7 +133,6 @@ class SimCLR(MethodConfig):
     """Of the softmax; `auto` is the source's: 0.1 for ImageNet encoders, 0.5 for those below 1,024 channels."""
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature")
 
 
@@ -156,7 +153,6 @@ class MoCo(MethodConfig):
     the source's shuffling across GPUs; 1 is none."""
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature")
         share(self, "ema_momentum")
         at_least(self, 1, "bn_groups", "queue_size")
@@ -180,7 +176,6 @@ class BYOL(MethodConfig):
         return None
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         share(self, "ema_momentum")
 
 
@@ -209,7 +204,6 @@ class SwAV(MethodConfig):
     """Epochs at the start in which the prototypes stay as they are (public configuration: 1)."""
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature", "epsilon")
         not_negative(self, "freeze_epochs", "queue_start", "queue_size")
         at_least(self, 1, "sinkhorn_iterations")
@@ -239,7 +233,6 @@ class TReX(MethodConfig):
         return "its memory takes the embeddings of a whole batch" if self.memory_size else None
 
     def __post_init__(self) -> None:
-        """Refuse settings out of range."""
         positive(self, "temperature")
         share(self, "ema_momentum")
         not_negative(self, "memory_size")

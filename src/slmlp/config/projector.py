@@ -45,7 +45,6 @@ class Projector:
     """Feature i of D is multiplied by reweight^(-i * 2048 / D), fixed, before the blocks (Xue 2024: 1.01 to 1.05)."""
 
     def __post_init__(self) -> None:
-        """Refuse widths and depths that no projector can have."""
         if self.depth < 0:
             raise SlmlpError(f"projector.depth must be 0 or more, found {self.depth}")
         if not self.reweight > 0:

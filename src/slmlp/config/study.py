@@ -64,7 +64,6 @@ class Measures:
     """Seed of that draw."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be counted."""
         all_above(self, 0, "mixtureness_k", "--measures.mixtureness-k")
         at_least(self, 0, "images_per_class", flags="--measures.")
 

@@ -125,7 +125,6 @@ class Knn:
     """A neighbour's vote weighs exp(cosine / temperature); 0 counts every vote alike."""
 
     def __post_init__(self) -> None:
-        """Refuse a vote of nobody."""
         at_least(self, 1, "neighbours", flags="--knn.")
         if not 0 <= self.temperature < math.inf:
             raise SlmlpError(f"--knn.temperature must be 0 or above, found {self.temperature}")
@@ -139,7 +138,6 @@ class Retrieval:
     """Nearest images that Recall@K looks at, by cosine."""
 
     def __post_init__(self) -> None:
-        """Refuse a look at nothing."""
         all_above(self, 0, "recall_at", "--retrieval.recall-at")
 
 
@@ -151,7 +149,6 @@ class Novelty:
     """The distance is that to this nearest source training image (the paper: 50 on CIFAR-10, 200 on CIFAR-100)."""
 
     def __post_init__(self) -> None:
-        """Refuse a distance to nobody."""
         at_least(self, 1, "neighbours", flags="--novelty.")
 
 
@@ -201,7 +198,6 @@ class LabelEfficiency:
     """Seed of the draws."""
 
     def __post_init__(self) -> None:
-        """Refuse a curve without points."""
         if not self.fractions and not self.shots:
             raise SlmlpError("neither --label-efficiency.fractions nor --label-efficiency.shots names a point")
         for share in self.fractions:
@@ -234,7 +230,6 @@ class Finetune:
     """Seed of head weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        """Refuse a grid of nothing, and no training."""
         at_least(self, 1, "steps", flags="--finetune.")
         at_least(self, 2, "batch_size", flags="--finetune.")
         all_above(self, 0, "rates", "--finetune.rates")

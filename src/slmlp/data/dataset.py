@@ -50,7 +50,6 @@ class ImageSet:
     fingerprint: str = ""  # of the files (content or modification time); only for cache keys
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.ids)
 
     def read(self, index: int) -> ByteArray:

@@ -55,7 +55,6 @@ class Pixels:
     mark: str = ""  # of what was decoded and what came out, see ``files.contradicts``; empty without a cache
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.data)
 
     def rows(self, images: ImageSet) -> IntArray:

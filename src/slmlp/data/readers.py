@@ -77,7 +77,6 @@ class TarReader(BytesReader):
         self._open()
 
     def __del__(self) -> None:
-        """Close the tar."""
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._file)
 

@@ -36,7 +36,6 @@ class DetectionSet:
     digests: tuple[bytes, ...] = field(default=(), repr=False)  # of each picture's file
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.pictures)
 
     def usable(self) -> tuple[int, ...]:

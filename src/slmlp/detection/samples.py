@@ -117,7 +117,6 @@ class Samples(StepDataset[Batch]):
         self.labels = {key: number for number, (key, _) in enumerate(data.categories, start=1)}
 
     def __getitem__(self, step: int) -> Batch:
-        """Return images and targets."""
         rng = seeds.numpy_generator(self.plan.seed, "detect-augment", step)
         sides = rng.choice(self.cfg.sides, size=self.plan.batch_size).tolist()
         mirrored = (rng.random(self.plan.batch_size) < 0.5).tolist()

@@ -41,15 +41,12 @@ class FileSource(Source):
     found: dict[str, int] = field(default_factory=dict)  # see ``Result.warnings``
 
     def features(self, task: config.Task, layer: str) -> Sets:
-        """See ``Source``."""
         return self.parts
 
     def warnings(self, task: config.Task) -> dict[str, int]:
-        """See ``Source``."""
         return self.found
 
     def hashes(self, task: config.Task) -> dict[str, str]:
-        """See ``Source``."""
         return {"encoder": self.file_hash, "data": self.data_hash, "transform": "features"}
 
 

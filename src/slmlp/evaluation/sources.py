@@ -126,16 +126,13 @@ class ImageSource(Source):
         """Return the name of the transform of the images, and the precision."""
 
     def features(self, task: config.Task, layer: str) -> Sets:
-        """See ``Source``."""
         sets = [self.extract(task, self.data.of(name))[layer] for name in task.reads]
         return MultiLabel.split(sets, str(self.data.label_separator)) if self.data.several_labels else sets
 
     def warnings(self, task: config.Task) -> dict[str, int]:
-        """See ``Source``."""
         return self.data.warnings(task.reads or config.tasks.PARTS)
 
     def hashes(self, task: config.Task) -> dict[str, str]:
-        """See ``Source``."""
         hashes = {"encoder": self.encoder_hash, "data": self.data.hash, "transform": self.transform(task)}
         if self.data.image_cache.mark:
             hashes["pixels"] = self.data.image_cache.mark
@@ -161,7 +158,6 @@ class EncoderSource(ImageSource):
         self.encoder, self.extraction, self.projector = encoder, extraction, projector
 
     def warnings(self, task: config.Task) -> dict[str, int]:
-        """See ``Source``."""
         return {**super().warnings(task), **({"constant_weights": self._constant} if self._constant else {})}
 
     @cached_property
@@ -169,7 +165,6 @@ class EncoderSource(ImageSource):
         return len(weights.constant(self.encoder.state_dict()))
 
     def layers(self, task: config.Task) -> tuple[str, ...]:
-        """See ``Source``."""
         if task.behind_projector and layers.EMBEDDING in layers.names(self.encoder, self.projector):
             return (*super().layers(task), layers.EMBEDDING)
         if not task.every_layer:
@@ -200,5 +195,4 @@ class EncoderSource(ImageSource):
         return precision_of(self.encoder, self.extraction.device, self.extraction.precision)
 
     def transform(self, task: config.Task) -> str:
-        """See ``ImageSource``."""
         return transform_id(self.encoder, self.precision(task))

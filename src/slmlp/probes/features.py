@@ -31,7 +31,6 @@ class Features:
     parts: npt.NDArray[np.str_] | None = None  # (N,) "train" or "test", where that is known
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.y)
 
     def select(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Features:

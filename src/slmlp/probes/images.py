@@ -42,7 +42,6 @@ class Rows:
     device: torch.device
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.x) if self.index is None else len(self.index)
 
     @property
@@ -198,7 +197,6 @@ class Images:
                 self.standardised[at] = moments.standardise(rows.block(at), dtype)
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.rows)
 
     def blocks(self, classes: int) -> Iterator[tuple[slice, Tensor]]:

@@ -86,7 +86,6 @@ class Curvature:
     """
 
     def __init__(self) -> None:
-        """Remember nothing."""
         self.penalty = torch.zeros(())
         self.pairs: deque[Pair] = deque(maxlen=REMEMBERED)
         self.last: tuple[Tensor, Tensor] | None = None  # parameters and gradient where the last fit ended

@@ -60,7 +60,6 @@ class Multinomial:
         return cls(present, missing, codes[:, None])
 
     def probabilities(self, logits: Tensor, at: slice) -> Tensor:
-        """See ``Loss``."""
         logits -= logits.amax(1, keepdim=True)
         picked = logits.gather(1, self.codes[at])
         sums = logits.exp_().sum(1, keepdim=True)
@@ -68,7 +67,6 @@ class Multinomial:
         return (sums.log() - picked).sum(dtype=torch.float64)
 
     def subtract_labels(self, p: Tensor, at: slice) -> None:
-        """See ``Loss``."""
         p.scatter_add_(1, self.codes[at], p.new_full((len(p), 1), -1.0))
 
 
@@ -90,11 +88,9 @@ class Binary:
         return cls(present.to(rows.device), missing, on[:, present].to(rows.device))
 
     def probabilities(self, logits: Tensor, at: slice) -> Tensor:
-        """See ``Loss``."""
         loss = -torch.nn.functional.logsigmoid(torch.where(self.on[at], logits, -logits)).sum(dtype=torch.float64)
         logits.sigmoid_()
         return loss
 
     def subtract_labels(self, p: Tensor, at: slice) -> None:
-        """See ``Loss``."""
         p -= self.on[at].to(p.dtype)

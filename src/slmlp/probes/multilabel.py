@@ -39,7 +39,6 @@ class MultiLabel:
     groups: npt.NDArray[np.str_]  # (N,)
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.y)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> MultiLabel:

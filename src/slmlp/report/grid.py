@@ -19,7 +19,6 @@ class Cell:
     range: str = ""
 
     def __str__(self) -> str:
-        """Return both on one line."""
         return f"{self.value} ({self.range})" if self.range else self.value
 
 

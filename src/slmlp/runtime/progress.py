@@ -126,7 +126,6 @@ class _Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the bar."""
         if self.bar:
             self.bar.stop()
 

@@ -132,7 +132,6 @@ class StepDataset(torch.utils.data.Dataset[T]):
         self.plan, self.part = plan, part
 
     def __len__(self) -> int:
-        """Return the number of steps."""
         return self.plan.total
 
     @abstractmethod

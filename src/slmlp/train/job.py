@@ -52,7 +52,6 @@ class Job:
     plugin: config.Source | None = None  # the user's file that the method is of
 
     def __post_init__(self) -> None:
-        """Refuse settings that exclude each other, before anything is loaded."""
         config.check_parts(self.method, self.settings, self.training.accumulate)
 
     def to_json(self) -> dict[str, Any]:

@@ -105,18 +105,15 @@ class Trackers:
             self._call(name, lambda tracker: _log_all(tracker, rows))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
         for name in list(self.open):
             self._call(name, lambda tracker: tracker.log(values, step))
 
     def results(self, values: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         named = {re.sub(r"[^\w.\- /]+", "-", name): value for name, value in values.items()}
         for name in list(self.open):
             self._call(name, lambda tracker: tracker.results(named))
 
     def close(self) -> None:
-        """See ``Tracker``."""
         for name in list(self.open):
             self._call(name, lambda tracker: tracker.close())
 
@@ -166,17 +163,14 @@ class TensorBoard:
             self.writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
     def results(self, values: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         for name, value in values.items():
             self.writer.add_scalar(f"results/{name}", value, 0)
 
     def close(self) -> None:
-        """See ``Tracker``."""
         parents = self.folder.parents
         gone = next((path for path in parents if not path.exists() and path.parent.exists()), None)
         if gone is not None:  # it writes once more, from a thread that would print a traceback
@@ -211,15 +205,12 @@ class Wandb:
         )  # fmt: skip
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
         self.run.log(dict(values), step=step)
 
     def results(self, values: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         self.run.summary.update({f"results/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
-        """See ``Tracker``."""
         self.run.finish()
 
 
@@ -246,16 +237,13 @@ class Mlflow:
             self.client.log_batch(self.id, params=[Param(name, str(value)[:6000]) for name, value in settings.items()])
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
         now = int(1000 * time.time())
         self.client.log_batch(self.id, metrics=[self.metric(name, value, now, step) for name, value in values.items()])
 
     def results(self, values: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         self.log({f"results/{name}": value for name, value in values.items()}, 0)
 
     def close(self) -> None:
-        """See ``Tracker``."""
         self.client.set_terminated(self.id)
 
 
@@ -274,15 +262,12 @@ class Trackio:
             )  # fmt: skip
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
         self.run.log(dict(values), step=step)
 
     def results(self, values: Mapping[str, float]) -> None:
-        """See ``Tracker``."""
         self.run.log({f"results/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
-        """See ``Tracker``."""
         with contextlib.redirect_stdout(io.StringIO()):
             self.library.finish()
 

@@ -29,14 +29,12 @@ class Pixels(ImageSource):
         super().__init__(data, files.hash_json(["raw-pixels", PIXEL_SIDE]))
 
     def extract(self, task: config.Task, images: ImageSet) -> dict[str, Features]:
-        """See ``ImageSource``."""
         squares = self.data.image_cache.squares(self.data.image_cache.rows(images), PIXEL_SIDE).numpy()
         x = squares.reshape(len(squares), -1).astype(np.float32) / np.float32(255)
         ids, groups = np.array(images.ids, dtype=np.str_), images.groups.astype(np.str_)
         return {"output": Features(x, images.labels, images.classes, ids, groups)}
 
     def transform(self, task: config.Task) -> str:
-        """See ``ImageSource``."""
         return f"square{PIXEL_SIDE}"
 
 

@@ -34,7 +34,6 @@ class Watch:
     _best: str = ""
 
     def __enter__(self) -> Self:
-        """Start the thread."""
         self._done |= self.plan.done
         self._before = self._trained()
         self._began = time.monotonic()
@@ -49,7 +48,6 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the thread."""
         self._end.set()
         self._thread.join()
 

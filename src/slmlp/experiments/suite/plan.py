@@ -109,16 +109,13 @@ class Made(Source):
         return Features((self.x[y % len(self.x)] + noise).astype(np.float32), y, classes, ids, ids)
 
     def features(self, task: config.Task, layer: str) -> Sets:
-        """See ``Source``."""
         sets = [self.of(name) for name in task.reads]
         return MultiLabel.split(sets, str(self.data.label_separator)) if self.data.several_labels else sets
 
     def warnings(self, task: config.Task) -> dict[str, int]:
-        """See ``Source``."""
         return {}
 
     def hashes(self, task: config.Task) -> dict[str, str]:
-        """See ``Source``."""
         return {}
 
 
