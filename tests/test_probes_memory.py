@@ -27,8 +27,6 @@ from slmlp.probes.solver import Design, requirement
 from slmlp.runtime.errors import SlmlpError
 from test_probes_linear import as_features, blobs
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def small_blocks(monkeypatch):
@@ -46,7 +44,7 @@ def test_moments_of_blocks_are_those_of_the_whole(small_blocks):
     x[:, 1] = np.arange(500)  # blocks far from one another
     x[:, 2] = 7.0
     x[:, 3] *= 1e6
-    found = Moments.of(Rows(x, None, CPU), correlation=True)
+    found = Moments.of(Rows(x), correlation=True)
     np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-13)
     std = x.std(0)
     np.testing.assert_allclose(found.std, np.where(np.arange(6) == 2, 1.0, std), rtol=1e-9)
@@ -59,10 +57,10 @@ def test_moments_of_blocks_are_those_of_the_whole(small_blocks):
 def test_rows_are_read_as_an_index_reads_them(small_blocks):
     x, _ = blobs(300, 5, 3)
     index = np.flatnonzero(np.arange(300) % 3)
-    rows = Rows(x, index, CPU)
+    rows = Rows(x, index)
     np.testing.assert_array_equal(torch.cat([rows.block(at) for at in rows.slices()]), x[index])
     assert len(rows.slices()) == 4
-    swapped = Rows(x.astype(">f4"), None, CPU)  # a file of another machine
+    swapped = Rows(x.astype(">f4"))  # a file of another machine
     np.testing.assert_array_equal(swapped.block(slice(0, 300)), x)
 
 
@@ -70,7 +68,7 @@ def test_rows_are_read_as_an_index_reads_them(small_blocks):
 def test_axes_of_narrow_features_are_orthonormal_and_span_the_images(n, d):
     x, _ = blobs(n, d, 3)
     x[:, 5] = x[:, 4]  # one direction less
-    rows = Rows(x, None, CPU)
+    rows = Rows(x)
     moments = Moments.of(rows, correlation=True)
     axes = Axes.of(rows, moments)
     rank = min(n - 1, d - 1)
@@ -86,7 +84,7 @@ def test_axes_of_wide_features_are_the_leading_ones():
     x = random.normal(size=(400, 90)).astype(np.float32)
     x[:, 1:6] += 3 * x[:, :1]  # two strong directions
     x[:, 11:16] += 2 * x[:, 10:11]
-    rows = Rows(x, None, CPU)
+    rows = Rows(x)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "AXES", 20)
         axes = Axes.of(rows, Moments.of(rows, correlation=False))
@@ -96,7 +94,7 @@ def test_axes_of_wide_features_are_the_leading_ones():
     np.testing.assert_allclose(axes.curvature[-2:], values[-2:], rtol=1e-3)
     np.testing.assert_allclose(np.abs(axes.axes[:, -2:].numpy().T @ vectors[:, -2:]), np.eye(2), atol=0.05)
     assert axes.rest == pytest.approx((90 - float(axes.curvature.sum())) / 70, rel=1e-3)
-    assert axes.serves(Moments.of(Rows(x[:5], None, CPU), correlation=False))
+    assert axes.serves(Moments.of(Rows(x[:5]), correlation=False))
 
 
 @pytest.mark.parametrize("n", [30, 300])

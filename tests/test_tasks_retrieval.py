@@ -19,7 +19,8 @@ from pytorch_metric_learning.utils.inference import CustomKNN
 
 from slmlp import api, config
 from slmlp.cli import main
-from slmlp.evaluation.tasks import unseen_knn, unseen_retrieval
+from slmlp.evaluation.tasks import knn
+from slmlp.evaluation.tasks import retrieval as retrieval_module
 from slmlp.evaluation.tasks.retrieval import retrieval
 from slmlp.probes import nearest
 from slmlp.probes.features import Features
@@ -52,7 +53,7 @@ def by_loop(gallery: Features, queries: Features, ks: tuple[int, ...], *, own_gr
 
 
 def alone(images: Features, cfg: config.Retrieval = CFG) -> dict[str, records.Score]:
-    return {score.metric: score for score in unseen_retrieval.run(SimpleNamespace(features=[images]), cfg)}
+    return {score.metric: score for score in retrieval_module.among_unseen(SimpleNamespace(features=[images]), cfg)}
 
 
 def library(queries: Features, gallery: Features, *, itself: bool) -> dict[str, float]:
@@ -109,7 +110,7 @@ def test_no_image_of_a_querys_group_is_found():
     grouped, single = alone(images), alone(dataclasses.replace(images, groups=images.ids))
     assert single["recall_at_1"].value == 1
     assert grouped["recall_at_1"].value < 0.6
-    vote = unseen_knn.run(SimpleNamespace(features=[images]), config.Knn(1))[0]
+    vote = knn.among_unseen(SimpleNamespace(features=[images]), config.Knn(1))[0]
     assert vote.value == grouped["recall_at_1"].value
     assert (vote.predictions.predictions == grouped["recall_at_1"].predictions.predictions).all()
 
@@ -128,7 +129,7 @@ def test_a_neighbour_vote_of_the_other_images_is_that_of_scikit_learn():
     from sklearn.neighbors import KNeighborsClassifier
 
     images = blobs(120, d=16, classes=5, separation=0.6)
-    [accuracy, _] = unseen_knn.run(SimpleNamespace(features=[images]), config.Knn(9, 0.07))
+    [accuracy, _] = knn.among_unseen(SimpleNamespace(features=[images]), config.Knn(9, 0.07))
     other = KNeighborsClassifier(9, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
     predicted = cross_val_predict(other, images.x.astype(np.float64), images.y, cv=LeaveOneOut())
     assert accuracy.predictions.predictions.tolist() == [images.classes[p] for p in predicted]
@@ -175,7 +176,7 @@ def test_bad_input_is_named():
         (lambda: alone(broken), "features of the gallery images are NaN or infinite"),
         (lambda: config.Retrieval((0,)), "--retrieval.recall-at must be one or more numbers above 0, found 0"),
         (lambda: config.Retrieval(()), "found nothing"),
-        (lambda: unseen_knn.run(SimpleNamespace(features=[images]), config.Knn(40)), "an image has 39 others"),
+        (lambda: knn.among_unseen(SimpleNamespace(features=[images]), config.Knn(40)), "an image has 39 others"),
     ):
         with pytest.raises(SlmlpError, match=words):
             ask()

@@ -16,7 +16,7 @@ SOURCE_PARTS = ("source train", "source test")
 
 @dataclass(frozen=True)
 class Task:
-    """A task's title, inputs and settings; its code is ``slmlp.evaluation.tasks.NAME``."""
+    """A task's title, inputs and settings."""
 
     title: str  # heading of its tables
     help: str  # on the command line, behind the name
@@ -28,6 +28,7 @@ class Task:
     by_block: bool = False  # whether features may lie on the disk and be read block by block
     compared: bool = True  # whether a suite compares encoders by its numbers
     study_only: bool = False  # whether only a study does it
+    code: str = ""  # MODULE:FUNCTION of ``slmlp.evaluation.tasks``; by default ``run`` of the module of its name
     plugin: Plugin | None = None  # the class of the user's whose ``run`` it is
     own: Any = None  # settings of that class, beside those that ``settings`` names
 
@@ -55,7 +56,7 @@ TASKS: dict[str, Task] = {
     ),
     "layerwise": Task(
         "Linear probe at every depth", "the linear probe on every layer",
-        several_labels=True, every_layer=True, compared=False,
+        several_labels=True, every_layer=True, compared=False, code="linear:run",
     ),
     "finetune": Task("Fine-tuning", "all layers trained on", ("finetune",), reads=()),
     "unseen": Task(
@@ -63,15 +64,15 @@ TASKS: dict[str, Task] = {
     ),
     "unseen-knn": Task(
         "Nearest neighbours among unseen classes", "vote of the nearest other images of the held-out classes",
-        ("knn",), reads=("unseen",),
+        ("knn",), reads=("unseen",), code="knn:among_unseen",
     ),
     "unseen-retrieval": Task(
         "Retrieval among unseen classes", "each image of the held-out classes asks for the others of its class",
-        ("retrieval",), reads=("unseen",),
+        ("retrieval",), reads=("unseen",), code="retrieval:among_unseen",
     ),
     "unseen-layerwise": Task(
         "Unseen classes at every depth", "the same as `unseen` on every layer", reads=("unseen",),
-        every_layer=True, compared=False,
+        every_layer=True, compared=False, code="unseen:at_layer",
     ),
     "novelty": Task(
         "Telling source from unseen classes", "source test images against held-out classes, by k-NN and energy",
@@ -82,11 +83,12 @@ TASKS: dict[str, Task] = {
         reads=("unseen",), compared=False,
     ),
     "source": Task(
-        "Classes of pretraining", "training and test part of the source classes of the split", reads=SOURCE_PARTS
+        "Classes of pretraining", "training and test part of the source classes of the split", reads=SOURCE_PARTS,
+        code="linear:run",
     ),
     "source-layerwise": Task(
         "Classes of pretraining at every depth", "the same as `source` on every layer", reads=SOURCE_PARTS,
-        every_layer=True, compared=False,
+        every_layer=True, compared=False, code="linear:source_at_layer",
     ),
     "coarse-to-fine": Task(
         "Fine labels after pretraining on superclasses", "classes after pretraining on superclasses",
@@ -98,7 +100,7 @@ TASKS: dict[str, Task] = {
     ),
     "validation": Task(
         "Source validation", "the images that choose a learning rate",
-        reads=("rate train", "rate validation"), study_only=True,
+        reads=("rate train", "rate validation"), study_only=True, code="linear:validation",
     ),
 }  # fmt: skip
 LAYERWISE = ("unseen-layerwise", "source-layerwise")  # what a study does on the layers of some of its encoders

@@ -30,7 +30,7 @@ class LinearFit:
 
     def decision(self, x: Array) -> npt.NDArray[np.float64]:
         """Return the logits (N, C) of features (N, D)."""
-        parts = [logits.cpu().numpy() for _, logits in self.logits(x)]
+        parts = [logits.numpy() for _, logits in self.logits(x)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.bias)))
 
     def predict(self, x: Array) -> npt.NDArray[np.int64]:
@@ -38,30 +38,23 @@ class LinearFit:
         return self.classify(x)[0]
 
     def classify(
-        self, x: Array, rows: npt.NDArray[np.int64] | None = None, device: torch.device | str = "cpu"
+        self, x: Array, rows: npt.NDArray[np.int64] | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Return class index (N,) and its softmax probability (N,) of all features (M, D) or of some rows of them."""
         n = len(x) if rows is None else len(rows)
         best, confidence = np.empty(n, dtype=np.int64), np.empty(n)
-        for at, logits in self.logits(x, rows, device):
+        for at, logits in self.logits(x, rows):
             top, places = logits.max(dim=1)
-            best[at] = places.cpu().numpy()
-            confidence[at] = torch.exp(top - torch.logsumexp(logits, dim=1)).cpu().numpy()
+            best[at] = places.numpy()
+            confidence[at] = torch.exp(top - torch.logsumexp(logits, dim=1)).numpy()
         return best, confidence
 
     def logits(
-        self,
-        x: Array,
-        rows: npt.NDArray[np.int64] | None = None,
-        device: torch.device | str = "cpu",
-        classes: slice = slice(None),
+        self, x: Array, rows: npt.NDArray[np.int64] | None = None, classes: slice = slice(None)
     ) -> Iterator[tuple[slice, Tensor]]:
         """Yield (slice of images, their logits (n, C) in float64), block by block."""
-        images = Rows(x, rows, torch.device(device))
-        mean, std, weight, bias = (
-            torch.as_tensor(a, device=images.device)
-            for a in (self.mean, self.std, self.weight[classes], self.bias[classes])
-        )
+        images = Rows(x, rows)
+        mean, std, weight, bias = map(torch.as_tensor, (self.mean, self.std, self.weight[classes], self.bias[classes]))
         for at in images.slices(len(bias)):
             yield at, (images.block(at).double() - mean).div_(std) @ weight.T + bias
 
@@ -70,13 +63,13 @@ def linear_fit(design: Design, solution: Solution, l2: float) -> LinearFit:
     """Carry a solution (C', D+1) back to all classes."""
     some_weight, some_bias = solution.theta[:, :-1], solution.theta[:, -1]
     weight = np.zeros((design.num_classes, design.rows.width))
-    present = design.present.cpu().numpy()
-    weight[present] = some_weight.cpu().numpy()
-    bias = design.loss.missing_bias.cpu().numpy().copy()  # of the classes that could not be fitted
+    present = design.present.numpy()
+    weight[present] = some_weight.numpy()
+    bias = design.loss.missing_bias.numpy().copy()  # of the classes that could not be fitted
     if design.loss.shared:
         some_bias = some_bias - some_bias.mean()  # a common shift of all logits changes nothing
-    bias[present] = some_bias.cpu().numpy()
-    mean, std = design.moments.mean.cpu().numpy(), design.moments.std.cpu().numpy()
+    bias[present] = some_bias.numpy()
+    mean, std = design.moments.mean.numpy(), design.moments.std.numpy()
     constant = int((~design.moments.varies).sum())
     return LinearFit(
         weight, bias, mean, std, l2, solution.gradient_norm, solution.iterations, solution.finished, constant
@@ -85,9 +78,9 @@ def linear_fit(design: Design, solution: Solution, l2: float) -> LinearFit:
 
 def expressed(design: Design, start: LinearFit) -> Tensor:
     """Convert a fit that used other training statistics to the parameters (C', D+1) of ``design``."""
-    present = design.present.cpu().numpy()
+    present = design.present.numpy()
     raw = start.weight[present] / start.std  # (C', D) on features as they came
-    bias = start.bias[present] + raw @ (design.moments.mean.cpu().numpy() - start.mean)
+    bias = start.bias[present] + raw @ (design.moments.mean.numpy() - start.mean)
     bias = np.where(np.isfinite(bias), bias, 0.0)
-    weight = torch.as_tensor(raw, device=design.moments.mean.device) * design.moments.std * design.moments.varies
-    return design.axes.on_axes(torch.cat([weight, torch.as_tensor(bias, device=weight.device)[:, None]], dim=1))
+    weight = torch.as_tensor(raw) * design.moments.std * design.moments.varies
+    return design.axes.on_axes(torch.cat([weight, torch.as_tensor(bias)[:, None]], dim=1))

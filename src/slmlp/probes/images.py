@@ -27,7 +27,7 @@ AXES = 256  # the leading axes that are found for wider features
 SKETCHED = 4096  # of these images
 LEAST = 1e-4  # variance that is at least assumed off the leading axes: rounding noise there is not blown up
 BLOCK = 2 << 20  # entries of the widest matrix that is made of a block of images (8 MB in float32)
-ROWS = 4096  # most images of a block on a CPU: what is made of them stays in its caches
+ROWS = 4096  # most images of a block: what is made of them stays in its caches
 ALIASED = (
     1024  # rows of a multiple of this many float32 fall on the same lines of a cache, and products take half longer
 )
@@ -38,8 +38,7 @@ class Rows:
     """Some rows of an array (M, D), which may be memory-mapped and of any number type; only blocks are read."""
 
     x: Array
-    index: npt.NDArray[np.int64] | None  # (N,) ascending; None takes all
-    device: torch.device
+    index: npt.NDArray[np.int64] | None = None  # (N,) ascending; None takes all
 
     def __len__(self) -> int:
         return len(self.x) if self.index is None else len(self.index)
@@ -50,16 +49,15 @@ class Rows:
         return int(self.x.shape[1])
 
     def block(self, at: slice) -> Tensor:
-        """Return rows (n, D) in their own number type on the device."""
+        """Return rows (n, D) in their own number type."""
         part = np.ascontiguousarray(self.x[at] if self.index is None else self.x[self.index[at]])
         if not part.flags.writeable:  # torch warns of what it cannot write to, although nothing here writes
             part = part.copy()
-        return torch.from_numpy(part.astype(part.dtype.newbyteorder("="), copy=False)).to(self.device)
+        return torch.from_numpy(part.astype(part.dtype.newbyteorder("="), copy=False))
 
     def slices(self, classes: int = 1) -> list[slice]:
         """Return the blocks; ``classes`` columns of logits are made of each."""
-        size = max(64, BLOCK // max(self.width, classes, 1))
-        size = min(size, ROWS) if self.device.type == "cpu" else size
+        size = min(max(64, BLOCK // max(self.width, classes, 1)), ROWS)
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
 
@@ -98,7 +96,7 @@ class Moments:
         Deviations are taken from the mean of their own block and blocks are joined by the formula of Chan, Golub and
         LeVeque (1983), so that nothing cancels however far the features are from zero or the blocks from one another.
         """
-        zeros = torch.zeros(rows.width, dtype=torch.float64, device=rows.device)
+        zeros = torch.zeros(rows.width, dtype=torch.float64)
         mean, squares, largest = zeros.clone(), zeros.clone(), zeros
         products = zeros.new_zeros(rows.width, rows.width) if correlation else None
         before = 0
@@ -170,10 +168,9 @@ class Axes:
     def _sketched(cls, rows: Rows, moments: Moments) -> Axes:
         """Find the leading axes of evenly spread images by subspace iteration (Halko et al. 2011, algorithm 4.4)."""
         places = np.arange(0, len(rows), max(1, -(-len(rows) // SKETCHED)))
-        some = Rows(rows.x, places if rows.index is None else rows.index[places], rows.device)
+        some = Rows(rows.x, places if rows.index is None else rows.index[places])
         images = torch.cat([moments.standardise(some.block(at), torch.float32) for at in some.slices()])  # (n, D)
-        start = torch.randn(rows.width, min(AXES, len(images)), generator=torch.Generator().manual_seed(0))
-        basis = start.to(rows.device)
+        basis = torch.randn(rows.width, min(AXES, len(images)), generator=torch.Generator().manual_seed(0))
         for _ in range(3):
             basis = torch.linalg.qr(images.T @ (images @ basis))[0]
         on = images @ basis  # (n, K)
@@ -192,7 +189,7 @@ class Images:
         self.standardised: Tensor | None = None
         if hold:
             room = rows.width + (32 if rows.width % ALIASED == 0 else 0)
-            self.standardised = torch.empty(len(rows), room, dtype=dtype, device=rows.device)[:, : rows.width]  # (N, D)
+            self.standardised = torch.empty(len(rows), room, dtype=dtype)[:, : rows.width]  # (N, D)
             for at in rows.slices():
                 self.standardised[at] = moments.standardise(rows.block(at), dtype)
 
@@ -202,12 +199,8 @@ class Images:
     def blocks(self, classes: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield (slice, images (n, D)), block by block."""
         for at in self.rows.slices(classes):
-            yield (
-                at,
-                self.moments.standardise(self.rows.block(at), self.dtype)
-                if self.standardised is None
-                else self.standardised[at],
-            )
+            held = self.standardised
+            yield at, self.moments.standardise(self.rows.block(at), self.dtype) if held is None else held[at]
 
     def logits(self, theta: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield (slice, logits (n, C)) under parameters (C, D + 1), the last column the bias."""

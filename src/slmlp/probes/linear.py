@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from slmlp import config
 from slmlp.probes.features import Features
@@ -55,7 +54,6 @@ def fit(
     rows: Places | None = None,
     axes: Axes | None = None,
     memory_limit_gb: float = config.Probe.memory_limit_gb,
-    device: torch.device | str = "cpu",
 ) -> LinearFit:
     """Fit features (N, D) to labels (N,) at one l2, to a largest gradient entry of ``tolerance`` in float64.
 
@@ -68,7 +66,7 @@ def fit(
     >>> probe.predict(np.array([[-1.0], [4.0]])).tolist(), probe.gradient_norm <= 1e-8
     ([0, 1], True)
     """
-    design = Design(x, y, num_classes, device, rows=rows, axes=axes, memory_limit_gb=memory_limit_gb)
+    design = Design(x, y, num_classes, rows=rows, axes=axes, memory_limit_gb=memory_limit_gb)
     begin = None if start is None else (start.l2, expressed(design, start))
     solution = descend(design, l2, tolerance=tolerance, max_iterations=max_iterations, start=begin)
     return linear_fit(design, solution, l2)
@@ -83,7 +81,6 @@ def choose_l2(
     seed_words: Sequence[str | int],
     *,
     rows: Places | None = None,
-    device: torch.device | str = "cpu",
 ) -> Choice:
     """Choose among ``cfg.l2`` on a stratified inner split of the images (N, D) that keeps groups whole.
 
@@ -97,16 +94,9 @@ def choose_l2(
     places = np.arange(len(y)) if rows is None else rows
     validation = stratified_holdout(y[places], groups[places], cfg.inner_fraction, cfg.seed, *seed_words)
     check_inner_split(validation, groups[places], cfg)
-    check_finite(Rows(x, places[validation], torch.device("cpu")))
-    design = Design(
-        x,
-        y,
-        num_classes,
-        device,
-        rows=places[~validation],
-        memory_limit_gb=cfg.memory_limit_gb,
-        beside=int(validation.sum()),
-    )
+    check_finite(Rows(x, places[validation]))
+    beside = int(validation.sum())
+    design = Design(x, y, num_classes, rows=places[~validation], memory_limit_gb=cfg.memory_limit_gb, beside=beside)
     return follow(design, cfg, judge_labels(design, np.asarray(y, dtype=np.int64), places[validation]))
 
 
@@ -120,7 +110,7 @@ def check_inner_split(validation: npt.NDArray[np.bool_], groups: npt.NDArray[np.
         )
 
 
-def evaluate(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> ProbeResult:
+def evaluate(train: Features, test: Features, cfg: config.Probe) -> ProbeResult:
     """Choose the l2 inside ``train``, refit on all of it, and read ``test`` once."""
     if train.classes != test.classes:
         raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
@@ -129,9 +119,9 @@ def evaluate(train: Features, test: Features, cfg: config.Probe, *, device: torc
         names = ", ".join(train.classes[i] for i in missing[:5])
         raise SlmlpError(f"{len(missing)} classes of the test images have no training image: {names}")
     check_width(train.x, test.x)
-    check_finite(Rows(test.x, None, torch.device("cpu")))
-    probe, choice = train_probe(train, cfg, ("evaluate",), device=device)
-    predicted, confidence = probe.classify(test.x, device=device)
+    check_finite(Rows(test.x))
+    probe, choice = train_probe(train, cfg, ("evaluate",))
+    predicted, confidence = probe.classify(test.x)
     return summarise(test, predicted, confidence, np.zeros(len(test), dtype=np.int64), [probe], [choice])
 
 
@@ -145,12 +135,7 @@ def check_width(train: Array, test: Array) -> None:
 
 
 def train_probe(
-    train: Features,
-    cfg: config.Probe,
-    seed_words: Sequence[str | int],
-    *,
-    rows: Places | None = None,
-    device: torch.device | str = "cpu",
+    train: Features, cfg: config.Probe, seed_words: Sequence[str | int], *, rows: Places | None = None
 ) -> tuple[LinearFit, Choice]:
     """Choose the l2 on an inner split of the images (or of some ``rows`` of them) and refit on all of them."""
     places = np.arange(len(train)) if rows is None else rows
@@ -161,21 +146,18 @@ def train_probe(
         check_groups(train, 2, "the inner split of the probe", fix, rows=places)
     classes = len(train.classes)
     words = ("inner", *seed_words)
-    choice = choose_l2(train.x, train.y, train.groups, classes, cfg, words, rows=rows, device=device)
-    probe = fit(
-        train.x,
-        train.y,
-        classes,
-        choice.l2,
-        tolerance=cfg.tolerance,
-        max_iterations=cfg.max_iterations,
-        start=choice.start,
-        rows=rows,
-        axes=choice.axes,
-        memory_limit_gb=cfg.memory_limit_gb,
-        device=device,
-    )
-    return probe, choice
+    choice = choose_l2(train.x, train.y, train.groups, classes, cfg, words, rows=rows)
+    return fit_chosen(train.x, train.y, classes, choice, cfg, rows), choice
+
+
+def fit_chosen(
+    x: Array, y: Integers, classes: int, choice: Choice, cfg: config.Probe, rows: Places | None = None
+) -> LinearFit:
+    """Fit all images, or some ``rows`` of them, at the l2 that was chosen, from the fit that the choice left."""
+    return fit(
+        x, y, classes, choice.l2, tolerance=cfg.tolerance, max_iterations=cfg.max_iterations, start=choice.start,
+        rows=rows, axes=choice.axes, memory_limit_gb=cfg.memory_limit_gb,
+    )  # fmt: skip
 
 
 def check_groups(images: Features, least: int, purpose: str, fix: str, rows: Places | None = None) -> None:

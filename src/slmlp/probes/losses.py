@@ -55,7 +55,7 @@ class Multinomial:
     def of(cls, rows: Rows, y: Integers, num_classes: int) -> Multinomial:
         """Take labels ``y`` (M,); a class without images has no finite bias and is not fitted."""
         labels = torch.as_tensor(np.asarray(y if rows.index is None else y[rows.index], dtype=np.int64))
-        present, codes = torch.unique(labels.to(rows.device), return_inverse=True)
+        present, codes = torch.unique(labels, return_inverse=True)
         missing = torch.full((num_classes,), -float("inf"), dtype=torch.float64)
         return cls(present, missing, codes[:, None])
 
@@ -85,7 +85,7 @@ class Binary:
         on = torch.as_tensor(np.asarray(y if rows.index is None else y[rows.index], dtype=np.bool_))
         missing = torch.where(on.all(0), float("inf"), -float("inf")).double()
         present = torch.nonzero(on.any(0) & ~on.all(0))[:, 0]
-        return cls(present.to(rows.device), missing, on[:, present].to(rows.device))
+        return cls(present, missing, on[:, present])
 
     def probabilities(self, logits: Tensor, at: slice) -> Tensor:
         loss = -torch.nn.functional.logsigmoid(torch.where(self.on[at], logits, -logits)).sum(dtype=torch.float64)

@@ -19,7 +19,7 @@ from slmlp.probes.feature_files import read_complete
 from slmlp.probes.features import Features
 from slmlp.probes.fitted import LinearFit
 from slmlp.probes.images import Array, Integers, Rows, check_finite
-from slmlp.probes.linear import Places, check_inner_split, check_width, fit
+from slmlp.probes.linear import Places, check_inner_split, check_width, fit_chosen
 from slmlp.probes.path import Choice, Judgement, follow
 from slmlp.probes.solver import Design
 from slmlp.results.metrics import average_precision
@@ -83,9 +83,7 @@ class MultiLabelResult:
     choice: Choice
 
 
-def evaluate(
-    train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
-) -> MultiLabelResult:
+def evaluate(train: MultiLabel, test: MultiLabel, cfg: config.Probe) -> MultiLabelResult:
     """Choose the l2 inside ``train``, refit on all of it, and read ``test`` once."""
     if train.classes != test.classes:
         raise SlmlpError(f"training and test features name different classes: {train.classes} and {test.classes}")
@@ -96,29 +94,18 @@ def evaluate(
         raise SlmlpError(f"{(tested & ~trained).sum()} classes of the test images have no training image: {names}")
     if not tested.any():
         raise SlmlpError("no test image has a label: average precision needs images of a class to find")
-    check_finite(Rows(test.x, None, torch.device("cpu")))
-    choice = choose_l2(train, cfg, device=device)
-    probe = fit(
-        train.x,
-        train.y,
-        len(train.classes),
-        choice.l2,
-        tolerance=cfg.tolerance,
-        max_iterations=cfg.max_iterations,
-        start=choice.start,
-        axes=choice.axes,
-        memory_limit_gb=cfg.memory_limit_gb,
-        device=device,
-    )
+    check_finite(Rows(test.x))
+    choice = choose_l2(train, cfg)
+    probe = fit_chosen(train.x, train.y, len(train.classes), choice, cfg)
     scores = np.empty((len(test), len(test.classes)), dtype=np.float32)
     for group in _groups(*scores.shape):
-        parts = [logits.cpu().numpy() for _, logits in probe.logits(test.x, None, device, classes=group)]
+        parts = [logits.numpy() for _, logits in probe.logits(test.x, classes=group)]
         scores[:, group] = np.concatenate(parts)
     areas, points = np.array(_precisions(scores, np.asarray(test.y, dtype=np.bool_))).T
     return MultiLabelResult(areas, points, scores, probe, choice)
 
 
-def choose_l2(train: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu") -> Choice:
+def choose_l2(train: MultiLabel, cfg: config.Probe) -> Choice:
     """Choose among ``cfg.l2`` by mAP on an inner split that keeps groups whole; see ``path.follow``.
 
     The split is stratified by the rarest label of each image, so that rare classes are on both sides. The mean is over
@@ -137,16 +124,9 @@ def choose_l2(train: MultiLabel, cfg: config.Probe, *, device: torch.device | st
             )
     validation = stratified_holdout(strata(on, train.groups), train.groups, cfg.inner_fraction, cfg.seed, "multilabel")
     check_inner_split(validation, train.groups, cfg)
-    check_finite(Rows(train.x, np.flatnonzero(validation), torch.device("cpu")))
-    design = Design(
-        train.x,
-        train.y,
-        len(train.classes),
-        device,
-        rows=np.flatnonzero(~validation),
-        memory_limit_gb=cfg.memory_limit_gb,
-        beside=int(validation.sum()),
-    )
+    check_finite(Rows(train.x, np.flatnonzero(validation)))
+    rows, beside = np.flatnonzero(~validation), int(validation.sum())
+    design = Design(train.x, train.y, len(train.classes), rows=rows, memory_limit_gb=cfg.memory_limit_gb, beside=beside)
     return follow(design, cfg, _judge(design, on, np.flatnonzero(validation)))
 
 
@@ -170,7 +150,7 @@ def strata(on: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_]) -> npt.NDArr
 def _judge(design: Design, on: npt.NDArray[np.bool_], validation: Places) -> Callable[[Tensor], Judgement]:
     """Return the judge of matrices: the average precision of each class on the rows ``validation`` of the array."""
     images = design.others(validation)
-    present = design.present.cpu().numpy()
+    present = design.present.numpy()
     truth = on[np.ix_(validation, present)]  # (n, C')
     if not truth.any():
         raise SlmlpError(
@@ -181,7 +161,7 @@ def _judge(design: Design, on: npt.NDArray[np.bool_], validation: Places) -> Cal
     def judge(theta: Tensor) -> Judgement:
         areas, total = [], 0.0
         for group in _groups(*truth.shape):
-            scores = np.concatenate([logits.double().cpu().numpy() for _, logits in images.logits(theta[group])])
+            scores = np.concatenate([logits.double().numpy() for _, logits in images.logits(theta[group])])
             labels = truth[:, group]
             total += float(np.logaddexp(0.0, np.where(labels, -scores, scores)).sum())
             areas += [area for area, _ in _precisions(scores, labels) if not np.isnan(area)]

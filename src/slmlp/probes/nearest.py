@@ -35,9 +35,7 @@ class Neighbours:
     cosines: npt.NDArray[np.float64]  # (n, k) to 1e-6, falling; -inf there
 
 
-def nearest(
-    gallery: Features, queries: Features, k: int, *, own_group: bool = True, device: torch.device | str = "cpu"
-) -> Iterator[Neighbours]:
+def nearest(gallery: Features, queries: Features, k: int, *, own_group: bool = True) -> Iterator[Neighbours]:
     """Yield the k nearest images of every query, block by block; features may be memory-mapped.
 
     Without ``own_group`` the gallery of a query has no image of the query's group, so not the query itself.
@@ -45,20 +43,18 @@ def nearest(
     by_id = np.argsort(gallery.ids, kind="stable")
     place = np.empty(len(gallery), dtype=np.int64)  # of each image of the gallery among the sorted ids
     place[by_id] = np.arange(len(gallery))
-    early = PLACES - 1 - torch.as_tensor(place, device=device)  # (N,)
-    groups, wanted_groups = (
-        (None, None)
-        if own_group
-        else tuple(torch.as_tensor(g, device=device) for g in group_codes(gallery.groups, queries.groups))
-    )
-    held = list(_blocks(gallery.x, device)) if gallery.x.size <= HELD else None
+    early = PLACES - 1 - torch.as_tensor(place)  # (N,)
+    groups = wanted_groups = None
+    if not own_group:
+        groups, wanted_groups = map(torch.as_tensor, group_codes(gallery.groups, queries.groups))
+    held = list(_blocks(gallery.x)) if gallery.x.size <= HELD else None
     at_once = max(1, QUERIES * ROWS // max(ROWS, k))
     for start in range(0, len(queries), at_once):
         some = slice(start, min(start + at_once, len(queries)))
-        wanted = _unit(queries.x[some], device)  # (n, D)
-        best = torch.empty(len(wanted), 0, dtype=torch.int64, device=device)
+        wanted = _unit(queries.x[some])  # (n, D)
+        best = torch.empty(len(wanted), 0, dtype=torch.int64)
         first = 0
-        for unit in held if held is not None else _blocks(gallery.x, device):
+        for unit in held if held is not None else _blocks(gallery.x):
             block = slice(first, first + len(unit))
             cosine = wanted @ unit.T  # (n, B)
             # cosine in steps, and in the lower half how early the id sorts: no two keys of a query are equal
@@ -69,7 +65,7 @@ def nearest(
             best = torch.cat([best, keys.topk(min(k, keys.shape[1]), dim=1, sorted=False).values], dim=1)
             best = best.topk(min(k, best.shape[1]), dim=1).values
             first += len(unit)
-        yield _neighbours(some, best.cpu().numpy(), by_id)
+        yield _neighbours(some, best.numpy(), by_id)
 
 
 def smallest_gallery(gallery: Groups, queries: Groups, *, own_group: bool = True) -> int:
@@ -93,13 +89,13 @@ def group_codes(gallery: Groups, queries: Groups) -> tuple[npt.NDArray[np.int64]
     return codes[: len(gallery)], codes[len(gallery) :]
 
 
-def _blocks(x: npt.NDArray[np.floating], device: torch.device | str) -> Iterator[Tensor]:
+def _blocks(x: npt.NDArray[np.floating]) -> Iterator[Tensor]:
     for start in range(0, len(x), ROWS):
-        yield _unit(x[start : start + ROWS], device)
+        yield _unit(x[start : start + ROWS])
 
 
-def _unit(x: npt.NDArray[np.floating], device: torch.device | str) -> Tensor:
+def _unit(x: npt.NDArray[np.floating]) -> Tensor:
     """Return rows (n, D) of length 1 in float32; a row of zeros stays as it is, with cosine 0 to all."""
-    rows = torch.as_tensor(np.asarray(x), device=device).double()  # double: no overflow of large features
+    rows = torch.as_tensor(np.asarray(x)).double()  # double: no overflow of large features
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return (rows / torch.where(length > 0, length, 1.0)).float()

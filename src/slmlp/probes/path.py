@@ -176,12 +176,12 @@ def judge_labels(
     The log-loss is of those whose class was trained on.
     """
     images = design.others(validation)
-    labels = torch.as_tensor(y[validation], device=design.rows.device)
+    labels = torch.as_tensor(y[validation])
     known = torch.isin(labels, design.present)
     codes = torch.searchsorted(design.present, labels).clamp(max=len(design.present) - 1)[:, None]
 
     def judge(theta: Tensor) -> Judgement:
-        right = torch.empty(len(validation), dtype=torch.bool, device=labels.device)
+        right = torch.empty(len(validation), dtype=torch.bool)
         total = theta.new_zeros(())
         for at, logits in images.logits(theta):
             right[at] = design.present[logits.argmax(dim=1)] == labels[at]

@@ -59,7 +59,6 @@ class Design:
         x: npt.NDArray[np.floating],
         y: Integers,
         num_classes: int,
-        device: torch.device | str = "cpu",
         *,
         rows: npt.NDArray[np.int64] | None = None,
         axes: Axes | None = None,
@@ -71,7 +70,7 @@ class Design:
         ``axes`` saves finding them where they serve. Of ``memory_limit_gb`` room is left for ``beside`` more images
         (those of validation).
         """
-        self.rows = Rows(x, rows, torch.device(device))
+        self.rows = Rows(x, rows)
         check(self.rows, y, num_classes)
         self.n, self.num_classes = len(self.rows), num_classes
         self.loss: Loss = (Multinomial if y.ndim == 1 else Binary).of(self.rows, y, num_classes)
@@ -109,7 +108,7 @@ class Design:
 
     def others(self, rows: npt.NDArray[np.int64]) -> Images:
         """Return other images of the same array under this design's statistics, in float32."""
-        return Images(Rows(self.rows.x, rows, self.rows.device), self.moments, torch.float32, hold=self.hold)
+        return Images(Rows(self.rows.x, rows), self.moments, torch.float32, hold=self.hold)
 
     def zeros(self) -> Tensor:
         """Return the start of a path, (C', D+1)."""

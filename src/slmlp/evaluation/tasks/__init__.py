@@ -1,4 +1,4 @@
-"""The tasks, one file each, with a function ``run`` from inputs and settings to scores; see ``config.TASKS``."""
+"""The tasks: functions from inputs and settings to scores, each in the module that ``config.TASKS`` names."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def check_tasks(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def runner(name: str) -> Callable[..., list[Score]]:
-    """Return the function ``run(inputs, *settings)`` of a task; its module is imported now."""
+    """Return a task's function of inputs and settings; its module is imported now."""
     task = config.task_entry(name)
     if task.plugin is not None:
         own: Callable[..., list[Score]] = task.plugin.kind.run
         return own if task.own is None else lambda inputs, *settings: own(inputs, *settings, task.own)
-    run: Callable[..., list[Score]] = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").run
+    module, _, function = (task.code or f"{name.replace('-', '_')}:run").partition(":")
+    run: Callable[..., list[Score]] = getattr(importlib.import_module(f"{__name__}.{module}"), function)
     return run

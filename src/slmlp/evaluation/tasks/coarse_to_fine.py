@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
@@ -33,12 +32,7 @@ def run(inputs: Inputs, probe: config.Probe) -> list[Score]:
 
 
 def coarse_to_fine(
-    train: Features,
-    test: Features,
-    superclasses: Mapping[str, str],
-    probe: config.Probe,
-    *,
-    device: torch.device | str = "cpu",
+    train: Features, test: Features, superclasses: Mapping[str, str], probe: config.Probe
 ) -> list[Score]:
     """Return four scores of one probe on the fine labels; ``superclasses`` is class -> superclass.
 
@@ -64,7 +58,7 @@ def coarse_to_fine(
             f"{int(sizes.max())} classes: expected at least two superclasses, one of them with "
             "two classes (see superclasses)"
         )
-    fit, choice = train_probe(train, probe, ("evaluate",), device=device)
+    fit, choice = train_probe(train, probe, ("evaluate",))
     logits = fit.decision(test.x)  # (N, C)
     rows = predictions(test, logits.argmax(axis=1).astype(np.int64))
     extra = {

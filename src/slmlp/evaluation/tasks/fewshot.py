@@ -28,7 +28,7 @@ def run(inputs: Inputs, cfg: config.FewShot) -> list[Score]:
     return fewshot(joined(inputs.features), cfg)
 
 
-def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str = "cpu") -> list[Score]:
+def fewshot(images: Features, cfg: config.FewShot) -> list[Score]:
     """Return the accuracy over the queries of all episodes.
 
     The predictions have one row per query: ``id`` is the image's (one image may be in several episodes), ``fold`` the
@@ -42,8 +42,8 @@ def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str
     ways, norms = [], []
     for start in range(0, cfg.episodes, at_once):
         some = slice(start, start + at_once)
-        way, norm = _classify(images, episodes, some, cfg, device)
-        ways.append(way.cpu().numpy())
+        way, norm = _classify(images, episodes, some, cfg)
+        ways.append(way.numpy())
         norms.append(norm)
     extra: dict[str, Any] = {
         "episodes": cfg.episodes, "ways": cfg.ways, "shots": cfg.shots, "queries": cfg.queries,
@@ -57,18 +57,18 @@ def fewshot(images: Features, cfg: config.FewShot, *, device: torch.device | str
 
 
 def _classify(
-    images: Features, episodes: Episodes, some: slice, cfg: config.FewShot, device: torch.device | str
+    images: Features, episodes: Episodes, some: slice, cfg: config.FewShot
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the way (e, ways * queries) of each query of some episodes, and the largest gradient entries (e,)."""
     support, queries = (
-        torch.as_tensor(np.asarray(images.x[rows]), device=device).double()
+        torch.as_tensor(np.asarray(images.x[rows])).double()
         for rows in (episodes.support[some], episodes.queries[some])
     )
     if cfg.classifier == "centroid":
         means = support.reshape(len(support), cfg.ways, cfg.shots, -1).mean(dim=2)  # (e, ways, D)
         nearest = queries @ means.mT - (means**2).sum(dim=2)[:, None] / 2
         return nearest.argmax(dim=2), means.new_zeros(len(means))
-    labels = torch.arange(cfg.ways, device=device).repeat_interleave(cfg.shots).expand(len(support), -1)
+    labels = torch.arange(cfg.ways).repeat_interleave(cfg.shots).expand(len(support), -1)
     fits = fit_many(_unit(support), labels, cfg.ways)
     return fits.decision(_unit(queries)).argmax(dim=2), fits.gradient_norm
 

@@ -23,10 +23,13 @@ def run(inputs: Inputs, cfg: config.Knn) -> list[Score]:
     return knn(train, test, cfg)
 
 
-def knn(
-    train: Features, test: Features, cfg: config.Knn, *, task: str = "knn", own_group: bool = True,
-    device: torch.device | str = "cpu",
-) -> list[Score]:  # fmt: skip
+def among_unseen(inputs: Inputs, cfg: config.Knn) -> list[Score]:
+    """Return the scores on the held-out classes, with all images of other groups as voters."""
+    (unseen,) = inputs.features
+    return knn(unseen, unseen, cfg, task="unseen-knn", own_group=False)
+
+
+def knn(train: Features, test: Features, cfg: config.Knn, *, task: str = "knn", own_group: bool = True) -> list[Score]:
     """Return accuracy and mean class accuracy of the vote; without ``own_group``, of images of other groups only.
 
     Ties are broken the same way on every machine and in every order of the images. Cosines count to 1e-6; of
@@ -38,7 +41,7 @@ def knn(
     labels = torch.from_numpy(train.y)
     votes = [
         _vote(torch.from_numpy(near.cosines), labels[near.rows], len(train.classes), cfg.temperature)
-        for near in nearest(train, test, cfg.neighbours, own_group=own_group, device=device)
+        for near in nearest(train, test, cfg.neighbours, own_group=own_group)
     ]
     extra = {"neighbours": cfg.neighbours, "temperature": cfg.temperature}
     return accuracy_scores(predictions(test, torch.cat(votes).numpy()), extra)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
@@ -42,14 +41,7 @@ def run(inputs: Inputs, cfg: config.LabelEfficiency, probe: config.Probe) -> lis
     return label_efficiency(train, test, cfg, probe)
 
 
-def label_efficiency(
-    train: Features,
-    test: Features,
-    cfg: config.LabelEfficiency,
-    probe: config.Probe,
-    *,
-    device: torch.device | str = "cpu",
-) -> list[Score]:
+def label_efficiency(train: Features, test: Features, cfg: config.LabelEfficiency, probe: config.Probe) -> list[Score]:
     """Return one score per point: the mean accuracy on all test images over draws of the training images.
 
     A draw is an order of the images of each class, made from seed and ids; a point takes its first images, so
@@ -66,7 +58,7 @@ def label_efficiency(
         fits = []
         for draw, order in enumerate(ranks[:1] if whole else ranks):
             words = ("evaluate",) if whole else ("labels", name, draw)  # of the inner split
-            fits.append(_fit(train.select(order < counts[train.y]), test, probe, words, device))
+            fits.append(_fit(train.select(order < counts[train.y]), test, probe, words))
         mean = crossed_mean(np.stack([fit.rows.correct for fit in fits]), test.groups)
         low, high = mean.interval
         scores.append(
@@ -102,9 +94,7 @@ def _points(cfg: config.LabelEfficiency, totals: Counts) -> Iterator[tuple[str, 
         yield f"{shots}_shots", np.minimum(shots, totals)
 
 
-def _fit(
-    images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...], device: torch.device | str
-) -> _Fitted:
+def _fit(images: Features, test: Features, cfg: config.Probe, seed_words: tuple[str | int, ...]) -> _Fitted:
     """Train the probe, predict the test images, and record how the l2 was chosen.
 
     An inner split needs two groups per class. Classes with one take no part in the choice, but do in the fit; where
@@ -117,12 +107,12 @@ def _fit(
     if len(cfg.l2) > 1:
         rule = "chosen"
         if len(single) and len(several) >= max(2, len(single)):
-            _, choice = train_probe(images.select(np.isin(images.y, several)), cfg, seed_words, device=device)
+            _, choice = train_probe(images.select(np.isin(images.y, several)), cfg, seed_words)
             rule, at_edge = f"chosen without {len(single)} classes of one group", choice.at_edge
             final = dataclasses.replace(cfg, l2=(choice.l2,))
         elif len(single):
             rule, final = "fixed", dataclasses.replace(cfg, l2=(FIXED,))
-    fit, last = train_probe(images, final, seed_words, device=device)
+    fit, last = train_probe(images, final, seed_words)
     rows = predictions(test, fit.predict(test.x))
     return _Fitted(rows, fit.l2, rule, at_edge or last.at_edge, fit.gradient_norm, fit.finished)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
+from slmlp.evaluation.tasks.common import at_output
 from slmlp.probes import linear as probes
 from slmlp.probes import multilabel as matrices
 from slmlp.probes.features import Features
@@ -28,12 +28,24 @@ def run(inputs: Inputs, cfg: config.Probe) -> list[Score]:
     return linear(train, test, cfg)
 
 
-def linear(train: Features, test: Features, cfg: config.Probe, *, device: torch.device | str = "cpu") -> list[Score]:
+def source_at_layer(inputs: Inputs, cfg: config.Probe) -> list[Score]:
+    """Return accuracy and mean_class_accuracy on the classes of pretraining at one layer."""
+    return at_output(inputs, "source") or run(inputs, cfg)[:2]
+
+
+def validation(inputs: Inputs, cfg: config.Probe) -> list[Score]:
+    """Return the accuracy that chooses a learning rate: under the labels of pretraining, without its predictions."""
+    train, held_back = inputs.features
+    result = probes.evaluate(train, held_back, cfg)
+    return [Score("accuracy", result.accuracy, result.n, result.interval)]
+
+
+def linear(train: Features, test: Features, cfg: config.Probe) -> list[Score]:
     """Return accuracy (with predictions and interval), mean_class_accuracy and ece of the probe on ``test``.
 
     The l2 is chosen inside ``train``; ``test`` is read once.
     """
-    return probe_scores(probes.evaluate(train, test, cfg, device=device))
+    return probe_scores(probes.evaluate(train, test, cfg))
 
 
 def probe_scores(result: ProbeResult) -> list[Score]:
@@ -46,24 +58,17 @@ def probe_scores(result: ProbeResult) -> list[Score]:
     ]
 
 
-def multilabel(
-    train: MultiLabel, test: MultiLabel, cfg: config.Probe, *, device: torch.device | str = "cpu"
-) -> list[Score]:
+def multilabel(train: MultiLabel, test: MultiLabel, cfg: config.Probe) -> list[Score]:
     """Return map and map_11_point of one logistic regression per class on ``test``.
 
     The scores of every image and class are kept with map, so that two encoders can be paired (``results.metrics``);
     its interval is over groups. ``extra`` holds the average precision of each class, and the names of the classes
     without a test image, which are left out of the mean.
     """
-    result = matrices.evaluate(train, test, cfg, device=device)
+    result = matrices.evaluate(train, test, cfg)
     probe, choice = result.probe, result.choice
-    common = _extra(
-        (choice.l2,),
-        int(choice.at_edge),
-        (probe.gradient_norm,),
-        int(not probe.finished),
-        probe.constant_features,
-    )
+    norms, unfinished = (probe.gradient_norm,), int(not probe.finished)
+    common = _extra((choice.l2,), int(choice.at_edge), norms, unfinished, probe.constant_features)
     absent = [name for name, area in zip(test.classes, result.areas, strict=True) if np.isnan(area)]
     rows = Scores(test.ids, test.groups, test.classes, np.asarray(test.y, dtype=np.bool_), result.scores)
     scores = []

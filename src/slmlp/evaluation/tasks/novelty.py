@@ -30,10 +30,7 @@ def run(inputs: Inputs, cfg: config.Novelty, probe: config.Probe) -> list[Score]
     return novelty(train, test, unseen, cfg, probe)
 
 
-def novelty(
-    train: Features, test: Features, unseen: Features, cfg: config.Novelty, probe: config.Probe, *,
-    device: torch.device | str = "cpu",
-) -> list[Score]:  # fmt: skip
+def novelty(train: Features, test: Features, unseen: Features, cfg: config.Novelty, probe: config.Probe) -> list[Score]:
     """Return ``auroc`` and ``fpr95`` by both scores, 0 to 1: ``auroc_knn``, ``fpr95_knn``, ``auroc_energy`` ...
 
     ``train`` and ``test`` are of the source classes, ``unseen`` of others. AUROC is the chance that an unseen image has
@@ -46,14 +43,14 @@ def novelty(
         check_width(train.x, images.x)
     k = min(cfg.neighbours, len(train))
     warnings = {"neighbours_at_most": k} if k < cfg.neighbours else {}
-    fit, choice = train_probe(train, probe, ("evaluate",), device=device)
+    fit, choice = train_probe(train, probe, ("evaluate",))
     of_probe = {
         "l2": [fit.l2], "at_grid_edge": int(choice.at_edge), "gradient_norm": fit.gradient_norm,
         "unfinished_fits": int(not fit.finished),
     }  # fmt: skip
-    distances = [_distance(train, images, k, device) for images in (test, unseen)]
+    distances = [_distance(train, images, k) for images in (test, unseen)]
     energies = [
-        np.concatenate([-torch.logsumexp(part, dim=1).cpu().numpy() for _, part in fit.logits(images.x, None, device)])
+        np.concatenate([-torch.logsumexp(part, dim=1).numpy() for _, part in fit.logits(images.x)])
         for images in (test, unseen)
     ]
     return [
@@ -62,9 +59,9 @@ def novelty(
     ]
 
 
-def _distance(train: Features, images: Features, k: int, device: torch.device | str) -> npt.NDArray[np.float64]:
+def _distance(train: Features, images: Features, k: int) -> npt.NDArray[np.float64]:
     """Return the distance (N,) to the k-th nearest training image, both of length 1."""
-    cosines = np.concatenate([near.cosines[:, -1] for near in nearest(train, images, k, device=device)])
+    cosines = np.concatenate([near.cosines[:, -1] for near in nearest(train, images, k)])
     return np.asarray(np.sqrt(np.maximum(2 - 2 * cosines, 0)), dtype=np.float64)
 
 

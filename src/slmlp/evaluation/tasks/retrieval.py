@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from slmlp import config
 from slmlp.evaluation.inputs import Inputs
@@ -28,10 +27,15 @@ def run(inputs: Inputs, cfg: config.Retrieval) -> list[Score]:
     return retrieval(train, test, cfg)
 
 
+def among_unseen(inputs: Inputs, cfg: config.Retrieval) -> list[Score]:
+    """Return the scores on the held-out classes, with all images of other groups as gallery."""
+    (unseen,) = inputs.features
+    return retrieval(unseen, unseen, cfg, task="unseen-retrieval", own_group=False)
+
+
 def retrieval(
-    gallery: Features, queries: Features, cfg: config.Retrieval, *, task: str = "retrieval", own_group: bool = True,
-    device: torch.device | str = "cpu",
-) -> list[Score]:  # fmt: skip
+    gallery: Features, queries: Features, cfg: config.Retrieval, *, task: str = "retrieval", own_group: bool = True
+) -> list[Score]:
     """Return ``recall_at_K`` for every K of the settings, then ``map_at_r``: means over queries, 0 to 1.
 
     Recall@K of a query is 1 where one of its K nearest images of the gallery is of its class, else 0. With R images of
@@ -55,7 +59,7 @@ def retrieval(
     numbers = np.empty((len(ranks) + 1, len(queries)))  # recall at each rank, then mAP@R
     first = np.empty(len(queries), dtype=np.int64)
     k = max(ranks[-1], int(relevant.max()))
-    for near in nearest(gallery, queries, k, own_group=own_group, device=device):
+    for near in nearest(gallery, queries, k, own_group=own_group):
         hits = (gallery.y[near.rows] == queries.y[near.queries, None]) & (near.rows >= 0)  # (n, k)
         numbers[:-1, near.queries] = [hits[:, :rank].any(axis=1) for rank in ranks]
         numbers[-1, near.queries] = map_at_r(hits, np.maximum(relevant[near.queries], 1))
