@@ -12,9 +12,8 @@ import pytest
 
 import dataset_miniatures as miniatures
 from data_images import jpeg, two_classes, write
-from dataset_miniatures import pairs
 from slmlp.config import DataOptions
-from slmlp.data.published import ENTRIES, find, get, known, missing, open_dataset, open_found, opening
+from slmlp.data.published import ENTRIES, find, get, known, missing, open_found, opening
 from slmlp.runtime.errors import SlmlpError
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def test_another_layout_is_one_line_with_what_was_expected_and_found(name, tmp_p
     files, found = WRONG[name]
     write(tmp_path / name, files)
     with pytest.raises(SlmlpError) as caught:
-        open_dataset(tmp_path / name, options)
+        opening.open_entry(get(name), tmp_path / name, options)
     text = str(caught.value)
     assert f"is not laid out as {name}: expected {get(name).on_disk}; found" in text
     assert found in text
@@ -129,27 +128,9 @@ def test_a_folder_of_data_sets(tmp_path, options, small):
         open_found(found["ISIC"], options)
 
 
-def test_opening_by_name_and_by_path(tmp_path, options, small):
-    root = tmp_path / "datasets"
-    miniatures.make("EuroSAT", root / "euro_sat")
-    by_name, by_path = open_dataset("EuroSAT", options, root), open_dataset(root / "euro_sat", options)
-    assert pairs(by_name) == pairs(by_path)
-    with pytest.raises(SlmlpError, match=r"ISIC is not in .*'slmlp data get ISIC' says where to get it"):
-        open_dataset("ISIC", options, root)
-    with pytest.raises(SlmlpError, match="ISIC is not here: give its folder"):
-        open_dataset("ISIC", options)
-    with pytest.raises(SlmlpError, match="does not exist"):
-        open_dataset(tmp_path / "nothing", options)
-    kept = tmp_path / "cache" / "torchvision"
-    miniatures.make("EuroSAT", kept / "eurosat")
-    miniatures.make("DTD", kept / "dtd")
-    assert pairs(open_dataset("eurosat", options)) == pairs(by_name)
-    assert len(open_dataset("DTD", options)) == 6
-
-
 def test_limits_hold_for_entries_too(tmp_path, options, small):
     folder = miniatures.make("EuroSAT", tmp_path / "EuroSAT")
-    images = open_dataset(folder, dataclasses.replace(options, images_per_class=2))
+    images = opening.open_entry(get("EuroSAT"), folder, dataclasses.replace(options, images_per_class=2))
     assert Counter(images.parts.tolist()) == {"train": 6, "test": 9}
 
 

@@ -35,33 +35,16 @@ if TYPE_CHECKING:
     from slmlp.probes.measures.redundancy import feature_redundancy
     from slmlp.runtime.errors import SlmlpError
 
-# name -> module; imported at first use, so that `import slmlp` and `--help` stay quick
-_PUBLIC = {
-    "Detection": "slmlp.config",
-    "Encoder": "slmlp.encoders",
-    "SlmlpError": "slmlp.runtime.errors",
-    "Study": "slmlp.config",
-    "Suite": "slmlp.config",
-    "TaskSettings": "slmlp.config",
-    "Training": "slmlp.config",
-    "add_projector": "slmlp.exports.add_projector",
-    "advise": "slmlp.api",
-    "compare": "slmlp.api",
-    "detect": "slmlp.api",
-    "discriminative_ratio": "slmlp.probes.measures.ratio",
-    "evaluate": "slmlp.api",
-    "export": "slmlp.api",
-    "feature_mixtureness": "slmlp.probes.measures.mixtureness",
-    "feature_redundancy": "slmlp.probes.measures.redundancy",
-    "features": "slmlp.api",
-    "measure": "slmlp.api",
-    "pretrain": "slmlp.api",
-    "remove_projector": "slmlp.exports.add_projector",
-    "resume": "slmlp.api",
-    "split": "slmlp.api",
-    "study": "slmlp.api",
-    "suite": "slmlp.api",
-}
+# imported at first use, so that `import slmlp` and `--help` stay quick
+_MODULES = {
+    "slmlp.config": ("Detection", "Study", "Suite", "TaskSettings", "Training"),
+    "slmlp.encoders": ("Encoder",),
+    "slmlp.exports.add_projector": ("add_projector", "remove_projector"),
+    "slmlp.probes.measures.mixtureness": ("feature_mixtureness",),
+    "slmlp.probes.measures.ratio": ("discriminative_ratio",),
+    "slmlp.probes.measures.redundancy": ("feature_redundancy",),
+    "slmlp.runtime.errors": ("SlmlpError",),
+}  # of the names that are not of slmlp.api
 
 __all__ = [
     "Detection",
@@ -95,11 +78,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "recipes":
+    if name == "recipes":  # a package of config, not a name in it
         return importlib.import_module("slmlp.config.recipes")
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'slmlp' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'slmlp' has no attribute {name!r}")
+    module = next((module for module, names in _MODULES.items() if name in names), "slmlp.api")
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

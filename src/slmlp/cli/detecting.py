@@ -11,6 +11,7 @@ from slmlp.cli.checks import check_encoder
 from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,6 @@ class Detect:
             if len(self.words) < 2:
                 raise SlmlpError("slmlp detect needs an encoder and data: slmlp detect ENCODER... DATA --out DIR")
             data = words.pop()
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and annotations")
         from slmlp import api
         from slmlp.cli import pages

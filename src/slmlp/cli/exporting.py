@@ -9,6 +9,7 @@ from pathlib import Path
 from slmlp.cli.answer import Answer
 from slmlp.config.flags import argument, main
 from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.progress import say
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,6 @@ class Export:
 
     def run(self) -> Answer:
         """Export."""
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and images")
         from slmlp import api
 

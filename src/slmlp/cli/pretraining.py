@@ -15,6 +15,7 @@ from slmlp.config import recipes
 from slmlp.config.flags import FLAT, argument, main
 from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,6 @@ class Pretrain:
 
     def run(self) -> Answer:
         """Pretrain or resume."""
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and images")
         from slmlp import api
 

@@ -12,6 +12,7 @@ from slmlp.cli import answer
 from slmlp.cli.answer import Answer
 from slmlp.config.flags import FLAT, argument, main
 from slmlp.config.training import RATES
+from slmlp.runtime.progress import say
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,6 @@ class Study:
 
     def run(self) -> Answer:
         """Run the study."""
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and images")
         from slmlp import api
         from slmlp.cli import pages
@@ -89,8 +88,6 @@ class Demo:
 
     def run(self) -> Answer:
         """Run the demo."""
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and images")
         from slmlp import api
         from slmlp.cli import pages

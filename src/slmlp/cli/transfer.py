@@ -12,7 +12,7 @@ from slmlp.cli import answer
 from slmlp.cli.answer import Answer
 from slmlp.cli.table import Table
 from slmlp.config.flags import FLAT, argument, main
-from slmlp.runtime.progress import warn
+from slmlp.runtime.progress import say, warn
 
 if TYPE_CHECKING:
     from slmlp.results.records import Result
@@ -53,18 +53,13 @@ class Evaluate:
     def run(self) -> Answer:
         """Evaluate."""
         from slmlp import api
-        from slmlp.results.sentences import data_warnings
+        from slmlp.results.sentences import data_warnings, fit_warnings
 
         rows = api.evaluate(
             self.encoder, self.data, datasets=self.datasets, task=self.task, split=self.split, out=self.out,
             cfg=self.settings,
         )  # fmt: skip
-        for what in dict.fromkeys(
-            "--finetune.rates" if row.task == "finetune" else "--probe.l2"
-            for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy"
-        ):  # fmt: skip
-            warn(f"the best of the values tried was the lowest or highest of {what}: give lower or higher ones too")
-        for line in data_warnings(rows):
+        for line in fit_warnings(rows) + data_warnings(rows):
             warn(line)
         document = {"results": [dataclasses.asdict(row) for row in rows]}
         return Answer(document, [_for_readers(rows)], rows=_for_scripts(rows))
@@ -121,8 +116,6 @@ class Suite:
 
     def run(self) -> Answer:
         """Run the suite."""
-        from slmlp.runtime.progress import say
-
         say("starting: loading libraries and images")
         from slmlp import api
         from slmlp.cli import pages

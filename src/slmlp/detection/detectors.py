@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -31,7 +30,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import say
 from slmlp.runtime.ranks import on_rank0
 from slmlp.train import checkpoint
-from slmlp.train.run import versions
+from slmlp.train.run import now, versions
 from slmlp.train.sync_batchnorm import synchronise
 
 CALIBRATION_IMAGES = 64  # training images for the BatchNorm statistics of a random backbone, in batches of 8
@@ -159,7 +158,7 @@ class Detectors:
                 "masks": self.with_masks, "training_images": len(data.usable()),
             },
             "versions": versions(), "commit": commit(), "machine": device.describe(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": now(),
         }  # fmt: skip
         json_files.write(file, detector_config, seal=True)
         return detector_config

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
 from slmlp.runtime.errors import SlmlpError
-from slmlp.train.run import versions
+from slmlp.train.run import now, versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
 
@@ -141,7 +140,7 @@ def _description(
             "commit": commit(),
             "machine": device.describe(),
             "started": min(detector_config["started"] for detector_config in configs),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": now(),
         }
     )  # fmt: skip
     return description

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from slmlp import config, data, report
@@ -23,7 +22,7 @@ from slmlp.runtime import processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plugins import short_name
 from slmlp.train.job import Job
-from slmlp.train.run import Run
+from slmlp.train.run import Run, now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ def compare(runs: Sequence[str | Path], out: str | Path, *, probe: config.Probe 
     baselines.evaluate(context)
     rates = Rates({spec.name: jobs[opened.index(context.run(spec, seed))].training.rate
                    for spec in specs for seed in [min(s for n, s in by_seed if n == spec.name)]})  # fmt: skip
-    summary.write(context, rates, datetime.now(UTC).isoformat(timespec="seconds"), 0.0, demo=False)
+    summary.write(context, rates, now(), 0.0, demo=False)
     return report.write(folder)
 
 

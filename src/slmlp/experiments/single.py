@@ -8,7 +8,6 @@ from pathlib import Path
 from slmlp import config, data
 from slmlp.config import command_file
 from slmlp.config.sources import absolute
-from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.data.splits.other_data import warn_of_other_data
@@ -19,7 +18,7 @@ from slmlp.evaluation.feature_file import evaluate_file
 from slmlp.evaluation.sources import EncoderSource, ImageData
 from slmlp.evaluation.tasks import check_tasks
 from slmlp.experiments.contenders import Contender, contenders
-from slmlp.experiments.suite.main import DataSet, data_sets
+from slmlp.experiments.suite.main import DataSet, data_sets, decoded
 from slmlp.results.records import Result
 from slmlp.results.store import slug
 from slmlp.runtime import distributed, plugins, processes
@@ -99,14 +98,8 @@ def _images(
         images = data.load(data_set.source, cfg.data, seed=split.seed)
         warn_of_other_data(split, images)
         images = concepts.apply(split, images)
-    cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    image_cache = ImageCache.of_small(images, shared_memory(cfg.data), cache, encoder.preprocess.resize, progress=True)
-    images = image_cache.images
     name = images.name if split else data_set.name
-    return ImageData(
-        name, images, image_cache, folder / "cache" / "features", split,
-        cfg.data.label_separator,
-    )  # fmt: skip
+    return decoded(name, images, cfg.data, folder, encoder.preprocess.resize, split)
 
 
 def _opened(

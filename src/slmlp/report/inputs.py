@@ -20,16 +20,21 @@ MANY = 6  # sentences of a verdict: with more, only those that lead stay
 AT_THE_END = ("final", "baseline")  # roles of numbers taken at the end of training
 
 
-class StudyFile(TypedDict):
-    """What must be in study.json; further fields are shown where they are there."""
+class About(TypedDict):
+    """What must be in the file of every kind; further fields are shown where they are there."""
 
     schema: NotRequired[int]
     title: str
     machine: dict[str, Any]
     versions: dict[str, str | None]
+    settings: dict[str, Any]
+
+
+class StudyFile(About):
+    """What must be in study.json."""
+
     data: dict[str, Any]
     split: dict[str, Any]
-    settings: dict[str, Any]
     methods: list[str]
     seeds: int
     task_settings: NotRequired[dict[str, str] | None]
@@ -49,33 +54,23 @@ class SuiteData(TypedDict):
     hash: str
 
 
-class SuiteFile(TypedDict):
+class SuiteFile(About):
     """What must be in suite.json."""
 
-    schema: NotRequired[int]
-    title: str
-    machine: dict[str, Any]
-    versions: dict[str, str | None]
     encoders: list[SuiteEncoder]
     data: list[SuiteData]
     methods: list[str]
-    settings: dict[str, Any]
     task_settings: dict[str, str]
 
 
-class DetectFile(TypedDict):
+class DetectFile(About):
     """What must be in detect.json."""
 
-    schema: NotRequired[int]
-    title: str
-    machine: dict[str, Any]
-    versions: dict[str, str | None]
     data: str
     parts: list[str]
     main: str
     images: int
     rows: list[dict[str, Any]]
-    settings: dict[str, Any]
     resolved: dict[str, Any]
 
 

@@ -266,6 +266,31 @@ def _log_odds(effects: Effects, sign: int) -> str:
     return words + (f"; {ends(effects.random)} for random effects)" if effects.random else ")")
 
 
+def fit_warnings(rows: Iterable[Result]) -> list[str]:
+    """Return what limits the fits behind numbers: values at the edge of their grid, and fits that did not finish."""
+    edge: dict[str, dict[str, None]] = {"--probe.l2": {}, "--finetune.rates": {}}
+    unfinished: dict[str, None] = {}
+    for row in rows:
+        name = f"{row.run} on {row.data} ({row.task})"
+        if row.extra.get("at_grid_edge"):
+            edge["--finetune.rates" if row.task == "finetune" else "--probe.l2"][name] = None
+        if row.extra.get("unfinished_fits"):
+            unfinished[name] = None
+    lines = [
+        f"the best value of {flag} is the lowest or highest that was tried for {_first(names)}: give lower or higher "
+        "ones too"
+        for flag, names in edge.items()
+        if names
+    ]
+    words = "the probe reached its most iterations before its tolerance for"
+    return lines + ([f"{words} {_first(unfinished)}: raise --probe.max-iterations"] if unfinished else [])
+
+
+def _first(names: Iterable[str], most: int = 6) -> str:
+    all_ = sorted(names)
+    return ", ".join(all_[:most]) + (f" and {len(all_) - most} more" if len(all_) > most else "")
+
+
 def data_warnings(rows: Iterable[Result]) -> list[str]:
     """Return what the data of the numbers limit and what to do: a sentence a data set, part and warning, with tasks."""
     tasks: dict[tuple[str, str, str, int], dict[str, None]] = {}

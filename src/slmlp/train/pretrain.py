@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +38,7 @@ from slmlp.train.prepare import Prepared, choose, prepare
 from slmlp.train.recompute import recompute
 from slmlp.train.record import record
 from slmlp.train.record import resume as resume_state
-from slmlp.train.run import Run, versions
+from slmlp.train.run import Run, now, versions
 from slmlp.train.sync_batchnorm import synchronise
 from slmlp.train.trackers import check as check_trackers
 from slmlp.train.tracking import trackers
@@ -292,7 +291,7 @@ def _open(
         "versions": versions(),
         "commit": commit(),
         "machine": device.describe(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": now(),
     }
     if job.plugin is not None:
         files.write_bytes(run.path / "plugin.py", text(job.plugin))

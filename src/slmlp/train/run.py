@@ -16,6 +16,7 @@ import importlib.metadata
 import platform
 import statistics
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -169,6 +170,11 @@ class Run:
         usual = statistics.median_low(took) if took else 0.0
         seconds: float = sum(n * (t if t < STALL * usual else usual) for n, t in zip(steps, took, strict=True))
         return seconds / 3600
+
+
+def now() -> str:
+    """Return the time as files have it, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:

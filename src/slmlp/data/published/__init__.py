@@ -1,13 +1,13 @@
 """Benchmark data sets under their published protocols.
 
-``open_dataset`` opens one by name or folder, ``find`` lists what a folder of data sets holds.
+``find`` lists what a folder of data sets holds, ``open_found`` opens one of them.
 """
 
 from __future__ import annotations
 
 from slmlp.data.published.entry import Draw, Entry
 from slmlp.data.published.registry import ENTRIES, get, known
-from slmlp.data.published.suite import TEST_SHARE, FoundDataset, find, missing, open_dataset, open_found
+from slmlp.data.published.suite import TEST_SHARE, FoundDataset, find, missing, open_found
 
 __all__ = [
     "ENTRIES",
@@ -19,6 +19,5 @@ __all__ = [
     "get",
     "known",
     "missing",
-    "open_dataset",
     "open_found",
 ]

@@ -28,15 +28,14 @@ from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 
 
-def open_entry(entry: Entry, path: Path, options: DataOptions, *, counts: bool = True) -> ImageSet:
+def open_entry(entry: Entry, path: Path, options: DataOptions) -> ImageSet:
     """Return the images of an entry from its folder or tar, in the parts of its protocol.
 
     Raises:
-        SlmlpError: another layout or, unless ``counts`` is False, other counts than published; one line.
+        SlmlpError: another layout, or other counts than published; one line.
     """
     table, _ = read(entry, path, options)
-    if counts:
-        assert_counts(entry, table.rows, path)
+    assert_counts(entry, table.rows, path)
     try:
         images = build(table, options)
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from slmlp import config, report
@@ -20,6 +19,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import duration, say
 from slmlp.runtime.progress import plan as dry
+from slmlp.train.run import now
 
 
 def study(
@@ -56,7 +56,7 @@ def _tell(context: Context, found: Plan, *, demo: bool) -> None:
 
 
 def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrite: bool) -> Path:
-    began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    began, started = time.monotonic(), now()
     context = open_study(source, folder, cfg, overwrite=overwrite)
     cfg = context.cfg
     place = Path(source).resolve() if Path(source).exists() else source

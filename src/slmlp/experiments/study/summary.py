@@ -22,11 +22,11 @@ from slmlp.results.comparison import BySeed
 from slmlp.results.gains import compare_gains
 from slmlp.results.metrics import bootstrap_runs, bootstrapped
 from slmlp.results.records import Predictions, Result, Scores, contender_name
-from slmlp.results.sentences import data_warnings
+from slmlp.results.sentences import data_warnings, fit_warnings
 from slmlp.results.verdict import Verdict
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
-from slmlp.train.run import Run, versions
+from slmlp.train.run import Run, now, versions
 
 
 def write(context: Context, rates: Rates, started: str, seconds: float, *, demo: bool) -> None:
@@ -57,7 +57,7 @@ def write(context: Context, rates: Rates, started: str, seconds: float, *, demo:
     hours = _run_hours(context, earlier)
     total = round(sum(hours.values()) or seconds / 3600, 4)
     json_files.write(
-        file, about | {"started": started, "finished": _now(), "hours": total, "run_hours": hours}, seal=True
+        file, about | {"started": started, "finished": now(), "hours": total, "run_hours": hours}, seal=True
     )
 
 
@@ -138,9 +138,8 @@ def _epochs(context: Context) -> dict[str, int]:
 
 
 def _now() -> str:
-    from datetime import UTC, datetime
 
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return now()
 
 
 def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str, Any]:
@@ -209,22 +208,8 @@ def study_command(context: Context) -> str:
 def warnings(context: Context) -> list[str]:
     """Return what a reader must know before trusting a number."""
     # a probe of an inner layer decides nothing
-    rows = [row for row in records.read(context.engine.store.file) if row.task not in LAYERWISE]
-    lines = data_warnings(row for row in rows if row.role != "curve")
-    edge = {
-        row.run for row in rows if row.extra.get("at_grid_edge") and row.metric == "accuracy" and row.role != "curve"
-    }
-    if edge:
-        lines.append(
-            f"the probe chose an l2 at the edge of its grid for {', '.join(sorted(edge))}; a better one may lie "
-            "beyond: widen --probe.l2"
-        )
-    unfinished = {row.run for row in rows if row.extra.get("unfinished_fits")}
-    if unfinished:
-        lines.append(
-            f"the probe reached its most iterations before its tolerance for {', '.join(sorted(unfinished))}; raise "
-            "--probe.max-iterations"
-        )
+    rows = [row for row in records.read(context.engine.store.file) if row.task not in LAYERWISE and row.role != "curve"]
+    lines = data_warnings(rows) + fit_warnings(rows)
     if context.split.leaks:
         lines.append(
             f"{len(context.split.leaks)} near-identical pairs of images stand on both sides of the split; split.json "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from slmlp import config, data, report
 from slmlp.config import command_file
 from slmlp.config.sources import absolute
 from slmlp.data import published
-from slmlp.data.cache import ImageCache
+from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
+from slmlp.data.decode import Resize
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders.calibrate import calibrate_norms
@@ -33,6 +33,7 @@ from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
 from slmlp.runtime.progress import plan as dry
 from slmlp.runtime.progress import say, warn
+from slmlp.train.run import now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +128,13 @@ def _run(opened: Opened, folder: Path, cfg: config.Suite, command: str, speed: M
     described: dict[str, dict[str, Any]] = {}
     engine = Engine(folder, cfg)
     speed = _speed_before(folder) | dict(speed)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = now()
     facts, keys = [], []
     for data_set, listed in opened.sets:
-        images = _decode(data_set, listed, folder, cfg, everyone[0], opened.split)
+        # for the first encoder; images for others are resized when they are read
+        resize = everyone[0].open(cfg.preprocess).preprocess.resize
+        images = decoded(data_set.name, listed, cfg.data, folder, resize, opened.split)
+        data.announce(images.images, folder / "data" / slug(data_set.name))
         facts.append(summary.data_facts(images))
         for contender in everyone:
             encoder = contender.open(cfg.preprocess)
@@ -186,17 +190,14 @@ def data_sets(
     return sets, missing
 
 
-def _decode(
-    data_set: DataSet, images: ImageSet, folder: Path, cfg: config.Suite, first: Contender, split: ConceptSplit | None
+def decoded(
+    name: str, images: ImageSet, options: config.DataOptions, folder: Path, resize: Resize, split: ConceptSplit | None
 ) -> ImageData:
-    """Decode a data set for the first encoder; images for others are resized when they are read."""
-    resize = first.open(cfg.preprocess).preprocess.resize
-    cache = Path(cfg.data.cache_dir) if cfg.data.cache_dir else folder / "cache"
-    image_cache = ImageCache.of_small(images, cfg.data, cache, resize, progress=True)
-    data.announce(image_cache.images, folder / "data" / slug(data_set.name))
-    return ImageData(
-        data_set.name, image_cache.images, image_cache, folder / "cache" / "features", split, cfg.data.label_separator
-    )
+    """Return the images of a data set, decoded and resized for one encoder, in or below the folder of the results."""
+    cache = Path(options.cache_dir) if options.cache_dir else folder / "cache"
+    image_cache = ImageCache.of_small(images, shared_memory(options), cache, resize, progress=True)
+    features = folder / "cache" / "features"
+    return ImageData(name, image_cache.images, image_cache, features, split, options.label_separator)
 
 
 def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ from slmlp.results.records import (
     read_predictions,
     read_scores,
 )
-from slmlp.results.sentences import data_warnings, missing_data_sets
+from slmlp.results.sentences import data_warnings, fit_warnings, missing_data_sets
 from slmlp.results.verdict import Verdict, judge_over_datasets, judged
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
-from slmlp.train.run import versions
+from slmlp.train.run import now, versions
 
 SCHEMA = 1
 
@@ -71,11 +70,11 @@ def write(
         "versions": versions(),
         "commit": commit(),
         "started": started,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": now(),
     }  # fmt: skip
     rows = sorted(suite_rows(folder, about), key=lambda row: cfg.tasks.index(row.task) if row.task in cfg.tasks else -1)
     about["how"] = _how(about, rows)
-    about["warnings"] = _warnings(rows)
+    about["warnings"] = data_warnings(rows) + fit_warnings(rows)
     verdicts = [] if len(names) < 2 else _verdicts(folder, rows, names, missing)
     json_files.write(folder / "suite.json", about, seal=True)
     verdict.write(folder, verdicts, _opening(verdicts))
@@ -134,21 +133,6 @@ def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
         f"tasks: {', '.join(about['tasks'])}. Untrained encoders have random weights and the BatchNorm statistics of "
         "each data set's training images."
     )
-
-
-def _warnings(rows: Sequence[Result]) -> list[str]:
-    """Return what a reader must know before trusting a number."""
-    lines = []
-    for key, words, advice in (
-        ("at_grid_edge", "a value at the edge of its grid was chosen for", "a better one may lie beyond: widen it"),
-        ("unfinished_fits", "the probe reached its most iterations before its tolerance for",
-         "raise --probe.max-iterations"),
-    ):  # fmt: skip
-        runs = sorted({f"{row.run} on {row.data} ({row.task})" for row in rows if row.extra.get(key)})
-        if runs:
-            names = ", ".join(runs[:6]) + (f" and {len(runs) - 6} more" if len(runs) > 6 else "")
-            lines.append(f"{words} {names}; {advice}")
-    return [*data_warnings(rows), *lines]
 
 
 def suite_command(
