@@ -14,6 +14,7 @@ from slmlp.data.copies import copies
 from slmlp.data.dataset import ImageSet
 from slmlp.data.sources.table import list_text
 from slmlp.runtime import files, json_files
+from slmlp.runtime.errors import few
 from slmlp.runtime.progress import say
 
 Pairs = Sequence[tuple[str, str]]
@@ -102,11 +103,11 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
     for part in _PARTS if facts["parts"]["test"] else ():
         empty = [name for name, of in facts["classes"].items() if not of[part]]
         if empty:
-            lines.append(f"  no {part} images: {_some(empty)}")
+            lines.append(f"  no {part} images: {few(empty, 3)}")
     lines += [f"  {note}" for note in images.notes]
     if images.unreadable:
         reasons = [": ".join(row) for row in images.unreadable]
-        lines.append(f"  unreadable, left out: {len(reasons):,}: {_some(reasons)}")
+        lines.append(f"  unreadable, left out: {len(reasons):,}: {few(reasons, 3)}")
     if images.ignored:
         examples: defaultdict[str, list[str]] = defaultdict(list)
         for name, reason in images.ignored:
@@ -115,13 +116,8 @@ def describe(images: ImageSet, duplicates: Pairs | None = None) -> str:
         lines.append(f"  ignored: {'; '.join(reasons)}")
     if facts["duplicates_across_parts"]:
         pairs = [" = ".join(pair) for pair in facts["duplicates_across_parts"]]
-        lines.append(f"  in both parts, byte for byte: {len(pairs):,} test images: {_some(pairs)}")
+        lines.append(f"  in both parts, byte for byte: {len(pairs):,} test images: {few(pairs, 3)}")
     return "\n".join(lines)
 
 
 _PARTS = ("train", "test")
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    more = f", ... ({len(names):,} in all)" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -9,6 +9,7 @@ from typing import Any
 
 from slmlp.detection.coco import DetectionSet, copies_of_training
 from slmlp.runtime import files, json_files
+from slmlp.runtime.errors import few
 from slmlp.runtime.progress import say, warn
 
 COUNTED, LISTED = "data.json", "unreadable.txt"
@@ -24,11 +25,11 @@ def announce(parts: Mapping[str, DetectionSet], folder: Path) -> None:
     for name, part in parts.items():
         say(part.describe())
         if part.left_out:
-            say(f"  left out of {name}: {_some([f'{entry}: {why}' for entry, why in part.left_out], '; ')}")
+            say(f"  left out of {name}: {few((f'{entry}: {why}' for entry, why in part.left_out), EXAMPLES, '; ')}")
         if pairs := summaries[name]["duplicates_with_training"]:
             warn(
                 f"{len(pairs):,} of {len(part):,} {name} images equal a training image byte for byte: "
-                + _some([" = ".join(pair) for pair in pairs], ", ")
+                + few((" = ".join(pair) for pair in pairs), EXAMPLES)
             )
     json_files.write(folder / COUNTED, summaries)
     lines = [f"{name}\t{entry}\t{reason}\n" for name, part in parts.items() for entry, reason in part.left_out]
@@ -59,8 +60,3 @@ def _of_part(part: DetectionSet, duplicates: list[tuple[str, str]]) -> dict[str,
         "left_out": {"images": left_out["image"], "annotations": left_out["annotation"]},
         "duplicates_with_training": [list(pair) for pair in duplicates],
     }
-
-
-def _some(entries: list[str], between: str) -> str:
-    more = f"{between}... ({len(entries):,} in all)" if len(entries) > EXAMPLES else ""
-    return between.join(entries[:EXAMPLES]) + more

@@ -16,6 +16,7 @@ from slmlp.encoders import Encoder
 from slmlp.experiments import planning
 from slmlp.experiments.contenders import Contender
 from slmlp.runtime import device
+from slmlp.runtime.plain import plural
 from slmlp.runtime.progress import hushed
 from slmlp.train import loop
 from slmlp.train.measure import undisturbed
@@ -38,7 +39,7 @@ class Plan:
     def words(self) -> str:
         """The plan in one line."""
         count = len(self.left) + len(self.done)
-        return planning.line(f"{count} detector{'s' * (count != 1)}", len(self.done), self.seconds, self.size)
+        return planning.line(plural(count, "detector"), len(self.done), self.seconds, self.size)
 
     @property
     def details(self) -> list[str]:

@@ -21,7 +21,7 @@ from slmlp.detection.annotations import SLACK, BadAnnotationError, judged
 from slmlp.detection.coco import DetectionSet, Picture, learnable
 from slmlp.detection.layout import PartFiles, located
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.plain import short
 from slmlp.runtime.threads import in_threads
 
@@ -166,11 +166,10 @@ def _tolerate(bad: LeftOut, total: int, what: str, where: str, cfg: config.Detec
         return
     path = scratch(config.DataOptions()) / "unreadable.txt"
     files.write_text(path, "".join(f"{entry}\t{reason}\n" for entry, reason in bad))
-    examples = "; ".join(f"{entry}: {reason}" for entry, reason in bad[:EXAMPLES])
+    examples = few((f"{entry}: {reason}" for entry, reason in bad), EXAMPLES, "; ")
     raise SlmlpError(
-        f"{where}: {len(bad):,} of {total:,} {what} cannot be used, more than 1 % ({examples}"
-        f"{'; ...' if len(bad) > EXAMPLES else ''}; all: {path}): correct the file, or leave them out with "
-        "--allow-unreadable"
+        f"{where}: {len(bad):,} of {total:,} {what} cannot be used, more than 1 % ({examples}; all: {path}): correct "
+        "the file, or leave them out with --allow-unreadable"
     )
 
 
@@ -202,5 +201,5 @@ def _agrees(annotation: dict[str, Any], *, corners: bool) -> bool:
 
 def _raise_if_any(where: str, what: str, problems: Sequence[Any]) -> None:
     if problems:
-        examples = ", ".join(map(str, problems[:EXAMPLES])) + (", ..." if len(problems) > EXAMPLES else "")
+        examples = few(problems, EXAMPLES)
         raise SlmlpError(f"{where}: {len(problems):,} {what}: {examples}; correct the file, or leave them out of it")

@@ -22,6 +22,7 @@ from slmlp.results.verdict import Verdict, alone, judge
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.train.run import now, versions
 
 LIBRARIES = ("pycocotools", "faster-coco-eval")
@@ -149,4 +150,4 @@ def _description(
 def _title(detectors: Detectors, contenders: Sequence[Contender]) -> str:
     kind = "Mask R-CNN" if detectors.with_masks else "Faster R-CNN"
     count = len({contender.name for contender in contenders if not contender.untrained})
-    return f"{count} encoder{'s' * (count > 1)} in {kind} on {detectors.name}"
+    return f"{plural(count, 'encoder')} in {kind} on {detectors.name}"

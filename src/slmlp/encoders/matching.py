@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from slmlp.encoders import weights
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.progress import say
 
 DEPTH = 4  # tables inside tables that are searched
@@ -51,8 +51,7 @@ class Found:
         parts = [f"found below {'.'.join(below)!r}"] if below else []
         parts += [f"the prefix '{prefix}.' taken off"] if prefix else []
         if self.left:
-            more = " ..." * (len(self.left) > 3)
-            parts.append(f"{len(self.left)} tensors beside them left out ({', '.join(self.left[:3])}{more})")
+            parts.append(f"{len(self.left)} tensors beside them left out ({few(self.left, 3)})")
         return ", ".join([*parts, self.note] if self.note else parts)
 
 

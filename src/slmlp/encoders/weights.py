@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.plain import short
 
 # in names of what training puts behind or beside an encoder, and a finished encoder does without
@@ -81,8 +81,8 @@ def read(file: str, source: str) -> Any:
         objects = _objects(path)
         if objects:
             raise SlmlpError(
-                f"{source}: {file} holds objects that only running their code could read ({', '.join(objects[:4])}"
-                f"{', ...' * (len(objects) > 4)}), and slmlp runs none; where you trust the file, save its tensors "
+                f"{source}: {file} holds objects that only running their code could read ({few(objects, 4)}), "
+                f"and slmlp runs none; where you trust the file, save its tensors "
                 f"alone and give that: {_cleaning(path)}"
             ) from error
         raise SlmlpError(f"{source}: {file} cannot be read as weights: {what_it_is(path, error)}") from error
@@ -163,10 +163,7 @@ def fit(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, 
         state |= {key: torch.zeros_like(own[key]) for key in counters}
     extra = sorted(key for key in state.keys() - own.keys() if TRAINING_ONLY.search(key) or HEAD.match(key))
     if extra:
-        notes.append(
-            f"{len(extra)} tensors of heads and training's own left out ({', '.join(extra[:3])}"
-            f"{' ...' * (len(extra) > 3)})"
-        )
+        notes.append(f"{len(extra)} tensors of heads and training's own left out ({few(extra, 3)})")
         state = {key: value for key, value in state.items() if key not in extra}
     return state, notes
 
@@ -176,7 +173,7 @@ def problems(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in misshapen(state, own)]
     words = [
-        f"{word} {len(keys)} ({', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''})"
+        f"{word} {len(keys)} ({few(keys, 8)})"
         for word, keys in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
         if keys
     ]

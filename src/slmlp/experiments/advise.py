@@ -23,6 +23,7 @@ from slmlp.results.advised import CALLS, RATIO, SIDES, Advice, by_rule, of_conte
 from slmlp.results.sentences import points
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.runtime.plugins import is_file
 from slmlp.train.run import Run
 
@@ -55,7 +56,7 @@ def of_images(source: str, settings: config.MethodConfig, augment: str, options:
     tried = advice.trial_of_kinds(known)
     sentences = (
         f"{images.name}, {len(images.classes):,} classes, {KINDS[kind]}: {CALLS[advice.call(gain)]}",
-        f"known from {_count(len(alike), 'pair')} of encoders in {_count(len(places), 'setting')} of slmlp's own "
+        f"known from {plural(len(alike), 'pair')} of encoders in {plural(len(places), 'setting')} of slmlp's own "
         f"studies (small images, ResNet-10): {points(gain, plus=True)} points of unseen accuracy on average, "
         f"{points(min(gains), plus=True)} to {points(max(gains), plus=True)}",
         f"the kind of loss alone called {tried.hits} of {len(tried.measured)} pairs of other settings right; to know "
@@ -116,7 +117,3 @@ def of_study(folder: Path) -> list[Advice]:
     specs = [parse(text) for text in texts if not is_file(named(text)[1])]
     values = {name: mean["value"] / 100 for name, mean in means.items()}
     return of_contenders(without_projector(specs), records.read(folder / "results.jsonl"), values)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 
 HEADS = re.compile(r"^(fc|head|heads)$|classif|^head_")  # names of timm, torchvision, Hugging Face and most people
 WRAPPED = ("", "timm_model")  # where a timm model may stand: alone, or inside the wrapper of transformers
@@ -50,8 +50,7 @@ def candidates(model: nn.Module) -> str:
     names = [f"{n} ({m.in_features} to {m.out_features})" for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     if not names:
         return "it has no linear layer at all; a model that ends in nn.Linear is needed (in timm, num_classes above 0)"
-    listed = ", ".join(reversed(names[-6:])) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
-    return f"give classifier=NAME, one of {listed}, or a list of all heads"
+    return f"give classifier=NAME, one of {few(names[::-1], 6)}, or a list of all heads"
 
 
 def _of_timm(model: nn.Module) -> list[str]:

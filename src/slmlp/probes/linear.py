@@ -18,6 +18,7 @@ from slmlp.results.intervals import share_interval
 from slmlp.results.metrics import calibration_error
 from slmlp.results.records import Predictions
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 
 Labels = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]  # (n,) ascending positions of images in an array of them
@@ -167,7 +168,7 @@ def check_groups(images: Features, least: int, purpose: str, fix: str, rows: Pla
         count = len(np.unique(groups[y == index]))
         if count < least:
             raise SlmlpError(
-                f"class {images.classes[index]!r} has images of {count} group{'s' * (count > 1)} "
+                f"class {images.classes[index]!r} has images of {plural(count, 'group')} "
                 f"(images that belong together), fewer than the {least} that {purpose} needs: {fix}"
             )
 

@@ -7,6 +7,7 @@ from typing import Any
 from slmlp.config.names import display
 from slmlp.report import words
 from slmlp.report.inputs import Inputs
+from slmlp.runtime.plain import plural
 
 Limit = tuple[str, str]
 
@@ -48,7 +49,7 @@ def of_study(inputs: Inputs, data: dict[str, Any]) -> list[Limit]:
         (
             leaks := split.get("leaks"),
             "Leaks.",
-            f"{words.plural(leaks or 0, 'image')} of held-out classes also occur among the source classes; unseen "
+            f"{plural(leaks or 0, 'image')} of held-out classes also occur among the source classes; unseen "
             "accuracy may be too high.",
         ),
         (
@@ -87,8 +88,8 @@ def _small(data: dict[str, Any]) -> list[str]:
     train, least = (data.get("parts") or {}).get("train"), (data.get("per_class") or {}).get("min")
     if not ((train is not None and train < 10_000) or (least is not None and least < 20)):
         return []
-    facts = [words.plural(train, "training image")] if train is not None else []
-    return facts + ([f"as few as {words.plural(least, 'image')} in a class"] if least is not None else [])
+    facts = [plural(train, "training image")] if train is not None else []
+    return facts + ([f"as few as {plural(least, 'image')} in a class"] if least is not None else [])
 
 
 def _edge_rates(inputs: Inputs) -> list[str]:
@@ -107,7 +108,7 @@ def of_detection(about: dict[str, Any]) -> list[Limit]:
         (
             steps * settings["batch_size"] < 1_000_000 or settings["short_side"] < 800,
             "A short training.",
-            f"{steps:,} updates of {words.plural(settings['batch_size'], 'image')} at a short side of up to "
+            f"{steps:,} updates of {plural(settings['batch_size'], 'image')} at a short side of up to "
             f"{settings['short_side']} pixels; the published schedule takes 1,440,000 images at 640 to 800. Encoders "
             "that differ there can look alike here, and the reverse; AP here is no number to set beside published "
             "ones.",
@@ -115,7 +116,7 @@ def of_detection(about: dict[str, Any]) -> list[Limit]:
         (
             images < 500,
             "Few images.",
-            f"AP is measured on {words.plural(images, 'image')}; the intervals are wide for that reason{rough}",
+            f"AP is measured on {plural(images, 'image')}; the intervals are wide for that reason{rough}",
         ),
         (
             len(set(names)) == len(names),

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from slmlp.config.names import display
 from slmlp.report import words
+from slmlp.runtime.plain import plural
 
 HERE = Path(__file__).parent
 SCRIPTS = ("page.js", "charts.js", "tables.js", "map.js")  # one script on the page; the first has what they share
@@ -116,7 +117,7 @@ def machine(about: dict[str, Any]) -> Section:
     """Return the section of versions, machine, times and the command."""
     facts = about["machine"]
     cores, threads = facts.get("cores"), facts.get("threads", 1)
-    processors = words.plural(threads, "thread") if cores is None else words.plural(cores, "core")
+    processors = plural(threads, "thread") if cores is None else plural(cores, "core")
     rows = [
         ("device", facts.get("device")),
         ("processor", f"{facts.get('cpu', 'unknown')}, {processors}"),

@@ -16,6 +16,7 @@ from slmlp.report.drawing import SOFT, look
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
 from slmlp.runtime import plugins
+from slmlp.runtime.plain import plural
 
 if TYPE_CHECKING:
     from slmlp.report import forests
@@ -168,7 +169,7 @@ def _compared(inputs: Inputs) -> str:
     who = words.listed(names) if len(names) <= NAMED else f"{len(names)} contenders, {names[0]} first"
     encoder = (about["settings"].get("training") or {}).get("encoder")
     device = facts.get("device") or "cpu"
-    on = words.plural(facts.get("cores", 1), "CPU core") if device == "cpu" else device
+    on = plural(facts.get("cores", 1), "CPU core") if device == "cpu" else device
     labels = " by their superclasses" if about.get("labels") == "superclass" else ""
     projector = [display(method) for method in about.get("with_projector") or () if method in inputs.methods]
     mlp = (
@@ -178,10 +179,10 @@ def _compared(inputs: Inputs) -> str:
         else ""
     )
     return (
-        f"Compared: {who}, {words.plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
+        f"Compared: {who}, {plural(seeds, 'seed')}{' each' if len(names) > 1 else ''}.{mlp} "
         f"{f'A {encoder}' if encoder else 'An encoder'} was pretrained on "
-        f"{words.plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe on its features "
-        f"then told apart {words.plural(len(split['unseen']), 'class', 'classes')} that were held out of pretraining, "
+        f"{plural(len(split['source']), 'class', 'classes')}{labels} and frozen; a linear probe on its features "
+        f"then told apart {plural(len(split['unseen']), 'class', 'classes')} that were held out of pretraining, "
         f"in {inputs.images('unseen', 'accuracy')} images, by cross-validation. "
         f"{words.hours(about.get('hours'))} of runs on {on}."
     )

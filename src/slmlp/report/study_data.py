@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from slmlp.report import words
 from slmlp.report.page import Section, block, fold
+from slmlp.runtime.plain import plural
 
 
 def sections(about: dict[str, Any]) -> list[Section]:
@@ -54,7 +54,7 @@ def data_rows(data: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the facts of the data, as ``counts`` gives them, as (name, value)."""
     parts = ", ".join(f"{n:,} {part}" for part, n in (data.get("parts") or {}).items())
     superclasses = data.get("superclasses")
-    within = f" in {words.plural(superclasses, 'superclass', 'superclasses')}" if superclasses else ""
+    within = f" in {plural(superclasses, 'superclass', 'superclasses')}" if superclasses else ""
     rows = [
         ("name", data.get("name")),
         ("source", data.get("source")),

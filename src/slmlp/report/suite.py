@@ -14,6 +14,7 @@ from slmlp.report import task_blocks, words
 from slmlp.report.grid import NOTHING, Cell, Grid, Row, percent
 from slmlp.report.inputs import Inputs, Spread
 from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
+from slmlp.runtime.plain import plural
 
 EVERY_LAYER = [name for name, task in TASKS.items() if task.every_layer]
 CURVES = {
@@ -56,7 +57,7 @@ def page(inputs: Inputs) -> Page:
         settings(about["settings"]),
         machine(about),
     ]
-    eyebrow = f"slmlp suite · {words.plural(len(sets), 'data set')} · {words.day(about.get('finished'))}"
+    eyebrow = f"slmlp suite · {plural(len(sets), 'data set')} · {words.day(about.get('finished'))}"
     return Page(about["title"], eyebrow, about["versions"].get("slmlp"), sections)
 
 

@@ -18,6 +18,7 @@ from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import WHERE, Section, block, fold
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 
 
 class WhereFile(TypedDict):
@@ -76,7 +77,7 @@ def _classes(inputs: Inputs, where: WhereFile, pictures: Pictures) -> list[Marku
         c = by_name[name]
         text = (
             f"{words.signed(c['b'] - c['a'])} points: {words.number(c['a'])} % with {a}, {words.number(c['b'])} % with "
-            f"{b}, {words.plural(c['images'], 'image')}"
+            f"{b}, {plural(c['images'], 'image')}"
         )
         rows.append((name, text, found(c), c["b"] > c["a"], [pictures.one(i) for i in images]))
     sure = [c["name"] for c in where["classes"] if found(c)]
@@ -87,7 +88,7 @@ def _classes(inputs: Inputs, where: WhereFile, pictures: Pictures) -> list[Marku
         f"The classes that gain and lose most from {b} in place of {a}, each with the images whose answers changed "
         f"most. {marked}{len(sure) or 'None'} of {count} classes {'differs' if len(sure) == 1 else 'differ'} beyond "
         f"chance; the order of {'the others' if sure else 'all'} is partly luck: a class has as few as "
-        f"{words.plural(least, 'image')}. "
+        f"{plural(least, 'image')}. "
         f"n = {inputs.images('unseen', 'accuracy')} held-out images."
     )
     note = (

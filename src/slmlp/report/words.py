@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from slmlp.results.sentences import metric_name
+from slmlp.runtime.plain import plural
 
 METRICS = {
     "accuracy": "accuracy",
@@ -64,11 +65,6 @@ def signed_span(low: float | None, high: float | None) -> str:
 def p_value(p: float | None) -> str:
     """Return a p value; below one in a thousand the digits say nothing."""
     return NOTHING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return "1 class", "1,234 classes"."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def short(text: str, letters: int) -> str:

@@ -9,6 +9,7 @@ from slmlp.config.names import display
 from slmlp.results.comparison import Comparison, Effects, Run
 from slmlp.results.intervals import Estimate
 from slmlp.results.records import WARNINGS, Result
+from slmlp.runtime.errors import few
 
 LISTED = 3  # contenders that a headline names
 ADVICE = {  # what to do about a warning of ``records.WARNINGS``
@@ -277,18 +278,13 @@ def fit_warnings(rows: Iterable[Result]) -> list[str]:
         if row.extra.get("unfinished_fits"):
             unfinished[name] = None
     lines = [
-        f"the best value of {flag} is the lowest or highest that was tried for {_first(names)}: give lower or higher "
-        "ones too"
+        f"the best value of {flag} is the lowest or highest that was tried for {few(sorted(names), 6)}: give lower or "
+        "higher ones too"
         for flag, names in edge.items()
         if names
     ]
     words = "the probe reached its most iterations before its tolerance for"
-    return lines + ([f"{words} {_first(unfinished)}: raise --probe.max-iterations"] if unfinished else [])
-
-
-def _first(names: Iterable[str], most: int = 6) -> str:
-    all_ = sorted(names)
-    return ", ".join(all_[:most]) + (f" and {len(all_) - most} more" if len(all_) > most else "")
+    return lines + ([f"{words} {few(sorted(unfinished), 6)}: raise --probe.max-iterations"] if unfinished else [])
 
 
 def data_warnings(rows: Iterable[Result]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import nn
 from slmlp.runtime import processes
 from slmlp.runtime.cpu import allocator
 from slmlp.runtime.errors import SlmlpError
-from slmlp.runtime.plain import short
+from slmlp.runtime.plain import plural, short
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -162,7 +162,7 @@ def name(where: torch.device) -> str:
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
     about = describe()
-    return f"{about['cpu']}, {about['threads']} thread{'s' * (about['threads'] != 1)}"
+    return f"{about['cpu']}, {plural(torch.get_num_threads(), 'thread')}"
 
 
 def describe() -> dict[str, object]:

@@ -29,5 +29,14 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> SlmlpError:
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    names = ", ".join(known[:20]) + (f", ... ({len(known)} in all)" if len(known) > 20 else "")
-    return SlmlpError(f"unknown {kind} {name!r}:{hint} choices: {names}")
+    return SlmlpError(f"unknown {kind} {name!r}:{hint} choices: {few(known, 20)}")
+
+
+def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
+    """Return the first of some names, and how many there are where that is more.
+
+    >>> few("abc"), few("abcdef", 3)
+    ('a, b, c', 'a, b, c, ... (6 in all)')
+    """
+    words = list(map(str, names))
+    return between.join([*words[:most], *([f"... ({len(words):,} in all)"] if len(words) > most else [])])

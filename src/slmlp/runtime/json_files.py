@@ -16,7 +16,7 @@ from typing import Any, TypeVar, is_typeddict
 import msgspec
 
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.progress import warn
 
 T = TypeVar("T")
@@ -176,8 +176,7 @@ def read_lines(path: Path, kind: type[T], newest: int | None = None) -> list[T]:
             continue
         raise SlmlpError(f"{path} was written by a newer slmlp (schema {newer}, this one reads {newest}): update slmlp")
     if bad:
-        where = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
-        warn(f"{path}: {len(bad)} damaged or incomplete lines are not used (line {where})")
+        warn(f"{path}: {len(bad)} damaged or incomplete lines are not used (line {few(bad)})")
     return rows
 
 

@@ -29,6 +29,11 @@ def plain_json(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return "1 class", "1,234 classes"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def short(error: object, limit: int = 200) -> str:
     r"""Return a library's message in one line of at most ``limit`` characters, cut between words, without colours.
 

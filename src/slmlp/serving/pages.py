@@ -14,6 +14,7 @@ from slmlp.report.page import Page, Section, block
 from slmlp.results import records, verdict
 from slmlp.results.records import Predictions, Result
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.serving.found import Found
 
 EYEBROW = "slmlp serve"
@@ -38,7 +39,7 @@ def index(found: Mapping[str, Found]) -> Page:
 def _study(one: Found, runs: Sequence[Found]) -> dict[str, str]:
     own = [run for run in runs if run.path.parents[1] == one.path]
     done = sum(run.state == "finished" for run in own)
-    note = f"{done} of {words.plural(len(own), 'run')} finished" if own else ""
+    note = f"{done} of {plural(len(own), 'run')} finished" if own else ""
     return {"id": one.id if one.has_page else "", "name": one.name, "kind": one.kind, "state": one.state, "note": note}
 
 
@@ -74,7 +75,7 @@ def comparison(runs: Sequence[Found]) -> Page:
     if table:
         sections.append(Section("results", "Results", [block("grid", table)]))
     sections.append(Section("differences", "Differences", [_findings(groups)]))
-    return Page(f"Comparison of {words.plural(len(runs), 'run')}", EYEBROW, None, sections)
+    return Page(f"Comparison of {plural(len(runs), 'run')}", EYEBROW, None, sections)
 
 
 def _curves(runs: Sequence[Found]) -> Section:

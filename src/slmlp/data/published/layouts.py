@@ -16,7 +16,7 @@ from slmlp.data.sources import layout
 from slmlp.data.sources.archive import printable
 from slmlp.data.sources.parts import part_kind
 from slmlp.data.sources.table import Row
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 
 
 class LayoutError(SlmlpError):
@@ -90,9 +90,9 @@ def _folders(entry: Entry, kind: Folders, files: Listing) -> tuple[list[_Image],
     if kind.parts:
         parts = {top: part for top in tops if (part := part_kind(top))}
         if set(parts.values()) != {"train", "test"}:
-            raise wrong(entry, f"no folders train and test but {_some(tops)}", files.path)
+            raise wrong(entry, f"no folders train and test but {few(sorted(tops), 4)}", files.path)
     elif all(map(part_kind, tops)):
-        raise wrong(entry, f"part folders ({_some(tops)}), where the protocol draws its own parts", files.path)
+        raise wrong(entry, f"part folders ({few(sorted(tops), 4)}), where the protocol draws its own parts", files.path)
     for name in images:
         steps = name[len(base) :].split("/") if name.startswith(base) else []
         part = parts.get(steps[0]) if kind.parts and steps else None
@@ -247,8 +247,3 @@ def _text(files: Listing, name: str) -> str:
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """Return the number of images of each class."""
     return dict(Counter(row.label for row in rows))
-
-
-def _some(names: set[str], limit: int = 4) -> str:
-    some = ", ".join(sorted(names)[:limit])
-    return some + (f", ... ({len(names):,} in all)" if len(names) > limit else "")

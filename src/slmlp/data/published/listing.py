@@ -10,7 +10,7 @@ from slmlp.config import DataOptions
 from slmlp.data.readers import FileReader, TarReader, stamp
 from slmlp.data.sources import archive, folder, layout
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.progress import track
 
 
@@ -42,11 +42,9 @@ class Listing:
         """Return a hash that changes when one of these files is replaced."""
         return files.sha256("\n".join(self.stamps.get(name, "") for name in names).encode())
 
-    def top(self, limit: int = 5) -> str:
+    def top(self) -> str:
         """Return the first names at the root, for errors."""
-        tops = sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in self.sizes})
-        more = f", ... ({len(tops):,} in all)" if len(tops) > limit else ""
-        return (", ".join(tops[:limit]) + more) or "nothing"
+        return few(sorted({name.split("/")[0] + ("/" if "/" in name else "") for name in self.sizes})) or "nothing"
 
 
 def listing(path: Path, options: DataOptions) -> Listing:

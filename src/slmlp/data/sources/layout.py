@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slmlp.data.decode import SUFFIXES
 from slmlp.data.sources.parts import part_kind, said, settle_parts
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 
 UNLABELLED = "unlabelled"
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.jsonl")
@@ -158,8 +158,8 @@ class _Layout:
                 )
             if part == "test" and not classes[name] & training:
                 raise SlmlpError(
-                    f"{where}: no class folder of {name} ({_few(classes[name])}) is one of training "
-                    f"({_few(training)}): name the class folders alike, or name the parts to use{_TELL_TRAIN}"
+                    f"{where}: no class folder of {name} ({few(sorted(classes[name]), 3)}) is one of training "
+                    f"({few(sorted(training), 3)}): name the class folders alike, or name the parts to use{_TELL_TRAIN}"
                 )
 
 
@@ -196,8 +196,8 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
         if [top.lower() for top in parts] == ["train"] and len(inside[next(iter(parts))]) < 2:
             return _Layout()
         raise SlmlpError(
-            f"{where} has both part folders ({', '.join(sorted(parts))}) and others ({_few(others)}): move the others "
-            f"away, or say what they are: {_two_readings(parts, others)}"
+            f"{where} has both part folders ({', '.join(sorted(parts))}) and others ({few(others, 3)}): move the "
+            f"others away, or say what they are: {_two_readings(parts, others)}"
         )
     if len(inside) < 2 or any(len(steps) < 3 for steps in paths):
         return _Layout()
@@ -209,8 +209,8 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
     shared = _shared(inside)
     if shared:
         raise SlmlpError(
-            f"{where}: the top folders ({_few(others)}) share folders of the same names ({_few(shared)}): they may "
-            f"be parts or classes: {_two_readings({}, others)}"
+            f"{where}: the top folders ({few(others, 3)}) share folders of the same names ({few(sorted(shared), 3)}): "
+            f"they may be parts or classes: {_two_readings({}, others)}"
         )
     return _Layout()
 
@@ -243,11 +243,6 @@ def _two_readings(parts: Mapping[str, str], others: Sequence[str]) -> str:
     ordered = [(part, names[part]) for part in ("train", "val", "test") if part in names]
     words = " ".join(f"{part}={top!r}" if " " in top else f"{part}={top}" for part, top in ordered)
     return f"--parts {words} where they are parts, --parts train=. where all are classes"
-
-
-def _few(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (" ..." if len(ordered) > 3 else "")
 
 
 def _suffix_words(name: str) -> str:

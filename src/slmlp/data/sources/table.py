@@ -20,7 +20,7 @@ from slmlp.data.decode import SIGNATURE, signature_problem
 from slmlp.data.readers import BytesReader
 from slmlp.data.scratch import scratch
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.threads import in_threads
 
 Problems = Sequence[tuple[str, str]]
@@ -117,11 +117,8 @@ def near_equal(rows: Sequence[Row]) -> list[str]:
             alike[_same(name)].add(name)
         several = sorted(" and ".join(map(repr, sorted(names))) for names in alike.values() if len(names) > 1)
         if several:
-            more = f" ... ({len(several):,} in all)" if len(several) > 3 else ""
             kind = {"label": "classes", "superclass": "superclasses", "group": "groups"}[what]
-            notes.append(
-                f"{kind} that differ in case, spaces or the form of a number only: {', '.join(several[:3])}{more}"
-            )
+            notes.append(f"{kind} that differ in case, spaces or the form of a number only: {few(several, 3)}")
     return notes
 
 

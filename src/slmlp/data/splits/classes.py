@@ -7,7 +7,7 @@ The paper holds out ImageNet-1K's classes under WordNet's instrumentality and pr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from slmlp.data import wordnet
 from slmlp.data.dataset import ImageSet
 from slmlp.data.splits.parts import ensure_test_part
 from slmlp.runtime import files, json_files
-from slmlp.runtime.errors import SlmlpError, unknown
+from slmlp.runtime.errors import SlmlpError, few, unknown
 from slmlp.runtime.seeds import numpy_generator
 
 SCHEMA = 1
@@ -113,13 +113,13 @@ class ConceptSplit:
         missing = [name for name in (*self.source, *self.unseen) if name not in known]
         if missing:
             raise SlmlpError(
-                f"split of other data: {images.source} has no class {_some(missing)} "
+                f"split of other data: {images.source} has no class {few(map(repr, missing))} "
                 f"({len(missing)} of the split's {len(self.source) + len(self.unseen)}); use the data it was made for"
             )
         data_hash = images.hash() if strict else self.data_hash
         if data_hash != self.data_hash:
             extra = sorted(known - {*self.source, *self.unseen})
-            more = f"; classes that the split does not know: {_some(extra)}" if extra else ""
+            more = f"; classes that the split does not know: {few(map(repr, extra))}" if extra else ""
             raise SlmlpError(
                 f"split of other data: it was made for data hash {self.data_hash}, {images.source} has {data_hash}"
                 f"{more}; use the same files, or make a new split"
@@ -287,15 +287,10 @@ def _by_file(images: ImageSet, cfg: config.Split) -> _Choice:
         other.check(images, strict=False)
         new = sorted(set(images.classes) - {*other.source, *other.unseen})
         if new:
-            raise SlmlpError(f"{path} does not have class {_some(new)} on either side; make a new split")
+            raise SlmlpError(f"{path} does not have class {few(map(repr, new))} on either side; make a new split")
         return _Choice(frozenset(other.unseen), other.rule, other.senses, other.held_out_superclasses, other.test_ids)
     names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     for name in names:
         if name not in images.classes:
             raise SlmlpError(f"{path}: {unknown('class', name, images.classes)}")
     return _Choice(frozenset(names), f"file {path.name}")
-
-
-def _some(names: Iterable[str]) -> str:
-    words = list(map(repr, names))
-    return ", ".join(words[:5]) + (f", ... ({len(words)} in all)" if len(words) > 5 else "")

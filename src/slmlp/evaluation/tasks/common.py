@@ -14,7 +14,7 @@ from slmlp.probes.features import Features
 from slmlp.probes.nearest import ROWS, Groups, smallest_gallery
 from slmlp.results.intervals import share_interval
 from slmlp.results.records import Predictions, Score
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 
 
 def check_features(task: str, images: Features, what: str) -> None:
@@ -38,7 +38,7 @@ def check_parts(task: str, train: Features, test: Features) -> None:
     if len(missing):
         raise SlmlpError(
             f"{task}: {len(missing)} of {len(np.unique(test.y))} classes of the test images have no training image: "
-            f"{_few([train.classes[i] for i in missing])}; add some, or remove them from the test part"
+            f"{few([train.classes[i] for i in missing])}; add some, or remove them from the test part"
         )
     if len(np.unique(train.y)) < 2:
         raise SlmlpError(f"{task}: the training images are all of class {train.classes[int(train.y[0])]!r}")
@@ -56,8 +56,8 @@ def check_same(task: str, a: Features, b: Features, what_a: str, what_b: str) ->
         )
     if a.classes != b.classes:
         raise SlmlpError(
-            f"{task}: the parts do not name the same classes: {what_a} has {_few(a.classes)}, "
-            f"{what_b} has {_few(b.classes)}"
+            f"{task}: the parts do not name the same classes: {what_a} has {few(a.classes)}, "
+            f"{what_b} has {few(b.classes)}"
         )
 
 
@@ -115,7 +115,3 @@ def mean_class_accuracy(rows: Predictions) -> float:
     """Return the mean over classes that occur of the share of the class's rows that are right."""
     _, codes = np.unique(rows.labels, return_inverse=True)
     return float((np.bincount(codes, weights=rows.correct) / np.bincount(codes)).mean())
-
-
-def _few(names: tuple[str, ...] | list[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from slmlp import config
 from slmlp.probes.features import Features
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.runtime.seeds import numpy_generator
 
 ATTEMPTS = 1000  # draws tried for one class and one episode; only classes of very few groups need more than one
@@ -75,9 +76,7 @@ def _check_sizes(images: Features, members: dict[int, _Class], cfg: config.FewSh
     if small:
         first = members[small[0]]
         count, groups = len(first.rows), len(np.unique(first.groups))
-        size = f"{count} image{'s' * (count > 1)}" + (
-            f" of {groups} group{'s' * (groups > 1)}" if groups < count else ""
-        )
+        size = plural(count, "image") + (f" of {plural(groups, 'group')}" if groups < count else "")
         raise SlmlpError(
             f"fewshot: class {images.classes[small[0]]!r} has {size}, too few for {cfg.shots} shots and {cfg.queries} "
             f"queries of other groups ({len(small)} such class{'es' * (len(small) > 1)}): lower shots or queries, "

@@ -22,6 +22,7 @@ from slmlp.experiments.study.specs import Spec
 from slmlp.probes.cross_validation import cross_validate
 from slmlp.probes.features import Features
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.runtime.progress import duration
 from slmlp.train.measure import Cost, cost, undisturbed
 from slmlp.train.prepare import training_images
@@ -65,7 +66,7 @@ class Plan:
     def words(self) -> str:
         """The plan in one line."""
         runs = len(self.runs)
-        return planning.line(f"{runs} run{'s' * (runs != 1)}", len(self.done), self.left, self.size)
+        return planning.line(plural(runs, "run"), len(self.done), self.left, self.size)
 
 
 def make(context: Context, out: Path | None = None) -> Plan:

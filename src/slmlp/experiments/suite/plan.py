@@ -30,6 +30,7 @@ from slmlp.probes.features import Features
 from slmlp.probes.multilabel import MultiLabel
 from slmlp.results.store import Key, slug
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.plain import plural
 from slmlp.runtime.progress import hushed
 from slmlp.runtime.seeds import numpy_generator
 from slmlp.train.measure import undisturbed
@@ -63,8 +64,8 @@ class Plan:
         count = len(self.left) * len(self.tasks) * len(self.runs)
         done = count - sum(len(runs) for tasks in self.left.values() for runs in tasks.values())
         what = (
-            f"{count} numbers ({_many(len(self.runs), 'encoder')} with {_many(len(self.tasks), 'task')} on "
-            f"{_many(len(self.left), 'data set')})"
+            f"{count} numbers ({plural(len(self.runs), 'encoder')} with {plural(len(self.tasks), 'task')} on "
+            f"{plural(len(self.left), 'data set')})"
         )
         return planning.line(what, done, self.seconds, self.size)
 
@@ -84,10 +85,6 @@ class Plan:
             if runs
         ]
         return "; ".join(["left: " + ", ".join(texts)] * bool(texts) + [f"done: {', '.join(done)}"] * bool(done))
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 class Made(Source):

@@ -30,6 +30,7 @@ from slmlp.results.sentences import data_warnings, fit_warnings, missing_data_se
 from slmlp.results.verdict import Verdict, judge_over_datasets, judged
 from slmlp.runtime import device, files, json_files
 from slmlp.runtime.checkout import commit
+from slmlp.runtime.plain import plural
 from slmlp.train.run import now, versions
 
 SCHEMA = 1
@@ -129,7 +130,7 @@ def _how(about: Mapping[str, Any], rows: Sequence[Result]) -> str:
     scored = f"{sum(images.values()):,} images scored; " if images else ""
     encoders, sets = len(about["encoders"]), len(about["data"])
     return (
-        f"{encoders} encoder{'s' * (encoders != 1)} on {sets} data set{'s' * (sets != 1)}, {scored}"
+        f"{plural(encoders, 'encoder')} on {plural(sets, 'data set')}, {scored}"
         f"tasks: {', '.join(about['tasks'])}. Untrained encoders have random weights and the BatchNorm statistics of "
         "each data set's training images."
     )
