@@ -24,8 +24,9 @@ import onnxruntime
 import torch
 
 from slmlp.encoders import Encoder, build
+from slmlp.encoders.sources.onnx_file import session
 from slmlp.exports import export
-from slmlp.exports.onnx_file import INPUT, session
+from slmlp.exports.onnx_file import INPUT
 from slmlp.runtime import device, seeds
 
 
@@ -72,7 +73,7 @@ def _runners(encoder: Encoder, path: Path, batch: int, threads: int) -> dict[str
     """Return what to time, by name; each computes the features of one batch."""
     size = encoder.preprocess.size
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    pixels, opened = x.numpy(), session(path, threads)
+    pixels, opened = x.numpy(), session(path)
     theirs = build(encoder.spec.name, size, "standard").eval()
     theirs.load_weights(encoder.weights(), "the same")
     chosen = device.for_features(theirs, "cpu", "auto")

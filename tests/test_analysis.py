@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slmlp.probes.measures.collapse import cdnv, class_separation, effective_rank, nc1
-from slmlp.probes.measures.mixtureness import feature_mixtureness, mixtureness_ceiling, mixtureness_floor
+from slmlp.probes.measures.mixtureness import feature_mixtureness, mixtureness_ceilings, mixtureness_floor
 from slmlp.probes.measures.ratio import class_distances, discriminative_ratio
 from slmlp.probes.measures.redundancy import feature_redundancy, redundancy_baseline
 from slmlp.runtime.errors import SlmlpError
@@ -175,9 +175,9 @@ def test_mixtureness_ceiling_is_the_mean_of_mixed_draws():
     for _ in range(200):
         centres = random.normal(size=(60, 16))
         draws.append(feature_mixtureness(centres[:40], centres[40:], 5))
-    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) == pytest.approx(np.mean(draws), abs=0.01)
-    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) == mixtureness_ceiling(40, 20, 16, 5, seed=1)
-    assert mixtureness_ceiling(40, 20, 16, 5, seed=1) != mixtureness_ceiling(40, 20, 16, 5, seed=2)
+    assert mixtureness_ceilings(40, 20, 16, [5], seed=1) == pytest.approx([np.mean(draws)], abs=0.01)
+    assert mixtureness_ceilings(40, 20, 16, [5], seed=1) == mixtureness_ceilings(40, 20, 16, [5], seed=1)
+    assert mixtureness_ceilings(40, 20, 16, [5], seed=1) != mixtureness_ceilings(40, 20, 16, [5], seed=2)
 
 
 def test_mixtureness_rises_from_floor_to_ceiling_as_sets_meet():
@@ -187,7 +187,8 @@ def test_mixtureness_rises_from_floor_to_ceiling_as_sets_meet():
     values = [feature_mixtureness(centres[:60] + gap * shift, centres[60:], 10, "euclidean") for gap in (30, 4, 2, 0)]
     assert values[0] == pytest.approx(mixtureness_floor(60, 30, 10))
     assert values == sorted(values)
-    assert values[-1] == pytest.approx(mixtureness_ceiling(60, 30, 10, 10, distance="euclidean"), abs=0.03)
+    ceiling, *_ = mixtureness_ceilings(60, 30, 10, [10], seed=0, distance="euclidean")
+    assert values[-1] == pytest.approx(ceiling, abs=0.03)
 
 
 def test_mixtureness_refuses_more_neighbours_than_there_are():

@@ -50,7 +50,6 @@ def test_stages_of_a_resnet_are_stem_and_layers_by_hand(name, stem):
             torch.testing.assert_close(found[f"stage{stage + 1}"], h.mean(dim=(2, 3)), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(found["output"], encoder(x))
     torch.testing.assert_close(found["stage5"], found["output"], atol=1e-5, rtol=1e-4)
-    assert layers.pooling(encoder, "stage2") == "mean over the map"
 
 
 def test_torchvisions_resnet_has_the_same_stages():
@@ -117,8 +116,6 @@ def test_blocks_of_a_vit_are_its_tokens(name, token):
         tokens = seen[i]
         wanted = tokens[:, 0] if token else tokens[:, net.num_prefix_tokens :].mean(dim=1)
         torch.testing.assert_close(found[block], wanted)
-    assert layers.pooling(encoder, "block1") == ("class token" if token else "mean over tokens")
-    assert layers.pooling(encoder, "output") == "as it is"
 
 
 def test_torchvisions_networks_have_layers_too():
@@ -126,7 +123,6 @@ def test_torchvisions_networks_have_layers_too():
     vit.heads.head = nn.Identity()
     encoder = checked(vit, "vit", plain(32, "test"), "vit")
     assert layers.names(encoder) == ("block1", "block2", "output")
-    assert layers.pooling(encoder, "block2") == "class token"
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(vit.encoder.ln(taken(encoder, x)["block2"]), encoder(x), atol=1e-5, rtol=1e-4)

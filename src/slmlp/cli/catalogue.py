@@ -71,13 +71,10 @@ class Recipes:
         """Return the list, or the recipe."""
         if self.name is not None:
             return of_recipe(recipes.get(self.name))
-        rows = overview()
-        document = {"recipes": [dict(zip(COLUMNS, row, strict=True)) for row in rows]}
+        document = {"recipes": [dict(zip(COLUMNS, row, strict=True)) for row in overview()]}
         if self.markdown:
             return Answer(document, lines=[markdown()])
-        first = ("recipe", "method", "epochs", "expected")
-        order = [COLUMNS.index(name) for name in (*first, *(name for name in COLUMNS if name not in first))]
-        table = Table([COLUMNS[i] for i in order], [[row[i] for i in order] for row in rows])
+        table = Table(COLUMNS, overview()).leading("recipe", "method", "epochs", "expected")
         how = "slmlp recipes NAME shows a recipe's settings; slmlp pretrain DATA --recipe NAME --out RUN runs it."
         return Answer(document, [table], lines=[how])
 
@@ -95,8 +92,7 @@ def overview() -> list[tuple[str, ...]]:
 
 def markdown() -> str:
     """Return the overview as a Markdown table."""
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *((f"`{name}`", *rest) for name, *rest in overview())]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return Table(COLUMNS, [(f"`{name}`", *rest) for name, *rest in overview()]).markdown()
 
 
 def of_recipe(recipe: Recipe) -> Answer:

@@ -64,9 +64,7 @@ class Data:
         document = {"data_sets": [facts(entry) for entry in published.ENTRIES.values()], "there": there}
         if self.markdown:
             return Answer(document, lines=[markdown()])
-        first = ("data set", "classes", "images", "licence")
-        order = [COLUMNS.index(name) for name in (*first, *(name for name in COLUMNS if name not in first))]
-        known = Table([COLUMNS[i] for i in order], [[row[i] for i in order] for row in overview()])
+        known = Table(COLUMNS, overview()).leading("data set", "classes", "images", "licence")
         run = [entry.name for entry in published.ENTRIES.values() if entry.run_on_archive]
         lines = [f"entries that were ever run on the real archive: {', '.join(run) or 'none'}; see docs/datasets.md"]
         if self.datasets is None:
@@ -144,8 +142,7 @@ def markdown() -> str:
     """Return all that the entries say, as the documentation has it: the overview, then each by itself."""
     from slmlp.data.published import ENTRIES
 
-    rows = [COLUMNS, ("---",) * len(COLUMNS), *overview()]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = [Table(COLUMNS, overview()).markdown()]
     for entry in ENTRIES.values():
         run = entry.run_on_archive or "no, never"
         lines += ["", f"### {entry.name}: {entry.title}", ""]
@@ -162,20 +159,8 @@ def facts(entry: object) -> dict[str, object]:
     from slmlp.data.published import Entry
 
     assert isinstance(entry, Entry)
-    names = (
-        "name",
-        "title",
-        "suite",
-        "classes",
-        "images",
-        "on_disk",
-        "protocol",
-        "where",
-        "licence",
-        "source",
-        "metric",
-    )
-    about: dict[str, object] = {name: getattr(entry, name) for name in names}
+    names = "name title suite classes images on_disk protocol where licence source metric"
+    about: dict[str, object] = {name: getattr(entry, name) for name in names.split()}
     drawn = entry.drawn()
     about |= {"train": drawn and drawn[0], "test": drawn and drawn[1], "notes": list(entry.notes)}
     about |= {"unconfirmed": list(entry.unconfirmed), "run_on_archive": entry.run_on_archive}

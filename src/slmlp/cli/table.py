@@ -29,6 +29,16 @@ class Table:
     styles: Sequence[str] = field(default=())  # of rows: "bold", "dim" or ""
     shown: int = SHOWN  # columns beside the name that are shown unless all are asked for
 
+    def leading(self, *names: str) -> Table:
+        """Return the table with the columns of these names first."""
+        order = sorted(range(len(self.columns)), key=lambda at: (self.columns[at] not in names, at))
+        return self._part(order)
+
+    def markdown(self) -> str:
+        """Return the table in Markdown."""
+        rows = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
     def tsv(self) -> str:
         """Return a line of names, then a line for each row: numbers in full, nothing where there is no value."""
         return "\n".join("\t".join(map(_bare, row)) for row in (self.columns, *self.rows))

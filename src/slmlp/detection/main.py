@@ -12,6 +12,7 @@ import torch
 from slmlp import config
 from slmlp.config import command_file
 from slmlp.config.sources import absolute
+from slmlp.data.sources.folder import stem
 from slmlp.detection import plan, summary
 from slmlp.detection.announce import announce
 from slmlp.detection.backbone import stages
@@ -142,9 +143,6 @@ def _with_masks(parts: Mapping[str, DetectionSet], cfg: config.Detection) -> boo
 
 def _name(data: str | None, given: Given | None) -> str:
     if data is not None:
-        name = Path(data).expanduser().resolve().name
-        for suffix in (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar"):
-            name = name.removesuffix(suffix)
-        return name
+        return stem(Path(data).expanduser().resolve())
     annotations = (given or {}).get("train", (None, None))[0]
     return Path(annotations).stem if annotations else "data"

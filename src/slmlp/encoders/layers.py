@@ -73,8 +73,8 @@ def check(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None =
             continue
         if name in PROJECTOR and projector is None:
             raise SlmlpError(
-                f"layer {name}: {encoder.origin.source} keeps no projector (plain SL has none, and runs finished by "
-                f"slmlp 0.1 and networks from elsewhere keep none); its layers are {', '.join(known)}"
+                f"layer {name}: {encoder.origin.source} keeps no projector (plain SL and networks from "
+                f"elsewhere have none); its layers are {', '.join(known)}"
             )
         raise unknown(f"layer of {encoder.origin.source}", name, known)
 
@@ -92,16 +92,6 @@ def widths(encoder: Encoder, wanted: Sequence[str], projector: nn.Module | None 
     finally:
         encoder.train(training)
     return {name: int(h.shape[1]) for name, h in maps.items()}
-
-
-def pooling(encoder: Encoder, name: str) -> str:
-    """Return how a layer becomes a vector, in words."""
-    tap = _taps(encoder.backbone).get(name)
-    if tap is None:
-        return "as it is"
-    if not tap.tokens:
-        return "mean over the map"
-    return "class token" if _class_token(encoder.backbone) else "mean over tokens"
 
 
 def projector_marks(projector: nn.Module | None, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,15 @@ class Bundle:
             if self.projector is not None:
                 features[EMBEDDING] = self.projector(h)
         return features
+
+    def compared(self, x: Tensor, run: Callable[[Tensor], Sequence[Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return (expected, found) of each output on all images at once, then on one of them alone."""
+        expected, pairs = self.expected(x), dict[str, tuple[Tensor, Tensor]]()
+        for name, many, one in zip(self.outputs, run(x), run(x[:1]), strict=True):
+            pairs[name] = (expected[name], many)
+            # beside the rest, so that the comparison is of several images
+            pairs[f"{name} of one image"] = (expected[name], torch.cat([one, many[1:]]))
+        return pairs
 
     @property
     def network(self) -> nn.Module:

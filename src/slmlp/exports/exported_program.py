@@ -42,17 +42,14 @@ def program(bundle: Bundle) -> torch.export.ExportedProgram:
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Load the program and run it on all images at once, then on one alone."""
-    module, expected = torch.export.load(path).module(), bundle.expected(x)
-    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    module = torch.export.load(path).module()
+
+    def run(images: Tensor) -> tuple[Tensor, ...]:
+        output = module(images)
+        return output if isinstance(output, tuple) else (output,)
+
     with torch.inference_mode():
-        for words, part in (("", slice(None)), (" of one image", slice(0, 1))):
-            output = module(x[part])
-            for name, value in zip(bundle.outputs, output if isinstance(output, tuple) else (output,), strict=True):
-                if not words:
-                    pairs[name] = (expected[name], value)
-                else:  # beside the rest, so that the comparison is of several images
-                    pairs[name + words] = (expected[name], torch.cat([value, pairs[name][1][1:]]))
-    return pairs
+        return bundle.compared(x, run)
 
 
 def usage(bundle: Bundle, name: str) -> str:

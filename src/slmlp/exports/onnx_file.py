@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slmlp.encoders.sources.onnx_file import session
 from slmlp.exports.bundle import Bundle
 from slmlp.exports.exported_program import program, unsupported
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plain import short
 
-__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "session", "unsupported", "usage", "write"]
+__all__ = ["LOADER", "SUFFIXES", "TOOL", "pairs", "unsupported", "usage", "write"]
 
 TOOL, LOADER = "onnxruntime", "onnxruntime.InferenceSession"
 SUFFIXES = (".onnx",)
@@ -58,17 +59,11 @@ def write(bundle: Bundle, path: Path) -> Sequence[Path]:
 
 def pairs(bundle: Bundle, path: Path, x: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
     """Run the file in ONNX Runtime on all images at once, then on one alone."""
-    opened, expected = session(path), bundle.expected(x)
-    exported: dict[str, tuple[Tensor, Tensor]] = {}
-    both = [opened.run(bundle.outputs, {INPUT: part.numpy()}) for part in (x, x[:1])]
-    for name, many, one in zip(bundle.outputs, *both, strict=True):
-        exported[name] = (expected[name], torch.from_numpy(many))
-        # one image beside the rest, so that the comparison is of several
-        exported[f"{name} of one image"] = (
-            expected[name],
-            torch.cat([torch.from_numpy(one), torch.from_numpy(many[1:])]),
-        )
-    return exported
+    _library("onnxruntime")
+    opened = session(path)
+    return bundle.compared(
+        x, lambda part: list(map(torch.from_numpy, opened.run(bundle.outputs, {INPUT: part.numpy()})))
+    )
 
 
 def usage(bundle: Bundle, name: str) -> str:
@@ -78,15 +73,6 @@ def usage(bundle: Bundle, name: str) -> str:
         f'session = onnxruntime.InferenceSession("{name}")\n'
         f'{", ".join(bundle.outputs)}, = session.run(None, {{"{INPUT}": images}})  # opset {bundle.opset}, any batch'
     )
-
-
-def session(path: Path, threads: int | None = None) -> Any:
-    """Return ONNX Runtime's session of a file on the CPU; ``threads`` as torch has them unless given."""
-    onnxruntime = _library("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3  # errors; they reach the user as exceptions
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _library(name: str) -> Any:

@@ -71,11 +71,3 @@ def listing(path: Path, options: DataOptions) -> Listing:
 def is_tar(path: Path) -> bool:
     """Return whether a file's name has a tar's suffix."""
     return path.is_file() and path.name.lower().endswith(folder.TAR_SUFFIXES)
-
-
-def stem(path: Path) -> str:
-    """Return the name of a folder, or that of a tar without its suffixes."""
-    if path.is_dir():
-        return path.resolve().name
-    suffix = next((s for s in sorted(folder.TAR_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
-    return path.name[: len(path.name) - len(suffix)] or path.name

@@ -11,9 +11,10 @@ from slmlp.data import ensure_test_part, load
 from slmlp.data.dataset import ImageSet
 from slmlp.data.published import opening
 from slmlp.data.published.entry import Entry, Torchvision
-from slmlp.data.published.listing import is_tar, stem
+from slmlp.data.published.listing import is_tar
 from slmlp.data.published.registry import ENTRIES, known
 from slmlp.data.sources import folder
+from slmlp.data.sources.folder import stem
 from slmlp.runtime.errors import SlmlpError
 
 TEST_SHARE = 0.3  # of each class, for data with neither a test part nor a published protocol

@@ -71,7 +71,7 @@ def tar(path: Path, source: str, options: DataOptions, name: str | None = None) 
     plain = archive.plain(path, options)
     members, rejected = archive.index(plain, path)
     names = [member.name for member in members]
-    name = name or _stem(path)
+    name = name or stem(path)
     wrapped = _wrapped_manifest(names, source)
     if wrapped:
         rows, images, notes = _rows_of_manifest(plain, members, wrapped, f"{path}:{wrapped}", options)
@@ -187,7 +187,10 @@ def _fingerprint(stamps: Sequence[str]) -> str:
     return files.sha256("\n".join(stamps).encode())
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
+    """Return the name of a folder, or that of a tar or another file without its suffixes."""
+    if path.is_dir():
+        return path.resolve().name
     name = path.name
     suffix = next((s for s in sorted(TAR_SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), path.suffix)
     return name[: len(name) - len(suffix)] or name

@@ -101,14 +101,19 @@ def _tensors(message: Any) -> Iterator[Any]:
         yield message
 
 
-def _session(path: Path, source: str) -> Any:
+def session(path: Path) -> Any:
+    """Return ONNX Runtime's session of a file on the CPU, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors; they reach the user as exceptions
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _session(path: Path, source: str) -> Any:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return session(path)
     except Exception as error:  # its exceptions have no common class
         first = short(error)
         raise SlmlpError(f"{source}: {path} cannot be read as an ONNX model ({first})") from error

@@ -15,6 +15,7 @@ from slmlp.data import published
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
 from slmlp.data.decode import Resize
+from slmlp.data.sources.folder import stem
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits.classes import ConceptSplit
 from slmlp.encoders.calibrate import calibrate_norms
@@ -179,7 +180,7 @@ def data_sets(
                 sets.append(DataSet(dataset.name, str(dataset.path), dataset))
         known = any(dataset.entry is not None for dataset in listed)
         missing = published.missing(listed) if known else ()
-    sets += [DataSet(_short(source), source) for source in sources]
+    sets += [DataSet(stem(Path(source)) if Path(source).exists() else source, source) for source in sources]
     if not sets:
         raise SlmlpError("no data set to evaluate on: give DATA, or --datasets and a folder of data sets")
     names = [data_set.name for data_set in sets]
@@ -204,10 +205,3 @@ def _check_split(tasks: Sequence[str], split: str | Path | None) -> None:
     wanting = [task for task in tasks if config.task_entry(task).needs_split]
     if wanting and split is None:
         raise SlmlpError(f"--tasks {' '.join(wanting)} need --split FILE: which classes pretraining has not seen")
-
-
-def _short(source: str) -> str:
-    name = Path(source).name if Path(source).exists() else source
-    for suffix in (".tar.gz", ".tgz", ".tar", ".npz", ".csv", ".tsv", ".jsonl"):
-        name = name.removesuffix(suffix)
-    return name

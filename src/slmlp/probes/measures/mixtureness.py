@@ -4,7 +4,7 @@
 
 over all C = C_pre + C_eval centres (arXiv 2112.00496; k, the distance and which centres are averaged are not
 published, see docs/measures.md). It depends on k and on the two numbers of classes: compare at equal ones,
-and compare it with ``mixtureness_floor`` and ``mixtureness_ceiling``.
+and compare it with ``mixtureness_floor`` and ``mixtureness_ceilings``.
 """
 
 from __future__ import annotations
@@ -48,20 +48,14 @@ def mixtureness_floor(c_pre: int, c_eval: int, k: int) -> float:
     return 1 - p * abs(near_pre - p) - (1 - p) * abs(near_eval - p)
 
 
-def mixtureness_ceiling(
-    c_pre: int, c_eval: int, dim: int, k: int, seed: int = 0, distance: Distance = "cosine"
-) -> float:
+def mixtureness_ceilings(
+    c_pre: int, c_eval: int, dim: int, ks: Sequence[int], seed: int, distance: Distance = "cosine"
+) -> list[float]:
     """Return Pi of perfectly mixed sets, the mean of ``DRAWS`` draws of independent Gaussian centres in ``dim``.
 
-    It is below 1, since k neighbours sample the share C_pre / C with an error of about sqrt(p (1 - p) / k).
+    For several k from the same draws. It is below 1, since k neighbours sample the share C_pre / C with an error of
+    about sqrt(p (1 - p) / k).
     """
-    return mixtureness_ceilings(c_pre, c_eval, dim, [k], seed, distance)[0]
-
-
-def mixtureness_ceilings(
-    c_pre: int, c_eval: int, dim: int, ks: Sequence[int], seed: int = 0, distance: Distance = "cosine"
-) -> list[float]:
-    """Return ``mixtureness_ceiling`` for several k from the same draws."""
     random = numpy_generator(seed, "mixtureness ceiling")
     draws = []
     for _ in range(DRAWS):
