@@ -22,19 +22,17 @@ from slmlp.runtime.progress import track
 BATCHES = 32  # of images that statistics are of
 
 
-def calibrate_norms(
-    encoder: Encoder, image_cache: ImageCache, images: ImageSet, cache: Path | None = None, batches: int = BATCHES
-) -> None:
+def calibrate_norms(encoder: Encoder, image_cache: ImageCache, images: ImageSet, cache: Path | None = None) -> None:
     """Give an encoder that was never trained (or averaged) BatchNorm statistics of training images.
 
-    The statistics are plain means over up to ``batches`` batches of 256 evaluation views, in the order of the data
+    The statistics are plain means over up to ``BATCHES`` batches of 256 evaluation views, in the order of the data
     shuffled once. With ``cache`` they are kept there, under a hash of weights, images and transform: whether an
     untrained encoder's numbers are there already cannot be told before its statistics are.
     """
     norms = _norms(encoder)
     if not norms:
         return
-    key = _key(encoder, images, batches)
+    key = _key(encoder, images)
     file = cache / f"norms-{key[:32]}.safetensors" if cache else None
     if file is not None and _restored(file, key, norms):
         return
@@ -42,7 +40,7 @@ def calibrate_norms(
     momenta = {name: norm.momentum for name, norm in norms.items()}
     for norm in norms.values():
         norm.momentum = None  # a plain mean over batches
-    rows = np.random.default_rng(0).permutation(image_cache.rows(images))[: batches * BATCH]
+    rows = np.random.default_rng(0).permutation(image_cache.rows(images))[: BATCHES * BATCH]
     encoder.train()
     with torch.no_grad():
         starts = range(0, len(rows) - len(rows) % BATCH or len(rows), BATCH)
@@ -56,12 +54,12 @@ def calibrate_norms(
         stored.write(file, _statistics(norms), {"key": key})
 
 
-def kept_norms(encoder: Encoder, images: ImageSet, cache: Path, batches: int = BATCHES) -> bool:
+def kept_norms(encoder: Encoder, images: ImageSet, cache: Path) -> bool:
     """Give an encoder the statistics that ``calibrate_norms`` kept; return whether it has all that it needs."""
     norms = _norms(encoder)
     if not norms:
         return True
-    key = _key(encoder, images, batches)
+    key = _key(encoder, images)
     return _restored(cache / f"norms-{key[:32]}.safetensors", key, norms)
 
 
@@ -74,8 +72,8 @@ def _norms(encoder: Encoder) -> dict[str, _BatchNorm]:
     return norms
 
 
-def _key(encoder: Encoder, images: ImageSet, batches: int) -> str:
-    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), batches]
+def _key(encoder: Encoder, images: ImageSet) -> str:
+    parts = [encoder.hash(), images.hash(), images.fingerprint, transform_id(encoder), BATCHES]
     return files.hash_json([*parts, *encoder.preprocess.resize.marks])
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +24,6 @@ OUTPUT, HIDDEN, EMBEDDING = "output", "projector.hidden", "projector.output"
 PROJECTOR = (HIDDEN, EMBEDDING)
 TORCHVISION_CHILDREN = ("encoder.layers", "features")  # of its ViTs, and of its other networks
 CHANNELS_LAST = ("SwinTransformer", "SwinTransformerV2", "MambaOut")  # networks whose maps are (N, H, W, C)
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A place inside a backbone."""
-
-    module: str  # the submodule whose output is taken
-    tokens: bool  # whether it is a block of a network of tokens (N, T, C)
 
 
 def names(encoder: Encoder, projector: nn.Module | None = None) -> tuple[str, ...]:
@@ -104,27 +95,26 @@ def projector_marks(projector: nn.Module | None, name: str) -> list[str]:
     return [files.sha256(v.detach().cpu().contiguous().numpy().tobytes() for _, v in state)]
 
 
-def _taps(backbone: nn.Module) -> dict[str, Tap]:
-    """Return the modules of the layers by name, first to last; empty for a network of unknown structure."""
+def _taps(backbone: nn.Module) -> dict[str, str]:
+    """Return layer -> the submodule whose output it is, first to last; empty for a network of unknown structure."""
     info = getattr(backbone, "feature_info", None)
     modules = dict(backbone.named_modules())
     entries = [entry for entry in info if entry.get("module") in modules] if isinstance(info, list) else []
     if entries:  # timm's, and resnet10's
         # a network of one resolution throughout (ViT, MLP-Mixer) is blocks, one that shrinks its maps is stages
         tokens = len(entries) > 1 and len({entry.get("reduction") for entry in entries}) == 1
-        return _numbered("block" if tokens else "stage", [entry["module"] for entry in entries], tokens)
+        return _numbered("block" if tokens else "stage", [entry["module"] for entry in entries])
     if isinstance(modules.get("layer4"), nn.Sequential) and "relu" in modules:  # torchvision's ResNets
-        return _numbered("stage", ["relu", "layer1", "layer2", "layer3", "layer4"], False)
+        return _numbered("stage", ["relu", "layer1", "layer2", "layer3", "layer4"])
     for name in TORCHVISION_CHILDREN:
         if isinstance(modules.get(name), nn.Sequential):
-            tokens = name == "encoder.layers"
             children = [f"{name}.{child}" for child, _ in modules[name].named_children()]
-            return _numbered("block" if tokens else "stage", children, tokens)
+            return _numbered("block" if name == "encoder.layers" else "stage", children)
     return {}
 
 
-def _numbered(word: str, modules: Sequence[str], tokens: bool) -> dict[str, Tap]:
-    return {f"{word}{i}": Tap(module, tokens) for i, module in enumerate(modules, start=1)}
+def _numbered(word: str, modules: Sequence[str]) -> dict[str, str]:
+    return {f"{word}{i}": module for i, module in enumerate(modules, start=1)}
 
 
 def _class_token(backbone: nn.Module) -> bool:
@@ -135,7 +125,7 @@ def _class_token(backbone: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _hook(backbone: nn.Module, tap: Tap, name: str, taken: dict[str, Tensor]) -> Iterator[None]:
+def _hook(backbone: nn.Module, tap: str, name: str, taken: dict[str, Tensor]) -> Iterator[None]:
     """Pool a submodule's output in a forward hook, before a later in-place operation changes it."""
 
     def pool_output(module: nn.Module, inputs: object, output: object) -> None:
@@ -143,7 +133,7 @@ def _hook(backbone: nn.Module, tap: Tap, name: str, taken: dict[str, Tensor]) ->
         assert isinstance(out, Tensor)
         taken[name] = _pool(backbone, out)
 
-    handle = backbone.get_submodule(tap.module).register_forward_hook(pool_output)
+    handle = backbone.get_submodule(tap).register_forward_hook(pool_output)
     try:
         yield
     finally:

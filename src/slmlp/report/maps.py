@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 from slmlp.config.names import display
 from slmlp.report import drawing
 from slmlp.report.inputs import Inputs
+from slmlp.report.where import Sprite, opened
 from slmlp.runtime import json_files
 from slmlp.runtime.errors import SlmlpError
 
@@ -27,21 +27,6 @@ WIDTH = 500  # side of a map in CSS pixels
 TILE = 28  # side of a drawn thumbnail in the same
 SHARP = 48  # pixels a thumbnail keeps at most: enough for the enlarged view
 SHAPES = "os^D"  # with eight colours they tell 32 classes apart
-
-
-@dataclass(frozen=True)
-class Sprite:
-    """All thumbnails in one image, so that the page carries each of them once; a drawing shows a part of it."""
-
-    uri: str
-    side: int
-    columns: int
-    width: int
-    height: int
-
-    def box(self, i: int) -> str:
-        """Return thumbnail ``i`` as a viewBox."""
-        return f"{i % self.columns * self.side} {i // self.columns * self.side} {self.side} {self.side}"
 
 
 @dataclass(frozen=True)
@@ -118,12 +103,7 @@ def _sprite(path: Path, tsne: TsneFile, sample: IntArray) -> Sprite | None:
     if not path.exists() or not tsne.get("side") or not tsne.get("columns"):
         return None
     side, columns = int(tsne["side"]), int(tsne["columns"])
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError) as error:
-        raise SlmlpError(f"cannot read {path}: {error}; remove it to get the page without thumbnails") from error
+    content, image = opened(path)
     if len(sample) < len(tsne["ids"]) or side > SHARP:
         sharp, across = min(side, SHARP), 25
         smaller = Image.new("RGB", (across * sharp, -(-len(sample) // across) * sharp))
@@ -135,8 +115,7 @@ def _sprite(path: Path, tsne: TsneFile, sample: IntArray) -> Sprite | None:
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=72)
         content = buffer.getvalue()
-    uri = "data:image/webp;base64," + base64.b64encode(content).decode()
-    return Sprite(uri, side, columns, image.width, image.height)
+    return Sprite.of(content, image, side, columns)
 
 
 def _panel(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -35,23 +36,46 @@ class WhereFile(TypedDict):
     columns: int
 
 
+@dataclass(frozen=True)
+class Sprite:
+    """All thumbnails in one image, so that the page carries each of them once; a drawing shows a part of it."""
+
+    uri: str
+    side: int
+    columns: int
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, content: bytes, image: Image.Image, side: int, columns: int) -> Sprite:
+        """Return thumbnails of this side, so many in a row, from the bytes of a WebP file and its image."""
+        uri = "data:image/webp;base64," + base64.b64encode(content).decode()
+        return cls(uri, side, columns, image.width, image.height)
+
+    def box(self, i: int) -> str:
+        """Return thumbnail ``i`` as a viewBox."""
+        return f"{i % self.columns * self.side} {i // self.columns * self.side} {self.side} {self.side}"
+
+
+def opened(path: Path) -> tuple[bytes, Image.Image]:
+    """Return the bytes of a file of thumbnails, and its image."""
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            return content, image.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise SlmlpError(f"cannot read {path}: {error}; run the study again to have it written") from error
+
+
 class Pictures:
-    """Thumbnails by number, each a part of one image."""
+    """Thumbnails with their classes, by number."""
 
     def __init__(self, path: Path, where: WhereFile) -> None:
-        self.side, self.columns, self.labels = where["side"], where["columns"], where["labels"]
-        try:
-            content = path.read_bytes()
-            with Image.open(io.BytesIO(content)) as image:
-                self.width, self.height = image.size
-        except (OSError, ValueError) as error:
-            raise SlmlpError(f"cannot read {path}: {error}; run the study again to have it written") from error
-        self.uri = "data:image/webp;base64," + base64.b64encode(content).decode()
+        self.sprite, self.labels = Sprite.of(*opened(path), where["side"], where["columns"]), where["labels"]
 
     def one(self, i: int) -> tuple[str, str]:
         """Return the class of a thumbnail and its place as a viewBox."""
-        side = self.side
-        return self.labels[i], f"{i % self.columns * side} {i // self.columns * side} {side} {side}"
+        return self.labels[i], self.sprite.box(i)
 
 
 def sections(inputs: Inputs) -> list[Section]:
@@ -64,7 +88,7 @@ def sections(inputs: Inputs) -> list[Section]:
     parts = [("neighbours", "Nearest neighbours", _neighbours(inputs, where, pictures))]
     if where["classes"]:
         parts.insert(0, ("classes", "Classes gained and lost", _classes(inputs, where, pictures)))
-    parts[0][2].insert(0, block("sprite", pictures))
+    parts[0][2].insert(0, block("sprite", pictures.sprite))
     return [Section(*part, WHERE) for part in parts]
 
 

@@ -37,9 +37,9 @@ def limit_per_class(images: ImageSet, number: int, seed: int) -> ImageSet:
     The images for a number are a subset of those for a larger number.
     """
     train = images.parts == "train"
-    keys = _keys(np.array(images.ids, dtype=np.str_), numpy_generator(seed, "images per class"))
+    keys = random_ranks(np.array(images.ids, dtype=np.str_), numpy_generator(seed, "images per class"))
     keep: BoolArray = ~train
-    keep[train] = _rank_within(images.labels[train], keys[train]) < number
+    keep[train] = rank_within(images.labels[train], keys[train]) < number
     return images.select(keep)
 
 
@@ -63,7 +63,7 @@ def stratified_holdout(
     target = np.clip(np.floor(fraction * total + 0.5).astype(np.int64), 1, total - 1)
     random = numpy_generator(seed, "holdout", *words)
     if number == len(y):
-        mask: BoolArray = _rank_within(y, random.permutation(number)[u]) < target[y]
+        mask: BoolArray = rank_within(y, random.permutation(number)[u]) < target[y]
         return mask
     contents = _contents(y, u, number)
     best, least = None, np.inf
@@ -144,14 +144,14 @@ def _check_two_groups(
     )
 
 
-def _keys(ids: npt.NDArray[np.str_], random: np.random.Generator) -> IntArray:
+def random_ranks(ids: npt.NDArray[np.str_], random: np.random.Generator) -> IntArray:
     """Return a random rank (N,) for each image that depends on its id, not on its index."""
     rank: IntArray = np.empty(len(ids), dtype=np.int64)
     rank[np.argsort(ids, kind="stable")] = random.permutation(len(ids))
     return rank
 
 
-def _rank_within(y: IntArray, keys: IntArray) -> IntArray:
+def rank_within(y: IntArray, keys: IntArray) -> IntArray:
     """Return, for each image, how many of its class have a smaller key."""
     order = np.lexsort((keys, y))
     ordered = y[order]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slmlp import config
+from slmlp.data.splits.parts import random_ranks, rank_within
 from slmlp.evaluation.inputs import Inputs
 from slmlp.evaluation.tasks.common import check_parts, predictions
 from slmlp.probes.features import Features
@@ -76,13 +77,7 @@ def label_efficiency(train: Features, test: Features, cfg: config.LabelEfficienc
 
 def rank(train: Features, seed: int, draw: int) -> Counts:
     """Return the place (N,) of each image in the order of its class, from 0; the order of the rows does not matter."""
-    places = np.empty(len(train), dtype=np.int64)
-    places[np.argsort(train.ids, kind="stable")] = numpy_generator(seed, "labels", draw).permutation(len(train))
-    order = np.lexsort((places, train.y))
-    ordered = train.y[order]
-    ranks = np.empty(len(train), dtype=np.int64)
-    ranks[order] = np.arange(len(train)) - np.searchsorted(ordered, ordered)
-    return ranks
+    return rank_within(train.y, random_ranks(train.ids, numpy_generator(seed, "labels", draw)))
 
 
 def _points(cfg: config.LabelEfficiency, totals: Counts) -> Iterator[tuple[str, Counts]]:
