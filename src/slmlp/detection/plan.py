@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from slmlp.detection import model, predict, train
 from slmlp.detection.detectors import Detectors
 from slmlp.detection.samples import Samples, order_plan
@@ -19,7 +17,7 @@ from slmlp.runtime import device
 from slmlp.runtime.plain import plural
 from slmlp.runtime.progress import hushed
 from slmlp.train import loop
-from slmlp.train.measure import undisturbed
+from slmlp.train.measure import per_step, undisturbed
 
 STEPS, SECONDS = 3, 10.0  # measured after the first, which is slower: up to so many, or so long
 PICTURES = 3  # that are predicted on
@@ -105,18 +103,8 @@ def _cost(detectors: Detectors, contender: Contender, encoder: Encoder) -> Cost:
         weights = sum(value.nbytes for value in detector.state_dict().values())
         total = cfg.total(len(data.usable()))
         samples = Samples(data, order_plan(len(data.usable()), cfg, total), cfg, detectors.with_masks, slice(None))
-        steps, began, first = 0, time.perf_counter(), 0.0
-        for step in loop.train(train.start(detector, cfg), samples, train.schedule(cfg, total), compute, workers=0):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            if step.number == 1:
-                first, began = now - began, now
-                continue
-            steps += 1
-            if steps == STEPS or now - began > SECONDS:
-                break
-        each = (time.perf_counter() - began) / steps if steps else first
+        steps = loop.train(train.start(detector, cfg), samples, train.schedule(cfg, total), compute, workers=0)
+        each = per_step(steps, STEPS, SECONDS)
         evaluated = detectors.parts[detectors.main]
         began, pictures = time.perf_counter(), min(PICTURES, len(evaluated))
         predict.some(detector, evaluated, range(pictures), cfg, compute)

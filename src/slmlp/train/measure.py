@@ -23,7 +23,7 @@ from slmlp.runtime.progress import duration, plan
 from slmlp.train import optim
 from slmlp.train.batches import Batches
 from slmlp.train.job import Job
-from slmlp.train.loop import train
+from slmlp.train.loop import Step, train
 from slmlp.train.prepare import Prepared, choose, prepare
 from slmlp.train.pretrain import begin, plan_of
 
@@ -81,21 +81,31 @@ def cost(job: Job, images: ImageSet, split: ConceptSplit | None, image_cache: Im
             image_cache, image_cache.rows(few.train), plan_of(job, few), views, device=compute.device,
             interpolation=few.interpolation,
         )  # fmt: skip
-        steps, started = 0, 0.0
-        for step in train(state, batches, optim.schedule(job.training, batches.plan, job.seed), compute, workers=0):
-            if step.number > 1:
-                steps += 1
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if step.number == 1:
-                started = time.perf_counter()
-            elif steps == STEPS or time.perf_counter() - started > SECONDS:
-                break
-    seconds = (time.perf_counter() - started) / max(steps, 1)
+        schedule = optim.schedule(job.training, batches.plan, job.seed)
+        seconds = per_step(train(state, batches, schedule, compute, workers=0), STEPS, SECONDS)
     weights = sum(value.nbytes for value in state.kept.encoder.state_dict().values())
     model = sum(value.nbytes for value in state.model.state_dict().values())
     moments = 2 if job.training.optimizer == "adamw" else 1
     return Cost(seconds, plan_of(job, ready).total, weights, model * (1 + moments))
+
+
+def per_step(steps: Iterator[Step], most: int, longest: float) -> float:
+    """Return the seconds of a step after the first, which is slower, or of that where it is alone.
+
+    Measured are up to ``most`` steps, or ``longest`` seconds of them.
+    """
+    began, first, count = time.perf_counter(), 0.0, 0
+    for step in steps:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if step.number == 1:
+            first, began = now - began, now
+            continue
+        count += 1
+        if count == most or now - began > longest:
+            break
+    return (time.perf_counter() - began) / count if count else first
 
 
 def dry_run(job: Job, split: ConceptSplit | None) -> None:
