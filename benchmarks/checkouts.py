@@ -1,6 +1,6 @@
 """Two checkouts in turn, to see that a change costs nothing: ``python benchmarks/checkouts.py OLD NEW [--rounds 7]``.
 
-- ``training``: the training loop of each checkout's benchmarks/training.py (its contender ``loop``), images a second;
+- ``training``: the training loop of each checkout's benchmarks/training.py (its contender ``loop``), images per second;
 - ``probe``: the sweep of each checkout's benchmarks/probe.py (its contender ``ours``), seconds;
 - ``reading``: ``data.load`` of a folder of 100,000 images in 1,000 class folders, seconds.
 

@@ -29,7 +29,7 @@ SUFFIXES = {
 
 
 def main() -> None:
-    """Print a line an encoder and target, then the reasons for what was refused."""
+    """Print a line per encoder and target, then the reasons for what was refused."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=ENCODERS)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))

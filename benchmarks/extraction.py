@@ -38,7 +38,7 @@ from slmlp.encoders.extract import extract, precision_of
 from slmlp.encoders.sources import describe, open_encoder
 
 CLASSES = 4
-Contender = Callable[[], float]  # -> images a second
+Contender = Callable[[], float]  # -> images per second
 AIMS = {"float32": "1.0", "out of the box": "1.5"}
 NAMES = [f"{place}, {how}" for place in ("files", "memory") for how in ("timm", *AIMS)]
 

@@ -31,7 +31,7 @@ from slmlp.runtime import device, seeds
 
 
 def main() -> None:
-    """Print a line a runner."""
+    """Print a line per runner."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--image-size", type=int, default=224)

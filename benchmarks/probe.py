@@ -169,7 +169,7 @@ def _agree(given: argparse.Namespace, folder: Path) -> None:
 
 
 def _apart(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Print objective and accuracy of both sides, a line a l2; the objective is computed in float64."""
+    """Print objective and accuracy of both sides, a line per l2; the objective is computed in float64."""
     for mine, other in zip(ours["fits"], theirs["fits"], strict=True):
         apart = (mine["objective"] - other["objective"]) / other["objective"]
         print(

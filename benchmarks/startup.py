@@ -15,7 +15,7 @@ ROUNDS = 5
 
 
 def main() -> None:
-    """Print a line a command, then the first line of progress of a run on the embedded images."""
+    """Print a line per command, then the first line of progress of a run on the embedded images."""
     words = [sys.executable, "-m", "slmlp"]
     for command in COMMANDS:
         times = []

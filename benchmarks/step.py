@@ -13,7 +13,7 @@ than the view. Contenders take turns, each in a process of its own; who goes fir
 - ``torchvision``: the same changes by torchvision's v2 transforms, image by image, in one process;
 - ``kornia``: the same changes by kornia's transforms, in batch, where it is installed (it is no dependency).
 
-Printed are medians of the rounds in microseconds an image, of wall time and of CPU time of all threads (which other
+Printed are medians of the rounds in microseconds per image, of wall time and of CPU time of all threads (which other
 work on the machine disturbs less), and the median of the rounds' ratios to ``ours`` with the lowest and highest.
 """
 
@@ -143,7 +143,7 @@ def print_views(given: argparse.Namespace) -> None:
 
 
 def _line(times: list[tuple[float, float]], ours: list[tuple[float, float]]) -> str:
-    """Return microseconds an image by both clocks, and the rounds' ratios to ours."""
+    """Return microseconds per image by both clocks, and the rounds' ratios to ours."""
     wall, cpu = (statistics.median(t[k] for t in times) * 1e6 for k in (0, 1))
     ratios = [[a[k] / b[k] for a, b in zip(times, ours, strict=True)] for k in (0, 1)]
     shares = [f"{statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in ratios]

@@ -69,7 +69,7 @@ def waits(name: str) -> dict[str, int]:
 
 
 def share(name: str, side: int, steps: int, place: str) -> tuple[float, float]:
-    """Return seconds a step of the loop, and of the bare step on views that are ready."""
+    """Return seconds per step of the loop, and of the bare step on views that are ready."""
     running, method, schedule, state = _run(name, side, place)
     reading = _read(running, state, schedule)
     optimizer, generator = state.optimizer, torch.Generator().manual_seed(0)

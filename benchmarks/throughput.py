@@ -55,7 +55,7 @@ SOURCES = ("memory", "files")
 CONTENDERS = {"slmlp": ("slmlp", False), "slmlp tuned": ("slmlp", True), "timm": ("timm", False),
               "timm tuned": ("timm", True), "bare": ("bare", True)}  # fmt: skip
 AIMS = (("slmlp", "timm", "3"), ("slmlp tuned", "timm tuned", "1.1"), ("slmlp tuned", "bare", "0.95, files 0.9"))
-Contender = Callable[[int], float]  # steps -> images a second
+Contender = Callable[[int], float]  # steps -> images per second
 
 
 def main() -> None:
@@ -132,7 +132,7 @@ class Runs:
         self.begun: dict[tuple[int, str], Iterator[None]] = {}
 
     def run(self, side: int, source: str, steps: int) -> float:
-        """Return images a second of some steps."""
+        """Return images per second of some steps."""
         if (side, source) not in self.begun:
             self.begun = {(side, source): getattr(self, self.kind)(side, source)}
         running = self.begun[side, source]

@@ -116,7 +116,7 @@ def _take_turns(name: str, cfg: config.Training) -> None:
             turns.take(says, {"run": _ready(cfg, compute)})
         else:
             flops = _flops(cfg, compute)
-            turns.take(f"{flops / 1e6:.0f} MFLOP an image and step", {"run": _floor(flops, compute, cfg.batch)})
+            turns.take(f"{flops / 1e6:.0f} MFLOP per image and step", {"run": _floor(flops, compute, cfg.batch)})
 
 
 def load_images() -> data.ImageSet:

@@ -36,7 +36,7 @@ class Side:
         self.process.stdout.close()
 
     def run(self, what: str, *arguments: Any) -> float:
-        """Let a contender run; return what it returns, images a second."""
+        """Let a contender run; return what it returns, images per second."""
         return float(self.ask([what, *arguments]))
 
     def peak(self, what: str, *arguments: Any) -> float:

@@ -27,10 +27,10 @@ def here(*words: object) -> int:
     [
         (1_281_167, True, ("resnet50", 100, None, 256)),  # what was the default for all
         (19_999, True, ("resnet18", 100, None, 256)),
-        (2_559, True, ("resnet18", 100, None, 128)),  # 256 would be 9 steps an epoch
+        (2_559, True, ("resnet18", 100, None, 128)),  # 256 would be 9 steps per epoch
         (1_281_167, False, ("resnet10", 100, 96, 256)),
         (320, False, ("resnet10", 100, 96, 32)),
-        (114, False, ("resnet10", 334, 96, 32)),  # 3 steps an epoch: 334 of them are the first above 1,000 steps
+        (114, False, ("resnet10", 334, 96, 32)),  # 3 steps per epoch: 334 of them are the first above 1,000 steps
         (40, False, ("resnet10", 500, 96, 16)),
         (3, False, ("resnet10", 1000, 96, 2)),
     ],

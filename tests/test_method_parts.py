@@ -213,7 +213,7 @@ def test_prototypes_stay_to_the_bit_while_frozen_then_move_at_length_one():
     first, seen = method.prototypes.detach().clone(), []
     torch.testing.assert_close(first.norm(dim=1), torch.ones(5))
     for i in range(1, 9):
-        step(method, tiny.batch(2, seed=i), optimizer, Progress(i, 20, 4))  # four steps an epoch
+        step(method, tiny.batch(2, seed=i), optimizer, Progress(i, 20, 4))  # four steps per epoch
         seen.append(torch.equal(method.prototypes, first))
         torch.testing.assert_close(method.prototypes.norm(dim=1), torch.ones(5))
     assert seen == [True] * 6 + [False] * 2

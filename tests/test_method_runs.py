@@ -29,7 +29,7 @@ RUN = config.Training(
     encoder="resnet10", image_size=16, batch_size=12, epochs=3, base_lr=0.4, augment="crop", local_size=8,
     checkpoint_minutes=0, threads=1,
 )  # fmt: skip
-FEW = config.DataOptions(images_per_class=6)  # 36 images, 3 steps an epoch
+FEW = config.DataOptions(images_per_class=6)  # 36 images, 3 steps per epoch
 # what moves is made small enough to come round, and to begin, within nine steps
 CASES = {
     "sl": {"label_smoothing": 0.1, "mixup": 0.4, "cutmix": 1.0},

@@ -58,7 +58,7 @@ def test_the_direction_is_that_of_the_bfgs_matrix():
     )
 
 
-def test_pairs_serve_at_another_strength():
+def test_pairs_serve_at_another_l2():
     x, y = blobs(80, 5, 4)
     design, curvature = Design(x, y, 4), Curvature()
     end = random_pairs(curvature, design, penalised(design, 0.1), 3)

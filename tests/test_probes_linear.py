@@ -258,7 +258,7 @@ def test_the_choice_is_the_best_of_the_whole_path(separation):
     assert choice.unfinished == 0
 
 
-def test_a_path_ends_when_weaker_strengths_are_clearly_worse():
+def test_a_path_ends_when_smaller_l2_are_clearly_worse():
     x, y = blobs(2000, 100, 5, separation=0.3, seed=3)
     y = np.where(np.random.default_rng(0).random(len(y)) < 0.4, np.roll(y, 1), y)  # wrong labels are learned last
     groups = np.array([f"i{k}" for k in range(len(y))])

@@ -111,7 +111,7 @@ def test_the_task_gives_both_means_and_what_pairs_them():
     assert without.value == pytest.approx(np.mean([v for k, v in by_class.items() if k != "c2"]))
 
 
-def test_the_strength_is_the_best_in_map_of_the_inner_split(monkeypatch):
+def test_the_l2_is_the_best_in_map_of_the_inner_split(monkeypatch):
     import slmlp.data.splits.parts as parts
 
     images = several(n=150, d=60)

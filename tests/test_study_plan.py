@@ -20,11 +20,11 @@ from slmlp import cli, config
 from slmlp.cli.parse import parse
 from slmlp.cli.studying import Study
 from slmlp.experiments.study import plan
-from slmlp.experiments.study import watch as watching
+from slmlp.experiments.study import progress as study_progress
 from slmlp.experiments.study.context import open_study
 from slmlp.experiments.study.plan import Plan, Planned
+from slmlp.experiments.study.progress import StudyProgress
 from slmlp.experiments.study.task import Task
-from slmlp.experiments.study.watch import Watch
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import measure
 
@@ -118,16 +118,16 @@ def test_a_line_after_every_run_counts_done_left_and_best(shapes, done, tmp_path
     context = open_study(str(shapes), shutil.copytree(done, tmp_path / "again"), parse(
         Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip
     keys = [("final", name, 0.0, seed) for seed in range(2) for name in ("sl", "sl-mlp")]
-    with Watch(context, Plan(dict.fromkeys(keys, Planned(100.0)), frozenset(keys[:1]), 2, 0)) as watch:
-        assert watch.line().startswith("study: 1 of 4 runs done, about ")
-        assert watch.plan.left == 150
-        watch.finished(Task("final", "sl-mlp", 0.2, 0))
-        watch.finished(Task("final", "sl-mlp", 0.2, 0))  # once
-        line = watch.line()
+    with StudyProgress(context, Plan(dict.fromkeys(keys, Planned(100.0)), frozenset(keys[:1]), 2, 0)) as progress:
+        assert progress.line().startswith("study: 1 of 4 runs done, about ")
+        assert progress.plan.left == 150
+        progress.finished(Task("final", "sl-mlp", 0.2, 0))
+        progress.finished(Task("final", "sl-mlp", 0.2, 0))  # once
+        line = progress.line()
         assert line.startswith("study: 2 of 4 runs done")
         assert re.search(r"best so far SL(-MLP)?, [0-9.]+ % of unseen images$", line)
-        watch.phase("the baselines")
-        assert watch.line().endswith("; now the baselines")
+        progress.phase("the baselines")
+        assert progress.line().endswith("; now the baselines")
     assert "study: 2 of 4 runs done" in capsys.readouterr().err
 
 
@@ -141,31 +141,31 @@ def test_what_is_left_follows_the_speed_of_the_runs_that_train_now(shapes, done,
     log = folder / "runs" / name / "metrics.jsonl"
     line = json.loads(log.read_text().splitlines()[-1])
     now = [0.0]
-    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(study_progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     log.write_text("")
     runs = {("final", "sl", 0.0, seed): Planned(100.0, 80.0, (f"sl-seed{seed}",)) for seed in range(2)}
     runs["final", "sl", 0.0, 1] = Planned(100.0, 80.0, ("elsewhere",))
-    with Watch(context, Plan(runs, frozenset(), 1, 0)) as watch:
+    with StudyProgress(context, Plan(runs, frozenset(), 1, 0)) as progress:
         now[0] = 50.0
-        assert watch.left == 200.0  # nothing is known yet
-        watch.phase("")  # the runs begin
+        assert progress.left == 200.0  # nothing is known yet
+        progress.phase("")  # the runs begin
         now[0] = 450.0
         log.write_text(json.dumps({**line, "step": 3}) + "\n" + '{"step": ')  # half of its six steps: 40 of 200 seconds
-        assert watch.left == pytest.approx((200 - 40) * 400 / 40)
-        watch.finished(Task("final", "sl", 0.2, 0))
+        assert progress.left == pytest.approx((200 - 40) * 400 / 40)
+        progress.finished(Task("final", "sl", 0.2, 0))
         now[0] = 1050.0
-        assert watch.left == pytest.approx(100 * 1000 / 100)
-    with Watch(context, Plan(runs, frozenset(), 2, 0)) as watch:  # what was trained before tells no speed
+        assert progress.left == pytest.approx(100 * 1000 / 100)
+    with StudyProgress(context, Plan(runs, frozenset(), 2, 0)) as progress:  # what was trained before tells no speed
         now[0] = 1100.0
-        assert watch.left == pytest.approx((200 - 40) / 2)
+        assert progress.left == pytest.approx((200 - 40) / 2)
 
 
 def test_a_watch_speaks_by_itself_while_nothing_ends(shapes, done, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(watching, "EVERY", 0.05)
+    monkeypatch.setattr(study_progress, "EVERY", 0.05)
     context = open_study(str(shapes), done, parse(
         Study, "study", [str(shapes), *FLAGS.split(), "--out", "x"]).study, quiet=True)  # fmt: skip
-    with Watch(context, Plan({("final", "sl", 0.0, 0): Planned(1.0)}, frozenset(), 1, 0)) as watch:
-        watch._thread.join(0.3)
+    with StudyProgress(context, Plan({("final", "sl", 0.0, 0): Planned(1.0)}, frozenset(), 1, 0)) as progress:
+        progress._thread.join(0.3)
     assert capsys.readouterr().err.count("study: 0 of 1 runs done") >= 2
 
 

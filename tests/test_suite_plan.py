@@ -2,7 +2,7 @@
 
 Claims: a dry run leaves no trace and refuses what the suite would; lines that are gone are left, and so is an untrained
 encoder whose statistics are gone; a file that cannot be read changes nothing of what is done; command.yaml makes the
-same again; images a second are on the page.
+same again; images per second are on the page.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def test_all_images_are_the_linear_probe_and_one_draw():
         assert score.interval == pytest.approx(linear.interval)
 
 
-def test_one_image_a_class_takes_the_fixed_strength_and_says_so():
+def test_one_image_per_class_takes_the_fixed_l2_and_says_so():
     train, test = parts()
     [score] = label_efficiency(train, test, config.LabelEfficiency((), (1,), draws=2), PROBE)
     assert score.extra["l2"] == [module.FIXED] * 2

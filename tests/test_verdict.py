@@ -34,7 +34,7 @@ def rows(correct, groups=None) -> Predictions:
 
 
 def compare(a: str, b: str, pairs) -> Comparison:
-    """Compare over pairs of predictions, one a seed."""
+    """Compare over pairs of predictions, one per seed."""
     return compare_paired(a, b, "accuracy", pair("data", dict(enumerate(pairs))))
 
 

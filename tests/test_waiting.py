@@ -56,7 +56,7 @@ class Prepared(Batches):
 
 
 def run(image_cache, name, place, training=None, **settings):
-    """Return state, batches, schedule and compute of a run of 6 steps an epoch."""
+    """Return state, batches, schedule and compute of a run of 6 steps per epoch."""
     cfg = dataclasses.replace(config.Training(batch_size=N, epochs=9, base_lr=0.05, augment="weak"), **(training or {}))
     with no_fakes():
         method = tiny.method(name, images=144, batch=N, **settings)
@@ -200,7 +200,7 @@ def test_an_error_of_a_step_is_explained_by_the_loss_before(image_cache):
 
 @pytest.mark.parametrize("every", [1, 4, 100])
 def test_a_run_that_learns_nothing_ends_after_the_epoch(every, image_cache):
-    """Six steps an epoch, judged from step 7: the mean of the second epoch is that of guessing, or is below."""
+    """Six steps per epoch, judged from step 7: the mean of the second epoch is that of guessing, or is below."""
     _, state = read(image_cache, [2.0] * 6 + [1.8] * 5 + [2.0] * 2 + [1.5], every, check_from=7, beyond=0)
     assert state.losses == [2.0, 1.5]
     words, _ = read(image_cache, [0.0] * 6 + [2.0] * 7, every, check_from=7, beyond=0)

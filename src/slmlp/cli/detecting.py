@@ -50,7 +50,7 @@ class Detect:
     """Settings."""
 
     def check(self) -> None:
-        """Refuse encoders that cannot be."""
+        """Check the names of the encoders."""
         for word in self.words[: -1 if self.train_json is None else None]:
             check_encoder(word)
 

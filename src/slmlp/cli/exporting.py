@@ -41,7 +41,7 @@ class Export:
     """Opset of the ONNX file."""
 
     def check(self) -> None:
-        """Refuse a target that there is not, and a run that is no file and no folder."""
+        """Check that the target is known, and that the run is a file or a folder."""
         from slmlp.exports import TARGETS
 
         if self.to not in TARGETS:

@@ -53,7 +53,7 @@ class Study:
         return cls(required, required, study=config.preset(named.preset, named.optimizer))
 
     def check(self) -> None:
-        """Refuse contenders that cannot be."""
+        """Check the names and settings of the contenders."""
         from slmlp.experiments.study import specs
 
         specs.candidates(self.study)

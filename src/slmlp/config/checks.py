@@ -43,7 +43,7 @@ def inside(settings: object, name: str, flag: str) -> None:
 
 
 def all_above(settings: object, low: float, name: str, flag: str) -> None:
-    """Refuse unless the setting named holds a number, and none that is not above ``low``, or is not finite."""
+    """Check that the setting named holds numbers, all finite and above ``low``."""
     values = getattr(settings, name)
     if not values or not all(low < value < math.inf for value in values):
         values_text = " ".join(map(str, values)) or "nothing"

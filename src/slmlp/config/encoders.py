@@ -29,7 +29,7 @@ class PreprocessFlags:
     """Stretch the whole image to the square, instead of taking its centre."""
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be turned into."""
+        """Check that images can be made of this size."""
         for name in ("size", "side"):
             value = getattr(self, name)
             if value is not None and not 8 <= value <= 4096:

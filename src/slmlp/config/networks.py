@@ -18,7 +18,7 @@ _KEY = re.compile(rb"""^\s*["'](\w+)["']\s*:""", re.MULTILINE)
 
 
 def check(source: str) -> None:
-    """Refuse ``timm:NAME[@...]`` and ``torchvision:NAME[@...]`` of a network that the library does not have."""
+    """Check that the library has the network of ``timm:NAME[@...]`` or ``torchvision:NAME[@...]``."""
     library, _, rest = source.partition(":")
     name = rest.partition("@")[0]
     known, old = names(library)
@@ -28,7 +28,7 @@ def check(source: str) -> None:
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a network of ``--encoder`` that neither timm nor slmlp has."""
+    """Check that timm or slmlp has the network of ``--encoder``."""
     known, old = names("timm")
     if known and name.partition(".")[0] not in known | old and name not in OURS:
         raise unknown("encoder", name, [*OURS, *known])

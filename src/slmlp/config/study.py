@@ -36,7 +36,7 @@ class Probe:
     """Seed of the folds and of the inner split; the same for every run, so that any two lines pair."""
 
     def __post_init__(self) -> None:
-        """Refuse what no probe can do before an encoder is trained for it."""
+        """Check what a probe needs before an encoder is trained for it."""
         all_above(self, 0, "l2", "--probe.l2")
         at_least(self, 2, "folds", flags="--probe.")
         inside(self, "inner_fraction", "--probe.inner-fraction")

@@ -169,9 +169,9 @@ class FewShot:
     ways: int = 5
     """Classes of an episode."""
     shots: int = 5
-    """Training images a class."""
+    """Training images per class."""
     queries: int = 15
-    """Test images a class."""
+    """Test images per class."""
     episodes: int = 600
     """Episodes; the same ones for every encoder."""
     classifier: Literal["logistic", "centroid"] = "logistic"
@@ -181,7 +181,7 @@ class FewShot:
     """Seed of the episodes."""
 
     def __post_init__(self) -> None:
-        """Refuse episodes that ask nothing, and one alone: it has no interval."""
+        """Check that episodes ask something, and that there are two: one alone has no interval."""
         at_least(self, 2, "ways", "episodes", flags="--fewshot.")
         at_least(self, 1, "shots", "queries", flags="--fewshot.")
 

@@ -152,7 +152,7 @@ class Training:
     """`auto` (CUDA, then MPS, then the CPU), `cpu`, `cuda`, `cuda:1`, `mps`."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, before anything is loaded."""
+        """Check the values, before anything is loaded."""
         least_of = {"epochs": 1, "batch_size": 2, "save_every": 0, "local_crops": 0, "accumulate": 1}
         for name, least in least_of.items():
             value = getattr(self, name)
@@ -186,7 +186,7 @@ class Training:
             raise SlmlpError(f"--weight-decay must be at least 0, found {self.decay:g}")
 
     def _check_rates(self) -> None:
-        """Refuse rates and multiples of rates that no training takes."""
+        """Check learning rates and their multiples."""
         if self.optimizer == "adamw" and self.rate > MOST_ADAMW:
             raise SlmlpError(
                 f"--base-lr {self.rate:g} is a rate for sgd: adamw takes 0.0003 to 0.003 from random weights and "

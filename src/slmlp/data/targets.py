@@ -19,7 +19,7 @@ class Labelling:
     names: tuple[str, ...]
 
 
-def refuse_several(options: DataOptions) -> None:
+def check_one_label(options: DataOptions) -> None:
     """Raise SlmlpError for multilabel data: cross-entropy needs one label per image."""
     if options.label_separator is not None:
         raise SlmlpError(

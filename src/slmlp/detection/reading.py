@@ -90,10 +90,10 @@ def _check_ids(rows: dict[str, Rows], where: str) -> None:
 def _pictures(rows: Rows, part_files: PartFiles) -> tuple[dict[int, dict[str, Any]], LeftOut, tuple[bytes, ...]]:
     """Return the good pictures by id, the bad ones, and a digest of each good one's file; files are read in threads."""
 
-    def look(i: int) -> tuple[str | None, bytes]:
+    def check(i: int) -> tuple[str | None, bytes]:
         return _picture_problem(rows[i], part_files)
 
-    results = list(in_threads(look, len(rows), f"checking {part_files.part} images"))
+    results = list(in_threads(check, len(rows), f"checking {part_files.part} images"))
     good = {rows[i]["id"]: rows[i] for i, (problem, _) in results if problem is None}
     bad = [(f"image {rows[i].get('file_name') or rows[i]['id']}", problem) for i, (problem, _) in results if problem]
     return good, bad, tuple(digest for _, (problem, digest) in results if problem is None)

@@ -42,7 +42,7 @@ def unallocated(name: str) -> nn.Module:
 
 
 def known(name: str) -> None:
-    """Refuse a name that timm does not have, offering the nearest."""
+    """Check that timm has a network of this name; the error offers the nearest."""
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
 

@@ -125,7 +125,7 @@ def _target(name: str) -> Target:
 
 
 def _check_name(to: str, target: Target, path: Path) -> None:
-    """Refuse a name of another kind than the target's."""
+    """Check that the name is of the target's kind."""
     suffixes: Sequence[str] = target.SUFFIXES
     files.check_name(path, f"--to {to}", suffixes, folder=not suffixes)
     if set(path.name) & set("\"'`\\\n"):

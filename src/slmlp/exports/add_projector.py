@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from slmlp import config
 from slmlp.encoders.projector import projector as build_projector
 from slmlp.exports.heads import checked, find_classifiers
-from slmlp.exports.watch import unwatch, watch
+from slmlp.exports.optimizer_check import check_optimizers, stop_checking
 from slmlp.runtime.errors import SlmlpError
 
 M = TypeVar("M", bound=nn.Module)
@@ -76,7 +76,7 @@ def add_projector(
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         _put(model, name, _projected_classifier(linear, projector))
-    watch(model, list(_projected(model).values()))
+    check_optimizers(model, list(_projected(model).values()))
     return model
 
 
@@ -103,7 +103,7 @@ def remove_projector(model: nn.Module, num_classes: int | None = None) -> Any:
             f"{type(model).__name__} has no projector to remove: add_projector(model) puts one in, and "
             "reset_classifier or another head takes it out"
         )
-    unwatch(model)
+    stop_checking(model)
     for name, projected in heads.items():
         fresh: nn.Module = nn.Identity()
         if num_classes is not None:

@@ -72,7 +72,7 @@ def card(
         "## Results",
         "",
         *_results(bundle),
-        "## Proof of the export",
+        "## Parity check",
         "",
         f"Loaded again by {text(loader)} and compared with the encoder on {text(images)}. "
         f"Refused above {TOLERANCE:g} of the largest value, and at any missing or unexpected key.",

@@ -93,7 +93,7 @@ def layers(depth: int) -> dict[str, tuple[int, ...]]:
 
 
 def check(state: Mapping[str, Tensor], depth: int, source: str) -> None:
-    """Refuse tensors that are missing, left over, or of another shape than Detectron2's network of that depth has."""
+    """Check that names and shapes of the tensors are those of Detectron2's network of that depth."""
     expected = layers(depth)
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shaped = sorted(k for k in expected if k in state and tuple(state[k].shape) != expected[k])

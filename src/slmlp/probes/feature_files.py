@@ -61,10 +61,10 @@ def read_complete(path: Path, memory_limit_gb: float | None, y_axes: int) -> Arr
 
     By default ids are positions, and each image is its own group. ``x`` is float32, or as it is where it is mapped.
     """
-    from slmlp.data.sources.columns import refuse_other_names
+    from slmlp.data.sources.columns import check_array_names
 
     arrays = read_arrays(path, memory_limit_gb)
-    refuse_other_names(arrays, READ, str(path))
+    check_array_names(arrays, READ, str(path))
     x, y = arrays["x"], arrays["y"]
     if x.ndim != 2 or y.ndim != y_axes or len(x) != len(y):
         raise SlmlpError(f"{path}: x must be (N, D) and {Y_FORMS[y_axes]}, found {x.shape} and {y.shape}")

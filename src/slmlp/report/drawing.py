@@ -130,7 +130,7 @@ def hit(
     return head + area + upright + Markup("</g>")
 
 
-def look(methods: Sequence[str], method: str) -> dict[str, Any]:
+def style_of(methods: Sequence[str], method: str) -> dict[str, Any]:
     """Return colour, dash and marker of a method: told apart without colour too.
 
     From the seventh on colours come again with the next dash and marker, so 36 are told apart; the key in

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from slmlp.config.names import display
 from slmlp.report import words
-from slmlp.report.drawing import NARROW, PAPER, SOFT, axes_in, hit, look, sheet, style, tag, to_svg
+from slmlp.report.drawing import NARROW, PAPER, SOFT, axes_in, hit, sheet, style, style_of, tag, to_svg
 
 LETTER = 6  # CSS pixels that a letter of a tick takes
 Point = tuple[float, float]
@@ -122,26 +122,26 @@ def _levels(axes: Axes, levels: Mapping[str, float]) -> None:
 
 def _curve(axes: Axes, curve: Curve, methods: Sequence[str]) -> None:
     """Draw a curve with the band of its seeds, or a bar at each point that has a range."""
-    look_, of = look(methods, curve.method), list(methods).index(curve.method)
+    kwargs, of = style_of(methods, curve.method), list(methods).index(curve.method)
     spread = curve.spread()
     band = [(x, *ends) for (x, _), ends in zip(curve.points, spread, strict=True) if ends is not None]
     if len(curve.seeds) > 1 and band:
         xs, lows, highs = zip(*band, strict=True)
-        tag(axes.fill_between(xs, lows, highs, color=look_["color"], alpha=0.18, linewidth=0), of)
+        tag(axes.fill_between(xs, lows, highs, color=kwargs["color"], alpha=0.18, linewidth=0), of)
     else:
         for x, *ends in band:
-            tag(axes.plot([x, x], ends, color=look_["color"], linewidth=1.2, alpha=0.45)[0], of)
+            tag(axes.plot([x, x], ends, color=kwargs["color"], linewidth=1.2, alpha=0.45)[0], of)
     if curve.points:
         every = max(1, len(curve.points) // 12)  # markers tell lines apart, not points
         [line] = axes.plot(
             *zip(*curve.points, strict=True), linewidth=2.2, markersize=5.5, markeredgecolor=PAPER,
-            markeredgewidth=0.8, markevery=every, **look_,
+            markeredgewidth=0.8, markevery=every, **kwargs,
         )  # fmt: skip
         tag(line, of)
     for x, y in curve.points:
         if x == curve.ring:
             [ring] = axes.plot(
-                [x], [y], marker="o", markersize=14, markerfacecolor="none", markeredgecolor=look_["color"],
+                [x], [y], marker="o", markersize=14, markerfacecolor="none", markeredgecolor=kwargs["color"],
                 markeredgewidth=1.6, clip_on=False,
             )  # fmt: skip
             tag(ring, of)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from slmlp.config.names import display
 from slmlp.report import words
-from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, hit, look, sheet, style, tag, to_svg
+from slmlp.report.drawing import INK, NARROW, PAPER, SOFT, WIDE, axes_in, hit, sheet, style, style_of, tag, to_svg
 from slmlp.report.inputs import found
 
 LABEL, VALUE = 226, 136  # CSS pixels beside a ranking on a wide screen
@@ -70,7 +70,7 @@ def paired(
         comparison["difference"],
         comparison.get("low"),
         comparison.get("high"),
-        look(methods, b)["color"] if b in methods else INK,
+        style_of(methods, b)["color"] if b in methods else INK,
         comparison.get("per_seed") or (),
         None if found(comparison) else comparison.get("detectable"),
         mean,

@@ -12,7 +12,7 @@ from slmlp.config.methods import METHODS
 from slmlp.config.names import display, named
 from slmlp.config.sentences import sentences
 from slmlp.report import choice, limits, study_data, study_layers, study_table, study_tasks, words
-from slmlp.report.drawing import SOFT, look
+from slmlp.report.drawing import SOFT, style_of
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import ANSWER, WHY, Page, Section, block, fold, machine, settings, warnings
 from slmlp.runtime import plugins
@@ -101,7 +101,7 @@ def _ranking(inputs: Inputs) -> list[Markup]:
     rows = []
     for i, method in enumerate(inputs.methods):
         mean, spread = inputs.mean("unseen", "accuracy", method), inputs.spread("unseen", "accuracy", method)
-        color = look(inputs.methods, method)["color"]
+        color = style_of(inputs.methods, method)["color"]
         if mean:
             ends = mean["value"], mean.get("low"), mean.get("high")
             rows.append(forests.Difference(display(method), *ends, color, of=i, level=True))
@@ -191,7 +191,7 @@ def _compared(inputs: Inputs) -> str:
 def _defined(inputs: Inputs) -> list[str]:
     """Return what each contender is: its method, and the settings of those that were given a name."""
     lines: dict[str, str] = {}
-    told: set[str] = set()  # settings that were explained
+    earlier: set[str] = set()  # settings that were explained
     for text in inputs.about.get("contenders") or ():
         title, what = named(text)
         base, settings = plugins.split(what)
@@ -203,8 +203,8 @@ def _defined(inputs: Inputs) -> list[str]:
             kind: Any = type(entry.settings)
             explained = sentences(kind)
             switches = [s.partition("=")[0] for s in settings if s.endswith("=true")]
-            new = [explained[name] for name in switches if name in explained and name not in told]
-            told.update(switches)
+            new = [explained[name] for name in switches if name in explained and name not in earlier]
+            earlier.update(switches)
             said = " ".join(new).replace("`", "").rstrip(".")
             given = f" with {', '.join(settings)}" if settings else ""
             lines[title] = f"{title}: {display(base)}{given}{f' ({said})' if said else ''}"

@@ -45,7 +45,7 @@ def page(inputs: Inputs) -> Page:
         )
     ]
     if about["missing"]:
-        data.append(block("text", f"Of the paper's twelve, not there: {', '.join(about['missing'])}.", "gap"))
+        data.append(block("text", f"Of Islam et al. 2021, not there: {', '.join(about['missing'])}.", "gap"))
     lines = every_number(inputs)
     sections = [
         _verdict(inputs),

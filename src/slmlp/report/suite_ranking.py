@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from slmlp.config.names import display
 from slmlp.report import choice, forests, words
-from slmlp.report.drawing import look
+from slmlp.report.drawing import style_of
 from slmlp.report.grid import NOTHING, Cell, Grid, Row
 from slmlp.report.inputs import Inputs, found
 from slmlp.report.page import block
@@ -28,7 +28,7 @@ def blocks(inputs: Inputs, number: str) -> list[Markup]:
         return []
     rows = [
         forests.Difference(
-            display(name), mean["value"], mean.get("low"), mean.get("high"), look(inputs.methods, name)["color"],
+            display(name), mean["value"], mean.get("low"), mean.get("high"), style_of(inputs.methods, name)["color"],
             of=inputs.methods.index(name), level=True,
         )
         for name, mean in means

@@ -210,7 +210,7 @@ def compare(a: str, b: str, metric: str, paired: Paired) -> Comparison:
 
 
 def mean_of(runs: Sequence[Run]) -> Mean:
-    """Return the mean of one contender over its runs (one a seed, the same images)."""
+    """Return the mean of one contender over its runs (one per seed, the same images)."""
     if not runs:
         raise SlmlpError("no predictions to average")
     bootstraps = [run for run in runs if isinstance(run, Bootstrap)]

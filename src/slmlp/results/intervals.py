@@ -124,7 +124,7 @@ def crossed_mean(values: npt.NDArray[np.floating], groups: npt.NDArray[np.str_])
 
 
 def bootstrap_mean(runs: Sequence[Bootstrap]) -> Estimate:
-    """Return the mean over runs (one a seed) with the variance that both other seeds and other images would give.
+    """Return the mean over runs (one per seed) with the variance that both other seeds and other images would give.
 
     Var = s^2 of the S values / S + variance over bootstrap replicates of the mean over seeds, times G / (G - 1): that
     makes the bootstrap's variance of a plain mean the usual s^2 / G. G - 1 degrees of freedom for the images.

@@ -288,7 +288,7 @@ def fit_warnings(rows: Iterable[Result]) -> list[str]:
 
 
 def data_warnings(rows: Iterable[Result]) -> list[str]:
-    """Return what the data of the numbers limit and what to do: a sentence a data set, part and warning, with tasks."""
+    """Return what the data limit and what to do: a sentence per data set, part and warning, with tasks."""
     tasks: dict[tuple[str, str, str, int], dict[str, None]] = {}
     for row in rows:
         part = row.extra.get("part", "test")

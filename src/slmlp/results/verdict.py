@@ -201,7 +201,7 @@ def judge_over_datasets(
 
     Runs are paired by seed. A contender with one run, as a foreign or an untrained encoder, is paired with each run of
     the other, and what another run of it would change stays out of the intervals, which a sentence says. Holm's
-    correction is made in two families: the means, one a contender, and all single data sets of all contenders.
+    correction is made in two families: the means, one per contender, and all single data sets of all contenders.
 
     Args:
         runs: contender -> data set -> seed -> run.

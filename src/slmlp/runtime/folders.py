@@ -17,7 +17,7 @@ MARK = ".slmlp"  # in every folder that a command works in: says that it is slml
 
 
 @contextlib.contextmanager
-def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
+def locked(folder: Path, what: str, known_by: str | None = None) -> Iterator[None]:
     """Hold a folder, made where it is missing, for this process alone.
 
     The mark is the first file written into a folder, so what a killed command left is told from a user's own files.
@@ -25,13 +25,13 @@ def locked(folder: Path, what: str, proof: str | None = None) -> Iterator[None]:
     Args:
         folder: the folder.
         what: what it holds, for errors: "run", "study".
-        proof: a file that every such folder holds; one that has other files, but neither it nor the mark, is refused.
+        known_by: a file of every such folder; one that has other files, but neither it nor the mark, is refused.
 
     Raises:
         SlmlpError: another process holds the folder, it holds files that are not slmlp's, or it cannot be written.
     """
     mark = folder / MARK
-    if proof is not None and folder.is_dir() and not mark.exists() and not (folder / proof).exists():
+    if known_by is not None and folder.is_dir() and not mark.exists() and not (folder / known_by).exists():
         foreign = sorted(path.name for path in folder.iterdir() if path.name != "cache")
         if foreign:
             raise SlmlpError(

@@ -17,7 +17,7 @@ from slmlp.runtime.folders import MARK
 
 DEPTH = 6  # folders below the one that is served
 WITHOUT = {"cache", "checkpoints", "epochs", "predictions", "tensorboard", "wandb", "trackio", "mlflow", "evaluation"}
-PROOF = {file: kind for kind, file in KINDS.items()}  # of what has a page
+KIND_OF = {file: kind for kind, file in KINDS.items()}  # of what has a page
 POINTS = 500  # of a curve
 
 State = Literal["training", "stopped", "finished"]
@@ -115,7 +115,7 @@ def find(root: Path) -> dict[str, Found]:
         own = {name for name in names if not (path / name).is_symlink()}
         below = path.relative_to(root).as_posix()
         name = below if below != "." else root.resolve().name
-        kind = next((kind for file, kind in PROOF.items() if file in own), "study" if "owner.json" in own else None)
+        kind = next((kind for file, kind in KIND_OF.items() if file in own), "study" if "owner.json" in own else None)
         if kind is not None:
             found.append(Found(path, name, kind))
         elif "config.json" in own and own & {"metrics.jsonl", "encoder.safetensors", MARK} and _is_run(path):

@@ -16,7 +16,7 @@ from slmlp.data import augment
 from slmlp.data.augment import Augment
 from slmlp.data.cache import ImageCache, shared_memory
 from slmlp.data.dataset import ImageSet
-from slmlp.data.targets import refuse_several
+from slmlp.data.targets import check_one_label
 from slmlp.encoders.backbones import Dropped
 from slmlp.encoders.initial import initial_encoder
 from slmlp.encoders.projector_file import save_projector
@@ -86,7 +86,7 @@ def _run_job(
     out = run.path
     if job.training.threads:
         torch.set_num_threads(job.training.threads)
-    refuse_several(job.options)
+    check_one_label(job.options)
     images = image_cache.images if image_cache else rank_by_rank(lambda: data.load(job.data, job.options))
     old = on_rank0(lambda: _other_run(run, job, overwrite))
     saved = on_rank0(lambda: run.config["job"]["training"] if old is None and _begun(run) else None)
@@ -145,7 +145,7 @@ def _take_over(run: Run, paths: list[Path]) -> None:
 
 
 def _check(cfg: config.Training) -> None:
-    """Refuse what this machine, or this process's images of a batch, cannot train with."""
+    """Check that this machine, and this process's images of a batch, can train so."""
     images = cfg.batch // processes.world_size()
     if images % cfg.accumulate or images < 2 * cfg.accumulate:
         raise SlmlpError(
@@ -176,7 +176,7 @@ def _record(
     record(
         run.path, state, batches, optim.schedule(cfg, batches.plan, job.seed), compute, name=run.name,
         log_every=max(1, batches.plan.steps_per_epoch // LOGS_PER_EPOCH), checkpoint_minutes=cfg.checkpoint_minutes,
-        workers=workers, progress=progress, keep_every=cfg.save_every or 0, keep=save_encoder,
+        workers=workers, progress=progress, save_every=cfg.save_every or 0, keep=save_encoder,
         track=lambda: trackers(run, job, store, state.step),
     )  # fmt: skip
 

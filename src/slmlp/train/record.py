@@ -45,7 +45,7 @@ def record(
     checkpoint_minutes: float,
     workers: int,
     progress: bool,
-    keep_every: int = 0,
+    save_every: int = 0,
     keep: Callable[[int], None] = lambda epoch: None,
     track: Callable[[], Trackers | None] = lambda: None,
 ) -> None:
@@ -64,7 +64,7 @@ def record(
         checkpoint_minutes: most minutes between two checkpoints.
         workers: processes that load batches ahead.
         progress: whether to show progress on stderr.
-        keep_every: epochs between two calls of ``keep``; 0 is none.
+        save_every: epochs between two calls of ``keep``; 0 is none.
         keep: called by the first process with the number of the epoch that ended.
         track: called by the first process: the trackers that receive the training log too.
 
@@ -85,7 +85,7 @@ def record(
             for step in explained(train(state, batches, schedule, compute, workers), readings):
                 if schedule.compile and step.number == first:
                     say(f"{name}: compiled in {duration(step.seconds)}")
-                kept = step.ends_epoch and keep_every > 0 and step.epoch % keep_every == 0
+                kept = step.ends_epoch and save_every > 0 and step.epoch % save_every == 0
                 due = time.monotonic() - saved_at > (60 if step.ends_epoch else 60 * checkpoint_minutes)
                 # the first process decides by its clock, any of them by a signal; all hear of it after the same step
                 decided = highest(STOP if interrupt.requested else SAVE if due and log is not None else 0)

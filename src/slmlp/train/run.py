@@ -166,7 +166,7 @@ class Run:
         batch = int(self.config["job"]["training"]["batch_size"])
         rows = self.metrics()
         steps = [row["step"] - before for row, before in zip(rows, [0, *(row["step"] for row in rows)], strict=False)]
-        took = [batch / row["images_per_second"] for row in rows]  # seconds a step
+        took = [batch / row["images_per_second"] for row in rows]  # seconds per step
         usual = statistics.median_low(took) if took else 0.0
         seconds: float = sum(n * (t if t < STALL * usual else usual) for n, t in zip(steps, took, strict=True))
         return seconds / 3600

@@ -37,7 +37,7 @@ CALTECH101 = Entry(
         "Ericsson et al. and Kornblith et al. count the background as a 102nd class and have draws of their own "
         "(3,060 / 6,085): numbers are near theirs, not equal in kind",
     ),
-    unconfirmed=("images a class", "the licence"),
+    unconfirmed=("images per class", "the licence"),
 )  # fmt: skip
 
 CARS = Entry(
@@ -53,7 +53,7 @@ CARS = Entry(
     draw=None, protocol="train / test (t-ReX; Ericsson et al. 2021)",
     where="no longer at its address ai.stanford.edu/~jkrause/cars (pytorch/vision#7545 collects where it can be had)",
     licence="non-commercial research only", source="[tv]; [trex]", aliases=("stanfordcars",),
-    unconfirmed=("the licence", "images a class"),
+    unconfirmed=("the licence", "images per class"),
 )  # fmt: skip
 
 CIFAR10 = Entry(
@@ -112,7 +112,7 @@ PETS = Entry(
     protocol="trainval / test lists (t-ReX; Ericsson et al. 2021)", where="robots.ox.ac.uk/~vgg/data/pets",
     licence="CC BY-SA 4.0", source="[tv]; [trex]", metric="mean_class_accuracy",
     aliases=("oxfordiiitpet", "oxfordiiitpets", "oxfordpets"), fetch=Fetch("OxfordIIITPet"),
-    unconfirmed=("images a class", "the licence"),
+    unconfirmed=("images per class", "the licence"),
 )  # fmt: skip
 
 SUN397 = Entry(

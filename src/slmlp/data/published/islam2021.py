@@ -33,7 +33,7 @@ CHESTX = Entry(
         "the protocol splits images, not patients: X-rays of one patient are in both parts",
         "labels were mined from reports by a program",
     ),
-    unconfirmed=("images a class (their sum is the protocol's 25,848)", "the licence"),
+    unconfirmed=("images per class (their sum is the protocol's 25,848)", "the licence"),
 )  # fmt: skip
 
 CROPDISEASE = Entry(
@@ -46,7 +46,7 @@ CROPDISEASE = Entry(
     source="[broad] config_path.yaml (counts), additional_data.py (folders train, test); [cdfsl] README.md",
     aliases=("cropdiseases", "plantdisease", "plantdiseases"),
     notes=("several pictures of one leaf may be in both parts",),
-    unconfirmed=("images a class", "the licence", "encoding and size of the images"),
+    unconfirmed=("images per class", "the licence", "encoding and size of the images"),
 )  # fmt: skip
 
 DEEPWEEDS = Entry(
@@ -62,7 +62,7 @@ DEEPWEEDS = Entry(
     },
 
     notes=("pictures taken seconds apart are in both parts", "half of the images are of class Negative"),
-    unconfirmed=("images a class (their sum is the published 17,509)",),
+    unconfirmed=("images per class (their sum is the published 17,509)",),
 )  # fmt: skip
 
 DTD = Entry(
@@ -88,7 +88,7 @@ EUROSAT = Entry(
         **names("Highway Industrial PermanentCrop River", each=2_500), **names("Pasture", each=2_000),
     },
     aliases=("eurosatrgb",), fetch=Fetch("EuroSAT", folder="eurosat"),
-    unconfirmed=("images a class (their sum is the published 27,000)",),
+    unconfirmed=("images per class (their sum is the published 27,000)",),
 )  # fmt: skip
 
 FLOWERS102 = Entry(
@@ -199,7 +199,7 @@ SKETCH = Entry(
     source="HaohanWang/ImageNet-Sketch scripts/sketchPath.txt (paths); [broad] config_path.yaml (50,889)",
     aliases=("imagenetsketch",),
     notes=("all its classes are ImageNet's: it says nothing about unseen concepts",),
-    unconfirmed=("images a class", "encoding of the images"),
+    unconfirmed=("images per class", "encoding of the images"),
 )  # fmt: skip
 
 SVHN = Entry(
@@ -213,7 +213,7 @@ SVHN = Entry(
     },
 
     fetch=Fetch("SVHN", ({"split": "train"}, {"split": "test"}), terms="non-commercial use only"),
-    unconfirmed=("images a class (their sum is the published 99,289)", "the licence"),
+    unconfirmed=("images per class (their sum is the published 99,289)", "the licence"),
 )  # fmt: skip
 
 ISLAM2021 = (

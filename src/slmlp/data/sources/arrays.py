@@ -12,7 +12,7 @@ import numpy.typing as npt
 from slmlp.config import DataOptions
 from slmlp.data.dataset import ByteArray
 from slmlp.data.readers import ArrayReader
-from slmlp.data.sources.columns import refuse_other_names
+from slmlp.data.sources.columns import check_array_names
 from slmlp.data.sources.parts import parts_of_words, said
 from slmlp.data.sources.table import Row, Table
 from slmlp.runtime import npz as npz_file
@@ -31,7 +31,7 @@ def npz(path: Path, source: str, options: DataOptions) -> Table:
         hint = ": save y, part and group as arrays of strings or integers" if "pickle" in str(error) else ""
         raise SlmlpError(f"{path} cannot be read as .npz ({error}){hint}") from error
     x, labels = _pixels(arrays, path), _labels(arrays, path)
-    refuse_other_names(npz_file.names(path), _NAMES, str(path))
+    check_array_names(npz_file.names(path), _NAMES, str(path))
     if len(x) != len(labels):
         raise SlmlpError(f"{path}: x has {len(x)} images but y has {len(labels)} labels: they must be aligned")
     words = _column(arrays, "part", len(x), path)

@@ -55,10 +55,10 @@ def roles(columns: Sequence[str], required: Sequence[str], where: str) -> tuple[
     return chosen, _notes(columns, chosen)
 
 
-def refuse_other_names(names: Iterable[str], read: Iterable[str], where: str) -> None:
+def check_array_names(names: Iterable[str], read: Iterable[str], where: str) -> None:
     """Raise SlmlpError for an array that means what one of ``read`` means, by another name, where that one is missing.
 
-    >>> refuse_other_names(["x", "y", "split"], ["x", "y", "part"], "f.npz")
+    >>> check_array_names(["x", "y", "split"], ["x", "y", "part"], "f.npz")
     Traceback (most recent call last):
     slmlp.runtime.errors.SlmlpError: f.npz: the array 'split' is not read: name it part, or remove it
     """
@@ -73,7 +73,7 @@ def refuse_other_names(names: Iterable[str], read: Iterable[str], where: str) ->
             raise SlmlpError(f"{where}: the array {name!r} is not read: name it {right}, or remove it")
 
 
-def refuse_overlooked_parts(unused: Mapping[str, Iterable[object]], where: str) -> None:
+def check_part_columns(unused: Mapping[str, Iterable[object]], where: str) -> None:
     """Raise SlmlpError for a column that tells training from test and is none of those that are read as parts.
 
     Without it the images that are marked as test would be trained on. ``unused``: its values by the name of a column.

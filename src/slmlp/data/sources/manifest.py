@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmlp.data.sources.columns import refuse_overlooked_parts, roles
+from slmlp.data.sources.columns import check_part_columns, roles
 from slmlp.data.sources.layout import UNLABELLED
 from slmlp.data.sources.parts import part_kind, parts_of_words, said
 from slmlp.data.sources.table import Row
@@ -134,7 +134,7 @@ def _csv_records(text: str, name: str, required: Sequence[str]) -> tuple[Records
                 )
             records.append((reader.line_num, {role: record[column] for role, column in chosen.items()}))
             _note_values(unused, record)
-        refuse_overlooked_parts(unused, name)
+        check_part_columns(unused, name)
     except csv.Error as error:
         raise SlmlpError(f"{name}, at or after line {reader.line_num}: {error}: mend the quotes there") from error
     return records, notes
@@ -169,7 +169,7 @@ def _json_records(text: str, name: str, required: Sequence[str]) -> tuple[Record
     unused = {} if "part" in chosen else {column: set[Any]() for column in names if column not in chosen.values()}
     for _, record in found:
         _note_values(unused, record)
-    refuse_overlooked_parts(unused, name)
+    check_part_columns(unused, name)
     return [(n, {role: record.get(key) for role, key in chosen.items()}) for n, record in found], notes
 
 

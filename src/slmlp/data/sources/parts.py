@@ -68,18 +68,18 @@ def parts_of_words(words: Iterable[str], named: Sequence[str], where: str) -> di
     Raises:
         SlmlpError: a value that means no part, or one that ``--parts`` does not name.
     """
-    told = parse(named)
+    part_of = parse(named)
     values = sorted(set(words))
-    kinds = {word: told.get(word) if told else part_kind(word) for word in values}
+    kinds = {word: part_of.get(word) if part_of else part_kind(word) for word in values}
     unknown = [word for word, kind in kinds.items() if kind is None]
-    if unknown and told:
+    if unknown and part_of:
         raise SlmlpError(f"{where}: --parts says nothing of {unknown[0]!r}: name every value of the part column")
     if unknown:
         raise SlmlpError(
             f"{where}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}: correct it, or name the parts, as "
             f"--parts train=... test={unknown[0]}"
         )
-    missing = sorted(set(told) - set(values))
+    missing = sorted(set(part_of) - set(values))
     if missing:
         raise SlmlpError(f"{where}: --parts names {missing[0]!r}, and the values are {', '.join(values)}")
     return settle_parts({word: kind for word, kind in kinds.items() if kind is not None}, where)
@@ -91,14 +91,14 @@ def parse(named: Sequence[str]) -> dict[str, str]:
     >>> parse(["train=a/b/", "train=c", "test=d"])
     {'a/b': 'train', 'c': 'train', 'd': 'test'}
     """
-    told: dict[str, str] = {}
+    part_of: dict[str, str] = {}
     for word in named:
         kind, equals, folder = word.partition("=")
         if not equals or not folder or kind not in ("train", "val", "test"):
             raise SlmlpError(f"--parts takes train=DIR, val=DIR and test=DIR, found {word!r}")
         folder = posixpath.normpath(folder)
-        if told.setdefault(folder, kind) != kind:
-            raise SlmlpError(f"--parts names {folder} as {told[folder]} and as {kind}: it can be one of them")
-    if told and "train" not in told.values():
+        if part_of.setdefault(folder, kind) != kind:
+            raise SlmlpError(f"--parts names {folder} as {part_of[folder]} and as {kind}: it can be one of them")
+    if part_of and "train" not in part_of.values():
         raise SlmlpError("--parts names no training part: add train=DIR")
-    return told
+    return part_of

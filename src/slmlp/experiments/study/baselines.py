@@ -17,7 +17,7 @@ from slmlp.results.store import Subject
 from slmlp.runtime import files
 from slmlp.runtime.progress import say
 
-PIXEL_SIDE = 16  # pixels: 768 numbers an image, what a linear probe of raw pixels can be fitted to in seconds
+PIXEL_SIDE = 16  # pixels: 768 numbers per image, what a linear probe of raw pixels can be fitted to in seconds
 SEED = 0
 STARTING = "starting-encoder"
 

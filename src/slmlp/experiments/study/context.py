@@ -20,7 +20,7 @@ from slmlp.data.decode import Resize
 from slmlp.data.splits import classes as concepts
 from slmlp.data.splits import leaks
 from slmlp.data.splits.classes import ConceptSplit
-from slmlp.data.targets import refuse_several
+from slmlp.data.targets import check_one_label
 from slmlp.encoders import Encoder, layers
 from slmlp.encoders.projector_file import load_projector
 from slmlp.evaluation.engine import Engine
@@ -158,7 +158,7 @@ def open_study(
     """
     specs = parse_all(cfg.methods)
     every = candidates(cfg)
-    refuse_several(cfg.data)
+    check_one_label(cfg.data)
     images = data.load(source, cfg.data, seed=cfg.split.seed, senses=cfg.split.senses)
     place = owner.find(trial_of or folder, cfg, images, overwrite=overwrite)
     split = ConceptSplit.load(place.split) if place.split else concepts.make(images, cfg.split)

@@ -12,8 +12,8 @@ from slmlp.config import command_file
 from slmlp.experiments.study import baselines, plan, pool, rates, summary
 from slmlp.experiments.study.context import Context, open_study
 from slmlp.experiments.study.plan import Plan
+from slmlp.experiments.study.progress import StudyProgress
 from slmlp.experiments.study.task import Task
-from slmlp.experiments.study.watch import Watch
 from slmlp.runtime import plugins, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.folders import locked
@@ -63,11 +63,11 @@ def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrit
     command_file.write(folder, "study", {"data": place}, dataclasses.replace(cfg, rates=cfg.grid))
     found = plan.make(context)
     _tell(context, found, demo=demo)
-    with Watch(context, found) as watch:
-        watch.phase("the starting encoder")
+    with StudyProgress(context, found) as progress:
+        progress.phase("the starting encoder")
         baselines.evaluate_start(context)
-        watch.phase("")
-        context, chosen = rates.choose(context, watch.finished)
+        progress.phase("")
+        context, chosen = rates.choose(context, progress.finished)
         # seeds outermost: every finished seed is a finished pair
         tasks = [
             Task("final", spec.name, chosen.of(spec), seed)
@@ -75,12 +75,12 @@ def _study(source: str, folder: Path, cfg: config.Study, *, demo: bool, overwrit
             for spec in context.specs
             if seed in spec.seeds(cfg.seeds)
         ]
-        errors = pool.run_all(context, tasks, watch.finished)
+        errors = pool.run_all(context, tasks, progress.finished)
         for task, error in errors.items():
             raise SlmlpError(f"{task.words}: {error}")
-        watch.phase("the baselines")
+        progress.phase("the baselines")
         baselines.evaluate(context)
-        watch.phase("verdict, map and page")
+        progress.phase("verdict, map and page")
         summary.write(context, chosen, started, time.monotonic() - began, demo=demo)
         page = report.write(context.folder)
     say(f"study finished in {duration(time.monotonic() - began)}")

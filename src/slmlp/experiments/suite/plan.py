@@ -181,7 +181,7 @@ def make(
     with tempfile.TemporaryDirectory(prefix="slmlp-") as empty, undisturbed(None), hushed():
         probes = Probes(cfg, Path(empty))
         resize = contenders[0].open(cfg.preprocess).preprocess.resize
-        opened = [_look(name, _known(images, folder / "data" / slug(name)), cfg, split, resize, Path(empty), plan)
+        opened = [_opened(name, _known(images, folder / "data" / slug(name)), cfg, split, resize, Path(empty), plan)
                   for name, images in sets]  # fmt: skip
         for contender in contenders:
             encoder = contender.open(cfg.preprocess)
@@ -206,7 +206,7 @@ def _known(images: ImageSet, about: Path) -> ImageSet:
     return images.select(np.array([name not in lost for name in images.ids]))
 
 
-def _look(
+def _opened(
     name: str, images: ImageSet, cfg: config.Suite, split: ConceptSplit | None, resize: Resize, empty: Path, plan: Plan
 ) -> ImageData:
     """Return a data set of which a few images are decoded."""

@@ -24,7 +24,7 @@ SOON = 0.01  # of the seconds planned, before which the speed so far says little
 
 
 @dataclass
-class Watch:
+class StudyProgress:
     """Says how far a study is: after every run, and every minute between from a thread, also in what follows them."""
 
     context: Context
