@@ -23,7 +23,7 @@ test-fast: $(VENV)/.installed-test
 faults: $(VENV)/.installed-test
 	$(BIN)/python tests/faults --tries $(TRIES) $(PARTS)
 
-# What only a GPU can show: the tests of it, what a step waits for and costs, and images a second beside timm's loop.
+# What only a GPU can show: the tests of it, what a step waits for and costs, and images per second beside timm's loop.
 gpu: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/step.py waits share views --device $(DEVICE) --sides 64 224

@@ -1,4 +1,4 @@
-"""Gain of each helper in slmlp/runtime/cpu: ``python benchmarks/cpu_helpers.py [--rounds 15] [--threads 1]``.
+"""Gain of the allocator (runtime/allocator.py): ``python benchmarks/cpu_helpers.py [--rounds 15] [--threads 1]``.
 
 The training loop of benchmarks/training.py runs with the helpers and without each, in processes of their own that take
 turns; who goes first changes every round. A gain is time without a helper by time with it, of the same round: above 1,
@@ -23,8 +23,7 @@ import training
 import turns
 from slmlp import config
 from slmlp.encoders import build
-from slmlp.runtime import device
-from slmlp.runtime.cpu import allocator
+from slmlp.runtime import allocator, device
 
 ALL = "all"
 LEFT_OUT = {"allocator": (allocator, "keep")}

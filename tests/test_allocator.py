@@ -16,7 +16,7 @@ import resource, sys
 import numpy as np
 from slmlp import config
 from slmlp.runtime import device
-from slmlp.runtime.cpu import allocator
+from slmlp.runtime import allocator
 from slmlp.encoders import build
 print(allocator.keep() if sys.argv[1] == "keep" else None)
 if sys.argv[1] == "choose":

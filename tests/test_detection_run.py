@@ -156,7 +156,7 @@ def test_the_page_shows_table_differences_and_pictures(straight):
     assert [(c["a"], c["b"]) for c in verdict["tasks"]["detect box_ap"]["comparisons"]] == [
         ("a", "b"), ("random-init", "a"), ("random-frozen", "a"), ("random-init", "b"), ("random-frozen", "b")
     ]  # fmt: skip
-    assert verdict["note"].startswith("one seed an encoder")
+    assert verdict["note"].startswith("one seed per encoder")
     pictures = sorted((straight / "pictures").glob("*.png"))
     assert [p.name for p in pictures] == ["000.png", "004.png"]
     assert page.count('<img src="data:image/jpeg;base64,') == 2

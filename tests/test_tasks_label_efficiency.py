@@ -1,7 +1,7 @@
 """Accuracy over the number of labels.
 
 The claims: draws are nested, stratified and those of the seed; every point is the probe of a study on those
-images; a point with all images is the linear probe itself; one image a class takes the fixed l2 and says so;
+images; a point with all images is the linear probe itself; one image per class takes the fixed l2 and says so;
 predictions pair, draw by draw, and intervals cover draws and images; bad input is named.
 """
 

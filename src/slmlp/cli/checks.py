@@ -1,4 +1,4 @@
-"""What can be refused of a command before a library is loaded: names that nothing bears, files that are not there."""
+"""Check the words of a command before a library is loaded: unknown names, missing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of settings, each refused in one clear line."""
+"""Check ranges of settings; each error is one line that names the setting."""
 
 from __future__ import annotations
 

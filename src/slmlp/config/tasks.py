@@ -191,7 +191,7 @@ class LabelEfficiency:
     """Accuracy over the number of labels: shares of the training images, and images per class."""
 
     fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
-    """Shares of each class's training images (at least one image a class)."""
+    """Shares of each class's training images (at least one image per class)."""
     shots: tuple[int, ...] = ()
     """Images a class, as `1 2 4 8 16 32 64 128`; more than a class has takes all of it."""
     draws: int = 3

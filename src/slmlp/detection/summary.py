@@ -39,7 +39,7 @@ def write(detectors: Detectors, contenders: Sequence[Contender], configs: Sequen
     predictions = {c.run: predict.read(records.checked(folder, results[c.run][0])) for c in contenders}
     verdicts = _verdicts(detectors, contenders, predictions)
     comparisons = [comparison for one in verdicts for comparison in one.comparisons]
-    note = "one seed an encoder: the intervals are over images only; another training may turn the sign"
+    note = "one seed per encoder: the intervals are over images only; another training may turn the sign"
     opening = verdicts[0].sentences if verdicts else ()
     verdict.write(
         folder, verdicts, opening or ["One encoder: nothing to compare it with."],

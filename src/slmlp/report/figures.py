@@ -1,4 +1,4 @@
-"""Curves of contenders over some axis: one drawing a number."""
+"""Curves of contenders over some axis: one drawing per number."""
 
 from __future__ import annotations
 

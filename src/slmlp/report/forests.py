@@ -1,4 +1,4 @@
-"""Values and differences with their intervals, one a row: forest plots around zero, and rankings."""
+"""Values and differences with their intervals, one per row: forest plots around zero, and rankings."""
 
 from __future__ import annotations
 

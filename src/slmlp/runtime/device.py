@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from slmlp.runtime import processes
-from slmlp.runtime.cpu import allocator
+from slmlp.runtime import allocator, processes
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.plain import plural, short
 

@@ -185,7 +185,7 @@ RESISC45 = Entry(
     aliases=("nwpuresisc45", "resisc"),
     notes=(
         "the published code cuts at int(0.7 * 700), which is 489 in floating point: its parts are 22,005 / 9,495, and "
-        "one image a class that is training data here was test data there",
+        "one image per class that is training data here was test data there",
     ),
     unconfirmed=("the licence", "that all files are JPEG"),
 )  # fmt: skip

@@ -1,1 +1,0 @@
-"""Faster training on the CPU; each helper states its measured gain."""
