@@ -5,6 +5,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 TRIES ?= 100
 DEVICE ?= cuda
+GPU_MINUTES ?= 30
 PARTS ?=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -23,12 +24,14 @@ test-fast: $(VENV)/.installed-test
 faults: $(VENV)/.installed-test
 	$(BIN)/python tests/faults --tries $(TRIES) $(PARTS)
 
-# What only a GPU can show: the tests of it, what a step waits for and costs, and images per second beside timm's loop.
+# What only a GPU can show: the tests of it, what a step waits for and costs, images per second beside timm's loop, and, for as
+# long as GPU_MINUTES, the studies of docs/plans/gpu.md; given again, those go on.
 gpu: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python benchmarks/step.py waits share views --device $(DEVICE) --sides 64 224
 	$(BIN)/python benchmarks/throughput.py --device $(DEVICE) --compile --encoder resnet50 --batch-size 128 --images 2048 --steps 20
 	$(BIN)/python benchmarks/throughput.py --device $(DEVICE) --compile --encoder vit_small_patch16_224 --batch-size 128 --images 2048 --steps 20 --sides 224
+	timeout --signal=INT $(GPU_MINUTES)m sh -ec "$$(sed -n 's|^slmlp study tiny-imagenet.tar|$(BIN)/slmlp study $$SLMLP_DATA/tiny-imagenet.tar|p' docs/plans/gpu.md)" || test $$? = 124
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -11,7 +11,8 @@ than the view. Contenders take turns, each in a process of its own; who goes fir
 
 - ``ours``: this checkout; ``old``: another one (``--old``, as benchmarks/checkouts.py takes it);
 - ``torchvision``: the same changes by torchvision's v2 transforms, image by image, in one process;
-- ``kornia``: the same changes by kornia's transforms, in batch, where it is installed (it is no dependency).
+- ``kornia``: the same changes by kornia's transforms, in batch, where it is installed (it is no dependency:
+  ``pip install kornia`` in another environment), else left out.
 
 Printed are medians of the rounds in microseconds per image, of wall time and of CPU time of all threads (which other
 work on the machine disturbs less), and the median of the rounds' ratios to ``ours`` with the lowest and highest.
