@@ -237,7 +237,9 @@ def test_values_of_the_part_column_can_be_told(tmp_path):
     text = "path,label,fold\n" + "".join(f"images/{i}.jpg,{'ab'[i % 2]},{i // 2}\n" for i in range(6))
     text = text.replace("fold", "part")
     path = manifest(tmp_path, text)
-    with pytest.raises(SlmlpError, match=r"line 2: part must be one of .*found '0'.* --parts train=\.\.\. test=0"):
+    with pytest.raises(
+        SlmlpError, match=r"line 2: part must be one of .*found '0'.* --parts \.\.\.=0 \.\.\.=1 \.\.\.=2"
+    ):
         load(path)
     images = load(path, DataOptions(parts=("train=0", "train=1", "test=2")))
     assert images.parts.tolist() == ["train"] * 4 + ["test"] * 2
@@ -254,10 +256,11 @@ def test_names_that_are_almost_equal_are_pointed_out(tmp_path):
     text = "path,label,group\n" + "".join(f"images/{i % 6}.jpg,{y},P{i}\n" for i, y in enumerate(labels[:6]))
     images = load(manifest(tmp_path, text))
     assert images.notes == (
-        "classes that differ in case, spaces or the form of a number only: '07' and '7' and '7.0', 'Cat' and 'cat '",
+        "classes that differ in case, spaces, Unicode form or the form of a number only: '07' and '7' and '7.0', 'Cat' "
+        "and 'cat '",
     )
     folder = write(tmp_path / "folder", {f"{name}/1.jpg": jpeg(1) for name in labels[5:]})
-    assert load(str(folder)).notes[0].endswith("only: 'Cafe\u0301' and 'Caf\u00e9'")
+    assert load(str(folder)).notes[0].endswith(r"only: 'Cafe\u0301' and 'Caf\xe9'")
     groups = "path,label,group\nimages/0.jpg,a,Anna\nimages/1.jpg,b,anna\nimages/2.jpg,b,ben\n"
     assert load(manifest(tmp_path, groups)).notes[0].endswith("only: 'Anna' and 'anna'")
 

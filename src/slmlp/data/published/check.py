@@ -20,7 +20,8 @@ from slmlp.data.published import opening
 from slmlp.data.published.entry import Entry
 from slmlp.data.published.registry import spelling
 from slmlp.data.readers import content
-from slmlp.data.sources.table import Row, build
+from slmlp.data.sources.row import Row
+from slmlp.data.sources.table import build
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.threads import in_threads
 

@@ -15,7 +15,7 @@ from slmlp.data.published.listing import Listing
 from slmlp.data.sources import layout
 from slmlp.data.sources.archive import printable
 from slmlp.data.sources.parts import part_kind
-from slmlp.data.sources.table import Row
+from slmlp.data.sources.row import Row
 from slmlp.runtime.errors import SlmlpError, few
 
 

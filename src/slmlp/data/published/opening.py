@@ -23,7 +23,8 @@ from slmlp.data.published.listing import listing
 from slmlp.data.readers import stamp
 from slmlp.data.scratch import scratch
 from slmlp.data.sources import torchvision_sets
-from slmlp.data.sources.table import Row, Table, build
+from slmlp.data.sources.row import Row
+from slmlp.data.sources.table import Table, build
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 

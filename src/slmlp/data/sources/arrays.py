@@ -14,7 +14,8 @@ from slmlp.data.dataset import ByteArray
 from slmlp.data.readers import ArrayReader
 from slmlp.data.sources.columns import check_array_names
 from slmlp.data.sources.parts import parts_of_words, said
-from slmlp.data.sources.table import Row, Table
+from slmlp.data.sources.row import Row
+from slmlp.data.sources.table import Table
 from slmlp.runtime import npz as npz_file
 from slmlp.runtime.errors import SlmlpError
 

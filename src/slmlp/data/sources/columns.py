@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from slmlp.data.sources.parts import part_kind
+from slmlp.data.sources.parts import HINTS, SOME, part_kind
 from slmlp.runtime.errors import SlmlpError
 
 NAMES = {
@@ -14,7 +14,8 @@ NAMES = {
     "part": "part split subset partition set usage splitname partname traintest traintestsplit",
     "superclass": "superclass supercategory coarselabel",
     "group": "group groupid unit unitid patient patientid subject subjectid person personid individual individualid "
-    "case caseid video videoid session sessionid sequence sequenceid slide slideid scene sceneid specimen specimenid",
+    "case caseid lesion lesionid participant participantid donor donorid animal animalid video videoid "
+    "session sessionid sequence sequenceid slide slideid scene sceneid specimen specimenid",
 }
 _ROLES = {name: role for role, names in NAMES.items() for name in names.split()}
 EXPECTED = "path,label and, if wanted, part,superclass,group"
@@ -80,11 +81,11 @@ def check_part_columns(unused: Mapping[str, Iterable[object]], where: str) -> No
     """
     for column, values in unused.items():
         words = {str(value).strip().lower() for value in values if value is not None} - {""}
-        kinds = {part_kind(word) for word in words}
-        if None not in kinds and "train" in kinds and len(kinds) > 1:
+        kinds = {word: part_kind(word, HINTS) for word in words}
+        if "train" in kinds.values() and len(set(kinds.values()) - {None}) > 1:  # "unused" may stand beside them
+            parts = ", ".join(sorted(words, key=lambda word: (kinds[word] is None, word))[:SOME])
             raise SlmlpError(
-                f"{where}: column {column!r} holds {', '.join(sorted(words))} and is not read as the part: name it "
-                "part, or remove it"
+                f"{where}: column {column!r} holds {parts} and is not read as the part: name it part, or remove it"
             )
         kind = part_kind(re.sub(r"^(is|in|for)(?=[^a-z]|[A-Z])", "", column.strip()))
         if kind and len(words) == 2 and words <= _YES_NO:

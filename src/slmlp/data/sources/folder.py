@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from slmlp.config import DataOptions
 from slmlp.data.readers import FileReader, TarReader, stamp
-from slmlp.data.sources import archive, layout, manifest, parts
-from slmlp.data.sources.table import Problems, Row, Table
+from slmlp.data.sources import archive, layout, lookalikes, manifest, missing, parts
+from slmlp.data.sources.row import Row
+from slmlp.data.sources.table import Problems, Table
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.progress import track
@@ -31,7 +32,7 @@ class File(NamedTuple):
 def folder(path: Path, source: str, options: DataOptions) -> Table:
     """Return the images of a folder of class folders, or of the manifest at its root."""
     root = path.resolve()
-    at_root = _manifests([name for name in layout.MANIFESTS if (root / name).is_file()], "", source)
+    at_root = _manifests([file.name for file in root.iterdir() if file.is_file()], "", source)
     if at_root:
         return from_manifest(root / at_root, source, options, root.name)
     special: list[tuple[str, str]] = []
@@ -102,7 +103,7 @@ def _rows_of_manifest(
             tidy = manifest.of_windows(tidy)
         member = by_name.get(below(tidy))
         if member is None:
-            return manifest.ListedFile(tidy, 0, manifest.drive_words(path) or "not in the archive")
+            return manifest.ListedFile(tidy, 0, missing.drive_words(path) or "not in the archive")
         return manifest.ListedFile(tidy, member.size)
 
     at = by_name[wrapped]
@@ -110,8 +111,8 @@ def _rows_of_manifest(
     rows, listed, notes = manifest.parse(
         content, name, locate, labelled=not options.unlabelled, separator=options.label_separator, parts=options.parts
     )
-    missing = archive.Member("", 0, 0)
-    return rows, [by_name.get(below(file.id), missing) for file in listed], notes
+    none = archive.Member("", 0, 0)
+    return rows, [by_name.get(below(file.id), none) for file in listed], notes
 
 
 def _below(root: Path, name: str) -> str:
@@ -139,14 +140,14 @@ def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False
             folders.clear()
             continue
         inside[at] = (*above, here)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not lookalikes.of_system(name))
         below = Path(at).relative_to(root).as_posix()
         if not folders and not names and not everything:
             special.append((archive.printable(below), "empty folder"))
         for name in sorted(names):
             path = name if below == "." else f"{below}/{name}"
             hidden = name.startswith(".") if everything else layout.kind(path) == "quiet"
-            if hidden and name not in layout.MANIFESTS:
+            if hidden and not layout.is_manifest(name):
                 continue
             try:
                 status = os.stat(os.path.join(at, name))  # noqa: PTH116, PTH118
@@ -166,7 +167,7 @@ def walk(root: Path, special: list[tuple[str, str]], *, everything: bool = False
 def _wrapped_manifest(names: Sequence[str], source: str) -> str | None:
     """Return the manifest at the root of the data, below wrapping folders."""
     last = [name.rpartition("/")[2] for name in names]
-    candidates = [name for name, end in zip(names, last, strict=True) if end in layout.MANIFESTS]
+    candidates = [name for name, end in zip(names, last, strict=True) if layout.is_manifest(end)]
     if not candidates:
         return None
     images = [name for name in names if layout.kind(name) == "image"]
@@ -176,7 +177,7 @@ def _wrapped_manifest(names: Sequence[str], source: str) -> str | None:
 
 
 def _manifests(names: Sequence[str], prefix: str, source: str) -> str | None:
-    manifests = sorted(name for name in names if name in layout.MANIFESTS)
+    manifests = sorted(filter(layout.is_manifest, names))
     if len(manifests) > 1:
         paths = ", ".join(prefix + name for name in manifests)
         raise SlmlpError(f"{source} holds several manifests ({paths}): keep one of them")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slmlp.data.decode import SUFFIXES
+from slmlp.data.sources import lookalikes
 from slmlp.data.sources.parts import part_kind, said, settle_parts
 from slmlp.runtime.errors import SlmlpError, few
 
@@ -45,11 +45,16 @@ class Arranged(NamedTuple):
 
 def kind(name: str) -> str:
     """Return "image", "quiet" (hidden, or a text file) or "unknown", judged by the path alone."""
-    steps = name.split("/")
-    if any(step.startswith(".") or step == "__MACOSX" for step in steps) or steps[-1].lower() in _QUIET_NAMES:
+    folder, _, base = name.rpartition("/")
+    if base.startswith(".") or lookalikes.of_system(folder) or base.lower() in _QUIET_NAMES:
         return "quiet"
-    suffix = posixpath.splitext(steps[-1])[1].lower()
+    suffix = posixpath.splitext(base)[1].lower()
     return "image" if suffix in SUFFIXES else "quiet" if suffix in _QUIET else "unknown"
+
+
+def is_manifest(name: str) -> bool:
+    """Return whether a file's name is that of the manifest of a folder, in any case."""
+    return name.lower() in MANIFESTS
 
 
 def wrapper(names: Sequence[str]) -> str:
@@ -59,8 +64,8 @@ def wrapper(names: Sequence[str]) -> str:
         rest = [name[len(prefix) :].split("/") for name in names if name.startswith(prefix)]
         tops = {steps[0] for steps in rest if len(steps) > 1}
         inside = [steps for steps in rest if len(steps) > 1]
-        manifest = any(len(steps) == 1 and steps[0] in MANIFESTS for steps in rest)
-        below = any(len(steps) > 2 or steps[-1] in MANIFESTS for steps in inside)
+        manifest = any(len(steps) == 1 and is_manifest(steps[0]) for steps in rest)
+        below = any(len(steps) > 2 or is_manifest(steps[-1]) for steps in inside)
         if manifest or len(tops) != 1 or not below or part_kind(next(iter(tops))):
             return prefix
         prefix += next(iter(tops)) + "/"
@@ -86,6 +91,7 @@ def arrange(
         reasons = _reasons([(name, _suffix_words(name)) for name in unknown])
         raise SlmlpError(f"{where} contains no images: expected {_EXPECTED}, found {reasons}")
     if not labelled:
+        _refuse_masks({names[i].rpartition("/")[0] for i in images}, where)
         ignored = [(name, _suffix_words(name)) for name in unknown]
         return Arranged([Placed(i, names[i], UNLABELLED, None) for i in images], ignored, [])
     prefix = wrapper([names[i] for i in images])
@@ -101,16 +107,38 @@ def arrange(
             placed.append(Placed(i, "/".join(steps), *place))
     if not placed:
         raise SlmlpError(
-            f"{where} has images but no class folders: expected {_EXPECTED}, found {ignored[0][0]}; for a "
-            "method that uses no labels pass --unlabelled"
+            f"{where} has images but no class folders: expected {_EXPECTED}, found {ignored[0][0]}; where a .csv "
+            "says the classes, give it as a manifest with the columns path and label; for a method that uses no "
+            "labels pass --unlabelled"
         )
+    folders = {image.id.rpartition("/")[0] for image in placed}
+    _refuse_masks(folders, where)
     layout.check([below[image.row] for image in placed], list(below.values()), where)
     classes = {image.label for image in placed}
     for name in unknown:  # a class all of whose files are of an unknown kind would be lost in silence
         place = layout.place(name[len(prefix) :].split("/")) if name.startswith(prefix) else None
         lost = f", and class {place[0]!r} has no image" if place and place[0] not in classes else ""
         ignored.append((name, _suffix_words(name) + lost))
-    return Arranged(placed, ignored, layout.notes)
+    return Arranged(placed, ignored, [*layout.notes, *_deeper(folders, layout)])
+
+
+def _refuse_masks(folders: Iterable[str], where: str) -> None:
+    """Raise SlmlpError where masks would be taken for images."""
+    found = lookalikes.masks_beside_pictures(folders)
+    if found:
+        raise SlmlpError(
+            f"{where}: {found[1]} lies beside {found[0]}, so that it holds what is drawn on the images, and no images "
+            "of a class: move it away, or rename it where it is a class"
+        )
+
+
+def _deeper(folders: Iterable[str], layout: _Layout) -> list[str]:
+    """Return a note on folders of images inside the class folders: their names are not read."""
+    split = {folder: [*folder.split("/"), ""] for folder in folders}
+    folders = {folder for folder, steps in split.items() if len(steps) > layout.depth(steps) + 2}
+    if len({folder.rpartition("/")[2] for folder in folders}) < 2:
+        return []
+    return [f"folders below the class folders, whose names are not read: {few(sorted(folders), 3)}"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +153,11 @@ class _Layout:
         """Return the part's folder that a path lies in."""
         folders = ("/".join(steps[:n]) for n in range(len(steps) - 1, -1, -1))
         return next((folder for folder in folders if folder in self.parts), None)
+
+    def depth(self, steps: Steps) -> int:
+        """Return how many folders stand above the class folder, or between it and the images."""
+        folder = self.folder(steps)
+        return 1 if self.part_below_class else len(folder.split("/")) if folder else 0
 
     def place(self, steps: Steps) -> tuple[str, str | None] | None:
         """Return the class and the part of a path, None where it lies in no class folder."""
@@ -159,8 +192,15 @@ class _Layout:
             if part == "test" and not classes[name] & training:
                 raise SlmlpError(
                     f"{where}: no class folder of {name} ({few(sorted(classes[name]), 3)}) is one of training "
-                    f"({few(sorted(training), 3)}): name the class folders alike, or name the parts to use{_TELL_TRAIN}"
+                    f"({few(sorted(training), 3)}): name the class folders alike, or name the parts to use"
+                    f"{self._told(images)}"
                 )
+
+    def _told(self, images: Sequence[Steps]) -> str:
+        """Return what to type; the folders inside the parts where the classes begin deeper."""
+        inside = {name: lookalikes.where_classes_begin(name, images) for name in self.parts if "/" not in name}
+        words = [lookalikes.typed(part or "train", inside[name]) for name, part in self.parts.items() if name in inside]
+        return f": --parts {' '.join(words)}" if any(a != b for a, b in inside.items()) else _TELL_TRAIN
 
 
 _TELL_TRAIN = ", as --parts train=DIR (--parts train=. where the top folders are classes)"
@@ -193,11 +233,18 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
         return _Layout(settled, notes=said(settled))
     if parts:
         # "train" is a vehicle where it holds images alone; a test part, or one with classes inside, is no class
-        if [top.lower() for top in parts] == ["train"] and len(inside[next(iter(parts))]) < 2:
+        alone = [top.lower() for top in parts] == ["train"] and len(inside[next(iter(parts))]) < 2
+        if alone and len(others) > 1 and not lookalikes.hidden_parts(inside):
             return _Layout()
         raise SlmlpError(
             f"{where} has both part folders ({', '.join(sorted(parts))}) and others ({few(others, 3)}): move the "
-            f"others away, or say what they are: {_two_readings(parts, others)}"
+            f"others away, or say what they are: {lookalikes.two_readings(parts, others, paths)}"
+        )
+    hidden = lookalikes.hidden_parts(inside)
+    if hidden:
+        raise SlmlpError(
+            f"{where}: the top folders ({few(others, 3)}) have names of parts, and may be parts or classes: "
+            f"{lookalikes.two_readings({}, others, paths)}"
         )
     if len(inside) < 2 or any(len(steps) < 3 for steps in paths):
         return _Layout()
@@ -206,43 +253,13 @@ def _recognised(paths: Sequence[Steps], where: str) -> _Layout:
     if len(known) == len(below):
         settled = settle_parts(known, where)
         return _Layout(settled, True, [f"parts below the class folders: {', '.join(sorted(known))}"])
-    shared = _shared(inside)
+    shared = lookalikes.shared(lookalikes.below_wrappers(inside, paths))
     if shared:
         raise SlmlpError(
             f"{where}: the top folders ({few(others, 3)}) share folders of the same names ({few(sorted(shared), 3)}): "
-            f"they may be parts or classes: {_two_readings({}, others)}"
+            f"they may be parts or classes: {lookalikes.two_readings({}, others, paths)}"
         )
     return _Layout()
-
-
-def _shared(inside: Mapping[str, set[str]]) -> set[str]:
-    """Return the folders that top folders share where that makes them look like parts, else none.
-
-    One that all have, as ``cat/images`` and ``dog/images``, is no sign. Two or more are, where they are at least half
-    of what lies in two of the top folders: the third of three folds may lack a class.
-    """
-    counts = Counter(name for folders in inside.values() for name in folders)
-    common = {name for name, n in counts.items() if n > 1}
-    alike = [folders & common for folders in inside.values() if 1 < len(folders & common) >= len(folders) / 2]
-    return set().union(*alike) if len(alike) > 1 else set()
-
-
-def _two_readings(parts: Mapping[str, str], others: Sequence[str]) -> str:
-    """Return what to type where folders are parts, and where they are classes.
-
-    >>> _two_readings({}, ["set1_test", "set1_train"])
-    '--parts train=set1_train test=set1_test where they are parts, --parts train=. where all are classes'
-    """
-    names = {part: top for top, part in sorted(parts.items())}
-    # a word of the name may tell: set1_train, TestA
-    told = {top: next(filter(None, map(part_kind, re.findall("[A-Z]?[a-z]+|[A-Z]+", top))), None) for top in others}
-    for part in ("train", "test"):
-        if part not in names and (left := sorted(set(others) - set(names.values()))):
-            # the one that says so, else one that says nothing
-            names[part] = min((told[top] != part, told[top] is not None, top) for top in left)[2]
-    ordered = [(part, names[part]) for part in ("train", "val", "test") if part in names]
-    words = " ".join(f"{part}={top!r}" if " " in top else f"{part}={top}" for part, top in ordered)
-    return f"--parts {words} where they are parts, --parts train=. where all are classes"
 
 
 def _suffix_words(name: str) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slmlp.data.sources import missing
 from slmlp.data.sources.columns import check_part_columns, roles
 from slmlp.data.sources.layout import UNLABELLED
 from slmlp.data.sources.parts import part_kind, parts_of_words, said
-from slmlp.data.sources.table import Row
+from slmlp.data.sources.row import Row
 from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.json_files import parse_object
 
@@ -78,9 +79,10 @@ def parse(
         if file.id in lines:
             raise SlmlpError(f"{name} lists {path!r} twice, in lines {lines[file.id]} and {line}: keep one of them")
         lines[file.id] = line
-        part = part_of.get(_value(record, "part") or "")
-        superclass, group = _value(record, "superclass"), _value(record, "group")
-        rows.append(Row(file.id, label, file.size, part, superclass, group, file.problem))
+        part, superclass, group = (
+            _value(record, key, f"{name}, line {line}") for key in ("part", "superclass", "group")
+        )
+        rows.append(Row(file.id, label, file.size, part_of.get(part or ""), superclass, group, file.problem))
         files.append(file)
     return Manifest(rows, files, notes + said(part_of))
 
@@ -96,7 +98,8 @@ def in_folder(folder: Path) -> Locate:
             name = tidy.removeprefix(f"{folder.as_posix()}/")
             status = (folder / tidy).stat()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            return ListedFile(tidy, 0, drive_words(path) or getattr(error, "strerror", None) or str(error))
+            why = getattr(error, "strerror", None) or str(error)
+            return ListedFile(tidy, 0, missing.problem(path, why, folder))
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             return ListedFile(name, 0, "no file")
         return ListedFile(name, status.st_size, None, f"{status.st_size}.{status.st_mtime_ns}")
@@ -107,12 +110,6 @@ def in_folder(folder: Path) -> Locate:
 def of_windows(path: str) -> str:
     """Return a path that was written on Windows, with its steps divided by ``/``."""
     return posixpath.normpath(path.replace("\\", "/"))
-
-
-def drive_words(path: str) -> str | None:
-    """Return what is wrong with a path that names a drive of Windows, None for another path."""
-    drive = path[1:3] in (":\\", ":/") and path[:1].isalpha()
-    return f"a path on drive {path[0]}: of Windows; write it relative to the manifest" if drive else None
 
 
 def _csv_records(text: str, name: str, required: Sequence[str]) -> tuple[Records, list[str]]:
@@ -173,9 +170,11 @@ def _json_records(text: str, name: str, required: Sequence[str]) -> tuple[Record
     return [(n, {role: record.get(key) for role, key in chosen.items()}) for n, record in found], notes
 
 
-def _value(record: dict[str, Any], column: str) -> str | None:
+def _value(record: dict[str, Any], column: str, place: str) -> str | None:
     """Return a value as text, unstripped; None if it is missing or blank."""
     value = record.get(column)
+    if isinstance(value, dict | list):
+        raise SlmlpError(f"{place}: the {column} is {value!r:.60}: expected a text or a number")
     text = None if value is None else str(value)
     return text if text and text.strip() else None
 
@@ -194,7 +193,7 @@ def _joined(labels: list[Any], separator: str | None, line: int, name: str) -> s
 
 
 def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:
-    value = _value(record, column)
+    value = _value(record, column, f"{name}, line {line}")
     if value is None:
         raise SlmlpError(f"{name}, line {line}: the {column} is missing: every line needs path and label")
     return value
@@ -202,7 +201,7 @@ def _required(record: dict[str, Any], column: str, line: int, name: str) -> str:
 
 def _parts(records: Records, named: Sequence[str], name: str) -> dict[str, str | None]:
     """Return word -> part for the words of the part column; check that all lines have one, or none."""
-    words = [(line, _value(record, "part")) for line, record in records]
+    words = [(line, _value(record, "part", f"{name}, line {line}")) for line, record in records]
     values = {word for _, word in words if word is not None}
     if not values:
         if named:
@@ -211,10 +210,6 @@ def _parts(records: Records, named: Sequence[str], name: str) -> dict[str, str |
     first = {word: line for line, word in reversed(words)}
     if None in first:
         raise SlmlpError(f"{name}, line {first[None]}: the part is missing, and other lines have one: fill it in")
-    unknown = [word for word in values if not named and part_kind(word) is None]
-    line = min((first[word] for word in unknown), default=0)
-    return parts_of_words(
-        values if not unknown else [w for w in unknown if first[w] == line],
-        named,
-        f"{name}, line {line}" if unknown else name,
-    )
+    ordered = sorted(values, key=first.__getitem__)
+    unknown = [word for word in ordered if not named and part_kind(word) is None]
+    return parts_of_words(ordered, named, f"{name}, line {first[unknown[0]]}" if unknown else name)

@@ -13,13 +13,16 @@ PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# words that hint at a test part: not taken as one, and not passed over where training stands beside them
+HINTS = {**PARTS, **dict.fromkeys(("eval", "evaluation", "holdout", "heldout"), "test")}
+SOME = 6  # values of a column that an error names
 # words beside a part's name that change nothing: "Training Images", "test_set"
 _FILLERS = frozenset(
     ["set", "split", "part", "image", "images", "img", "imgs", "picture", "pictures", "photos", "data", "dataset"]
 )
 
 
-def part_kind(word: str) -> str | None:
+def part_kind(word: str, known: Mapping[str, str] = PARTS) -> str | None:
     """Return "train", "val" or "test" for a word that names a part in a usual way, else None.
 
     >>> [part_kind(word) for word in ("Training Images", "test_set", "train2017", "Valset", "trains", "contest")]
@@ -27,7 +30,7 @@ def part_kind(word: str) -> str | None:
     """
     words = [_bare(step) for step in re.split(r"[\s_.\-]+", word.lower())]
     words = [step for step in words if step and step not in _FILLERS]
-    return PARTS.get(words[0]) if len(words) == 1 else None
+    return known.get(words[0]) if len(words) == 1 else None
 
 
 def _bare(step: str) -> str:
@@ -56,8 +59,9 @@ def settle_parts(kinds: Mapping[str, str], where: str) -> dict[str, str | None]:
 
 
 def said(parts: Mapping[str, str | None]) -> list[str]:
-    """Return a note where words other than train and test are taken as parts: val is one of the two here."""
-    if all(word.strip().lower() in ("train", "training", "test", "testing") for word in parts):
+    """Return a note where words other than train and test are taken as parts, or several as one part."""
+    plain = all(word.strip().lower() in ("train", "training", "test", "testing") for word in parts)
+    if plain and len(set(parts.values())) == len(parts):
         return []
     return [f"taken as parts: {', '.join(f'{word} as ' + (part or 'train') for word, part in sorted(parts.items()))}"]
 
@@ -69,19 +73,20 @@ def parts_of_words(words: Iterable[str], named: Sequence[str], where: str) -> di
         SlmlpError: a value that means no part, or one that ``--parts`` does not name.
     """
     part_of = parse(named)
-    values = sorted(set(words))
+    values = list(dict.fromkeys(words))
     kinds = {word: part_of.get(word) if part_of else part_kind(word) for word in values}
     unknown = [word for word, kind in kinds.items() if kind is None]
     if unknown and part_of:
         raise SlmlpError(f"{where}: --parts says nothing of {unknown[0]!r}: name every value of the part column")
     if unknown:
+        typed = " ".join(f"{kinds[value] or '...'}={value}" for value in values[:SOME])
         raise SlmlpError(
-            f"{where}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}: correct it, or name the parts, as "
-            f"--parts train=... test={unknown[0]}"
+            f"{where}: part must be one of {', '.join(PARTS)}, found {unknown[0]!r}: correct it, or say what each "
+            f"value is, --parts {typed}{' ...' * (len(values) > SOME)}"
         )
     missing = sorted(set(part_of) - set(values))
     if missing:
-        raise SlmlpError(f"{where}: --parts names {missing[0]!r}, and the values are {', '.join(values)}")
+        raise SlmlpError(f"{where}: --parts names {missing[0]!r}, and the values are {', '.join(sorted(values))}")
     return settle_parts({word: kind for word, kind in kinds.items() if kind is not None}, where)
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
-import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,24 +15,14 @@ from slmlp.data.dataset import ImageSet, Reader
 from slmlp.data.decode import SIGNATURE, signature_problem
 from slmlp.data.readers import BytesReader
 from slmlp.data.scratch import scratch
+from slmlp.data.sources import odd_names
+from slmlp.data.sources.row import Row
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError, few
+from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.threads import in_threads
 
 Problems = Sequence[tuple[str, str]]
 TOLERATED = 0.01  # share of files that may be unreadable without --allow-unreadable
-
-
-class Row(NamedTuple):
-    """One image; its index in the list of rows is its position in the reader."""
-
-    id: str
-    label: str
-    size: int  # bytes
-    part: str | None = None  # "train", "test", or None where the data has no parts
-    superclass: str | None = None
-    group: str | None = None
-    problem: str | None = None  # why it cannot be read, if known already
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,36 +84,10 @@ def build(table: Table, options: DataOptions) -> ImageSet:
         unreadable=tuple(unreadable),
         ignored=tuple(sorted(table.ignored)),
         fingerprint=table.fingerprint,
-        notes=(*table.notes, *near_equal(rows)),
+        notes=(*table.notes, *odd_names.notes(rows, options.label_separator)),
     )
     _check_groups(images, where)
     return images
-
-
-def near_equal(rows: Sequence[Row]) -> list[str]:
-    """Return a note on names of classes, superclasses and groups that differ in spaces, case or form only.
-
-    >>> near_equal([Row("a", "Cat", 1), Row("b", "cat ", 1), Row("c", "7", 1), Row("d", "07", 1)])
-    ["classes that differ in case, spaces or the form of a number only: '07' and '7', 'Cat' and 'cat '"]
-    """
-    notes = []
-    for what in ("label", "superclass", "group"):
-        alike: defaultdict[str, set[str]] = defaultdict(set)
-        for name in {getattr(row, what) for row in rows} - {None}:
-            alike[_same(name)].add(name)
-        several = sorted(" and ".join(map(repr, sorted(names))) for names in alike.values() if len(names) > 1)
-        if several:
-            kind = {"label": "classes", "superclass": "superclasses", "group": "groups"}[what]
-            notes.append(f"{kind} that differ in case, spaces or the form of a number only: {few(several, 3)}")
-    return notes
-
-
-def _same(name: str) -> str:
-    """Return what two ways to write one name have in common."""
-    name = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
-    if re.fullmatch(r"[+-]?\d{1,300}(\.0*)?", name):
-        return str(int(name.partition(".")[0]))
-    return name
 
 
 def check_unreadable(

@@ -18,7 +18,8 @@ from slmlp.config.sources import TORCHVISION
 from slmlp.data.readers import ArrayReader, FileReader
 from slmlp.data.sources import manifest
 from slmlp.data.sources.arrays import row_table
-from slmlp.data.sources.table import Row, Table
+from slmlp.data.sources.row import Row
+from slmlp.data.sources.table import Table
 from slmlp.runtime import files
 from slmlp.runtime.errors import SlmlpError, unknown
 from slmlp.runtime.plain import short
