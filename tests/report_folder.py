@@ -69,7 +69,10 @@ def study(**changes: Any) -> dict[str, Any]:
                 "sl-mlp": {"0.05": 0.688, "0.1": 0.716, "0.2": 0.724, "0.4": 0.697},
             },
         },
-        "full_command": 'slmlp pretrain "/data/my & images" --method sl-mlp --base-lr 0.2 --out runs/full',
+        "next": {
+            "kind": "winner",
+            "command": 'slmlp pretrain "/data/my & images" --method sl-mlp --base-lr 0.2 --out runs/full',
+        },
         "warnings": ["2 files could not be read: <broken>.png, half.jpg"],
         "demo": False,
         **changes,

@@ -25,7 +25,7 @@ def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
     made = {"sl_seeds=2-seed1": names[0], "sl_cosine=true-seed1": names[2], "sl_training.epochs=9-seed1": names[3]}
     for folder in [*made, "sl-seed1", "sl_cosine=true-seed1x"]:
         shutil.copytree(runs[1], tmp_path / "runs" / folder)
-    json_files.write(tmp_path / "study.json", {"methods": names})
+    json_files.write(tmp_path / "study.json", {"contenders": names})
     found = contenders([str(tmp_path / "runs" / folder) for folder in made])
     assert [(one.name, one.run, one.seed) for one in found] == [(made[run], run, 1) for run in made]
     for folder in ("sl-seed1", "sl_cosine=true-seed1x"):  # beside them, and not the study's
@@ -33,7 +33,7 @@ def test_runs_of_a_study_bear_the_names_of_its_contenders(runs, tmp_path):
         assert (other.name, other.run) == ("sl", folder)
     [named] = contenders([f"mine={tmp_path / 'runs' / 'sl_cosine=true-seed1'}"])
     assert (named.name, named.run) == ("mine", "mine-seed1")
-    (tmp_path / "study.json").write_text('{"methods": ["nothing"]}')
+    (tmp_path / "study.json").write_text('{"contenders": ["nothing"]}')
     [alone] = contenders([str(tmp_path / "runs" / "sl_cosine=true-seed1")])
     assert alone.name == "sl"
 

@@ -307,7 +307,7 @@ def test_lines_under_a_name_that_an_encoder_no_longer_has_are_not_its_own(runs, 
 
     first, values = asked()
     assert (first, values["sl:cosine=true"]) == ("sl", [])
-    json_files.write(tmp_path / "study.json", {"methods": ["sl:cosine=true"]})
+    json_files.write(tmp_path / "study.json", {"contenders": ["sl:cosine=true"]})
     renamed, again = asked()
     assert (renamed, again) == ("sl:cosine=true", {"sl": [], "sl:cosine=true": values["sl"]})
 

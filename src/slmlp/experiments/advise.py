@@ -113,7 +113,6 @@ def of_study(folder: Path) -> list[Advice]:
     about = json_files.read(folder / "study.json", dict[str, Any], "run the study again to have it written")
     verdict = json_files.read(folder / "verdict.json", dict[str, Any], "run the study again to have it written")
     means = (verdict.get("tasks", {}).get("unseen accuracy") or {}).get("means") or {}
-    texts = about.get("contenders") or about["methods"]
-    specs = [parse(text) for text in texts if not is_file(named(text)[1])]
+    specs = [parse(text) for text in about["contenders"] if not is_file(named(text)[1])]
     values = {name: mean["value"] / 100 for name, mean in means.items()}
     return of_contenders(without_projector(specs), records.read(folder / "results.jsonl"), values)

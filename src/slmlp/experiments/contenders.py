@@ -96,7 +96,7 @@ def _contender(run: Path) -> str | None:
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SlmlpError):
         about = json_files.read(run.parents[1] / "study.json", dict[str, Any])
-        return contender_of(run.name, about.get("contenders") or about["methods"])
+        return contender_of(run.name, about["contenders"])
     return None
 
 

@@ -41,7 +41,7 @@ def page(inputs: Inputs) -> Page:
         *study_curves.sections(inputs),
         *_advice(inputs),
         *study_where.sections(inputs),
-        *_next(inputs),
+        _next(inputs),
         *warnings(study.get("warnings") or []),
         *study_data.sections(study),
         settings(study["settings"]),
@@ -259,11 +259,9 @@ def _advice(inputs: Inputs) -> list[Section]:
     ]
 
 
-def _next(inputs: Inputs) -> list[Section]:
-    """Return what to do next, with its command; a study of an earlier version has the command alone."""
-    following = inputs.about.get("next") or {"kind": "winner", "command": inputs.about.get("full_command")}
-    if not following["command"]:
-        return []
+def _next(inputs: Inputs) -> Section:
+    """Return what to do next, with its command."""
+    following = inputs.about["next"]
     if following["kind"] == "pretrained":
         title = "Next: start from pretrained weights"
         text = (
@@ -283,4 +281,4 @@ def _next(inputs: Inputs) -> list[Section]:
         )
         title = f"Next: pretrain {'the winner ' if len(winners) == 1 else ''}on all classes"
         text = f"{why} An encoder for use should see every class, held-out ones included:"
-    return [Section("next", title, [block("text", text), block("command", following["command"], "full-command")])]
+    return Section("next", title, [block("text", text), block("command", following["command"], "full-command")])

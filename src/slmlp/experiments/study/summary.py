@@ -137,11 +137,6 @@ def _epochs(context: Context) -> dict[str, int]:
     return {spec.name: context.run(spec, 0).config["job"]["training"]["epochs"] for spec in context.specs}
 
 
-def _now() -> str:
-
-    return now()
-
-
 def _about(context: Context, rates: Rates, winner: str, demo: bool) -> dict[str, Any]:
     """Return the record of the study that the page shows."""
     cfg, images, split = context.cfg, context.images, context.split
