@@ -107,7 +107,7 @@ def test_names_at_the_start_of_a_sentence_are_spelt_as_given(tmp_path):
 
 def test_many_methods_are_told_apart_in_charts_and_key(tmp_path):
     methods = ["sl", "sl-mlp", *(f"sl:projector.out={i}" for i in range(13))]
-    looks = [drawing.look(methods, m) for m in methods]
+    looks = [drawing.style_of(methods, m) for m in methods]
     assert len({(one["color"], str(one["linestyle"])) for one in looks}) == 15
     assert len({(one["color"], one["marker"]) for one in looks}) == 15
     folder = make(tmp_path)
