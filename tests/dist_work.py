@@ -25,6 +25,7 @@ from slmlp.runtime import distributed, processes, ranks, seeds
 from slmlp.runtime.device import Compute
 from slmlp.runtime.errors import SlmlpError
 from slmlp.train import optim, sync_batchnorm
+from slmlp.train.average import Average
 from slmlp.train.batches import Batches, Plan
 from slmlp.train.loop import State, train
 
@@ -40,8 +41,8 @@ EXTRA = {  # options that look across the batch, and an encoder without BatchNor
     "sl+parts": ("sl", {}, "vit_tiny_patch16_224", 0),
 }
 RUNS = {name: (name, {}, "resnet10", 0) for name in SYNCED} | EXTRA
-FINE = {  # rates by layer, a frozen start of two steps, a clipped gradient
-    "optimizer": "adamw", "base_lr": 0.01, "layer_decay": 0.7, "frozen_epochs": 1.0, "clip_norm": 0.5,
+FINE = {  # rates by layer, a frozen start of two steps, a clipped gradient, an average of the weights
+    "optimizer": "adamw", "base_lr": 0.01, "layer_decay": 0.7, "frozen_epochs": 1.0, "clip_norm": 0.5, "ema": 0.9,
 }  # fmt: skip
 
 
@@ -67,7 +68,9 @@ def state_of(name, settings, encoder_name, training_images, cfg):
         method = methods.build(name, encoder, CLASSES, chosen).double()
     if method.sync_norms:
         sync_batchnorm.synchronise(method, CPU)
-    return State(method, optim.build(method, cfg))
+    average = Average(method, cfg.ema) if cfg.ema else None
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2) if cfg.accumulate > 1 else None
+    return State(method, optim.build(method, cfg), average=average, scaler=scaler)
 
 
 def curve(images, name, settings, encoder, crops, **changes):
@@ -82,7 +85,8 @@ def curve(images, name, settings, encoder, crops, **changes):
     return {
         "losses": [row["loss"] for row in rows],
         "logged": [{k: v for k, v in row.items() if k not in ("seconds", "embedding_std")} for row in rows],
-        "state": state.model.state_dict(),
+        "state": state.model.state_dict() | (state.average.state_dict() if state.average else {}),
+        "scale": state.scaler.get_scale() if state.scaler else None,
     }
 
 

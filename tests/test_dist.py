@@ -163,6 +163,7 @@ def test_loss_curves_and_weights_of_several_processes_are_those_of_one(curve_of_
         np.testing.assert_allclose(found["losses"], expected["losses"], atol=1e-9, rtol=0, err_msg=name)
         for row, wanted in zip(found["logged"], expected["logged"], strict=True):
             assert row == pytest.approx(wanted, abs=1e-9), name
+        assert found["scale"] == expected["scale"]
         assert found["state"].keys() == expected["state"].keys()
         for key, value in expected["state"].items():
             torch.testing.assert_close(found["state"][key], value, atol=1e-8, rtol=1e-8, msg=f"{name} {key}")
