@@ -16,6 +16,7 @@ from slmlp.encoders.pretrained import timm_weights
 from slmlp.exports import weights_file
 from slmlp.runtime import seeds
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train.run import Run
 
 
 @pytest.mark.parametrize(
@@ -152,3 +153,10 @@ def test_local_crops_pass_the_same_weights(name):
 def test_a_crop_no_encoder_takes_is_one_clear_line():
     with pytest.raises(SlmlpError, match="--local-size"):
         build("vit_tiny_patch16_224", 32, "small", crop_size=2)
+
+
+def test_a_folder_of_another_program_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["ViTModel"], "hidden_size": 192}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SlmlpError, match=r"another program's; .*timm:NAME@.*model\.safetensors"):
+        _ = Run(tmp_path).config

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import timm
@@ -15,6 +19,7 @@ from onnx_files import matrix_product
 from slmlp import add_projector, config
 from slmlp.encoders.sources import describe, onnx_file, open_encoder
 from slmlp.runtime import seeds
+from slmlp.runtime.errors import SlmlpError
 
 SMALL = config.PreprocessFlags(size=32)
 
@@ -31,12 +36,39 @@ def opened(file, name="test_resnet", **overrides):
     return open_encoder(f"timm:{name}@{file}", overrides=flags)
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32])
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_quantised_weights_are_refused(tmp_path, theirs, kind):
     state = {k: (v * 50).to(kind) if k.endswith("conv1.weight") else v for k, v in theirs.state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
     name = str(kind).removeprefix("torch.")
     refused(f"timm:test_resnet@{tmp_path / 'w.safetensors'}", [f"conv1.weight is {name}", "quantised"])
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # torch says that it looks at them
+def test_weights_in_other_forms_of_tensors(tmp_path, theirs):
+    state = theirs.state_dict()
+    expected = opened(saved(tmp_path / "dense.pt", state)).weights()
+    scarce = {k: v.to_sparse() if k.endswith("conv1.weight") else v for k, v in state.items()}
+    found = opened(saved(tmp_path / "sparse.pt", scarce)).weights()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    empty = {k: v.to("meta") for k, v in state.items()}
+    refused(f"timm:test_resnet@{saved(tmp_path / 'meta.pt', empty)}", ["no values (device meta)", "conv1"])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_programs_are_named_with_the_line_that_saves_their_tensors(tmp_path, theirs, capfd):
+    images = torch.zeros(2, 3, 32, 32)
+    torch.jit.save(torch.jit.trace(theirs, images), tmp_path / "script.pt")
+    torch.export.save(torch.export.export(theirs, (images,)), tmp_path / "program.pt2")
+    for name, words in (("script.pt", "TorchScript"), ("program.pt2", "a program of torch.export")):
+        with pytest.raises(SlmlpError, match=words) as caught:
+            opened(tmp_path / name)
+        subprocess.run([sys.executable, *shlex.split(str(caught.value).partition("give that: ")[2])[1:3]], check=True)
+        (clean,) = tmp_path.glob("*-clean.pt")
+        found = opened(clean).weights()
+        clean.unlink()
+        assert all(torch.equal(found[k], v) for k, v in theirs.state_dict().items() if not k.startswith("fc"))
+        assert "UserWarning" not in capfd.readouterr().err
 
 
 def test_half_precision_opens(tmp_path, theirs):

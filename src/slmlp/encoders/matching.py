@@ -85,6 +85,7 @@ def matched(
             f"{source}: {path} holds {described or f'a {type(content).__name__}'}, no tensors by name; save "
             "model.state_dict() and give that"
         )
+    tables = [(at, weights.dense(table, source)) for at, table in tables]
     classifiers = tuple(classifiers)
     places = [place for at, table in tables for place in _places(at, table, own, classifiers)]
     fitting = [place for place in places if _fits(place.state, own)]

@@ -72,6 +72,13 @@ def read(file: str, source: str) -> Any:
     path = Path(file)
     if not path.is_file():
         raise SlmlpError(f"{source}: no file {file}")
+    program = _program(path)
+    if program:
+        kind, loaded = program
+        raise SlmlpError(
+            f"{source}: {file} is {kind}, a network with its code, and slmlp runs none; where you trust the file, save "
+            f"its tensors alone and give that: {_saving(path, loaded)}"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -115,6 +122,25 @@ def what_it_is(path: Path, error: Exception) -> str:
     return f"its first bytes are those of no such file; {expected}"
 
 
+def _program(path: Path) -> tuple[str, str] | None:
+    """Return what kind of program a zip of torch's is, and the Python that gives its tensors; None for other files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return None
+    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
+        return "TorchScript", f"torch.jit.load({str(path)!r}, map_location='cpu').state_dict()"
+    if any(name.rpartition("/")[2] == "archive_format" for name in names):
+        return "a program of torch.export", f"torch.export.load({str(path)!r}).state_dict"
+    return None
+
+
+def _saving(path: Path, tensors: str, before: str = "") -> str:
+    """Return the command that saves tensors beside a file."""
+    return f'python -c "import torch; {before}torch.save({tensors}, {str(path.with_name(f"{path.stem}-clean.pt"))!r})"'
+
+
 def _objects(path: Path) -> list[str]:
     """Return the classes and functions that a pickle names and that are not read; empty for other files."""
     try:
@@ -126,14 +152,12 @@ def _objects(path: Path) -> list[str]:
 
 def _cleaning(path: Path) -> str:
     """Return the command that saves the tensors of a pickle alone: of a network, or of the tables of a dictionary."""
-    clean = path.with_name(f"{path.stem}-clean.pt")
     saved = (
         "{k: v for k, v in c.items() if isinstance(v, dict) and any(isinstance(t, torch.Tensor) for t in v.values())}"
         if _is_dictionary(path)
         else "c.state_dict()"
     )
-    load = f"c = torch.load({str(path)!r}, map_location='cpu', weights_only=False)"
-    return f'python -c "import torch; {load}; torch.save({saved}, {str(clean)!r})"'
+    return _saving(path, saved, f"c = torch.load({str(path)!r}, map_location='cpu', weights_only=False); ")
 
 
 def _is_dictionary(path: Path) -> bool:
@@ -147,6 +171,17 @@ def _is_dictionary(path: Path) -> bool:
     except Exception:  # of the format before PyTorch 1.6
         return True
     return True
+
+
+def dense(table: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return tensors with every value in its place, sparse ones too; raise SlmlpError for one that has no values."""
+    empty = next((key for key, value in table.items() if value.is_meta), None)
+    if empty:
+        raise SlmlpError(
+            f"weights of {source}: {empty} has a shape and no values (device meta), as of a network that was built and "
+            "not loaded; save it after its weights were loaded"
+        )
+    return {key: value if value.layout is torch.strided else value.to_dense() for key, value in table.items()}
 
 
 def fit(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -195,10 +230,12 @@ def _channels_differ(theirs: Tensor, own: Tensor) -> bool:
 
 
 def quantised(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
-    """Return the first weight that is whole numbers where the network's is not: its scale is missing."""
+    """Return the first weight of whole numbers, or of one byte, where the network's is not: its scale is missing."""
     for key, value in own.items():
         there = state.get(key)
-        if there is not None and value.is_floating_point() and not there.is_floating_point():
+        if there is None or not value.is_floating_point():
+            continue
+        if not there.is_floating_point() or there.element_size() < 2:
             return f"{key} is {str(there.dtype).removeprefix('torch.')}"
     return None
 

@@ -103,7 +103,14 @@ class Run:
         file = self.path / "config.json"
         if not file.exists():
             raise SlmlpError(f"{self.path} holds no run (no config.json); expected a folder made by slmlp pretrain")
-        return json_files.read(file, RunConfig, "restore it, or remove the run and train it again")
+        fix = "restore it, or remove the run and train it again"
+        content = json_files.read(file, dict[str, Any], fix)
+        if not content.keys() & {"schema", "job", "resolved"}:
+            raise SlmlpError(
+                f"{self.path} is no run of slmlp: its config.json is another program's; weights of others are given by "
+                f"the name of their network, as timm:NAME@{self.path}/model.safetensors"
+            )
+        return json_files.convert(content, RunConfig, str(file), fix)
 
     @property
     def split(self) -> ConceptSplit | None:
