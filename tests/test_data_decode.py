@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_images import encoded, photo
 from slmlp.data import decode as room
-from slmlp.data.decode import decode, decode_resized, resize_image, signature_problem, to_rgb
+from slmlp.data.decode import decode, decode_resized, resize_image, signature_problem, size_of, to_rgb
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -54,8 +54,33 @@ def test_16_bit_grey_is_divided_by_257_and_never_stretched(form):
 def test_32_bit_integers_and_floats_follow_their_rule():
     integers = np.array([[-5, 0, 257, 70000]], dtype=np.int32)
     assert decode(encoded(integers, "TIFF"))[0, :, 0].tolist() == [0, 0, 1, 255]
-    floats = np.array([[-1.0, 0.0, 0.5, 1.0, 9.0, np.nan, np.inf, -np.inf]], dtype=np.float32)
-    assert decode(encoded(floats, "TIFF"))[0, :, 0].tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
+    floats = np.array([[-1.0, 0.0, 0.5, 1.0, 9.0, np.nan, np.inf, -np.inf, *[0.25] * 8]], dtype=np.float32)
+    assert decode(encoded(floats, "TIFF"))[0, :8, 0].tolist() == [0, 0, 128, 255, 255, 0, 255, 0]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 65535), (-2.1, 2.6)])
+def test_floats_of_another_range_are_unreadable_and_not_white(low, high):
+    values = np.linspace(low, high, 480, dtype=np.float32).reshape(20, 24)
+    values[:, ::2] = 0  # a background
+    content = encoded(values, "TIFF")
+    for read in (decode, size_of):
+        with pytest.raises(ValueError, match=f"to {high}, expected 0 to 1"):
+            read(content)
+    assert size_of(encoded((values - low) / (high - low), "TIFF")) == (24, 20)
+
+
+@pytest.mark.parametrize(
+    ("head", "form"),
+    [
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x24ftypmif1", "HEIC"),
+        (b"\0\0\0\x1cftypavif", "AVIF"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
+    ],
+)
+def test_forms_of_phones_are_named_with_what_to_do(head, form):
+    assert signature_problem(head.ljust(16, b"\0")) == f"an image in {form}, which is not read: save it as JPEG or PNG"
 
 
 def test_one_bit_is_black_and_white():

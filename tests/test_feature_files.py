@@ -182,3 +182,8 @@ def test_images_of_several_labels_in_no_part_are_not_left_out(tmp_path, capsys):
     np.savez(tmp_path / "f.npz", x=x, y=np.eye(2, dtype=int)[y], parts=parts)
     assert main(["evaluate", str(tmp_path / "f.npz"), "--task", "linear", "--out", str(tmp_path / "out")]) == 2
     assert "parts (N,) of" in capsys.readouterr().err
+
+
+def test_a_folder_in_place_of_features_is_told_what_writes_them(tmp_path):
+    with pytest.raises(SlmlpError, match=rf"{tmp_path} is a folder: .*slmlp features ENCODER {tmp_path}"):
+        Features.load(tmp_path)

@@ -9,7 +9,8 @@ alpha, a transparent colour                            composited on white
 CMYK, YCbCr                                            RGB by Pillow's conversion
 16-bit grey (and 32-bit integers, clipped to 0..65535) divided by 257, rounded: 65535 is 255
 16 bits a colour channel                               the high byte
-32-bit float                                           0..1 times 255, rounded; below 0, above 1 and NaN are clipped
+32-bit float                                           0..1 times 255, rounded; below 0, above 1 and NaN are clipped,
+                                                       unless that is most of the image: it cannot be read then
 animation, several pages                               the first
 EXIF orientation                                       applied
 ====================================================== =============================================================
@@ -40,6 +41,14 @@ SUFFIXES = frozenset(
 )
 SIGNATURE = 16  # bytes that ``signature_problem`` needs
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF87a", b"GIF89a")
+
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
+FLOAT_SLACK = 0.01  # beyond 0 and 1 that float images may reach without being counted
+FLOATS_OUTSIDE = 0.25  # share of the values that are not 0
 
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -77,6 +86,9 @@ def signature_problem(head: bytes) -> str | None:
         return None
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456fFy" and head[2:3].isspace():
         return None
+    other = "JPEG XL" if head.startswith(_JXL) else _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+    if other:
+        return f"an image in {other}, which is not read: save it as JPEG or PNG"
     return "no image: its first bytes belong to none of " + ", ".join(FORMATS)
 
 
@@ -108,13 +120,25 @@ def size_of(content: bytes) -> tuple[int, int]:
     """
     with _with_reason(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
-        turned = False
-        with contextlib.suppress(Exception):  # a damaged EXIF block, which ``decode`` ignores
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        turned = _turned(image)
         if image.format in ("JPEG", "MPO"):
             image.draft(None, (1, 1))
         image.load()
+        if image.mode == "F":
+            _check_floats(np.asarray(image))
     return (height, width) if turned else (width, height)
+
+
+def turned(content: bytes) -> bool:
+    """Return whether EXIF turns an image on its side, so that width and height are swapped against what is stored."""
+    with _with_reason(content), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return _turned(image)
+
+
+def _turned(image: Image.Image) -> bool:
+    with contextlib.suppress(Exception):  # a damaged EXIF block, which ``decode`` ignores
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) >= 5)
+    return False
 
 
 def _opened(content: bytes, short_side: int | None) -> Image.Image:
@@ -202,8 +226,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _check_floats(values: npt.NDArray[np.generic]) -> None:
+    """Raise ValueError for floats of another range than 0 to 1, as 0 to 255: clipped, the image would be white."""
+    shown = np.asarray(values, dtype=np.float64)
+    shown = shown[np.isfinite(shown) & (shown != 0)]  # most of a scan may be a background of zeros
+    if len(shown) and np.mean((shown < -FLOAT_SLACK) | (shown > 1 + FLOAT_SLACK)) > FLOATS_OUTSIDE:
+        raise ValueError(f"float values from {shown.min():.6g} to {shown.max():.6g}, expected 0 to 1: scale them")
+
+
 def _eight_bits(values: npt.NDArray[np.generic]) -> ByteArray:
     """Convert grey values to bytes: integers from the range of 16 bits, floats from 0 to 1."""
     if values.dtype.kind == "f":
+        _check_floats(values)
         return np.asarray(np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * 255), dtype=np.uint8)
     return np.asarray((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257, dtype=np.uint8)

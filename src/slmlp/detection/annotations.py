@@ -54,7 +54,7 @@ def _box(value: Any, size: tuple[int, int]) -> list[float]:
     if max(-left, -top, left + width - size[1], top + height - size[0]) > SLACK:
         raise BadAnnotationError(
             f"box {value} reaches more than {SLACK:g} pixels out of its picture of {size[1]} x {size[0]} (expected "
-            "[left, top, width, height], no corners)"
+            "[left, top, width, height], neither corners nor a centre)"
         )
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,11 +72,15 @@ class DetectionSet:
         crowd = sum(int(a["iscrowd"]) for a in boxes)
         empty = sum(not a["iscrowd"] and min(a["bbox"][2:]) <= 0 for a in boxes)
         unused = len(self) - len(self.usable())
+        keys = Counter((p.id, a["category_id"], *a["bbox"]) for p in self.pictures for a in p.annotations)
+        names = Counter(name.strip().casefold() for _, name in self.categories)
         notes = [
             f"{n:,} {words}"
             for n, words in (
                 (crowd, "crowd regions"), (empty, "boxes without extent (not trained on)"),
                 (unused, "images with no annotation to train on"),
+                (sum(n - 1 for n in keys.values()), "annotations of a class and box that an image has already"),
+                (sum(n for n in names.values() if n > 1), "categories of a name that another one has"),
                 (len(self.left_out), "bad images and annotations left out"),
             )
             if n

@@ -13,7 +13,7 @@ from slmlp.config import DataOptions
 from slmlp.data.sources import archive
 from slmlp.data.sources.folder import walk
 from slmlp.data.sources.parts import part_kind
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.json_files import parse_object
 
 PARTS = ("train", "val", "test")
@@ -100,6 +100,7 @@ def open_store(source: str) -> Store:
 def find_parts(source: str | None, given: Mapping[str, tuple[str | None, str | None]]) -> dict[str, PartFiles]:
     """Return the parts that a data set has, by name; ``given`` maps a part to (annotations file, image folder)."""
     parts: dict[str, PartFiles] = {}
+    names: Sequence[str] = ()
     if source is not None:
         store = open_store(source)
         names = store.names()
@@ -114,11 +115,34 @@ def find_parts(source: str | None, given: Mapping[str, tuple[str | None, str | N
         elif folder is not None:
             raise SlmlpError(f"--{part}-images {folder} needs --{part}-json: the annotations of those images")
     if "train" not in parts:
+        there = [name for name in names if name.endswith(".json")]
+        found = f", found {few(there, 4)}" if there else ""
         raise SlmlpError(
             f"{source or 'no DATA'} has no training annotations: expected a JSON file named instances_train*.json (or "
-            "one in a folder named train); name another with --train-json FILE --train-images FOLDER"
+            f"one in a folder named train){found}; name another with --train-json FILE --train-images FOLDER"
         )
+    for part in parts.keys() - {"train"} - {key for key, (file, _) in given.items() if file is not None}:
+        _refuse_images_of_training(parts["train"], parts[part])
     return parts
+
+
+def _refuse_images_of_training(train: PartFiles, other: PartFiles) -> None:
+    """Raise SlmlpError where a part's images are missing, and training's of the same names were found instead."""
+    kinds = {kind for step in other.folder.split("/") if (kind := part_kind(step))}
+    if other.store is not train.store or other.folder != train.folder or kinds != {"train"}:
+        return
+    mine, theirs = ({str(row.get("file_name")) for row in _rows(p.content)} for p in (other, train))
+    if mine <= theirs:
+        raise SlmlpError(
+            f"{other.annotations}: its images were found in {other.folder} alone, where training's are, of the same "
+            f"names: put back those of the {other.part} part, or name their folder, --{other.part}-json FILE "
+            f"--{other.part}-images FOLDER"
+        )
+
+
+def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = content.get("images")  # what else it may be is the reader's to say
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _given_part(part: str, annotations: Path, folder: str | None) -> PartFiles:
@@ -175,9 +199,7 @@ def _image_folder(content: dict[str, Any], store: Store, part: str) -> str:
     Raises:
         SlmlpError: several folders hold as many, as thumbnails beside the images do.
     """
-    rows = content.get("images")
-    rows = rows if isinstance(rows, list) else []  # what else it may be is the reader's to say
-    file_names = [str(row.get("file_name")) for row in rows[:PROBES] if isinstance(row, dict)]
+    file_names = [str(row.get("file_name")) for row in _rows(content)[:PROBES]]
     known = set(store.names())
     folders = {""}
     for name in known:

@@ -17,6 +17,7 @@ import numpy as np
 from slmlp import config
 from slmlp.data import decode
 from slmlp.data.scratch import scratch
+from slmlp.data.sources import missing
 from slmlp.detection.annotations import SLACK, BadAnnotationError, judged
 from slmlp.detection.coco import DetectionSet, Picture, learnable
 from slmlp.detection.layout import PartFiles, located
@@ -93,10 +94,21 @@ def _pictures(rows: Rows, part_files: PartFiles) -> tuple[dict[int, dict[str, An
     def check(i: int) -> tuple[str | None, bytes]:
         return _picture_problem(rows[i], part_files)
 
-    results = list(in_threads(check, len(rows), f"checking {part_files.part} images"))
-    good = {rows[i]["id"]: rows[i] for i, (problem, _) in results if problem is None}
-    bad = [(f"image {rows[i].get('file_name') or rows[i]['id']}", problem) for i, (problem, _) in results if problem]
-    return good, bad, tuple(digest for _, (problem, digest) in results if problem is None)
+    results = dict(in_threads(check, len(rows), f"checking {part_files.part} images"))
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        if results[i][0] is None:
+            name = located(part_files.folder, row["file_name"], part_files.names)
+            other = first.setdefault(name, row["id"])
+            if other != row["id"]:
+                results[i] = f"it is listed twice, as ids {other} and {row['id']}: its objects belong together", b""
+    good = {rows[i]["id"]: rows[i] for i, (problem, _) in results.items() if problem is None}
+    bad = [
+        (f"image {rows[i].get('file_name') or rows[i]['id']}", problem)
+        for i, (problem, _) in results.items()
+        if problem
+    ]
+    return good, bad, tuple(digest for problem, digest in results.values() if problem is None)
 
 
 def _picture_problem(row: dict[str, Any], part_files: PartFiles) -> tuple[str | None, bytes]:
@@ -108,14 +120,17 @@ def _picture_problem(row: dict[str, Any], part_files: PartFiles) -> tuple[str | 
         return "it has no file_name", b""
     name = located(part_files.folder, row["file_name"], part_files.names)
     if name not in part_files.names:
-        return f"there is no file {name} in {part_files.store.source}", b""
+        meant = missing.among(row["file_name"], part_files.names)
+        return f"there is no file {name} in {part_files.store.source}{f'; there is {meant}' if meant else ''}", b""
     try:
         content = part_files.store.read(name)
         there = decode.size_of(content)
     except (OSError, ValueError) as error:
         return f"it cannot be read: {short(error, 80)}", b""
     if there != size:
-        return f"it is {there[0]} x {there[1]}, annotated as {size[0]} x {size[1]}", b""
+        aside = there == size[::-1] and decode.turned(content)
+        why = " (its EXIF tag turns it: save it turned and without the tag, or annotate it as it is shown)" * aside
+        return f"it is {there[0]} x {there[1]}, annotated as {size[0]} x {size[1]}{why}", b""
     return None, hashlib.blake2b(content, digest_size=16).digest()
 
 
@@ -130,9 +145,9 @@ def _annotations(
         name = f"annotation {row.get('id', f'number {i}')}"
         image, category = row.get("image_id"), row.get("category_id")
         if type(image) is not int or image not in images:
-            bad.append((name, f"its image_id {image!r:.30} is no image of the file"))
+            bad.append((name, f"its image_id {image!r:.30} is no image of the file{_whole(image)}"))
         elif type(category) is not int or category not in categories:
-            bad.append((name, f"its category_id {category!r:.30} is no category of the file"))
+            bad.append((name, f"its category_id {category!r:.30} is no category of the file{_whole(category)}"))
         elif image in pictures:
             picture = pictures[image]
             if cfg.boxes_only:
@@ -142,6 +157,10 @@ def _annotations(
             except BadAnnotationError as error:
                 bad.append((name, str(error)))
     return by_image, [*bad, *_of_one_kind(by_image)]
+
+
+def _whole(value: object) -> str:
+    return "" if type(value) is int else ", whose ids are whole numbers"
 
 
 def _of_one_kind(by_image: dict[int, Rows]) -> LeftOut:

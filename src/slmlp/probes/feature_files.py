@@ -32,6 +32,8 @@ def read_arrays(path: Path, memory_limit_gb: float | None = None) -> Arrays:
     With a limit (10^9 bytes) an ``x`` beside the .npz that takes more in float32 is a read-only map of its file, in the
     type it has there. What the .npz holds is read.
     """
+    if path.is_dir():
+        raise SlmlpError(f"{path} is a folder: expected a features file, as slmlp features ENCODER {path} writes one")
     try:
         arrays = npz.read(path)
         if "x" not in arrays and beside(path).exists():

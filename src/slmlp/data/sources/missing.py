@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import unicodedata
 import urllib.parse
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 
@@ -35,6 +37,28 @@ def problem(path: str, why: str, folder: Path) -> str:
     path = path.strip().replace("\\", "/")
     found = _alike(folder, path)
     return f"{why}; there is {found[0]}: {found[1]}" if found else why
+
+
+def among(path: str, names: frozenset[str]) -> str | None:
+    """Return the one of ``names`` that a path may mean: of another folder, in another case or form, with ``%20``."""
+    plain = urllib.parse.unquote(path.replace("\\", "/"))
+    found = _by_base(names).get(_form(plain.rpartition("/")[2]), ())
+    steps = _form(plain).split("/")
+    return max(found, key=lambda name: _shared_end(_form(name).split("/"), steps), default=None)
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+@functools.lru_cache(maxsize=4)
+def _by_base(names: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return files by the form of their last step."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        found[_form(name.rpartition("/")[2])].append(name)
+    return {base: tuple(each) for base, each in found.items()}
 
 
 def _alike(folder: Path, path: str) -> tuple[str, str] | None:
