@@ -31,6 +31,7 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     losses: list[float] = field(default_factory=list)  # read in this epoch (see Readings), where there is a chance loss
+    mean_before: float | None = None  # of the losses of the epoch before
     average: Average | None = None  # of the weights over steps
     scaler: torch.amp.GradScaler | None = None  # of the loss, in float16
 
@@ -40,6 +41,7 @@ class State:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
+            "mean_before": self.mean_before,
             **({"average": self.average.state_dict()} if self.average else {}),
             **({"scaler": self.scaler.state_dict()} if self.scaler else {}),
         }
@@ -56,7 +58,7 @@ class State:
             self.average.load_state_dict(saved["average"])
         if self.scaler:
             self.scaler.load_state_dict(saved["scaler"])
-        self.step, self.losses = saved["step"], list(saved["losses"])
+        self.step, self.losses, self.mean_before = saved["step"], list(saved["losses"]), saved["mean_before"]
 
     @property
     def kept(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from slmlp.runtime import ranks
@@ -15,6 +16,9 @@ from slmlp.train import collapse
 if TYPE_CHECKING:
     from slmlp.train.loop import State, Step
     from slmlp.train.optim import Schedule
+
+GUESSING = 0.985  # a loss above this share of that of guessing is still that of guessing
+FALLS = 0.001  # share of it by which the mean of an epoch falls at least where something is learnt
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Readings:
         """Add a step; return the rows of the interval before the last where one ends with it, else none.
 
         Raises:
-            SlmlpError: a loss is not finite, or is still that of guessing well after warm-up.
+            SlmlpError: a loss is not finite, or is still that of guessing well after warm-up and does not fall.
         """
         self.gathered.append(step)
         return [] if step.number % self.every else self._next()
@@ -101,22 +105,33 @@ class Readings:
         )
 
     def _check_learning(self, step: Step, loss: float) -> None:
-        """Stop a run whose mean loss over an epoch is still that of guessing."""
+        """Stop a run whose mean loss over an epoch is still that of guessing, and no lower than in the epoch before.
+
+        At a small rate, or in the first epochs of many classes, the loss starts there and falls slowly: that is
+        learning. Where there is no epoch before, the two halves of the first are compared.
+        """
         chance, state = self.state.model.chance_loss, self.state
         if chance is None:
             return
         if step.begins_epoch:
-            state.losses = []
+            state.mean_before, state.losses = fmean(state.losses) if state.losses else None, []
         state.losses.append(loss)
         if not step.ends_epoch or step.number < self.schedule.check_from:
             return
-        mean, base_lr = sum(state.losses) / len(state.losses), self.schedule.base_lr
-        if mean > 0.985 * chance:
+        mean, base_lr = fmean(state.losses), self.schedule.base_lr
+        if mean <= GUESSING * chance:
+            return
+        if state.mean_before is None:
+            half = len(state.losses) // 2
+            fell = fmean(state.losses[:half] or [mean]) - fmean(state.losses[half:])
+        else:
+            fell = state.mean_before - mean
+        if fell < FALLS * chance:
             raise SlmlpError(
-                f"the loss is still {mean:.3f} after step {step.number}, that of guessing ({chance:.3f}): nothing is "
-                f"learnt, and from here nothing will be. The rate is too high for this projector and encoder most "
-                f"often: take a smaller --base-lr (now {base_lr:g}; try {base_lr / 4:g}); or the labels do not belong "
-                "to the images"
+                f"the loss is still {mean:.3f} after step {step.number}, that of guessing ({chance:.3f}), and does not "
+                f"fall: nothing is learnt. The rate is too high for this projector and encoder most often: take a "
+                f"smaller --base-lr (now {base_lr:g}; try {base_lr / 4:g}); where it is far below what others take, a "
+                "larger one; or the labels do not belong to the images"
             )
 
 

@@ -25,6 +25,7 @@ from slmlp.experiments.study.context import Context
 from slmlp.experiments.study.task import Task
 from slmlp.runtime import plugins
 from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.progress import say
 
 
 def run_all(
@@ -49,7 +50,7 @@ def run_all(
         try:
             worker.perform(context, task)
         except SlmlpError as error:
-            errors[task] = str(error)
+            errors[task] = _told(task, error)
         finished(task)
     return errors
 
@@ -89,7 +90,7 @@ def _side_by_side(
                 try:
                     future.result()
                 except SlmlpError as error:
-                    errors[task] = str(error)
+                    errors[task] = _told(task, error)
                 except BrokenExecutor as error:
                     raise SlmlpError(
                         f"a process was killed while {_listed([task, *running.values()])} trained (out of memory?): "
@@ -127,6 +128,12 @@ def _quiet_trackers() -> Iterator[None]:
         del os.environ["PYTHONWARNINGS"]
         if before is not None:
             os.environ["PYTHONWARNINGS"] = before
+
+
+def _told(task: Task, error: SlmlpError) -> str:
+    """Say the error of a run when it ends, hours before the others do, and return it."""
+    say(f"{task.words} cannot be trained; the others go on: {error}")
+    return str(error)
 
 
 def _listed(tasks: Sequence[Task]) -> str:

@@ -55,7 +55,7 @@ def choose(context: Context, finished: Callable[[Task], None] = lambda task: Non
         if "--base-lr" not in error:  # only a rate that cannot be trained is a result; anything else is an error
             raise SlmlpError(f"{task.words}: {error}")
         rates.failed.setdefault(task.spec, {})[task.rate] = error
-        say(f"{task.words} cannot be trained and is left out: {error}")
+        say(f"{task.words} is left out of the choice")
     scores = _scores(context)
     chosen = []
     for contender in context.specs:
