@@ -69,6 +69,42 @@ def test_views_are_normalised_by_the_weights_own_numbers():
     )
 
 
+def statistics(encoder):
+    return {name: value for name, value in encoder.state_dict().items() if "running" in name or "tracked" in name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sl-mlp", "byol", "moco-v2"])
+def test_frozen_statistics_are_those_of_the_weights_and_all_else_is_trained(method, shapes, tmp_path):
+    init = weights_of("test_resnet", tmp_path)
+    start = initial_encoder("test_resnet", init, 32, "auto", 0)
+    training = Training(
+        encoder="test_resnet", init=init, image_size=32, epochs=2, batch_size=48, augment="none", precision="float32",
+        base_lr=0.1, frozen_epochs=0.5, norm="frozen", threads=1,
+    )  # fmt: skip
+    run = api.pretrain(str(shapes), tmp_path / "run", method=method, training=training, progress=False)
+    before, after = start.state_dict(), run.encoder().state_dict()
+    assert len(statistics(start)) > 10
+    for name in statistics(start):
+        assert torch.equal(before[name], after[name]), name
+    trained = [name for name in before if name not in statistics(start)]
+    assert sum(not torch.equal(before[name], after[name]) for name in trained) > 0.8 * len(trained)
+    free = dataclasses.replace(training, norm="batch")
+    other = api.pretrain(str(shapes), tmp_path / "free", method=method, training=free, progress=False).encoder()
+    assert not any(torch.equal(before[n], v) for n, v in statistics(other).items() if n.endswith("running_var"))
+
+
+def test_what_has_no_statistics_to_keep_is_refused(shapes, tmp_path):
+    with pytest.raises(SlmlpError, match="--init"):
+        Training(norm="frozen")
+    vit = Training(
+        encoder="test_vit", init=weights_of("test_vit", tmp_path), image_size=32, epochs=1, batch_size=48, norm="frozen"
+    )
+    with pytest.raises(SlmlpError, match="no BatchNorm"):
+        api.pretrain(str(shapes), tmp_path / "run", training=vit, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_study_says_whether_continuing_helped_unseen_classes(shapes, tmp_path):
     init, out = weights_of("test_resnet", tmp_path), tmp_path / "study"

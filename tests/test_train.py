@@ -342,6 +342,7 @@ ELSEWHERE = {
     "activation_checkpointing",
     "compile",
     "track",
+    "norm",
 }
 
 

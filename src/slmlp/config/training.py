@@ -107,6 +107,9 @@ class Training:
     frozen_epochs: float = 0.0
     """Epochs at the start in which only what lies behind the encoder is trained (linear probing, then fine-tuning:
     Kumar 2022)."""
+    norm: Literal["batch", "frozen"] = "batch"
+    """`batch`: BatchNorm of the encoder computes by the statistics of each batch, as ever; `frozen`: by those of the
+    weights that `init` names, which stay as they are. Scale and shift are trained either way."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together; a larger one is scaled down to it."""
     ema: float | None = None
@@ -207,6 +210,8 @@ class Training:
                 f"--frozen-epochs {self.frozen_epochs:g} leaves no epoch of the {self.epochs} to train the encoder in; "
                 "choose fewer"
             )
+        if self.norm == "frozen" and self.init == "random":
+            raise SlmlpError("--norm frozen keeps the BatchNorm statistics of weights: name them with --init")
 
     @property
     def rate(self) -> float:
@@ -266,7 +271,8 @@ TRANSFORM_VERSION = 2  # the same of a transform of the user's; 2: its floats in
 COLOUR_VERSION = 2  # raised when equal settings give other colours; 2: each image has an order of its own
 LATER: tuple[str, ...] = (
     "optimizer", "nesterov", "schedule", "milestones", "final_lr", "betas", "layer_decay", "head_rate",
-    "frozen_epochs", "clip_norm", "ema", "drop_path", "dropout", "accumulate", "activation_checkpointing", "compile",
+    "frozen_epochs", "norm", "clip_norm", "ema", "drop_path", "dropout", "accumulate", "activation_checkpointing",
+    "compile",
 )  # fmt: skip
 
 

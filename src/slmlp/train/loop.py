@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from slmlp.encoders import Encoder
 from slmlp.methods.base import Objective, Progress
 from slmlp.runtime import distributed, processes, seeds
 from slmlp.runtime.device import Compute
@@ -157,12 +159,19 @@ def _move(state: State, schedule: Schedule) -> None:
 def _parallel(state: State, schedule: Schedule) -> Forward:
     """Return the model set to train and wrapped for several processes; its encoder frozen in the frozen steps.
 
-    A frozen encoder is in evaluation mode: its features are those of the weights that it came with.
+    A frozen encoder is in evaluation mode: its features are those of the weights that it came with. So are the
+    BatchNorm layers of an encoder, and of a method's copies of it, whose statistics are frozen.
     """
     model = state.model
     model.train()
+    if schedule.frozen_statistics:
+        for encoder in (part for part in model.modules() if isinstance(part, Encoder)):
+            for norm in (part for part in encoder.modules() if isinstance(part, _BatchNorm)):
+                norm.eval()
     if schedule.frozen_steps:
         frozen = state.step < schedule.frozen_steps
-        model.encoder.train(not frozen).requires_grad_(not frozen)
+        model.encoder.requires_grad_(not frozen)
+        if frozen:
+            model.encoder.eval()
     parallel = distributed.parallel(model)
     return torch.compile(parallel) if schedule.compile else parallel

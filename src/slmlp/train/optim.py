@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from slmlp.config import Training
 from slmlp.runtime.errors import SlmlpError
@@ -28,6 +29,7 @@ class Schedule:
     check_from: float = math.inf  # first step after which a loss still that of guessing stops the run
     clip_norm: float | None = None  # largest norm of the gradient
     frozen_steps: int = 0  # steps at the start in which the model's encoder stays as it is
+    frozen_statistics: bool = False  # whether the encoder's BatchNorm keeps the statistics that it came with
     accumulate: int = 1  # parts of a batch that pass the model one after the other
     recomputes: bool = False  # whether the encoder computes activations again on the way back
     compile: bool = False  # whether the model's forward pass is compiled
@@ -45,6 +47,7 @@ def schedule(cfg: Training, plan: Plan, seed: int) -> Schedule:
         or_else=" or --precision float32" if cfg.precision != "float32" else "",
         check_from=max(3 * warmup, total / 5, 300), clip_norm=cfg.clip_norm,
         frozen_steps=round(cfg.frozen_epochs * plan.steps_per_epoch), accumulate=cfg.accumulate,
+        frozen_statistics=cfg.norm == "frozen",
         recomputes=cfg.activation_checkpointing, compile=cfg.compile,
     )  # fmt: skip
 
@@ -61,9 +64,7 @@ def parameter_groups(module: nn.Module, cfg: Training) -> list[dict[str, Any]]:
     """
     if cfg.layer_decay == cfg.head_rate == 1 and cfg.optimizer != "adamw":
         return _by_decay(module.parameters(), cfg)
-    encoder = module.encoder
-    assert isinstance(encoder, nn.Module)
-    backbone = encoder.backbone
+    backbone = _encoder(module).backbone
     assert isinstance(backbone, nn.Module)
     inside = {id(p) for p in backbone.parameters()}
     behind = _by_decay((p for p in module.parameters() if id(p) not in inside), cfg)
@@ -114,6 +115,8 @@ def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
         SlmlpError: settings for weights that the module does not have.
     """
     _check_behind(module, cfg)
+    if cfg.norm == "frozen" and not any(isinstance(part, _BatchNorm) for part in _encoder(module).modules()):
+        raise SlmlpError("--norm frozen: the encoder has no BatchNorm, and so no statistics to keep; leave it out")
     groups, nesterov = parameter_groups(module, cfg), cfg.nesterov and cfg.momentum > 0
     on_gpu = next(module.parameters()).is_cuda  # where a fused step is faster, and needs no answer in float16
     if cfg.optimizer == "adamw":
@@ -123,15 +126,19 @@ def build(module: nn.Module, cfg: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=0.0, momentum=cfg.momentum, nesterov=nesterov, fused=on_gpu, foreach=not on_gpu)
 
 
+def _encoder(module: nn.Module) -> nn.Module:
+    encoder = module.encoder
+    assert isinstance(encoder, nn.Module)
+    return encoder
+
+
 def _check_behind(module: nn.Module, cfg: Training) -> None:
     """Refuse a rate, or epochs, of what lies behind the encoder where nothing there is trained."""
     named = {"head-rate": cfg.head_rate != 1, "frozen-epochs": cfg.frozen_epochs > 0}
     flag = next((f"--{name}" for name, given in named.items() if given), None)
     if flag is None:
         return
-    encoder = module.encoder
-    assert isinstance(encoder, nn.Module)
-    inside = {id(p) for p in encoder.parameters()}
+    inside = {id(p) for p in _encoder(module).parameters()}
     if not any(p.requires_grad and id(p) not in inside for p in module.parameters()):
         raise SlmlpError(
             f"{flag}: nothing behind the encoder of this method is trained, without a projector and a classifier; "
