@@ -187,3 +187,17 @@ def test_images_of_several_labels_in_no_part_are_not_left_out(tmp_path, capsys):
 def test_a_folder_in_place_of_features_is_told_what_writes_them(tmp_path):
     with pytest.raises(SlmlpError, match=rf"{tmp_path} is a folder: .*slmlp features ENCODER {tmp_path}"):
         Features.load(tmp_path)
+
+
+def test_features_of_data_without_a_test_part_are_evaluated_with_a_drawn_one(tmp_path):
+    """As slmlp features writes them: every image is of the training part."""
+    y = np.arange(40) % 4
+    for name, more in (("none", {}), ("train", {"parts": np.full(40, "train")})):
+        np.savez(tmp_path / f"{name}.npz", x=np.eye(4)[y], y=y, **more)
+        words = ["evaluate", str(tmp_path / f"{name}.npz"), "--task", "centroid", "--out", str(tmp_path / name)]
+        assert main(words) == 0
+    none, train = (records.read(tmp_path / name / "results.jsonl") for name in ("none", "train"))
+    assert [line.value for line in train] == [line.value for line in none] == [1.0, 1.0]
+    assert train[0].warnings["test_part_drawn"] == train[0].n == 12
+    np.savez(tmp_path / "test.npz", x=np.eye(4)[y], y=y, parts=np.full(40, "test"))
+    assert main(["evaluate", str(tmp_path / "test.npz"), "--task", "centroid", "--out", str(tmp_path / "out")]) == 2

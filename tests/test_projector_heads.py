@@ -193,3 +193,13 @@ def test_a_last_batch_of_one_image_is_one_line():
     with pytest.raises(SlmlpError, match=r"a batch of one image.*drop_last=True"):
         step(model, torch.optim.SGD(model.parameters(), 0.1), n=1)
     assert model.eval()(batch(1)[0]).shape == (1, 5)
+
+
+def test_a_head_beside_the_one_that_timm_returns_is_refused():
+    """VOLO adds half of what its aux_head gives: the projector before its head alone left what no longer ran."""
+    model = timm.create_model("volo_d1_224", num_classes=5)
+    with pytest.raises(SlmlpError, match=r"VOLO makes logits by head and by aux_head"):
+        add_projector(model)
+    assert not any("projector" in name for name, _ in model.named_modules())
+    model.aux_head = None
+    assert remove_projector(add_projector(model)).eval()(torch.zeros(1, 3, 224, 224)).shape == (1, 384)

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from slmlp import api, cli, config
-from slmlp.runtime import folders
+from slmlp.encoders import Encoder
+from slmlp.runtime import folders, json_files
 from slmlp.runtime.errors import SlmlpError
+from slmlp.train import checkpoint, record
 from slmlp.train.run import Run
 
 SMALL = config.Training(
@@ -142,3 +144,21 @@ def test_a_study_in_use_is_refused(shapes, tmp_path):
     first.communicate()
     assert second.returncode == 2
     assert f"{tmp_path / 'study'} is in use by another command" in second.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_files_of_another_run_are_refused(shapes, tmp_path):
+    for name, seed in (("run", 0), ("other", 5)):
+        assert command(shapes, WORDS, f"--epochs 1 --seed {seed} --out {tmp_path / name}") == 0
+    assert Encoder.load(tmp_path / "run").dim
+    shutil.copy(tmp_path / "other" / "encoder.safetensors", tmp_path / "run")
+    with pytest.raises(SlmlpError, match=r"encoder.safetensors is of another run than .*\(sl-mlp, seed 5, or other"):
+        Encoder.load(tmp_path / "run")
+    assert Encoder.load(tmp_path / "run" / "encoder.safetensors").dim  # the file alone claims nothing
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    checkpoint.save(tmp_path / "checkpoints", 3, {"job": "theirs"})
+    json_files.write(tmp_path / "config.json", {"identity": {"job": "mine"}})
+    with pytest.raises(SlmlpError, match=r"checkpoints holds the checkpoints of another run than .*config\.json"):
+        record.resume(None, tmp_path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -232,3 +233,20 @@ def test_an_average_without_names_beside_the_weights_is_said(tmp_path, theirs, c
     steps = {"step": [torch.zeros(1)] * 3}
     opened(saved(tmp_path / "s.pt", {"model": theirs.state_dict(), "optimizer": steps}), size=32)
     assert "without names" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("location", "words"), [("../weights.bin", "outside of its folder"), (None, "weights.bin")])
+def test_weights_beside_an_onnx_file_that_are_cut_or_outside_are_one_line(tmp_path, location, words, capfd):
+    """ONNX Runtime would print its own errors in colour, and name neither file nor fix."""
+    (tmp_path / "d").mkdir()
+    file = matrix_product(tmp_path / "d" / "net.onnx", np.ones((3, 6)))
+    if location is None:
+        (tmp_path / "d" / "weights.bin").write_bytes(b"")
+    else:
+        model = onnx.load(str(file), load_external_data=False)
+        for entry in (entry for tensor in model.graph.initializer for entry in tensor.external_data):
+            if entry.key == "location":
+                entry.value = location
+        file.write_bytes(model.SerializeToString())
+    refused(str(file), [words])
+    assert capfd.readouterr().err == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,8 @@ class Encoder(nn.Module):
             raise SlmlpError(
                 f"{file} was not written by slmlp (found format {about.get('format')!r:.40}, expected {FORMAT!r})"
             )
+        if path.is_dir():
+            _refuse_of_another_run(path, about)
         spec = json_files.convert(about.get("spec"), EncoderSpec, f"metadata of {file}", "restore it or run again")
         encoder = build(spec.name, spec.image_size, spec.stem)
         default = (getattr(encoder.backbone, "pretrained_cfg", None) or {}).get("input_size", (3, spec.image_size))[1]
@@ -203,3 +205,15 @@ def build(name: str, image_size: int, stem: str, crop_size: int | None = None, d
     """
     backbone, dim = backbone_of(name, image_size, stem, crop_size, dropped)
     return Encoder(backbone, EncoderSpec(name=name, stem=stem, image_size=image_size, dim=dim))
+
+
+def _refuse_of_another_run(run: Path, about: Mapping[str, Any]) -> None:
+    """Raise SlmlpError where the encoder in a run's folder says that it is of other settings than config.json."""
+    if not about.get("job") or not (run / "config.json").is_file():
+        return
+    own = (json_files.read(run / "config.json", dict[str, Any]).get("identity") or {}).get("job")
+    if own not in (None, about["job"]):
+        raise SlmlpError(
+            f"{run}/encoder.safetensors is of another run than {run}/config.json ({about.get('method')}, seed "
+            f"{about.get('seed')}, or other settings): restore both from one run"
+        )

@@ -84,9 +84,9 @@ def _one_label(path: Path, folder: Path, limit: float) -> FileSource:
     """Return the source of a file of one label per image."""
     features = Features.load(path, limit)
     parts, drawn = features.parts, 0
-    if parts is None:
+    if parts is None or set(parts.tolist()) == {"train"}:  # as slmlp features writes them of data without a test part
         test = stratified_holdout(np.array(features.classes)[features.y], features.groups, TEST_SHARE, 0, "test part")
-        say(f"{path.name} names no parts: {test.sum():,} of {len(test):,} images drawn as test part, by class")
+        say(f"{path.name} names no test part: {test.sum():,} of {len(test):,} images drawn as test part, by class")
         parts, drawn = np.where(test, "test", "train"), int(test.sum())
     labels = [features.classes[y] for y in features.y]
     return _source(path, features, parts, labels, folder, drawn)

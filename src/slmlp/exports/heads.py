@@ -11,6 +11,7 @@ from torch import nn
 from slmlp.runtime.errors import SlmlpError, few
 
 HEADS = re.compile(r"^(fc|head|heads)$|classif|^head_")  # names of timm, torchvision, Hugging Face and most people
+HEAD_WORD = re.compile(r"^[^.]*(head|classif)[^.]*$")  # in names of heads beside the one that timm returns
 WRAPPED = ("", "timm_model")  # where a timm model may stand: alone, or inside the wrapper of transformers
 
 
@@ -21,8 +22,20 @@ def find_classifiers(model: nn.Module) -> list[str]:
         SlmlpError: none, several that cannot be told from other layers, or heads of features of different widths, which
             leave no single feature without them; the model's linear layers are named.
     """
-    found = _of_timm(model) or _by_name(model)
-    return checked(model, found)
+    found = checked(model, _of_timm(model) or _by_name(model))
+    linear = {name: child for name, child in model.named_modules() if isinstance(child, nn.Linear)}
+    shapes = {(linear[name].in_features, linear[name].out_features) for name in found}
+    others = [
+        name
+        for name, child in linear.items()
+        if name not in found and HEAD_WORD.search(name) and (child.in_features, child.out_features) in shapes
+    ]
+    if others:
+        raise SlmlpError(
+            f"{type(model).__name__} makes logits by {few(found)} and by {few(others)}, and a projector before some of "
+            "them would leave no single feature: build it without the others, or name the heads, classifier=[...]"
+        )
+    return found
 
 
 def checked(model: nn.Module, names: Sequence[str]) -> list[str]:

@@ -184,7 +184,8 @@ def _record(
 def _finish(run: Run, job: Job, state: State) -> None:
     """Save the projector, then the encoder, which marks the run as finished; remove the checkpoints."""
     save_projector(run.path, getattr(state.kept, "projector", None), state.model.encoder.dim)
-    state.kept.encoder.save(run.path / "encoder.safetensors", {"method": short_name(job.method), "seed": job.seed})
+    about = {"method": short_name(job.method), "seed": job.seed, "job": run.config["identity"]["job"]}
+    state.kept.encoder.save(run.path / "encoder.safetensors", about)
     checkpoint.clear(run.path / "checkpoints")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmlp.runtime import processes
+from slmlp.runtime import json_files, processes
 from slmlp.runtime.device import Compute
+from slmlp.runtime.errors import SlmlpError
 from slmlp.runtime.interrupt import Interrupt
 from slmlp.runtime.progress import TrainingProgress, duration, say, warn
 from slmlp.runtime.ranks import highest, on_rank0, wait_for_all
@@ -30,7 +31,21 @@ def resume(state: State, folder: Path) -> None:
     for warning in warnings:
         warn(warning)
     if saved is not None:
+        of, own = saved.pop("job", None), on_rank0(lambda: _job(folder))
+        if None not in (of, own) and of != own:
+            raise SlmlpError(
+                f"{folder / 'checkpoints'} holds the checkpoints of another run than {folder / 'config.json'}: put "
+                "back those of this run, or remove them to begin again"
+            )
         state.load_state_dict(saved)
+
+
+def _job(folder: Path) -> str | None:
+    """Return the hash of a run's settings, None where its folder has none, as a detector's."""
+    file = folder / "config.json"
+    about = json_files.read(file, dict[str, Any]) if file.exists() else {}
+    job: str | None = (about.get("identity") or {}).get("job")
+    return job
 
 
 def record(
@@ -100,7 +115,9 @@ def record(
                     if decided:
                         log.flush()
                         log.check(step.number)
-                        checkpoint.save(folder / "checkpoints", step.number, state.state_dict())
+                        checkpoint.save(
+                            folder / "checkpoints", step.number, {**state.state_dict(), "job": _job(folder)}
+                        )
                         saved_at = time.monotonic()
                 if decided == STOP:
                     wait_for_all()  # for the first, which saves: a launcher kills the others once one process has ended

@@ -83,6 +83,11 @@ def _beside(path: Path, source: str) -> list[Path]:
         return []
     names = {entry.value for tensor in _tensors(model) for entry in tensor.external_data if entry.key == "location"}
     for name in sorted(names):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise SlmlpError(
+                f"{source}: its weights lie in {name}, outside of its folder, where ONNX Runtime reads none: save them "
+                "beside it, onnx.save(onnx.load(FILE), NEW, save_as_external_data=True, location='w.bin')"
+            )
         if not (path.parent / name).is_file():
             raise SlmlpError(
                 f"{source}: its weights lie in {path.parent / name}, and there is no such file: restore it"
@@ -107,7 +112,7 @@ def session(path: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors; they reach the user as exceptions
+    options.log_severity_level = 4  # fatal: errors reach the user as exceptions, and would be printed in colour too
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
