@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from slmlp.encoders.preprocess import Preprocess
 from slmlp.encoders.sources.check import checked
 from slmlp.encoders.sources.preparing import Prepared, plain
 from slmlp.runtime import files
-from slmlp.runtime.errors import SlmlpError
+from slmlp.runtime.errors import SlmlpError, few
 from slmlp.runtime.plain import short
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -61,7 +61,7 @@ def open_source(source: str, overrides: PreprocessFlags | None, seed: int) -> En
     if not path.is_file():
         raise SlmlpError(f"{source}: no file {path}")
     beside = _beside(path, source)
-    session = _session(path, source)
+    session = _session(path, beside, source)
     side = _input_side(session, source)
     prepared = (_ours(session) or plain(side, "the file's input")).override(overrides)
     if side not in (None, prepared.preprocess.size):
@@ -116,12 +116,13 @@ def session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _session(path: Path, source: str) -> Any:
+def _session(path: Path, beside: Sequence[Path], source: str) -> Any:
     try:
         return session(path)
     except Exception as error:  # its exceptions have no common class
         first = short(error)
-        raise SlmlpError(f"{source}: {path} cannot be read as an ONNX model ({first})") from error
+        weights = f" with its weights in {few(each.name for each in beside)}" if beside else ""
+        raise SlmlpError(f"{source}: it cannot be read as an ONNX model{weights} ({first}): fetch it again") from error
 
 
 def _ours(session: Any) -> Prepared | None:
