@@ -223,7 +223,7 @@ SITUATIONS = [
     Situation(
         "'Cat' and 'cat '",
         manifest("path,label\n0.jpg,Cat\n1.jpg,cat \n2.jpg,dog\n3.jpg,dog\n4.jpg,Cat\n5.jpg,cat \n"),
-        "differ in case, spaces or the form of a number only",
+        "differ in case, spaces, Unicode form or the form of a number only",
         0,
     ),
     Situation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from slmlp.runtime import ranks
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GUESSING = 0.985  # a loss above this share of that of guessing is still that of guessing
 FALLS = 0.001  # share of it by which the mean of an epoch falls at least where something is learnt
+ERRORS = 2  # and as many standard errors of the two means' difference
 
 
 @dataclass
@@ -108,7 +109,8 @@ class Readings:
         """Stop a run whose mean loss over an epoch is still that of guessing, and no lower than in the epoch before.
 
         At a small rate, or in the first epochs of many classes, the loss starts there and falls slowly: that is
-        learning. Where there is no epoch before, the two halves of the first are compared.
+        learning, where it is more than the noise of the steps. Where there is no epoch before, the two halves of the
+        first are compared.
         """
         chance, state = self.state.model.chance_loss, self.state
         if chance is None:
@@ -126,7 +128,8 @@ class Readings:
             fell = fmean(state.losses[:half] or [mean]) - fmean(state.losses[half:])
         else:
             fell = state.mean_before - mean
-        if fell < FALLS * chance:
+        noise = stdev(state.losses) * math.sqrt(2 / len(state.losses)) if len(state.losses) > 1 else 0.0
+        if fell < max(FALLS * chance, ERRORS * noise):
             raise SlmlpError(
                 f"the loss is still {mean:.3f} after step {step.number}, that of guessing ({chance:.3f}), and does not "
                 f"fall: nothing is learnt. The rate is too high for this projector and encoder most often: take a "
