@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -114,6 +115,22 @@ def shape_superclasses(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("superclasses") / "superclasses.tsv"
     path.write_text("".join(f"{name}\t{superclass}\n" for name, superclass in GROUPS.items()))
     return path
+
+
+@pytest.fixture(scope="session")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small COCO data set, to be read or copied."""
+    import detection_data  # here: not every test needs the libraries of detection
+
+    return detection_data.data_set(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture
+def edited(coco: Path, tmp_path: Path) -> Callable[..., Any]:
+    """A function that reads the training part of ``coco`` after a change of its annotations."""
+    import detection_data
+
+    return functools.partial(detection_data.edited, coco, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import shutil
 
 import pytest
 from PIL import Image
 
-import detection_data
-from detection_data import change, data_set, settings
+from detection_data import change, settings
 from detection_data import part as part_of
 from slmlp.detection.announce import announce, summary
 from slmlp.detection.coco import copies_of_training, learnable
@@ -23,18 +21,6 @@ from slmlp.detection.samples import target
 from slmlp.results.records import Result
 from slmlp.results.sentences import data_warnings
 from slmlp.runtime.errors import SlmlpError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return data_set(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture
-def edited(folder, tmp_path):
-    """Return a function that reads the training part after a change of its annotations."""
-    return functools.partial(detection_data.edited, folder, tmp_path)
-
 
 NAN, INF = float("nan"), float("inf")
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
@@ -75,7 +61,7 @@ SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
         ("segmentation", {"size": [96, None]}, "no whole numbers of 0 and more"),
     ],
 )
-def test_a_bad_annotation_is_named_with_its_reason_or_left_out(edited, folder, entry, value, said):
+def test_a_bad_annotation_is_named_with_its_reason_or_left_out(edited, coco, entry, value, said):
     def break_one(content):
         row = content["annotations"][1]
         picture = next(p for p in content["images"] if p["id"] == row["image_id"])
@@ -91,7 +77,7 @@ def test_a_bad_annotation_is_named_with_its_reason_or_left_out(edited, folder, e
     assert "instances_train.json" in str(error.value)
     assert "\n" not in str(error.value)
     part = edited(break_one, allow_unreadable=True)
-    whole = load(find_parts(str(folder), {})["train"])
+    whole = load(find_parts(str(coco), {})["train"])
     assert part.objects == whole.objects - 1
     assert part.masks
     assert [name for name, _ in part.left_out] == ["annotation 1"]
@@ -186,8 +172,8 @@ def test_boxes_as_shares_of_the_picture_are_refused(edited):
         edited(shares, boxes_only=True)
 
 
-def test_a_picture_of_200_million_pixels_is_bad_before_any_training(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_a_picture_of_200_million_pixels_is_bad_before_any_training(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     Image.new("1", (20_000, 10_000)).save(copy / "images" / "train" / "001.png")
     with pytest.raises(SlmlpError, match=r"image 001.png: it cannot be read: Image size \(200000000 pixels\) exceeds"):
         load(find_parts(str(copy), {})["train"])
@@ -195,8 +181,8 @@ def test_a_picture_of_200_million_pixels_is_bad_before_any_training(folder, tmp_
 
 @pytest.mark.parametrize("keep", [0, 20, 0.5, 0.8])
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_picture_cut_short_is_bad_before_any_training(folder, tmp_path, keep, suffix):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_a_picture_cut_short_is_bad_before_any_training(coco, tmp_path, keep, suffix):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     file = copy / "images" / "train" / "001.png"  # PIL goes by the content
     Image.open(file).save(file, "JPEG" if suffix == "jpg" else "PNG")
     assert not load(find_parts(str(copy), {})["train"]).left_out
@@ -210,8 +196,8 @@ def test_a_picture_cut_short_is_bad_before_any_training(folder, tmp_path, keep, 
     assert len(load(find_parts(str(copy), {})["train"], settings(allow_unreadable=True))) == 5
 
 
-def test_parts_without_objects_are_refused_before_training(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_parts_without_objects_are_refused_before_training(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     file = copy / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
     crowds = [row for row in content["annotations"] if row["iscrowd"]]
@@ -221,24 +207,24 @@ def test_parts_without_objects_are_refused_before_training(folder, tmp_path):
             _parts(str(copy), {}, settings())
 
 
-def test_training_images_in_another_part_are_counted(folder):
-    given = {part: (str(folder / "annotations" / "instances_train.json"), str(folder / "images" / "train"))
+def test_training_images_in_another_part_are_counted(coco):
+    given = {part: (str(coco / "annotations" / "instances_train.json"), str(coco / "images" / "train"))
              for part in ("train", "val")}  # fmt: skip
     parts = _parts(None, given, settings())
     assert (len(copies_of_training(parts, "val")), copies_of_training(parts, "train")) == (6, [])
-    assert copies_of_training(_parts(str(folder), {}, settings()), "val") == []
+    assert copies_of_training(_parts(str(coco), {}, settings()), "val") == []
 
 
-def test_copies_in_folders_of_their_own_are_named_with_them(folder, tmp_path):
+def test_copies_in_folders_of_their_own_are_named_with_them(coco, tmp_path):
     """Both are ``000.png`` below the folders that ``--train-images`` and ``--val-images`` name."""
-    file, train = folder / "annotations" / "instances_train.json", folder / "images" / "train"
+    file, train = coco / "annotations" / "instances_train.json", coco / "images" / "train"
     other = shutil.copytree(train, tmp_path / "other")
     pairs = copies_of_training(_parts(None, {"train": (file, train), "val": (file, other)}, settings()), "val")
     assert pairs == [(f"{train}/{i:03}.png", f"{other}/{i:03}.png") for i in range(6)]
 
 
-def test_boxes_that_are_corners_by_their_masks_are_refused(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_boxes_that_are_corners_by_their_masks_are_refused(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     file = copy / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
     pictures = {row["id"]: row for row in content["images"]}
@@ -269,8 +255,8 @@ def test_a_warning_names_the_part_that_was_evaluated():
 @pytest.mark.parametrize(
     ("other", "fits"), [("images/training", True), ("images/thumbs", False), ("small", False), ("val/train", False)]
 )
-def test_images_of_the_same_names_in_two_folders_are_a_tie(folder, tmp_path, other, fits):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_images_of_the_same_names_in_two_folders_are_a_tie(coco, tmp_path, other, fits):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     shutil.rmtree(copy / "images" / "val")
     (copy / "annotations" / "instances_val.json").unlink()
     (copy / "images" / "train").rename(copy / "images" / "all")
@@ -285,8 +271,8 @@ def test_images_of_the_same_names_in_two_folders_are_a_tie(folder, tmp_path, oth
     assert "images/all" in str(e.value)
 
 
-def test_what_was_read_is_said_and_written_part_by_part(folder, tmp_path, capsys):
-    copy = shutil.copytree(folder, tmp_path / "copy")
+def test_what_was_read_is_said_and_written_part_by_part(coco, tmp_path, capsys):
+    copy = shutil.copytree(coco, tmp_path / "copy")
     file = copy / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
@@ -324,5 +310,5 @@ def test_what_was_read_is_said_and_written_part_by_part(folder, tmp_path, capsys
     assert "left out of train: image 003.png: " in "\n".join(said)
     listed = (tmp_path / "out" / "unreadable.txt").read_text().splitlines()
     assert [line.split("\t")[:2] for line in listed] == [["train", "image 003.png"], ["train", "annotation 0"]]
-    announce(_parts(str(folder), {}, settings()), tmp_path / "out")
+    announce(_parts(str(coco), {}, settings()), tmp_path / "out")
     assert not (tmp_path / "out" / "unreadable.txt").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-import detection_data
-from detection_data import change, data_set, packed, settings
+from detection_data import change, packed, settings
 from slmlp.detection.coco import learnable, same_categories
 from slmlp.detection.layout import find_parts
 from slmlp.detection.main import _with_masks
@@ -22,22 +20,11 @@ from slmlp.detection.samples import Samples, image_tensor, mask, order_plan, siz
 from slmlp.runtime.errors import SlmlpError
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return data_set(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture
-def edited(folder, tmp_path):
-    """Return a function that reads the training part after a change of its annotations."""
-    return functools.partial(detection_data.edited, folder, tmp_path)
-
-
-def test_a_folder_a_tar_and_named_files_are_the_same_data(folder, tmp_path):
-    by_folder = load(find_parts(str(folder), {})["train"])
-    by_tar = load(find_parts(str(packed(folder, tmp_path / "x.tar")), {})["train"])
-    file = folder / "annotations" / "instances_train.json"
-    by_name = load(find_parts(None, {"train": (str(file), str(folder / "images" / "train"))})["train"])
+def test_a_folder_a_tar_and_named_files_are_the_same_data(coco, tmp_path):
+    by_folder = load(find_parts(str(coco), {})["train"])
+    by_tar = load(find_parts(str(packed(coco, tmp_path / "x.tar")), {})["train"])
+    file = coco / "annotations" / "instances_train.json"
+    by_name = load(find_parts(None, {"train": (str(file), str(coco / "images" / "train"))})["train"])
     assert by_folder.hash() == by_tar.hash() == by_name.hash()
     picture = by_folder.pictures[1]
     for other in (by_tar, by_name):
@@ -46,10 +33,10 @@ def test_a_folder_a_tar_and_named_files_are_the_same_data(folder, tmp_path):
     assert by_folder.categories == ((3, "brick"), (7, "ball"))
 
 
-def test_a_folder_a_part_is_found_too(folder, tmp_path):
+def test_a_folder_a_part_is_found_too(coco, tmp_path):
     for part, name in (("train", "train"), ("val", "valid")):
-        shutil.copytree(folder / "images" / part, tmp_path / name)
-        shutil.copy(folder / "annotations" / f"instances_{part}.json", tmp_path / name / "_annotations.coco.json")
+        shutil.copytree(coco / "images" / part, tmp_path / name)
+        shutil.copy(coco / "annotations" / f"instances_{part}.json", tmp_path / name / "_annotations.coco.json")
     found = find_parts(str(tmp_path), {})
     assert sorted(found) == ["train", "val"]
     assert load(found["val"]).pictures[0].name == "valid/000.png"
@@ -100,9 +87,9 @@ def test_what_does_not_fit_is_counted_and_named(edited, how, said):
     assert "\n" not in str(error.value)
 
 
-def test_missing_and_unreadable_files_are_named(folder, tmp_path):
+def test_missing_and_unreadable_files_are_named(coco, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
+    shutil.copytree(coco, copy)
     (copy / "images" / "train" / "003.png").write_bytes(b"no image")
     with pytest.raises(SlmlpError, match=r"1 of 6 pictures .*image 003.png: it cannot be read"):
         load(find_parts(str(copy), {})["train"])
@@ -112,20 +99,20 @@ def test_missing_and_unreadable_files_are_named(folder, tmp_path):
     with pytest.raises(SlmlpError, match="expected a folder or a tar"):
         find_parts(str(tmp_path / "nowhere"), {})
     with pytest.raises(SlmlpError, match="--train-json"):
-        find_parts(str(folder / "images"), {})
+        find_parts(str(coco / "images"), {})
     with pytest.raises(SlmlpError, match="no such file"):
         find_parts(None, {"train": (str(tmp_path / "x.json"), None)})
 
 
-def test_other_categories_in_another_part_are_refused(folder, edited):
-    train = load(find_parts(str(folder), {})["train"])
+def test_other_categories_in_another_part_are_refused(coco, edited):
+    train = load(find_parts(str(coco), {})["train"])
     other = edited(change("categories", 1, "name", "disc"))
     with pytest.raises(SlmlpError, match=r"1 differ, first id 7 \('disc' there, 'ball' in training\)"):
         same_categories(train, other)
 
 
-def test_boxes_and_masks_move_with_the_image(folder):
-    part = load(find_parts(str(folder), {})["train"])
+def test_boxes_and_masks_move_with_the_image(coco):
+    part = load(find_parts(str(coco), {})["train"])
     labels = {3: 1, 7: 2}
     for picture in part.pictures:
         for mirrored in (False, True):
@@ -144,10 +131,10 @@ def test_boxes_and_masks_move_with_the_image(folder):
             assert (inside[0] > inside[2]) == (last == 1)  # bricks are red, balls are blue
 
 
-def test_a_packed_mask_is_the_polygon_it_came_from(folder):
+def test_a_packed_mask_is_the_polygon_it_came_from(coco):
     from faster_coco_eval.core import mask as coco_mask
 
-    part = load(find_parts(str(folder), {})["train"])
+    part = load(find_parts(str(coco), {})["train"])
     picture = part.pictures[0]
     ring = learnable(picture)[0]["segmentation"]
     size = picture.height, picture.width
@@ -157,8 +144,8 @@ def test_a_packed_mask_is_the_polygon_it_came_from(folder):
     np.testing.assert_array_equal(mask(text, picture, size), plain)
 
 
-def test_every_image_is_seen_once_an_epoch_and_a_step_is_the_same_again(folder):
-    part = load(find_parts(str(folder), {})["train"])
+def test_every_image_is_seen_once_an_epoch_and_a_step_is_the_same_again(coco):
+    part = load(find_parts(str(coco), {})["train"])
     plan = order_plan(len(part.usable()), settings(batch_size=4), 9)
     seen = [part.usable()[i] for step in range(9) for i in plan.chosen(step)]
     for epoch in range(6):
@@ -184,11 +171,11 @@ def test_resizing_smooths_as_detectron2_does():
     assert abs(small.astype(int) - 127).max() < 20
 
 
-def test_objects_without_masks_are_boxes_alone_or_bad(edited, folder):
+def test_objects_without_masks_are_boxes_alone_or_bad(edited, coco):
     def some(content):
         del content["annotations"][0]["segmentation"]
 
-    val, train = (load(find_parts(str(folder), {})[part]) for part in ("val", "train"))
+    val, train = (load(find_parts(str(coco), {})[part]) for part in ("val", "train"))
     assert _with_masks({"train": train, "val": val}, settings())
     boxes = edited(some, boxes_only=True)
     assert not boxes.left_out
@@ -199,8 +186,8 @@ def test_objects_without_masks_are_boxes_alone_or_bad(edited, folder):
         _with_masks({"train": train, "val": boxes}, settings())
 
 
-def test_worker_processes_give_the_same_batches_from_a_tar(folder, tmp_path):
-    part = load(find_parts(str(packed(folder, tmp_path / "x.tar")), {})["train"])
+def test_worker_processes_give_the_same_batches_from_a_tar(coco, tmp_path):
+    part = load(find_parts(str(packed(coco, tmp_path / "x.tar")), {})["train"])
     plan = order_plan(len(part.usable()), settings(batch_size=2), 3)
     here, there = (
         list(Samples(part, plan, settings(workers=n), True, slice(None)).iterate(1, n)) for n in (0, 1)

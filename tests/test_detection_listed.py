@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 
 import pytest
 from PIL import Image
 
-import detection_data
-from detection_data import data_set
 from slmlp.detection.layout import find_parts
 from slmlp.detection.reading import load
 from slmlp.runtime.errors import SlmlpError
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return data_set(tmp_path_factory.mktemp("coco"))
-
-
-@pytest.fixture
-def edited(folder, tmp_path):
-    """Return a function that reads the training part after a change of its annotations."""
-    return functools.partial(detection_data.edited, folder, tmp_path)
 
 
 def renamed(name):
@@ -76,8 +62,8 @@ def test_doubled_annotations_and_names_of_categories_are_said(edited):
     assert "2 categories of a name that another one has" in named.describe()
 
 
-def test_a_picture_that_exif_turns_is_told_so(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "coco")
+def test_a_picture_that_exif_turns_is_told_so(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "coco")
     tag = Image.Exif()
     tag[0x112] = 6
     for file in (copy / "images" / "train").glob("*.png"):
@@ -92,8 +78,8 @@ def test_a_picture_that_exif_turns_is_told_so(folder, tmp_path):
         load(find_parts(str(copy), {})["train"])
 
 
-def test_images_of_training_are_not_taken_for_those_of_another_part(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "coco")
+def test_images_of_training_are_not_taken_for_those_of_another_part(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "coco")
     shutil.rmtree(copy / "images" / "val")
     with pytest.raises(SlmlpError, match=r"found in images/train alone.*--val-json FILE --val-images FOLDER"):
         find_parts(str(copy), {})
@@ -101,17 +87,17 @@ def test_images_of_training_are_not_taken_for_those_of_another_part(folder, tmp_
     assert set(find_parts(str(copy), given)) == {"train", "val"}  # as it was said
 
 
-def test_a_file_of_another_name_is_told(folder, tmp_path):
-    copy = shutil.copytree(folder, tmp_path / "coco")
+def test_a_file_of_another_name_is_told(coco, tmp_path):
+    copy = shutil.copytree(coco, tmp_path / "coco")
     (copy / "annotations" / "instances_train.json").rename(copy / "annotations" / "instances_default.json")
     with pytest.raises(SlmlpError, match=r"found annotations/instances_default\.json, annotations/instances_val\.json"):
         find_parts(str(copy), {})
 
 
-def test_roboflows_layout_is_read(folder, tmp_path):
+def test_roboflows_layout_is_read(coco, tmp_path):
     for part, name in (("train", "train"), ("val", "valid")):
-        shutil.copytree(folder / "images" / part, tmp_path / name)
-        content = json.loads((folder / "annotations" / f"instances_{part}.json").read_text())
+        shutil.copytree(coco / "images" / part, tmp_path / name)
+        content = json.loads((coco / "annotations" / f"instances_{part}.json").read_text())
         content["categories"].insert(0, {"id": 0, "name": "things", "supercategory": "none"})
         (tmp_path / name / "_annotations.coco.json").write_text(json.dumps(content))
     parts = {name: load(files) for name, files in find_parts(str(tmp_path), {}).items()}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from slmlp import api, cli
 from slmlp.config import PreprocessFlags, Training
@@ -103,6 +107,29 @@ def test_what_has_no_statistics_to_keep_is_refused(shapes, tmp_path):
     with pytest.raises(SlmlpError, match="no BatchNorm"):
         api.pretrain(str(shapes), tmp_path / "run", training=vit, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_statistics_of_two_files_are_put_together(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "batchnorm_statistics.py"
+    one, other = (timm.create_model("test_resnet").state_dict() for _ in range(2))
+    for value in other.values():
+        value.add_(1)
+    save_file(one, tmp_path / "one.safetensors")
+    save_file(other, tmp_path / "other.safetensors")
+    words = [
+        tmp_path / "one.safetensors",
+        "--of",
+        tmp_path / "other.safetensors",
+        "--out",
+        tmp_path / "out.safetensors",
+    ]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=True)
+    largest = max(float(torch.dist(one[n], other[n]) / one[n].norm()) for n in one if one[n].dim() > 1)
+    assert float(done.stdout.splitlines()[0].rpartition(" ")[2]) == pytest.approx(largest, rel=1e-3)
+    made = load_file(tmp_path / "out.safetensors")
+    assert made.keys() == one.keys()
+    for name, value in made.items():
+        assert torch.equal(value, (other if "running" in name or "tracked" in name else one)[name]), name
 
 
 @pytest.mark.slow

@@ -100,11 +100,12 @@ def changed(settings):
             with contextlib.suppress(SlmlpError):  # out of the field's range
                 yield field.name, dataclasses.replace(settings, **{field.name: other})
                 found += 1
-        assert found or field.metadata.get("hidden") or field.name in ("methods", "optimizer"), field.name
+        assert found or field.metadata.get("hidden") or field.name in ("methods", "optimizer", "norm"), field.name
 
 
 def test_the_command_on_a_page_gives_every_setting_of_its_study():
     cases = [*changed(config.Study()), ("optimizer", config.Study(training=config.StudyTraining(optimizer="adamw")))]
+    cases.append(("norm", config.Study(training=config.StudyTraining(init="my run", norm="frozen"))))
     cases.append(("all", config.Study(methods=("sl", "sl-mlp:projector.out=64"), probe=config.Probe(tolerance=1 / 3))))
     assert {"measures.seed", "validation_fraction", "curve_seeds"} <= {name for name, _ in cases}
     for name, cfg in cases:

@@ -108,8 +108,8 @@ class Training:
     """Epochs at the start in which only what lies behind the encoder is trained (linear probing, then fine-tuning:
     Kumar 2022)."""
     norm: Literal["batch", "frozen"] = "batch"
-    """`batch`: BatchNorm of the encoder computes by the statistics of each batch, as ever; `frozen`: by those of the
-    weights that `init` names, which stay as they are. Scale and shift are trained either way."""
+    """`batch`: BatchNorm of the encoder normalises by the mean and variance of each batch; `frozen`: by those that came
+    with the weights of `init`, which stay as they are. Scale and shift are trained either way."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all weights together; a larger one is scaled down to it."""
     ema: float | None = None

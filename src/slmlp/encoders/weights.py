@@ -128,7 +128,7 @@ def _program(path: Path) -> tuple[str, str] | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
-        return None
+        return None  # no zip, or of a kind that Python cannot list
     if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
         return "TorchScript", f"torch.jit.load({str(path)!r}, map_location='cpu').state_dict()"
     if any(name.rpartition("/")[2] == "archive_format" for name in names):

@@ -37,9 +37,8 @@ def stop_checking(model: nn.Module) -> None:
 
 @functools.cache
 def _register() -> None:
-    register_optimizer_step_pre_hook(
-        _before_step
-    )  # once a process: a hook cannot take itself out while hooks are called
+    # once per process: a hook cannot take itself out while hooks are called
+    register_optimizer_step_pre_hook(_before_step)
     register_module_module_registration_hook(_replaced)
 
 

@@ -60,7 +60,7 @@ class State:
             self.average.load_state_dict(saved["average"])
         if self.scaler:
             self.scaler.load_state_dict(saved["scaler"])
-        self.step, self.losses, self.mean_before = saved["step"], list(saved["losses"]), saved["mean_before"]
+        self.step, self.losses, self.mean_before = saved["step"], list(saved["losses"]), saved.get("mean_before")
 
     @property
     def kept(self) -> Any:

@@ -93,7 +93,7 @@ def _load(name: str) -> Callable[[Tensor], Any]:
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))  # as Python does for a script that stands here
     try:
-        transform = getattr(importlib.import_module(module_name), attribute)
+        transform: Callable[[Tensor], Any] = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # an import runs a stranger's code
         raise SlmlpError(
             f"--augment {name} cannot be imported ({type(error).__name__}: {short(error)}); expected `module:name` of "
@@ -103,4 +103,4 @@ def _load(name: str) -> Callable[[Tensor], Any]:
         sys.path[:] = before
     if not callable(transform):
         raise SlmlpError(f"--augment {name} is a {type(transform).__name__}, expected a callable transform")
-    return transform  # type: ignore[no-any-return]  # of a stranger's module, which is not annotated here
+    return transform

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import unicodedata
 import urllib.parse
 from collections import defaultdict
@@ -86,7 +85,7 @@ def _alike(folder: Path, path: str) -> tuple[str, str] | None:
 def _names(folder: str) -> Mapping[str, str]:
     """Return the files of a folder by what their names have in common with others', and by that without a suffix."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone
+        names = sorted(file.name for file in Path(folder).iterdir())
     except OSError:
         return {}
     return {f"{_form(name.rpartition('.')[0])}.": name for name in names} | {_form(name): name for name in names}
